@@ -1,8 +1,8 @@
 """Settings: read once from the environment, overridden per project by the owner's ``extra_params``.
 
-Every setting is one field of :class:`Settings`. Its type is its default's type; what is allowed, the one line of
-help and whether a project may override it stand beside it, and the README's table is made from the same place.
-The environment uses the upper-case name, ``extra_params`` the lower-case one.
+Every setting is one field of :class:`Settings`. Its type is its default's type; what is allowed, the one line
+of help and whether a project may override it stand beside it, and the README's table is made from the same
+place. The environment uses the upper-case name, ``extra_params`` the lower-case one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from backend.errors import SettingsError
 
 SAMPLER_NAMES = ("random", "entropy", "vaal", "dast-al")
-"""Written out because ``samplers`` imports torch, which the web process does without; a test compares the two."""
+"""Written out because ``samplers`` imports torch, which the web process does without; a test compares them."""
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -28,7 +28,7 @@ _KIND = {bool: "true or false", int: "a whole number", float: "a number", str: "
 
 @dataclass(frozen=True)
 class Check:
-    """What a setting may be: ``allowed`` says it in words that fit an HTTP reason phrase, ``holds`` decides."""
+    """What a setting may be: ``allowed`` says it in words that fit a reason phrase, ``holds`` decides."""
 
     allowed: str
     holds: Callable[[Any], bool]
@@ -85,7 +85,7 @@ def _project(default: Any, help: str, check: Check) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings of one process or, after :meth:`for_project`, of one project. Secrets are not in its repr."""
+    """All settings of a process or, after :meth:`for_project`, of a project. Secrets are not in its repr."""
 
     # The process: environment only.
     label_studio_url: str = _setting(
@@ -196,7 +196,7 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Reads the environment. An empty variable counts as unset. Raises SettingsError naming the variable."""
+        """Reads the environment; an empty variable counts as unset. Raises SettingsError naming the variable."""
         given: dict[str, Any] = {}
         for item in fields(cls):
             text = environ.get(item.name.upper(), "").strip()
@@ -210,8 +210,8 @@ class Settings:
     def for_project(self, extra_params: Mapping[str, Any] | str | None) -> Settings:
         """These settings with a project's overrides: a mapping, the same as JSON text, or nothing.
 
-        Raises SettingsError, one sentence with key, value and what is allowed, for an unknown key, for one that
-        only the environment may set, and for a value of the wrong type or outside its range.
+        Raises SettingsError, one sentence with key, value and what is allowed, for an unknown key, for one
+        that only the environment may set, and for a value of the wrong type or outside its range.
         """
         known = {item.name: item for item in fields(self)}
         given: dict[str, Any] = {}
@@ -289,8 +289,8 @@ def _as_mapping(extra_params: Mapping[str, Any] | str | None) -> Mapping[str, An
 
 
 def _from_text(item: Field[Any], text: str) -> Any:
-    """The value that an environment variable spells; the text itself when it spells none of the right type."""
-    kind = type(item.default)
+    """The value that an environment variable spells; the text itself when it spells none of its type."""
+    kind: Callable[[str], Any] = type(item.default)
     try:
         if kind is bool:
             return True if text.lower() in _TRUE else False if text.lower() in _FALSE else text
