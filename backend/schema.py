@@ -1,0 +1,228 @@
+"""The tables behind :mod:`backend.state`, and the plain records it hands out.
+
+Times are seconds since the epoch, as floats: the same on SQLite and PostgreSQL, and easy to compare with a lease's expiry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+SCHEMA_VERSION = 1
+
+metadata = sa.MetaData()
+
+meta = sa.Table(
+    "meta",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+projects = sa.Table(
+    "projects",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("key", sa.String(64), nullable=False),
+    sa.Column("title", sa.Text, nullable=False, default=""),
+    sa.Column("label_config", sa.Text, nullable=False),
+    sa.Column("extra_params", sa.JSON, nullable=False, default=dict),
+    sa.Column("url", sa.Text, nullable=False, default=""),
+    sa.Column("token", sa.Text, nullable=False, default=""),
+    sa.Column("connected_at", sa.Float, nullable=False),
+    # Hints: counters that only grow. Work is due when one is ahead of its "seen" twin.
+    sa.Column("annotation_events", sa.Integer, nullable=False, default=0),
+    sa.Column("refresh_seq", sa.Integer, nullable=False, default=1),
+    sa.Column("refresh_seen", sa.Integer, nullable=False, default=0),
+    sa.Column("train_seq", sa.Integer, nullable=False, default=0),
+    sa.Column("train_seen", sa.Integer, nullable=False, default=0),
+    # What the last comparison with Label Studio found.
+    sa.Column("new_annotations", sa.Integer, nullable=False, default=0),
+    sa.Column("checked_at", sa.Float, nullable=False, default=0.0),
+    sa.Column("lease_owner", sa.String(128)),
+    sa.Column("lease_expires", sa.Float, nullable=False, default=0.0),
+    sa.Column("failures", sa.Integer, nullable=False, default=0),
+    sa.Column("retry_at", sa.Float, nullable=False, default=0.0),
+    sa.Column("last_error", sa.Text),
+    sa.Column("queue_ready", sa.Boolean, nullable=False, default=False),
+    sa.Column("current_version_id", sa.Integer),
+)
+
+tasks = sa.Table(
+    "tasks",
+    metadata,
+    sa.Column("project_id", sa.Integer, primary_key=True),
+    sa.Column("task_id", sa.Integer, primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("labelled", sa.Boolean, nullable=False, default=False),
+)
+
+seen_annotations = sa.Table(
+    "seen_annotations",
+    metadata,
+    sa.Column("project_id", sa.Integer, primary_key=True),
+    sa.Column("annotation_id", sa.Integer, primary_key=True),
+    sa.Column("updated_at", sa.String(64), nullable=False),
+)
+
+cycles = sa.Table(
+    "cycles",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("project_id", sa.Integer, nullable=False, index=True),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("sampler", sa.String(64), nullable=False),
+    sa.Column("seed", sa.BigInteger, nullable=False, default=0),
+    sa.Column("owner", sa.String(128), nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("phase", sa.String(32), nullable=False, default=""),
+    sa.Column("done", sa.Integer, nullable=False, default=0),
+    sa.Column("total", sa.Integer, nullable=False, default=0),
+    sa.Column("labels", sa.Integer, nullable=False, default=0),
+    sa.Column("started_at", sa.Float, nullable=False),
+    sa.Column("finished_at", sa.Float),
+    sa.Column("metrics", sa.JSON, nullable=False, default=dict),
+    sa.Column("error", sa.Text),
+)
+
+versions = sa.Table(
+    "versions",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("project_id", sa.Integer, nullable=False, index=True),
+    sa.Column("cycle", sa.Integer, nullable=False),
+    sa.Column("name", sa.String(128), nullable=False),
+    sa.Column("sampler", sa.String(64), nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("checkpoint", sa.Text),
+    sa.Column("classes", sa.JSON, nullable=False, default=list),
+    sa.Column("metrics", sa.JSON, nullable=False, default=dict),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("published_at", sa.Float),
+    # Set before a bulk write to Label Studio, cleared after it: a value found here means that its outcome is unknown.
+    sa.Column("writing_since", sa.Float),
+    sa.UniqueConstraint("project_id", "name"),
+)
+
+scores = sa.Table(
+    "scores",
+    metadata,
+    sa.Column("version_id", sa.Integer, primary_key=True),
+    sa.Column("task_id", sa.Integer, primary_key=True),
+    sa.Column("score", sa.Float(53), nullable=False),
+    sa.Column("class_index", sa.Integer),
+    sa.Column("confidence", sa.Float(53)),
+    sa.Column("written", sa.Boolean, nullable=False, default=False),
+)
+
+broken = sa.Table(
+    "broken_images",
+    metadata,
+    sa.Column("project_id", sa.Integer, primary_key=True),
+    sa.Column("task_id", sa.Integer, primary_key=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, default=1),
+    sa.Column("retry_at", sa.Float, nullable=False),
+)
+
+PER_PROJECT = (tasks, seen_annotations, cycles, broken)
+"""Tables with a ``project_id`` whose rows go when a project goes (versions and scores go together, apart)."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A connected Label Studio project and what is known to be waiting for it."""
+
+    id: int
+    key: str
+    title: str
+    label_config: str
+    extra_params: dict[str, Any]
+    url: str
+    token: str = field(repr=False)
+    connected_at: float
+    annotation_events: int
+    refresh_seq: int
+    refresh_seen: int
+    train_seq: int
+    train_seen: int
+    new_annotations: int
+    checked_at: float
+    lease_owner: str | None
+    lease_expires: float
+    failures: int
+    retry_at: float
+    last_error: str | None
+    queue_ready: bool
+    current_version_id: int | None
+
+    @property
+    def pending_annotations(self) -> int:
+        """New annotations as last counted, plus events since: an upper estimate until the next count."""
+        return self.new_annotations + self.annotation_events
+
+    @property
+    def train_requested(self) -> bool:
+        return self.train_seq > self.train_seen
+
+
+@dataclass(frozen=True)
+class Version:
+    """One published (or about to be published) order of a project's pool, and the model that made it."""
+
+    id: int
+    project_id: int
+    cycle: int
+    name: str
+    sampler: str
+    status: str
+    checkpoint: str | None
+    classes: list[str]
+    metrics: dict[str, Any]
+    created_at: float
+    published_at: float | None
+    writing_since: float | None
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """One run of :func:`backend.cycle.run_cycle`; ``done`` of ``total`` steps of ``phase`` while it runs."""
+
+    id: int
+    project_id: int
+    number: int
+    sampler: str
+    seed: int
+    owner: str
+    status: str
+    phase: str
+    done: int
+    total: int
+    labels: int
+    started_at: float
+    finished_at: float | None
+    metrics: dict[str, Any]
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The stored answer for one task: published score, and class and confidence when a model gave one."""
+
+    task_id: int
+    version: str
+    label: str | None
+    confidence: float | None
+    score: float
+
+
+@dataclass(frozen=True)
+class BrokenImage:
+    task_id: int
+    source: str
+    reason: str
+    attempts: int
+    retry_at: float
