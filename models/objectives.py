@@ -1,0 +1,39 @@
+"""What the task network is trained on: the interface, and plain cross entropy."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.data import CycleData, Runtime
+
+if TYPE_CHECKING:
+    from models.classifier import Classifier
+
+
+class Objective(ABC):
+    """The loss that `models.training.train_classifier` minimises. One object serves one training run."""
+
+    def begin(self, net: Classifier, data: CycleData, runtime: Runtime) -> None:
+        """Called once, before the first step, with `net` on `runtime.device`: make buffers, reset estimates."""
+
+    @abstractmethod
+    def loss(self, net: Classifier, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+        """Scalar loss of one batch.
+
+        images (B, 3, H, W) normalised float, augmented; targets (B,) int64, both on the device.
+        progress = epoch / epochs with epochs counted from 0: 0.0 throughout the first epoch, always < 1.
+        `net` is in training mode. `net.features` answers float32 whatever precision it computes in, so losses
+        need no care for mixed precision. Must not synchronise with the host (.item(), .cpu(), boolean masks).
+        """
+
+
+class CrossEntropy(Objective):
+    """Mean cross entropy of the labelled batch."""
+
+    def loss(self, net: Classifier, images: Tensor, targets: Tensor, progress: float) -> torch.Tensor:
+        return functional.cross_entropy(net(images), targets)

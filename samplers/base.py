@@ -1,0 +1,134 @@
+"""The contract every sampler keeps: what it is given, what it answers, and the errors it may raise.
+
+A new sampler is one file with a subclass of `Sampler` and one line in the table of `samplers/__init__.py`.
+Axis letters: N pool rows, B batch, C classes, H W pixels.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from models.classifier import Classifier
+from models.data import CycleData, Runtime, check_pixels, check_rows
+from models.inference import Answers
+from models.objectives import CrossEntropy, Objective
+
+
+class SamplerError(Exception):
+    """Root of what a sampler raises on purpose."""
+
+
+class UnknownSampler(SamplerError):
+    """No sampler has this name."""
+
+
+class EmptyPool(SamplerError):
+    """There is no row to score."""
+
+
+class NonFiniteScores(SamplerError):
+    """A sampler answered NaN or infinity: its networks diverged or its input is broken."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What `Sampler.score` answers for N rows, in the order of the rows.
+
+    acquisition (N,) float64, finite; higher = label sooner; any scale.
+    answers     the task network's predictions where the pass ran that network anyway, else None.
+    """
+
+    acquisition: np.ndarray
+    answers: Answers | None = None
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """For samplers without settings of their own."""
+
+
+class Sampler(ABC):
+    """One query strategy.
+
+    Subclasses set `name` (as in the settings), `summary` (one line for the owner) and, where they have settings,
+    `Options`: a frozen dataclass whose field names are the settings' names and whose defaults are the paper's.
+    They implement `_score`, and override `objective`, `fit`, `state_dict` and `load_state_dict` as needed.
+
+    Tensors of a sampler live on the device it was built for. Randomness comes from `runtime.generator(...)`.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    Options: ClassVar[type[Any]] = NoOptions
+
+    def __init__(
+        self, options: Any = None, *, num_classes: int, image_size: int, device: torch.device | str = "cpu"
+    ) -> None:
+        """options: an instance of `self.Options` (None = its defaults); image_size: side in pixels."""
+        self.options = self.Options() if options is None else options
+        self.num_classes = num_classes
+        self.image_size = image_size
+        self.device = torch.device(device)
+
+    def objective(self, net: Classifier, data: CycleData, runtime: Runtime) -> Objective:
+        """What the task network trains on this cycle. Default: cross entropy."""
+        return CrossEntropy()
+
+    def fit(self, net: Classifier, data: CycleData, runtime: Runtime) -> dict[str, float]:
+        """Train the sampler's own networks or estimates after the task network was trained.
+
+        Warm from loaded state where there is one. `data.unlabelled` and `data.labelled` may be empty: then do
+        what is possible and leave `score` usable. Leaves `net` as it found it. Answers figures for the record.
+        """
+        return {}
+
+    def score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+        """One finite acquisition value per row, higher = label sooner.
+
+        pixels (M, H, H, 3) uint8, rows (N,) integers into it. Reads no labels and changes nothing: not the
+        networks, not their mode, not the sampler. The same seed gives the same scores, whatever the batch size
+        and the order of rows.
+
+        Raises EmptyPool for no rows, NonFiniteScores (naming the sampler) for NaN or infinity,
+        models.data.DataError for rows or pixels of the wrong kind.
+        """
+        check_pixels(pixels)
+        check_rows(rows, len(pixels))
+        if len(rows) == 0:
+            raise EmptyPool(f"sampler {self.name}: there is no row to score")
+        scored = self._score(net, pixels, rows, runtime)
+        check_acquisition(self.name, scored.acquisition, len(rows))
+        return scored
+
+    @abstractmethod
+    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+        """`score` without the checks, which the base class makes; rows are valid and there is at least one.
+
+        The docstring states the paper, the equation and the shapes.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that `score` and a warm `fit` need: tensors and plain Python only (checkpoints load weights only)."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave, tensors possibly on another device. {} = as built."""
+
+
+def check_acquisition(name: str, acquisition: np.ndarray, count: int) -> None:
+    """Raise unless `acquisition` is (count,) float64 and finite; the message names the sampler."""
+    if acquisition.shape != (count,) or acquisition.dtype != np.float64:
+        raise SamplerError(
+            f"sampler {name}: expected {count} float64 scores, got {acquisition.dtype}{acquisition.shape}"
+        )
+    broken = np.flatnonzero(~np.isfinite(acquisition))
+    if len(broken):
+        raise NonFiniteScores(
+            f"sampler {name}: {len(broken)} of {count} scores are not finite (first: {acquisition[broken[0]]} at "
+            f"position {broken[0]}); the training probably diverged, try a lower learning rate"
+        )
