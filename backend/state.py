@@ -127,6 +127,16 @@ class State:
         with self._owned(project_id, owner) as conn:
             conn.execute(projects.update().where(projects.c.id == project_id).values(**values))
 
+    def settle_events(self, project_id: int, events: int) -> None:
+        """The first ``events`` annotation events are counted exactly now; later ones stay."""
+        with self.engine.begin() as conn:
+            left = projects.c.annotation_events - events
+            conn.execute(
+                projects.update()
+                .where(projects.c.id == project_id)
+                .values(annotation_events=sa.case((left > 0, left), else_=0))
+            )
+
     def remove_project(self, project_id: int) -> None:
         with self.engine.begin() as conn:
             _drop_project(conn, project_id)

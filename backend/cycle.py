@@ -1,0 +1,271 @@
+"""One cycle, from Label Studio's annotations to Label Studio's queue. Read :func:`run_cycle` first: it is the whole story."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from backend import publisher
+from backend.errors import BackendError, OwnerError
+from backend.images import ImageCache
+from backend.job import Job, Reporter
+from backend.learner import Learner
+from backend.schema import Version
+from backend.scores import join_published, to_published
+from backend.truth import Truth, open_images, read_truth
+from models.data import CycleData, Runtime
+from models.kcenter import spread_order
+
+log = logging.getLogger(__name__)
+
+
+def run_cycle(job: Job) -> Version:
+    """Compare with Label Studio, learn from every label there is, score the pool, publish the new order, record it all.
+
+    Whatever happens before the version's row is committed leaves no trace but an interrupted or failed cycle, and the same
+    work is due again; what happens after it is resumed by :func:`backend.publisher.publish`.
+
+    Raises:
+        OwnerError: the owner has to act (no labels yet, label config, key).
+        LabelStudioUnavailable, LeaseLost, …: see :mod:`backend.errors`.
+    """
+    number = job.state.next_cycle_number(job.project.id)
+    seed = cycle_seed(job.settings.seed, number)
+    record = job.state.start_cycle(job.project.id, job.owner, number, job.settings.sampler, seed)
+    report = Reporter(job, record)
+    try:
+        report("read", 0, 1)
+        truth = read_truth(job)
+        if not truth.targets:
+            raise OwnerError("There are no labels to learn from yet: label a few tasks first.")
+        cache = open_images(job, truth, report)
+        data, pool = cycle_data(job, truth, cache, seed)
+        job.state.report(record, "train", 0, 1, labels=len(data.labelled))
+
+        learner = Learner.fresh(job.settings, truth.spec.classes, data.image_size, job.device, seed)
+        if job.settings.warm_start and (previous := last_learner(job)):
+            learner.warm_from(previous)
+        runtime = Runtime(device=job.device, seed=seed, progress=report)
+        metrics: dict[str, Any] = dict(learner.learn(data, job.settings, runtime))
+
+        report("score", 0, len(pool))
+        scored = Pool.scored(learner, cache, pool, runtime) if pool else Pool.empty()
+        metrics |= {"labels": len(data.labelled), "pool": len(pool)}
+        version = store_version(job, learner, scored, number, seed, metrics)
+
+        report("publish", 0, len(pool))
+        version = publisher.publish(job, version, lambda done, total: report("publish", done, total))
+        report.end_phase()
+    except BaseException as error:
+        _close(job, record, error)
+        raise
+    metrics["seconds"] = {phase: round(spent, 3) for phase, spent in report.seconds.items()}
+    job.state.finish_cycle(
+        record,
+        job.project.id,
+        job.owner,
+        status="done",
+        metrics=metrics,
+        seen=truth.annotations,
+        train_seen=truth.train_seq,
+    )
+    job.state.recount(job.project.id)
+    log.info("Project %s: version %s is published: %s", job.project.id, version.name, metrics["seconds"])
+    return version
+
+
+def cold_start(job: Job, truth: Truth) -> Version:
+    """The first order, before anything is learnt: images far from each other first, or chance where there are none."""
+    number = job.state.next_cycle_number(job.project.id)
+    seed = cycle_seed(job.settings.seed, number)
+    record = job.state.start_cycle(job.project.id, job.owner, number, job.settings.sampler, seed)
+    report = Reporter(job, record)
+    try:
+        report("images", 0, 1)
+        cache = open_images(job, truth, report)
+        pool = _with_image(cache, truth.unlabelled)
+        report("score", 0, len(pool))
+        rows, labelled = cache.rows(pool), _rows_with_image(cache, list(truth.targets))
+        runtime = Runtime(device=job.device, seed=seed, progress=report)
+        if job.settings.sampler == "random" or not pool:
+            rank = np.random.default_rng(seed).permutation(len(pool))
+        else:
+            rank = spread_order(cache.pixels, rows, labelled, runtime)
+        scored = Pool(pool, _by_rank(rank))
+        version = store_version(job, None, scored, 0, seed, {"pool": len(pool)})
+        report("publish", 0, len(pool))
+        version = publisher.publish(job, version, lambda done, total: report("publish", done, total))
+        report.end_phase()
+    except BaseException as error:
+        _close(job, record, error)
+        raise
+    seconds = {phase: round(spent, 3) for phase, spent in report.seconds.items()}
+    job.state.finish_cycle(
+        record, job.project.id, job.owner, status="done", metrics={"pool": len(pool), "seconds": seconds}
+    )
+    return version
+
+
+def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
+    """Score the unlabelled tasks that ``version`` has not scored, with its own model, and add them to its order."""
+    missing = set(truth.unlabelled) - job.state.scored_task_ids(version)
+    if not missing or job.settings.subset:  # with a random subset R the rest of the pool is left out on purpose
+        missing = {task for task in missing if task > _newest_known(job, version)} if missing else missing
+    if not missing:
+        return 0
+    cache = open_images(job, truth, lambda phase, done, total: job.check())
+    tasks = _with_image(cache, sorted(missing))
+    if not tasks:
+        return 0
+    seed = cycle_seed(job.settings.seed, version.cycle)
+    runtime = Runtime(device=job.device, seed=seed, progress=lambda phase, done, total: job.check())
+    taken = np.array([answer.score for answer in job.state.all_scores(version)])
+    if version.checkpoint is None:
+        scored = Pool(tasks, _by_rank(np.random.default_rng([seed, tasks[0]]).permutation(len(tasks))))
+    else:
+        scored = Pool.scored(Learner.load(version.checkpoint, job.device), cache, tasks, runtime)
+    published = join_published(scored.acquisition, taken, seed)
+    job.check()
+    job.state.add_scores(
+        version.id, np.array(scored.tasks), published, scored.class_index, scored.confidence
+    )
+    log.info("Project %s: %d new tasks join %s", job.project.id, len(tasks), version.name)
+    return len(tasks)
+
+
+class Pool:
+    """Scored tasks: ``tasks`` ids, ``acquisition`` (N,), and class index and confidence (N,) where a net answered."""
+
+    def __init__(
+        self,
+        tasks: Sequence[int],
+        acquisition: np.ndarray,
+        class_index: np.ndarray | None = None,
+        confidence: np.ndarray | None = None,
+    ) -> None:
+        self.tasks, self.acquisition = list(tasks), acquisition
+        self.class_index, self.confidence = class_index, confidence
+
+    @classmethod
+    def empty(cls) -> Pool:
+        return cls([], np.empty(0))
+
+    @classmethod
+    def scored(cls, learner: Learner, cache: ImageCache, tasks: Sequence[int], runtime: Runtime) -> Pool:
+        acquisition, answers = learner.score(cache.pixels, cache.rows(tasks), runtime)
+        return cls(tasks, acquisition, answers.predicted, answers.confidence)
+
+
+def cycle_data(job: Job, truth: Truth, cache: ImageCache, seed: int) -> tuple[CycleData, list[int]]:
+    """Rows and targets of this cycle, and the pool: the unlabelled tasks to score, all or a random subset R."""
+    classes = {name: index for index, name in enumerate(truth.spec.classes)}
+    labelled = _with_image(cache, list(truth.targets))
+    if not labelled:
+        raise BackendError("none of the labelled images can be read; `status` lists why")
+    pool = _with_image(cache, truth.unlabelled)
+    if 0 < job.settings.subset < len(pool):
+        chosen = np.random.default_rng([seed, 1]).choice(len(pool), job.settings.subset, replace=False)
+        pool = [pool[index] for index in np.sort(chosen)]
+    data = CycleData(
+        pixels=cache.pixels,
+        labelled=cache.rows(labelled),
+        targets=np.array([classes[truth.targets[task]] for task in labelled], dtype=np.int64),
+        unlabelled=cache.rows(pool),
+        num_classes=len(classes),
+    )
+    return data, pool
+
+
+def store_version(
+    job: Job, learner: Learner | None, scored: Pool, cycle: int, seed: int, metrics: dict[str, Any]
+) -> Version:
+    """Checkpoint first, atomically; then the row that points to it."""
+    folder = job.folder / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = None
+    if learner is None:
+        digest = hashlib.sha256(repr((job.project.key, time.time_ns())).encode()).hexdigest()
+    else:
+        draft = folder / f"cycle-{cycle}.draft"
+        digest = learner.save(draft)
+    name = f"{job.settings.sampler}-c{cycle}-{digest[:8]}"
+    if learner is not None:
+        path = draft.replace(folder / f"{name}.pt")
+    job.check()
+    return job.state.add_version(
+        job.project.id,
+        job.owner,
+        cycle=cycle,
+        name=name,
+        sampler=job.settings.sampler,
+        checkpoint=None if path is None else str(path),
+        classes=() if learner is None else learner.classes,
+        metrics=metrics,
+        task_ids=np.array(scored.tasks, dtype=np.int64),
+        published=to_published(scored.acquisition, seed),
+        class_index=scored.class_index,
+        confidence=scored.confidence,
+    )
+
+
+def last_learner(job: Job) -> Learner | None:
+    """The model of the newest version that has one, for a warm start; None when it cannot be read any more."""
+    for version in job.state.versions(job.project.id):
+        if version.checkpoint:
+            try:
+                return Learner.load(version.checkpoint, job.device)
+            except BackendError as error:
+                log.warning("Project %s: training from scratch, %s", job.project.id, error)
+                return None
+    return None
+
+
+def load_answerer(version: Version, device: str = "cpu") -> Learner:
+    """The model of ``version``, to :meth:`~backend.learner.Learner.answer` for tasks that it has not scored.
+
+    Raises:
+        BackendError: a cold-start version has no model, or its checkpoint cannot be read.
+    """
+    if version.checkpoint is None:
+        raise BackendError(f"{version.name} was made before any label and has no model")
+    return Learner.load(version.checkpoint, torch.device(device))
+
+
+def cycle_seed(seed: int, number: int) -> int:
+    """Each cycle draws from a seed of its own, made from the project's."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> np.uint64(2))
+
+
+def _by_rank(rank: np.ndarray) -> np.ndarray:
+    """Acquisition (N,) whose published scores are evenly spaced in (0, 1) by ``rank`` (N,), 0 = first."""
+    share = (rank + 0.5) / max(1, len(rank))
+    return np.log1p(-share) - np.log(share)
+
+
+def _with_image(cache: ImageCache, tasks: Sequence[int]) -> list[int]:
+    rows = cache.rows(tasks)
+    return [task for task, row in zip(tasks, rows.tolist(), strict=True) if row >= 0]
+
+
+def _rows_with_image(cache: ImageCache, tasks: Sequence[int]) -> np.ndarray:
+    rows = cache.rows(tasks)
+    return rows[rows >= 0]
+
+
+def _newest_known(job: Job, version: Version) -> int:
+    return int(version.metrics.get("newest_task", 0))
+
+
+def _close(job: Job, record: int, error: BaseException) -> None:
+    """Record why a cycle ended early; when even that fails the next lease marks it interrupted."""
+    words = str(error) if isinstance(error, BackendError) else f"{type(error).__name__}: {error}"
+    try:
+        job.state.finish_cycle(record, job.project.id, job.owner, status="failed", error=words)
+    except Exception as second:
+        log.debug("Could not record the failure of cycle %s: %s", record, second)

@@ -1,0 +1,137 @@
+"""Webhook payloads become typed events, events become hints, and hints become the answer to "what is due?".
+
+A webhook is only a hint: Label Studio gives it one second and never repeats it. So an event moves a counter in
+the state and nothing else; what is due is computed from the counters, by :func:`due`, whenever a worker asks.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from backend.errors import BackendError
+
+if TYPE_CHECKING:
+    from backend.schema import Project
+    from backend.state import State
+
+log = logging.getLogger(__name__)
+
+ANNOTATIONS = frozenset(
+    {"ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED", "ANNOTATION_DELETED"}
+)
+TASKS = frozenset({"TASKS_CREATED", "TASKS_DELETED"})
+CONFIG = frozenset({"PROJECT_UPDATED"})
+TRAIN = frozenset({"START_TRAINING"})
+
+
+class MalformedEvent(BackendError):
+    """A webhook body that is not a Label Studio event."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One webhook: what happened, where, and in how many annotations. ``label_config`` is None when it did not come."""
+
+    action: str
+    project_id: int
+    annotations: int = 0
+    label_config: str | None = None
+
+
+def parse(payload: Any) -> Event:
+    """Read a webhook body.
+
+    Raises:
+        MalformedEvent: no action, or no project to apply it to.
+    """
+    if not isinstance(payload, Mapping) or not isinstance(payload.get("action"), str):
+        raise MalformedEvent('A webhook body needs an "action", such as "ANNOTATION_CREATED".')
+    project = payload.get("project")
+    project_id = project.get("id") if isinstance(project, Mapping) else project
+    try:
+        number = int(str(project_id).split(".")[0])
+    except ValueError:
+        raise MalformedEvent('A webhook body needs a "project" with an "id".') from None
+    action = payload["action"]
+    count = 0
+    if action in ANNOTATIONS:
+        many = payload.get("annotations")
+        count = len(many) if isinstance(many, list) and many else 1
+    config = project.get("label_config") if isinstance(project, Mapping) else None
+    return Event(action, number, count, config if isinstance(config, str) else None)
+
+
+def handle(state: State, payload: Any) -> dict[str, Any]:
+    """Turn one webhook body into a hint. Quick, and the same whether a cycle runs or not."""
+    return record(state, parse(payload))
+
+
+def record(state: State, event: Event) -> dict[str, Any]:
+    if event.action in TRAIN:
+        known = state.hint(event.project_id, train=True)
+    elif event.action in ANNOTATIONS:
+        known = state.hint(event.project_id, annotations=event.annotations)
+    elif event.action in TASKS:
+        known = state.hint(event.project_id, tasks=True)
+    elif event.action in CONFIG:
+        known = _project_updated(state, event)
+    else:
+        return {"status": "ignored", "reason": f"{event.action} changes nothing for the queue"}
+    if not known:
+        log.info("Ignoring %s of project %s, which is not connected", event.action, event.project_id)
+        return {"status": "ignored", "reason": f"project {event.project_id} is not connected to this backend"}
+    return {"status": "noted"}
+
+
+def _project_updated(state: State, event: Event) -> bool:
+    """Publishing itself updates the project, and Label Studio reports that back to us: only a changed label config is news."""
+    project = state.project(event.project_id)
+    if project is None:
+        return False
+    if event.label_config is None or event.label_config.strip() == project.label_config.strip():
+        return True
+    return state.hint(event.project_id, config=True)
+
+
+class Work(enum.Enum):
+    """What a worker can do for a project."""
+
+    CYCLE = "train, score and publish"
+    UPKEEP = "compare with Label Studio, publish what is unfinished, let new tasks join, remove superseded versions"
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What the state knows of a project's unfinished business, beside its own row."""
+
+    has_version: bool
+    unfinished: bool  # a version is scored but not wholly written, or rows of the current one are not
+    superseded: bool  # versions whose predictions are still in Label Studio
+    quiet_since: float  # when the current version was published
+    broken_due: bool  # a broken image's time to be tried again has come
+
+
+def due(
+    project: Project, backlog: Backlog, now: float, *, budget: int, reconcile_seconds: float, cleanup_seconds: float
+) -> frozenset[Work]:
+    """What is to be done for a project now. Pure: the same rows and time give the same answer.
+
+    A cycle that is due waits only for an order to be out: annotators are served before anything is learnt. (A cycle
+    compares with Label Studio itself, so upkeep need not come first; it may still run while another project trains.)
+    """
+    if now < project.retry_at:
+        return frozenset()
+    if backlog.unfinished or not backlog.has_version:
+        return frozenset({Work.UPKEEP})
+    work = set()
+    if project.train_requested or project.pending_annotations >= budget:
+        work.add(Work.CYCLE)
+    stale = project.refresh_seq > project.refresh_seen or now - project.checked_at >= reconcile_seconds
+    quiet = not work and now - backlog.quiet_since >= cleanup_seconds
+    if stale or backlog.broken_due or (backlog.superseded and quiet):
+        work.add(Work.UPKEEP)
+    return frozenset(work)
