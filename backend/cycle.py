@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from backend import publisher
-from backend.errors import BackendError, OwnerError
+from backend.errors import BackendError, NoLabels, Stopped
 from backend.images import ImageCache
 from backend.job import Job, Reporter
 from backend.learner import Learner
@@ -43,7 +43,7 @@ def run_cycle(job: Job) -> Version:
         report("read", 0, 1)
         truth = read_truth(job)
         if not truth.targets:
-            raise OwnerError("There are no labels to learn from yet: label a few tasks first.")
+            raise NoLabels("There are no labels to learn from yet: label a few tasks first.")
         cache = open_images(job, truth, report)
         data, pool = cycle_data(job, truth, cache, seed)
         job.state.report(record, "train", 0, 1, labels=len(data.labelled))
@@ -52,11 +52,11 @@ def run_cycle(job: Job) -> Version:
         if job.settings.warm_start and (previous := last_learner(job)):
             learner.warm_from(previous)
         runtime = Runtime(device=job.device, seed=seed, progress=report)
-        metrics: dict[str, Any] = dict(learner.learn(data, job.settings, runtime))
+        metrics = dict[str, Any](learner.learn(data, job.settings, runtime))
 
         report("score", 0, len(pool))
         scored = Pool.scored(learner, cache, pool, runtime) if pool else Pool.empty()
-        metrics |= {"labels": len(data.labelled), "pool": len(pool)}
+        metrics |= {"labels": len(data.labelled), "pool": len(pool), "newest_task": max(truth.sources)}
         version = store_version(job, learner, scored, number, seed, metrics)
 
         report("publish", 0, len(pool))
@@ -75,7 +75,6 @@ def run_cycle(job: Job) -> Version:
         seen=truth.annotations,
         train_seen=truth.train_seq,
     )
-    job.state.recount(job.project.id)
     log.info("Project %s: version %s is published: %s", job.project.id, version.name, metrics["seconds"])
     return version
 
@@ -98,25 +97,24 @@ def cold_start(job: Job, truth: Truth) -> Version:
         else:
             rank = spread_order(cache.pixels, rows, labelled, runtime)
         scored = Pool(pool, _by_rank(rank))
-        version = store_version(job, None, scored, 0, seed, {"pool": len(pool)})
+        metrics = {"pool": len(pool), "newest_task": max(truth.sources, default=0)}
+        version = store_version(job, None, scored, 0, seed, metrics)
         report("publish", 0, len(pool))
         version = publisher.publish(job, version, lambda done, total: report("publish", done, total))
         report.end_phase()
     except BaseException as error:
         _close(job, record, error)
         raise
-    seconds = {phase: round(spent, 3) for phase, spent in report.seconds.items()}
-    job.state.finish_cycle(
-        record, job.project.id, job.owner, status="done", metrics={"pool": len(pool), "seconds": seconds}
-    )
+    metrics["seconds"] = {phase: round(spent, 3) for phase, spent in report.seconds.items()}
+    job.state.finish_cycle(record, job.project.id, job.owner, status="done", metrics=metrics)
     return version
 
 
 def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
     """Score the unlabelled tasks that ``version`` has not scored, with its own model, and add them to its order."""
     missing = set(truth.unlabelled) - job.state.scored_task_ids(version)
-    if not missing or job.settings.subset:  # with a random subset R the rest of the pool is left out on purpose
-        missing = {task for task in missing if task > _newest_known(job, version)} if missing else missing
+    if job.settings.subset:  # the rest of the pool was left out on purpose; only what came later joins
+        missing = {task for task in missing if task > version.metrics.get("newest_task", 0)}
     if not missing:
         return 0
     cache = open_images(job, truth, lambda phase, done, total: job.check())
@@ -258,14 +256,11 @@ def _rows_with_image(cache: ImageCache, tasks: Sequence[int]) -> np.ndarray:
     return rows[rows >= 0]
 
 
-def _newest_known(job: Job, version: Version) -> int:
-    return int(version.metrics.get("newest_task", 0))
-
-
 def _close(job: Job, record: int, error: BaseException) -> None:
     """Record why a cycle ended early; when even that fails the next lease marks it interrupted."""
     words = str(error) if isinstance(error, BackendError) else f"{type(error).__name__}: {error}"
+    status = "interrupted" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"
     try:
-        job.state.finish_cycle(record, job.project.id, job.owner, status="failed", error=words)
+        job.state.finish_cycle(record, job.project.id, job.owner, status=status, error=words)
     except Exception as second:
         log.debug("Could not record the failure of cycle %s: %s", record, second)

@@ -4,10 +4,12 @@ BackendError                  everything this package raises on purpose
 ├── OwnerError                the project's owner can put it right; str(e) is one plain sentence
 │   ├── SettingsError         a setting has an unknown name or a value outside what is allowed
 │   ├── LabelConfigError      the label config is not one single-choice Choices on one Image
-│   └── LabelStudioRefused    Label Studio answered 401, 403 or 404
+│   ├── LabelStudioRefused    Label Studio answered 401, 403 or 404
+│   └── NoLabels              training was asked for before anything was labelled
 ├── LabelStudioUnavailable    no connection, a time-out, a 5xx: the same call may work later
 ├── ImageError                one image cannot be used; it is set aside
-└── LeaseLost                 another worker owns the project now; stop without writing
+├── LeaseLost                 another worker owns the project now; stop without writing
+└── Stopped                   this process was asked to end; what was begun is due again
 """
 
 from __future__ import annotations
@@ -33,6 +35,10 @@ class LabelStudioRefused(OwnerError):
     """Label Studio refused a call (401, 403 or 404): the key or the address needs the owner's hand."""
 
 
+class NoLabels(OwnerError):
+    """Training was asked for before anything was labelled."""
+
+
 class LabelStudioUnavailable(BackendError):
     """Label Studio did not answer, or failed on its side. Trying again later may work."""
 
@@ -43,3 +49,7 @@ class ImageError(BackendError):
 
 class LeaseLost(BackendError):
     """The lease on a project ended or went to another worker: stop and write nothing more."""
+
+
+class Stopped(BackendError):
+    """This process was asked to end. Nothing is lost: what was begun is due again."""

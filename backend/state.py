@@ -294,6 +294,7 @@ class State:
                 ]
                 for part in _chunks(rows, CHUNK_ROWS):
                     conn.execute(seen_annotations.insert(), part)
+                conn.execute(projects.update().where(projects.c.id == project_id).values(new_annotations=0))
             if train_seen is not None:
                 conn.execute(projects.update().where(projects.c.id == project_id).values(train_seen=train_seen))
 
@@ -437,6 +438,11 @@ class State:
                 return
             for part in _chunks(list(task_ids), READ_CHUNK):
                 conn.execute(scores.update().where(mine, scores.c.task_id.in_(part)).values(written=written))
+
+    def has_written(self, version: Version) -> bool:
+        query = sa.select(scores.c.task_id).where(scores.c.version_id == version.id, scores.c.written).limit(1)
+        with self.reader.connect() as conn:
+            return conn.scalar(query) is not None
 
     def scored_task_ids(self, version: Version) -> set[int]:
         with self.reader.connect() as conn:

@@ -1,0 +1,368 @@
+"""The process that leases a due project, works for it on its device, and renews the lease as it goes.
+
+Two lanes, each a thread: one trains, the other does upkeep, so that a project connected while another one trains for an hour
+has its first order within seconds. Both take projects by the same lease, and any number of workers on any number of machines
+are the same mechanism again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from backend import events, publisher
+from backend.errors import (
+    BackendError,
+    LabelStudioRefused,
+    LabelStudioUnavailable,
+    LeaseLost,
+    NoLabels,
+    OwnerError,
+    Stopped,
+)
+from backend.events import Backlog, Work
+from backend.job import Job, Progress
+from backend.labelstudio import LabelStudio
+from backend.schema import Project, Version
+from backend.settings import Settings
+from backend.state import State
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+FIRST_RETRY_SECONDS = 2.0
+LONGEST_RETRY_SECONDS = 300.0
+STOP_SECONDS = 5.0
+COLD_START_GROWTH = 0.1
+"""A cold-start order is made anew, not added to, when more than this share of tasks came after it."""
+
+
+class Worker:
+    """Attends to due projects until it is stopped."""
+
+    def __init__(self, settings: Settings, show: Progress | None = None) -> None:
+        self.settings = settings
+        self.state = State.for_settings(settings)
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+        self.stop = threading.Event()
+        self._show = show
+        self._held: dict[str, tuple[int, float]] = {}  # lease owner → project and when its lease runs out (monotonic)
+        self._guard = threading.Lock()
+        self._device: torch.device | None = None
+
+    def run(self) -> None:
+        """Work until :attr:`stop` is set."""
+        log.info("Worker %s starts on %s", self.name, self.device)
+        lanes = [
+            threading.Thread(target=self._lane, args=(work,), name=work.name.lower(), daemon=True) for work in Work
+        ]
+        lanes.append(threading.Thread(target=self._renew_leases, name="leases", daemon=True))
+        for lane in lanes:
+            lane.start()
+        self.stop.wait()
+        until = time.monotonic() + STOP_SECONDS
+        for lane in lanes:
+            lane.join(max(0.0, until - time.monotonic()))
+        for owner, (project_id, _) in list(self._held.items()):  # so that another worker need not wait for the expiry
+            self.state.release(project_id, owner)
+        log.info("Worker %s ends", self.name)
+
+    @property
+    def device(self) -> torch.device:
+        if self._device is None:
+            self._device = choose_device(self.settings.device)
+        return self._device
+
+    # -- finding work ------------------------------------------------------------------------------------------------
+
+    def _lane(self, work: Work) -> None:
+        while not self.stop.is_set():
+            try:
+                busy = any([self.attend(project, work) for project in self.state.projects()])
+            except Exception:  # the database is away, say; a lane must outlive that
+                log.exception("Looking for due work failed")
+                busy = False
+            if not busy:
+                self.stop.wait(self.settings.poll_seconds)
+
+    def due(self, project: Project) -> frozenset[Work]:
+        try:
+            settings = self.settings.for_project(project.extra_params)
+        except OwnerError as error:  # stored by an earlier version of the backend, say
+            self._note_failure(project, error)
+            return frozenset()
+        return events.due(
+            project,
+            self._backlog(project),
+            self.state.now(),
+            budget=settings.budget,
+            reconcile_seconds=settings.reconcile_seconds,
+            cleanup_seconds=settings.cleanup_seconds,
+        )
+
+    def _backlog(self, project: Project) -> Backlog:
+        versions = self.state.versions(project.id)
+        current = next((v for v in versions if v.id == project.current_version_id), None)
+        now = self.state.now()
+        return Backlog(
+            has_version=current is not None,
+            unfinished=self.state.unpublished_version(project.id) is not None
+            or (current is not None and current.writing_since is not None),
+            superseded=any(version.status == "superseded" for version in versions),
+            quiet_since=(current.published_at or 0.0) if current else now,
+            broken_due=any(image.retry_at <= now for image in self.state.broken_images(project.id)),
+        )
+
+    def attend(self, project: Project, work: Work) -> bool:
+        """Do ``work`` for the project if it is due and nobody else is at it. True when something was done."""
+        if work not in self.due(project):
+            return False
+        with _Lease(self, project.id) as owner:
+            if owner is None:
+                return False
+            fresh = self.state.project(project.id)
+            if fresh is None or work not in self.due(fresh):
+                return False
+            try:
+                job = self.job(fresh, owner)
+                (self._cycle if work is Work.CYCLE else self._upkeep)(job)
+            except Exception as error:
+                self._handle(fresh, error)
+            else:
+                self.state.update_project(project.id, owner, failures=0, last_error=None, retry_at=0.0)
+        return True
+
+    # -- doing it ----------------------------------------------------------------------------------------------------
+
+    def job(self, project: Project, owner: str, show: Progress | None = None) -> Job:
+        settings = self.settings.for_project(project.extra_params)
+        url, token = credentials(settings, project)
+        return Job(
+            project,
+            settings,
+            self.state,
+            LabelStudio(url, token),
+            owner,
+            self.device,
+            lambda: self.check(owner),
+            show or self._show or (lambda phase, done, total: None),
+        )
+
+    def _cycle(self, job: Job) -> None:
+        from backend import cycle, truth  # they import torch: only when there is something to do
+
+        if not job.project.train_requested:
+            found = truth.read_truth(job)  # the budget is counted in annotations that are there, not in webhooks
+            if found.new_annotations < job.settings.budget:
+                return
+        try:
+            cycle.run_cycle(job.reread())
+        except NoLabels:
+            self.state.update_project(job.project.id, job.owner, train_seen=job.project.train_seq)
+            raise
+
+    def _upkeep(self, job: Job) -> None:
+        from backend import cycle, truth
+
+        state, project_id = self.state, job.project.id
+        state.drop_drafts(project_id, job.owner)
+        if version := state.unpublished_version(project_id):
+            publisher.publish(job, version)
+            return
+        found = truth.read_truth(job)
+        current = state.current_version(project_id)
+        if current is None or self._outgrown(current, found.unlabelled):
+            cycle.cold_start(job, found)
+            return
+        cycle.join_new_tasks(job, current, found)
+        publisher.complete(job, current)
+        publisher.verify(job, current)
+        if self.settings.cleanup_seconds <= state.now() - (current.published_at or 0.0):
+            publisher.remove_superseded(job)
+        if not job.project.queue_ready:
+            self._prepare_project(job)
+
+    def _outgrown(self, version: Version, unlabelled: list[int]) -> bool:
+        if version.checkpoint is not None:
+            return False
+        missing = len(set(unlabelled) - self.state.scored_task_ids(version))
+        broken = len(self.state.broken_images(version.project_id))
+        return missing - broken > COLD_START_GROWTH * len(unlabelled)
+
+    def _prepare_project(self, job: Job) -> None:
+        """Once per project: our tab, and the credentials that the webhook made by Label Studio lacks."""
+        if job.settings.manage_queue:
+            job.gateway.ensure_queue_tab(job.project.id, publisher.project_spec(job))
+        if job.settings.basic_auth_user:
+            job.gateway.update_webhook_headers(
+                job.project.id, basic_auth_header(job.settings.basic_auth_user, job.settings.basic_auth_pass)
+            )
+        self.state.update_project(job.project.id, job.owner, queue_ready=True)
+
+    # -- failures ----------------------------------------------------------------------------------------------------
+
+    def _handle(self, project: Project, error: Exception) -> None:
+        if isinstance(error, Stopped | LeaseLost):
+            log.info("Project %s: %s", project.id, error)
+        elif isinstance(error, LabelStudioRefused) and self._is_gone(project):
+            log.info("Project %s is gone from Label Studio; forgetting it", project.id)
+            self.state.remove_project(project.id)
+        else:
+            if isinstance(error, BackendError):
+                log.warning("Project %s: %s", project.id, error)
+            else:
+                log.exception("Project %s: unexpected failure", project.id)
+            self._note_failure(project, error)
+
+    def _note_failure(self, project: Project, error: Exception) -> None:
+        words = str(error) if isinstance(error, BackendError) else f"{type(error).__name__}: {error}"
+        wait = min(FIRST_RETRY_SECONDS * 2**project.failures, LONGEST_RETRY_SECONDS)
+        if isinstance(error, OwnerError):  # waits for the owner; /setup, Start Training and a changed config cut it short
+            wait = LONGEST_RETRY_SECONDS
+        self.state.update_project(
+            project.id,
+            failures=min(project.failures + 1, 16),
+            last_error=words,
+            retry_at=self.state.now() + wait,
+        )
+
+    def _is_gone(self, project: Project) -> bool:
+        """Deleted in Label Studio: the key works, the project is not found."""
+        try:
+            url, token = credentials(self.settings, project)
+            gateway = LabelStudio(url, token)
+            gateway.check()
+            return not gateway.project_exists(project.id)
+        except BackendError:
+            return False
+
+    # -- leases ------------------------------------------------------------------------------------------------------
+
+    def check(self, owner: str) -> None:
+        """May ``owner`` go on?"""
+        if self.stop.is_set():
+            raise Stopped("the worker was asked to stop")
+        held = self._held.get(owner)
+        if held is None or held[1] < time.monotonic():
+            raise LeaseLost("the lease ran out before it could be renewed")
+
+    def take(self, project_id: int, owner: str) -> bool:
+        seconds = self.settings.lease_seconds
+        started = time.monotonic()
+        if not self.state.lease(project_id, owner, seconds):
+            return False
+        with self._guard:
+            self._held[owner] = (project_id, started + seconds)
+        return True
+
+    def give_back(self, project_id: int, owner: str) -> None:
+        with self._guard:
+            self._held.pop(owner, None)
+        self.state.release(project_id, owner)
+
+    def _renew_leases(self) -> None:
+        seconds = self.settings.lease_seconds
+        while not self.stop.wait(seconds / 4):
+            for owner, (project_id, _) in list(self._held.items()):
+                started = time.monotonic()
+                try:
+                    renewed = self.state.renew(project_id, owner, seconds)
+                except Exception:  # the database is away: the lease lives on until it runs out
+                    log.exception("Renewing the lease on project %s failed", project_id)
+                    continue
+                with self._guard:
+                    if owner in self._held:
+                        self._held[owner] = (project_id, started + seconds if renewed else 0.0)
+
+
+class _Lease:
+    """``with _Lease(worker, project) as owner``: ``owner`` is None when somebody else holds the project."""
+
+    def __init__(self, worker: Worker, project_id: int) -> None:
+        self.worker, self.project_id = worker, project_id
+        self.owner = f"{worker.name}:{threading.current_thread().name}"
+
+    def __enter__(self) -> str | None:
+        self.taken = self.worker.take(self.project_id, self.owner)
+        return self.owner if self.taken else None
+
+    def __exit__(self, *_: object) -> None:
+        if self.taken:
+            self.worker.give_back(self.project_id, self.owner)
+
+
+def run(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT."""
+    worker = Worker(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop.set())
+    worker.run()
+
+
+def run_cycle_now(settings: Settings, project_id: int, progress: Progress) -> Version:
+    """One cycle of one project in this process, due or not.
+
+    Waits for a worker that is at the project. Raises what :func:`backend.cycle.run_cycle` raises, and OwnerError for a
+    project that is not connected.
+    """
+    from backend import cycle
+
+    worker = Worker(settings, progress)
+    if worker.state.project(project_id) is None:
+        raise OwnerError(f"Project {project_id} is not connected to this backend; `status` lists those that are.")
+    threading.Thread(target=worker._renew_leases, name="leases", daemon=True).start()
+    while True:
+        with _Lease(worker, project_id) as owner:
+            if owner is not None:
+                project = worker.state.project(project_id)
+                assert project is not None
+                job = worker.job(project, owner)
+                if version := worker.state.unpublished_version(project_id):
+                    publisher.publish(job, version)
+                return cycle.run_cycle(job)
+        progress("wait", 0, 1)
+        time.sleep(worker.settings.poll_seconds)
+
+
+def credentials(settings: Settings, project: Project) -> tuple[str, str]:
+    """Our own address and key where they are set, else what Label Studio brought with ``/setup``."""
+    return settings.label_studio_url or project.url, settings.label_studio_api_key or project.token
+
+
+def basic_auth_header(user: str, password: str) -> dict[str, str]:
+    from base64 import b64encode
+
+    return {"Authorization": "Basic " + b64encode(f"{user}:{password}".encode()).decode()}
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto``: CUDA where there is one.
+
+    Raises:
+        OwnerError: CUDA was asked for and is not there.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise OwnerError(f"DEVICE is {name}, but torch sees no GPU here: set DEVICE=auto or DEVICE=cpu.")
+    return device
+
+
+def lower_priority(nice: int = 10) -> None:
+    """The web process must answer within a second while we train on every core."""
+    os.nice(nice)
+
+
+Attend = Callable[[Project, Work], bool]

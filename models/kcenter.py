@@ -1,0 +1,85 @@
+"""k-center greedy: an order in which every next image is as far as possible from all before it.
+
+Sener & Savarese, Active Learning for Convolutional Neural Networks: A Core-Set Approach (ICLR 2018), algorithm 1. Distances to the
+nearest center are kept and updated with each pick: O(N) memory and O(N F) time a pick, never an N x N matrix.
+
+Axis letters: N points, F features, K picks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.data import Runtime
+
+EMBED_SIDE = 8
+MOST_PICKS = 2_000
+MOST_POINTS = 50_000
+
+
+def k_center_greedy(points: Tensor, picks: int, centers: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Pick ``picks`` of ``points`` (N, F) one after the other, each the farthest from all centers so far.
+
+    ``centers`` (L, F) count as picked already. Without any, the first pick is the point nearest to the mean: the same for
+    any order of the points. Returns indices (K,) int64 in the order of picking, and the squared distance (N,) of each point
+    to its nearest center. The largest of these distances is at most four times (twice, unsquared) the best possible.
+    """
+    norms = points.square().sum(1)
+
+    def squared_distance(center: Tensor) -> Tensor:  # clamped: rounding must not make it negative
+        return (norms - 2.0 * (points @ center) + center.square().sum()).clamp_min_(0.0)
+
+    nearest = torch.full((len(points),), torch.inf, device=points.device)
+    for part in () if centers is None else centers.split(512):
+        distance = norms[:, None] - 2.0 * (points @ part.T) + part.square().sum(1)
+        nearest = torch.minimum(nearest, distance.min(1).values.clamp_min_(0.0))
+    count = min(picks, len(points))
+    chosen = torch.empty(count, dtype=torch.int64, device=points.device)
+    taken = torch.zeros(len(points), dtype=torch.bool, device=points.device)
+    for place in range(count):
+        if place == 0 and (centers is None or len(centers) == 0):
+            index = squared_distance(points.mean(0)).argmin()
+        else:
+            index = nearest.masked_fill(taken, -1.0).argmax()
+        chosen[place] = index
+        taken[index] = True
+        nearest = torch.minimum(nearest, squared_distance(points[index]))
+    return chosen, nearest
+
+
+def thumbnails(pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, batch: int = 1024) -> Tensor:
+    """Each image averaged down to 8 x 8 colours in [0, 1]: (N, 192) float32 on the runtime's device.
+
+    A plain feature on purpose. It needs no weights, and a network that has learnt nothing yet sees no more.
+    """
+    parts = []
+    for start in range(0, len(rows), batch):
+        images = torch.from_numpy(pixels[rows[start : start + batch]]).to(runtime.device)
+        small = functional.adaptive_avg_pool2d(images.permute(0, 3, 1, 2).float() / 255.0, EMBED_SIDE)
+        parts.append(small.flatten(1))
+        runtime.progress("embed", min(start + batch, len(rows)), len(rows))
+    return torch.cat(parts) if parts else torch.empty(0, 3 * EMBED_SIDE**2, device=runtime.device)
+
+
+def spread_order(pixels: np.ndarray, rows: np.ndarray, labelled: np.ndarray, runtime: Runtime) -> np.ndarray:
+    """Ranks (N,) int64, 0 = label first, for ``rows`` (N,) of ``pixels`` (M, H, W, 3) uint8.
+
+    The first ranks are k-center picks away from the ``labelled`` rows (L,), the rest follow by falling distance to the nearest
+    pick. Above ``MOST_POINTS`` rows a random sample of them is spread and the others follow by chance, so that the
+    cost does not grow with the pool.
+    """
+    shuffled = runtime.rng("spread").permutation(len(rows))
+    near, far = shuffled[:MOST_POINTS], shuffled[MOST_POINTS:]
+    near = np.sort(near)
+    points = thumbnails(pixels, rows[near], runtime)
+    centers = thumbnails(pixels, labelled[:MOST_POINTS], runtime)
+    chosen, nearest = k_center_greedy(points, MOST_PICKS, centers)
+    nearest[chosen] = torch.inf  # they come first, in their own order
+    by_distance = torch.argsort(nearest, descending=True, stable=True)[len(chosen) :]
+    order = np.concatenate([near[chosen.cpu().numpy()], near[by_distance.cpu().numpy()], far])
+    ranks = np.empty(len(rows), dtype=np.int64)
+    ranks[order] = np.arange(len(rows))
+    return ranks
