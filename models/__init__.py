@@ -1,1 +1,1 @@
-"""Networks, their losses, their training loops and their checkpoints. Imports torch and numpy, never the backend."""
+"""Networks, their losses, their training loops and checkpoints. Imports torch, never the backend."""

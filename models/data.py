@@ -46,8 +46,8 @@ class CycleData:
             raise DataError(f"num_classes must be at least 1, got {self.num_classes}")
         if self.targets.shape != self.labelled.shape or self.targets.dtype.kind not in "iu":
             raise DataError(
-                f"targets must be integers, one per labelled row: got {self.targets.dtype}{self.targets.shape} "
-                f"for {len(self.labelled)} labelled rows"
+                f"targets must be integers, one per labelled row: got {self.targets.dtype}{self.targets.shape}"
+                f" for {len(self.labelled)} labelled rows"
             )
         if len(self.targets) and not 0 <= self.targets.min() <= self.targets.max() < self.num_classes:
             raise DataError(
@@ -65,7 +65,7 @@ class Runtime:
     """Where and how to run; handed to everything that computes.
 
     device           where networks and batches live.
-    seed             the cycle's seed; every random draw comes from `generator` or `rng`, never from a global one.
+    seed             the cycle's seed; every random draw comes from `generator` or `rng`, none from a global one.
     progress         called as (phase, done, total); may raise to stop the work.
     eval_batch_size  rows per batch while scoring; 0 = chosen by device and image size.
     """
@@ -94,7 +94,12 @@ class Runtime:
 
 def check_pixels(pixels: np.ndarray) -> None:
     """Raise DataError unless `pixels` is (M, H, H, 3) uint8."""
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.shape[1] != pixels.shape[2]:
+    if (
+        pixels.dtype != np.uint8
+        or pixels.ndim != 4
+        or pixels.shape[3] != 3
+        or pixels.shape[1] != pixels.shape[2]
+    ):
         raise DataError(f"pixels must be (M, H, H, 3) uint8, got {pixels.dtype}{pixels.shape}")
 
 

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 class Objective(ABC):
     """The loss that `models.training.train_classifier` minimises. One object serves one training run."""
 
-    def begin(self, net: Classifier, data: CycleData, runtime: Runtime) -> None:
-        """Called once, before the first step, with `net` on `runtime.device`: make buffers, reset estimates."""
+    def begin(  # noqa: B027 - most objectives have nothing to prepare
+        self, net: Classifier, data: CycleData, runtime: Runtime
+    ) -> None:
+        """Called once before the first step, `net` on `runtime.device`: make buffers, reset estimates."""
 
     @abstractmethod
     def loss(self, net: Classifier, images: Tensor, targets: Tensor, progress: float) -> Tensor:

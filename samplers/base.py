@@ -55,9 +55,10 @@ class NoOptions:
 class Sampler(ABC):
     """One query strategy.
 
-    Subclasses set `name` (as in the settings), `summary` (one line for the owner) and, where they have settings,
-    `Options`: a frozen dataclass whose field names are the settings' names and whose defaults are the paper's.
-    They implement `_score`, and override `objective`, `fit`, `state_dict` and `load_state_dict` as needed.
+    Subclasses set `name` (as in the settings), `summary` (one line for the owner) and, where they have
+    settings, `Options`: a frozen dataclass whose field names are the settings' names and whose defaults are
+    the paper's. They implement `_score`, and override `objective`, `fit`, `state_dict` and `load_state_dict`
+    as needed.
 
     Tensors of a sampler live on the device it was built for. Randomness comes from `runtime.generator(...)`.
     """
@@ -83,7 +84,7 @@ class Sampler(ABC):
         """Train the sampler's own networks or estimates after the task network was trained.
 
         Warm from loaded state where there is one. `data.unlabelled` and `data.labelled` may be empty: then do
-        what is possible and leave `score` usable. Leaves `net` as it found it. Answers figures for the record.
+        what is possible and leave `score` usable. Leaves `net` as it found it. Answers figures to record.
         """
         return {}
 
@@ -91,8 +92,8 @@ class Sampler(ABC):
         """One finite acquisition value per row, higher = label sooner.
 
         pixels (M, H, H, 3) uint8, rows (N,) integers into it. Reads no labels and changes nothing: not the
-        networks, not their mode, not the sampler. The same seed gives the same scores, whatever the batch size
-        and the order of rows.
+        networks, not their mode, not the sampler. The same seed gives the same scores, whatever the batch
+        size and the order of rows.
 
         Raises EmptyPool for no rows, NonFiniteScores (naming the sampler) for NaN or infinity,
         models.data.DataError for rows or pixels of the wrong kind.
@@ -113,10 +114,10 @@ class Sampler(ABC):
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """All that `score` and a warm `fit` need: tensors and plain Python only (checkpoints load weights only)."""
+        """All that `score` and a warm `fit` need, as tensors and plain Python only."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - some samplers keep no state
         """Take over what `state_dict` gave, tensors possibly on another device. {} = as built."""
 
 
@@ -129,6 +130,6 @@ def check_acquisition(name: str, acquisition: np.ndarray, count: int) -> None:
     broken = np.flatnonzero(~np.isfinite(acquisition))
     if len(broken):
         raise NonFiniteScores(
-            f"sampler {name}: {len(broken)} of {count} scores are not finite (first: {acquisition[broken[0]]} at "
-            f"position {broken[0]}); the training probably diverged, try a lower learning rate"
+            f"sampler {name}: {len(broken)} of {count} scores are not finite (first: {acquisition[broken[0]]}"
+            f" at position {broken[0]}); the training probably diverged, try a lower learning rate"
         )

@@ -1,0 +1,219 @@
+"""The task network: ResNet-18 and VGG-16-BN, at any width, for small and large images.
+
+Axis letters: B batch, F features, C classes, H W pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import ResNet18_Weights, VGG16_BN_Weights
+from torchvision.models.resnet import BasicBlock
+from torchvision.models.vgg import make_layers
+
+SMALL_IMAGE = 64  # images up to this side get the CIFAR stem (3x3 convolution, no pooling)
+PAPER_WIDTH = 64  # channels of the first stage in the papers and in torchvision
+
+# VGG configuration "D" (Simonyan & Zisserman 2015, table 1) in multiples of the width; "M" halves the size.
+_VGG16: tuple[int | str, ...] = (1, 1, "M", 2, 2, "M", 4, 4, 4, "M", 8, 8, 8, "M", 8, 8, 8, "M")
+
+
+class PretrainedUnavailable(RuntimeError):
+    """The pretrained weights do not fit the network asked for, or could not be fetched."""
+
+
+@dataclass(frozen=True)
+class NetConfig:
+    """All that is needed to build the network again.
+
+    name "resnet18" or "vgg16-bn"; image_size: side in pixels; width: channels of the first stage.
+    """
+
+    name: str
+    num_classes: int
+    image_size: int
+    width: int = PAPER_WIDTH
+    pretrained: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> NetConfig:
+        return cls(**values)
+
+
+class Classifier(nn.Module):
+    """A convolutional trunk, global average pooling, one linear head.
+
+    features(x): (B, 3, H, W) normalised float -> (B, F) float32, F = 8 * width.
+    forward(x): -> logits (B, C) float32.
+
+    On CUDA the trunk trains in bfloat16; features and logits leave in float32 always, and evaluation is in
+    float32 throughout, because the order of a pool needs more digits than bfloat16's eight bits.
+    """
+
+    def __init__(self, trunk: nn.Module, num_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = nn.Linear(num_features, num_classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.training and x.is_cuda):
+            maps = self.trunk(x)
+        return maps.float().mean(dim=(2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.features(x))
+        return logits
+
+
+def build_classifier(config: NetConfig, seed: int) -> Classifier:
+    """The network of `config` on the CPU, initialised from `seed` alone; global generators stay untouched.
+
+    Raises ValueError for a network that does not exist, PretrainedUnavailable when `config.pretrained` cannot
+    be honoured.
+    """
+    if config.name not in _TRUNKS:
+        raise ValueError(f"unknown task network {config.name!r}: choose one of {', '.join(sorted(_TRUNKS))}")
+    if config.width < 1 or config.num_classes < 1:
+        raise ValueError(f"width and num_classes must be at least 1, got {config}")
+    with torch.device("meta"):  # no weight is drawn twice
+        trunk = _TRUNKS[config.name](config)
+        net = Classifier(trunk, 8 * config.width, config.num_classes)
+    net.to_empty(device="cpu")
+    _initialise(net, torch.Generator().manual_seed(seed))
+    if config.pretrained:
+        _load_pretrained(net, config)
+    return net
+
+
+def _resnet18_trunk(config: NetConfig) -> nn.Module:
+    """ResNet-18 (He et al. 2016, table 1) without pooling and head; parameter names are torchvision's."""
+    width = config.width
+    trunk = nn.Sequential()
+    if config.image_size <= SMALL_IMAGE:
+        trunk.add_module("conv1", nn.Conv2d(3, width, 3, stride=1, padding=1, bias=False))
+    else:
+        trunk.add_module("conv1", nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False))
+    trunk.add_module("bn1", nn.BatchNorm2d(width))
+    trunk.add_module("relu", nn.ReLU(inplace=True))
+    if config.image_size > SMALL_IMAGE:
+        trunk.add_module("maxpool", nn.MaxPool2d(3, stride=2, padding=1))
+    for stage in range(4):
+        channels = width << stage
+        trunk.add_module(f"layer{stage + 1}", _resnet_stage(max(width, channels // 2), channels, stage > 0))
+    return trunk
+
+
+def _resnet_stage(channels_in: int, channels: int, halves: bool) -> nn.Module:
+    stride, shortcut = 1, None
+    if halves:
+        stride = 2
+        shortcut = nn.Sequential(
+            nn.Conv2d(channels_in, channels, 1, stride=2, bias=False), nn.BatchNorm2d(channels)
+        )
+    return nn.Sequential(BasicBlock(channels_in, channels, stride, shortcut), BasicBlock(channels, channels))
+
+
+def _vgg16_trunk(config: NetConfig) -> nn.Module:
+    """VGG-16 with batch normalisation, convolutions only; torchvision's `features`."""
+    if config.image_size < 32:
+        raise ValueError(
+            f"vgg16-bn halves images five times and needs 32 px or more, got {config.image_size}"
+        )
+    plan = [entry if isinstance(entry, str) else entry * config.width for entry in _VGG16]
+    return make_layers(plan, batch_norm=True)
+
+
+_TRUNKS: dict[str, Callable[[NetConfig], nn.Module]] = {
+    "resnet18": _resnet18_trunk,
+    "vgg16-bn": _vgg16_trunk,
+}
+
+
+def _initialise(net: nn.Module, generator: torch.Generator) -> None:
+    """He initialisation (fan out) of convolutions, as in torchvision; PyTorch's default for linear layers."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+        elif isinstance(module, nn.Linear):
+            bound = 1 / math.sqrt(module.in_features)
+            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+            nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+
+
+def _load_pretrained(net: Classifier, config: NetConfig) -> None:
+    """torchvision's ImageNet weights into the trunk; the head keeps its fresh initialisation.
+
+    ResNet-18 for small images has another first convolution than torchvision's: that one and its
+    normalisation stay fresh, the rest is loaded.
+    """
+    if config.width != PAPER_WIDTH:
+        raise PretrainedUnavailable(
+            f"pretrained weights exist for task_width {PAPER_WIDTH} only, not for {config.width}: "
+            f"set task_width to {PAPER_WIDTH} or pretrained to false"
+        )
+    weights = ResNet18_Weights.IMAGENET1K_V1 if config.name == "resnet18" else VGG16_BN_Weights.IMAGENET1K_V1
+    try:
+        state = weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise PretrainedUnavailable(
+            f"the pretrained weights of {config.name} could not be downloaded ({error}): "
+            "connect to the internet once, or set pretrained to false"
+        ) from error
+    load_torchvision_state(net, config, state)
+
+
+def load_torchvision_state(net: Classifier, config: NetConfig, state: Mapping[str, Tensor]) -> None:
+    """Copy a torchvision state dict into the trunk; see `_load_pretrained` for what stays fresh."""
+    prefix = "features." if config.name == "vgg16-bn" else ""
+    fresh_stem = config.name == "resnet18" and config.image_size <= SMALL_IMAGE
+    own = net.trunk.state_dict()
+    for key in own:
+        if not (fresh_stem and key.startswith(("conv1.", "bn1."))):
+            own[key] = state[prefix + key]
+    net.trunk.load_state_dict(own)
+
+
+def carry_over(
+    old_state: Mapping[str, Tensor],
+    old_classes: Sequence[str],
+    net: Classifier,
+    new_classes: Sequence[str],
+) -> str:
+    """Start `net` from an earlier network's state; rows of the head follow the class names.
+
+    A class that was not there keeps its fresh row, one that is gone vanishes, renamed order is followed.
+    All or nothing: when the state does not fit, `net` stays fresh. Answers "" when it was carried over, else
+    the reason in words.
+    """
+    own = net.state_dict()
+    body = [key for key in own if not key.startswith("head.")]
+    if any(key not in old_state or old_state[key].shape != own[key].shape for key in body):
+        return "the earlier network has another architecture, width or image size"
+    weight, bias = old_state.get("head.weight"), old_state.get("head.bias")
+    if weight is None or bias is None or weight.shape != (len(old_classes), own["head.weight"].shape[1]):
+        return "the earlier network's head does not match its classes"
+    if not all(
+        bool(torch.isfinite(value).all()) for value in old_state.values() if value.is_floating_point()
+    ):
+        return "the earlier network's weights are not finite"
+    row_of = {name: row for row, name in enumerate(old_classes)}
+    kept = [(row, row_of[name]) for row, name in enumerate(new_classes) if name in row_of]
+    with torch.no_grad():
+        for key in body:
+            own[key].copy_(old_state[key])
+        for row, old_row in kept:
+            own["head.weight"][row].copy_(weight[old_row])
+            own["head.bias"][row].copy_(bias[old_row])
+    return ""

@@ -1,0 +1,109 @@
+"""The task network's answers for rows of the pool.
+
+Axis letters: N rows asked for, B batch, C classes, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.classifier import Classifier
+from models.data import Runtime, check_pixels, check_rows
+from models.pixels import normalise
+from models.streaming import evaluating, map_rows
+
+# (features (B, F), logits (B, C)), both float32 on the device -> tensors (B, ...)
+Measure = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+
+
+class NonFiniteOutputs(ArithmeticError):
+    """The network answers NaN or infinity: its training diverged."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the task network says about N rows.
+
+    predicted (N,) int64 class indices; confidence (N,) float64, the softmax probability of that class.
+    """
+
+    predicted: np.ndarray
+    confidence: np.ndarray
+
+
+def measure(
+    net: Classifier,
+    pixels: np.ndarray,
+    rows: np.ndarray,
+    runtime: Runtime,
+    compute: Measure,
+    phase: str = "score",
+) -> tuple[np.ndarray, ...]:
+    """Run `net` once over the rows and hand features and logits of each batch to `compute`.
+
+    Answers one array (N, ...) per tensor that `compute` gives, in the order of `rows` (see
+    `models.streaming.map_rows`). The network is in eval mode meanwhile and afterwards as it was.
+    Raises models.data.DataError for pixels or rows of the wrong kind.
+    """
+    check_pixels(pixels)
+    check_rows(rows, len(pixels))
+
+    def batch(images: Tensor) -> tuple[Tensor, ...]:
+        features = net.features(normalise(images))
+        return compute(features, net.head(features))
+
+    with evaluating(net):
+        return map_rows(pixels, rows, runtime, batch, phase)
+
+
+def predict(
+    net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str = "predict"
+) -> Answers:
+    """Class and confidence of every row. Raises NonFiniteOutputs when the network's weights are broken."""
+    if len(rows) == 0:
+        return Answers(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float64))
+    predicted, confidence = measure(net, pixels, rows, runtime, lambda _, logits: _answers(logits), phase)
+    if not np.isfinite(confidence).all():
+        raise NonFiniteOutputs("the task network answers NaN or infinity: its training diverged")
+    return Answers(predicted, confidence.astype(np.float64))
+
+
+def predict_and_measure(
+    net: Classifier,
+    pixels: np.ndarray,
+    rows: np.ndarray,
+    runtime: Runtime,
+    acquisition: Callable[[Tensor, Tensor], Tensor],
+    phase: str = "score",
+) -> tuple[Answers, np.ndarray]:
+    """The answers and, from the same forward pass, one number per row.
+
+    acquisition: features (B, F), logits (B, C) -> (B,) on the device. Its values come back as (N,) float64,
+    unchecked. `rows` must not be empty.
+    """
+
+    def compute(features: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
+        return (*_answers(logits), acquisition(features, logits))
+
+    predicted, confidence, values = measure(net, pixels, rows, runtime, compute, phase)
+    return Answers(predicted, confidence.astype(np.float64)), values.astype(np.float64)
+
+
+def embed(
+    net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str = "embed"
+) -> np.ndarray:
+    """Penultimate features of every row: (N, F) float32."""
+    if len(rows) == 0:
+        return np.empty((0, net.head.in_features), dtype=np.float32)
+    return measure(net, pixels, rows, runtime, lambda features, _: (features,), phase)[0]
+
+
+def _answers(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Class (B,) int64 and its softmax probability (B,), computed as exp(max - logsumexp)."""
+    top, predicted = logits.max(dim=1)
+    return predicted, torch.exp(top - torch.logsumexp(logits, dim=1))

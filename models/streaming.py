@@ -1,0 +1,146 @@
+"""Rows of a memory-mapped pool, in batches, through a computation on the device, and the results back.
+
+The memory this takes does not grow with the pool. Axis letters: N rows asked for, B batch, H W pixels.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.data import Runtime
+
+READ_AHEAD = 2  # batches that wait, read, while the device works on an earlier one
+FLUSH_EVERY = 32  # batches whose results gather on the device before one copy brings them to the host
+
+
+def stream_batches(
+    pixels: np.ndarray, batches: Iterable[np.ndarray], device: torch.device
+) -> Iterator[Tensor]:
+    """For each array of row numbers in `batches`, those rows of `pixels` on `device`: (B, H, W, 3) uint8.
+
+    A thread reads ahead while the caller computes; on CUDA the copy goes through pinned memory and does not
+    block. `batches` may be endless; closing the iterator ends the thread. Ascending rows read fastest.
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-rows") as reader:
+        waiting: deque[Future[Tensor]] = deque()
+        for rows in batches:
+            waiting.append(reader.submit(_read, pixels, rows, device))
+            if len(waiting) > READ_AHEAD:
+                yield waiting.popleft().result().to(device, non_blocking=True)
+        while waiting:
+            yield waiting.popleft().result().to(device, non_blocking=True)
+
+
+def _read(pixels: np.ndarray, rows: np.ndarray, device: torch.device) -> Tensor:
+    """Rows in host memory, pinned on their way to a CUDA device (torch keeps such a buffer until copied)."""
+    on_cuda = device.type == "cuda"
+    with torch.cuda.device(device) if on_cuda else nullcontext():
+        images = torch.empty((len(rows), *pixels.shape[1:]), dtype=torch.uint8, pin_memory=on_cuda)
+    # mode="raise" would copy through a temporary array; callers have checked the rows' range.
+    np.take(pixels, rows, axis=0, out=images.numpy(), mode="clip")
+    _release_pages(pixels)
+    return images
+
+
+def _release_pages(pixels: np.ndarray) -> None:
+    """Give the pages just read of a memory-mapped file back, so that a process never holds the whole pool.
+
+    They stay in the system's page cache: reading them again costs no disk access.
+    """
+    if getattr(pixels, "mode", None) not in ("r", "r+"):  # pages of a "c" mapping may hold unsaved changes
+        return
+    base: object = pixels
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def eval_batch_size(runtime: Runtime, image_size: int) -> int:
+    """Rows per batch while scoring: the runtime's, else one that fills the device within about 2 GiB."""
+    if runtime.eval_batch_size > 0:
+        return runtime.eval_batch_size
+    # Nets for images up to 64 px work at full resolution, those for larger ones start with a stride of 4.
+    base, side = (1024, 32) if image_size <= 64 else (256, 224)
+    if runtime.device.type != "cuda":
+        base //= 8
+    return max(8, min(base, base * side * side // image_size**2))
+
+
+def map_rows(
+    pixels: np.ndarray,
+    rows: np.ndarray,
+    runtime: Runtime,
+    compute: Callable[[Tensor], tuple[Tensor, ...]],
+    phase: str = "score",
+) -> tuple[np.ndarray, ...]:
+    """`compute` on every row, in one pass in inference mode; its results in the order of `rows`.
+
+    compute: images (B, H, W, 3) uint8 on the device -> tensors of shape (B, ...), as many as it likes; it
+    must not synchronise with the host. Answers one array (N, ...) per tensor. `rows` must not be empty and
+    must have been checked (`models.data.check_rows`). Batches are made in ascending order of rows, so that a
+    result depends on neither the order nor the neighbours asked for beyond float rounding.
+
+    Calls runtime.progress(phase, rows done, N) after every batch.
+    """
+    order = np.argsort(rows, kind="stable")
+    size = eval_batch_size(runtime, pixels.shape[1])
+    parts = [order[start : start + size] for start in range(0, len(order), size)]
+    gathered = _Gathered(len(rows))
+    done = 0
+    with torch.inference_mode():
+        images_of = stream_batches(pixels, (rows[part] for part in parts), runtime.device)
+        for part, images in zip(parts, images_of, strict=True):
+            gathered.add(part, compute(images))
+            done += len(part)
+            runtime.progress(phase, done, len(rows))
+        return gathered.result()
+
+
+class _Gathered:
+    """Results of batches, kept on the device and copied to their places on the host now and then."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._waiting: list[tuple[np.ndarray, tuple[Tensor, ...]]] = []
+        self._host: list[np.ndarray] = []
+
+    def add(self, positions: np.ndarray, values: tuple[Tensor, ...]) -> None:
+        self._waiting.append((positions, values))
+        if len(self._waiting) >= FLUSH_EVERY:
+            self._flush()
+
+    def _flush(self) -> None:
+        positions = np.concatenate([part for part, _ in self._waiting])
+        for index, tensors in enumerate(zip(*(values for _, values in self._waiting), strict=True)):
+            values = torch.cat(tensors).cpu().numpy()
+            if index == len(self._host):
+                self._host.append(np.empty((self._count, *values.shape[1:]), dtype=values.dtype))
+            self._host[index][positions] = values
+        self._waiting.clear()
+
+    def result(self) -> tuple[np.ndarray, ...]:
+        if self._waiting:
+            self._flush()
+        return tuple(self._host)
+
+
+@contextmanager
+def evaluating(*nets: nn.Module) -> Iterator[None]:
+    """Put the networks in eval mode and afterwards every submodule back into the mode it was in."""
+    modes = [(module, module.training) for net in nets for module in net.modules()]
+    for net in nets:
+        net.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,36 @@
+"""Query strategies, one a file, and the one table that names them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+
+import torch
+
+from samplers.base import Sampler, UnknownSampler
+from samplers.entropy import EntropySampler
+from samplers.random import RandomSampler
+
+SAMPLERS: dict[str, type[Sampler]] = {
+    "random": RandomSampler,
+    "entropy": EntropySampler,
+}
+
+
+def build_sampler(
+    name: str,
+    options: Mapping[str, object],
+    *,
+    num_classes: int,
+    image_size: int,
+    device: torch.device | str = "cpu",
+) -> Sampler:
+    """The sampler of this name, given those of `options` that it knows and none of the others.
+
+    Raises UnknownSampler.
+    """
+    if name not in SAMPLERS:
+        raise UnknownSampler(f"unknown sampler {name!r}: choose one of {', '.join(SAMPLERS)}")
+    sampler = SAMPLERS[name]
+    known = {field.name: options[field.name] for field in fields(sampler.Options) if field.name in options}
+    return sampler(sampler.Options(**known), num_classes=num_classes, image_size=image_size, device=device)
