@@ -1,4 +1,5 @@
-"""One cycle, from Label Studio's annotations to Label Studio's queue. Read :func:`run_cycle` first: it is the whole story."""
+"""One cycle, from Label Studio's annotations to Label Studio's queue. Read :func:`run_cycle` first: it is the whole
+story."""
 
 from __future__ import annotations
 
@@ -28,8 +29,8 @@ log = logging.getLogger(__name__)
 def run_cycle(job: Job) -> Version:
     """Compare with Label Studio, learn from every label there is, score the pool, publish the new order, record it all.
 
-    Whatever happens before the version's row is committed leaves no trace but an interrupted or failed cycle, and the same
-    work is due again; what happens after it is resumed by :func:`backend.publisher.publish`.
+    Whatever happens before the version's row is committed leaves no trace but an interrupted or failed cycle, and the
+    same work is due again; what happens after it is resumed by :func:`backend.publisher.publish`.
 
     Raises:
         OwnerError: the owner has to act (no labels yet, label config, key).
@@ -130,9 +131,7 @@ def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
         scored = Pool.scored(Learner.load(version.checkpoint, job.device), cache, tasks, runtime)
     published = join_published(scored.acquisition, taken, seed)
     job.check()
-    job.state.add_scores(
-        version.id, np.array(scored.tasks), published, scored.class_index, scored.confidence
-    )
+    job.state.add_scores(version.id, np.array(scored.tasks), published, scored.class_index, scored.confidence)
     log.info("Project %s: %d new tasks join %s", job.project.id, len(tasks), version.name)
     return len(tasks)
 

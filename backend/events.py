@@ -88,7 +88,8 @@ def record(state: State, event: Event) -> dict[str, Any]:
 
 
 def _project_updated(state: State, event: Event) -> bool:
-    """Publishing itself updates the project, and Label Studio reports that back to us: only a changed label config is news."""
+    """Publishing itself updates the project, and Label Studio reports that back to us: only a changed label config is
+    news."""
     project = state.project(event.project_id)
     if project is None:
         return False

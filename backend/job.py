@@ -20,8 +20,8 @@ Progress = Callable[[str, int, int], None]
 
 
 def project_folder(model_dir: str | Path, key: str) -> Path:
-    """Images and checkpoints of one project. Named by Label Studio's "<id>.<created>" key, so that a project that got the
-    id of a deleted one starts from an empty folder."""
+    """Images and checkpoints of one project. Named by Label Studio's "<id>.<created>" key, so that a project that got
+    the id of a deleted one starts from an empty folder."""
     return Path(model_dir) / "projects" / key.replace(".", "-")
 
 

@@ -48,7 +48,8 @@ class Learner:
     def fresh(
         cls, settings: Settings, classes: Sequence[str], image_size: int, device: torch.device, seed: int
     ) -> Learner:
-        """Initialised from ``seed``. On a CPU the net is narrower than the papers' unless ``task_width`` says otherwise."""
+        """Initialised from ``seed``. On a CPU the net is narrower than the papers' unless ``task_width`` says
+        otherwise."""
         width = settings.task_width or (PAPER_WIDTH if device.type == "cuda" or settings.pretrained else CPU_WIDTH)
         if width != PAPER_WIDTH and not settings.task_width:
             log.info(
@@ -111,7 +112,8 @@ class Learner:
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
     def warm_from(self, previous: Learner) -> None:
-        """Take over what fits of an earlier cycle: the net's weights (the head by class name) and the sampler's state."""
+        """Take over what fits of an earlier cycle: the net's weights (the head by class name) and the sampler's
+        state."""
         state = previous.net.state_dict()
         if reason := carry_over(state, list(previous.classes), self.net, list(self.classes)):
             log.info("Training from scratch: %s", reason)
@@ -133,7 +135,8 @@ class Learner:
         return metrics
 
     def score(self, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> tuple[np.ndarray, Answers]:
-        """Acquisition (N,) float64, higher = sooner, and the net's answers for ``rows`` (N,) of ``pixels`` (M, H, W, 3)."""
+        """Acquisition (N,) float64, higher = sooner, and the net's answers for ``rows`` (N,) of ``pixels`` (M, H, W,
+        3)."""
         scored = self.sampler.score(self.net, pixels, rows, runtime)
         return scored.acquisition, scored.answers or predict(self.net, pixels, rows, runtime)
 

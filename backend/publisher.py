@@ -1,11 +1,12 @@
 """Put a scored version in front of the annotators, exactly once, whatever is killed in between.
 
-Shortlist (the next K tasks, one by one) → switch the project's version → backfill the rest in one bulk call. Label Studio's bulk
-call costs seconds whatever its size, a single write a few hundredths, so annotators work by the new order long before the whole
-pool is written; and at every instant the queue is ordered by one complete shortlist, the old one or the new one.
+Shortlist (the next K tasks, one by one) → switch the project's version → backfill the rest in one bulk call. Label
+Studio's bulk call costs seconds whatever its size, a single write a few hundredths, so annotators work by the new
+order long before the whole pool is written; and at every instant the queue is ordered by one complete shortlist, the
+old one or the new one.
 
-Label Studio does not deduplicate. So before any write whose predecessor's outcome is unknown (a kill, a time-out, a 5xx),
-:func:`_settle` reads back what Label Studio holds of this version, and only the rest is written.
+Label Studio does not deduplicate. So before any write whose predecessor's outcome is unknown (a kill, a time-out, a
+5xx), :func:`_settle` reads back what Label Studio holds of this version, and only the rest is written.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ log = logging.getLogger(__name__)
 UNCERTAINTY = "Uncertainty sampling"
 SETTLE_SECONDS = 10.0
 SETTLE_SECONDS_PER_ROW = 0.002
-"""How long a bulk call that was cut off may still be at work inside Label Studio: about four times what was measured."""
+"""How long a bulk call that was cut off may still be at work inside Label Studio: about four times what was
+measured."""
 
 
 def publish(job: Job, version: Version, progress: Callable[[int, int], None] = lambda done, total: None) -> Version:
@@ -53,7 +55,8 @@ def publish(job: Job, version: Version, progress: Callable[[int, int], None] = l
 
 
 def complete(job: Job, version: Version) -> None:
-    """Write the rows of the current version that Label Studio is not known to hold: tasks that joined, or an interrupted write."""
+    """Write the rows of the current version that Label Studio is not known to hold: tasks that joined, or an
+    interrupted write."""
     rows = _settle(job, version) if version.writing_since is not None else job.state.unwritten(version)
     if rows:
         version = job.state.update_version(version, job.owner, writing_since=job.state.now())
@@ -67,10 +70,11 @@ def complete(job: Job, version: Version) -> None:
 def switch(job: Job, version: Version) -> None:
     """Make ``version`` the one that orders the queue and answers requests.
 
-    Label Studio refuses a version that has no predictions, so an empty pool's version stays ours alone until tasks join it.
+    Label Studio refuses a version that has no predictions, so an empty pool's version stays ours alone until tasks
+    join it.
     """
     job.check()
-    if job.settings.manage_queue and job.state.has_written(version):
+    if job.settings.manage_queue and job.state.has_rows(version, written=True):
         info = job.gateway.project(job.project.id)
         wanted = {"model_version": version.name, "sampling": UNCERTAINTY}
         changed = {key: value for key, value in wanted.items() if getattr(info, key) != value}
@@ -80,7 +84,7 @@ def switch(job: Job, version: Version) -> None:
 
 
 def write_singly(job: Job, version: Version, rows: Sequence[Answer]) -> None:
-    spec = _spec(job)
+    spec = project_spec(job)
     for row in rows:
         job.check()
         try:
@@ -98,7 +102,7 @@ def write_rest(job: Job, version: Version, rows: Sequence[Answer]) -> None:
     if len(rows) <= job.settings.shortlist:
         write_singly(job, version, rows)
         return
-    spec = _spec(job)
+    spec = project_spec(job)
     for _attempt in range(3):
         job.check()
         version = job.state.update_version(version, job.owner, writing_since=job.state.now())
@@ -150,7 +154,9 @@ def verify(job: Job, version: Version) -> None:
     held = job.gateway.model_versions(job.project.id).get(version.name, 0)
     ours = len(job.state.scored_task_ids(version))
     if held != ours:
-        log.info("Project %s: Label Studio holds %d predictions of %s, not %d", job.project.id, held, version.name, ours)
+        log.info(
+            "Project %s: Label Studio holds %d predictions of %s, not %d", job.project.id, held, version.name, ours
+        )
         _read_back(job, version)
         complete(job, version)
 
@@ -158,8 +164,8 @@ def verify(job: Job, version: Version) -> None:
 def _settle(job: Job, version: Version) -> list[Answer]:
     """What is still to be written after an attempt whose outcome is unknown.
 
-    A bulk call that was cut off goes on inside Label Studio. Its rows appear together, so wait until they have, or until it
-    can no longer be running.
+    A bulk call that was cut off goes on inside Label Studio. Its rows appear together, so wait until they have, or
+    until it can no longer be running.
     """
     if version.writing_since is not None:
         expected = len(job.state.all_scores(version))

@@ -1,6 +1,7 @@
 """The tables behind :mod:`backend.state`, and the plain records it hands out.
 
-Times are seconds since the epoch, as floats: the same on SQLite and PostgreSQL, and easy to compare with a lease's expiry.
+Times are seconds since the epoch, as floats: the same on SQLite and PostgreSQL, and easy to compare with a lease's
+expiry.
 """
 
 from __future__ import annotations
@@ -115,6 +116,7 @@ scores = sa.Table(
     sa.Column("class_index", sa.Integer),
     sa.Column("confidence", sa.Float(53)),
     sa.Column("written", sa.Boolean, nullable=False, default=False),
+    sa.Index("scores_by_written", "version_id", "written"),
 )
 
 broken = sa.Table(

@@ -1,9 +1,9 @@
 """From acquisition to the score that Label Studio sorts by: the only place that knows Label Studio's direction.
 
-Label Studio serves the *lowest* prediction score first. A sampler's acquisition ``a`` is any finite real, higher = label
-sooner, on the scale of log-odds; the published score is ``1 / (1 + exp(a))``. That makes VAAL's the discriminator's output
-``D(mu)`` (a = -logit D) and EPMCM's ``1 / (1 + bound)`` (a = log bound): the softmax confidence of the predicted class once
-augmentation is averaged in, and plain softmax confidence at zero covariance.
+Label Studio serves the *lowest* prediction score first. A sampler's acquisition ``a`` is any finite real, higher =
+label sooner, on the scale of log-odds; the published score is ``1 / (1 + exp(a))``. That makes VAAL's the
+discriminator's output ``D(mu)`` (a = -logit D) and EPMCM's ``1 / (1 + bound)`` (a = log bound): the softmax
+confidence of the predicted class once augmentation is averaged in, and plain softmax confidence at zero covariance.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What the backend knows, in one database: projects, leases, cycles, versions and published scores.
 
-The only module that speaks SQL. SQLite in ``MODEL_DIR`` by default, PostgreSQL by ``DATABASE_URL``. There is no queue: what
-is due is computed from these rows (see :func:`backend.events.due`), so any process may be killed at any instant. A worker
-owns a project by a lease with an expiry; every change that the owner makes to a project's cycle or version re-checks the
-lease in the same transaction, so that a worker that slept through its lease cannot write.
+The only module that speaks SQL. SQLite in ``MODEL_DIR`` by default, PostgreSQL by ``DATABASE_URL``. There is no
+queue: what is due is computed from these rows (see :func:`backend.events.due`), so any process may be killed at any
+instant. A worker owns a project by a lease with an expiry; every change that the owner makes to a project's cycle or
+version re-checks the lease in the same transaction, so that a worker that slept through its lease cannot write.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ class State:
     def connect(
         self, project_id: int, key: str, label_config: str, extra_params: Mapping[str, Any] | None, url: str, token: str
     ) -> None:
-        """Record what ``/setup`` brought. A changed ``key`` is another project that got the same id: the old one goes."""
+        """Record what ``/setup`` brought. A changed ``key`` is another project that got the same id: the old one
+        goes."""
         values = {
             "key": key,
             "label_config": label_config,
@@ -323,8 +324,8 @@ class State:
         class_index: np.ndarray | None,
         confidence: np.ndarray | None,
     ) -> Version:
-        """A new version with its scores, (N,) each. It stays a draft until the last row is in: a process killed half way
-        leaves a draft, which :meth:`drop_drafts` removes."""
+        """A new version with its scores, (N,) each. It stays a draft until the last row is in: a process killed half
+        way leaves a draft, which :meth:`drop_drafts` removes."""
         with self._owned(project_id, owner) as conn:
             values = {
                 "project_id": project_id,
@@ -404,14 +405,13 @@ class State:
         return fresh
 
     def switch_to(self, version: Version, owner: str) -> None:
-        """From now on this version answers ``/predict``. The older ones are superseded, the backfill may still follow."""
+        """From now on this version answers ``/predict``. The older ones are superseded, the backfill may still
+        follow."""
         with self._owned(version.project_id, owner) as conn:
             older = (versions.c.project_id == version.project_id, versions.c.id != version.id)
             live = versions.c.status.in_(("scored", "publishing", "current"))
             conn.execute(versions.update().where(*older, live).values(status="superseded"))
-            conn.execute(
-                versions.update().where(versions.c.id == version.id).values(published_at=self._now(conn))
-            )
+            conn.execute(versions.update().where(versions.c.id == version.id).values(published_at=self._now(conn)))
             conn.execute(
                 projects.update().where(projects.c.id == version.project_id).values(current_version_id=version.id)
             )
@@ -439,10 +439,11 @@ class State:
             for part in _chunks(list(task_ids), READ_CHUNK):
                 conn.execute(scores.update().where(mine, scores.c.task_id.in_(part)).values(written=written))
 
-    def has_written(self, version: Version) -> bool:
-        query = sa.select(scores.c.task_id).where(scores.c.version_id == version.id, scores.c.written).limit(1)
+    def has_rows(self, version: Version, *, written: bool) -> bool:
+        """Is there any score of ``version`` that Label Studio is known to hold (``written``), or not known to hold?"""
+        query = sa.select(scores.c.task_id).where(scores.c.version_id == version.id, scores.c.written == written)
         with self.reader.connect() as conn:
-            return conn.scalar(query) is not None
+            return conn.scalar(query.limit(1)) is not None
 
     def scored_task_ids(self, version: Version) -> set[int]:
         with self.reader.connect() as conn:
@@ -461,9 +462,7 @@ class State:
     def counts(self, project_id: int) -> dict[str, int]:
         """``tasks``, ``labelled``, ``scored`` (by the current version) and ``broken``."""
         mine = tasks.c.project_id == project_id
-        version = (
-            sa.select(projects.c.current_version_id).where(projects.c.id == project_id).scalar_subquery()
-        )
+        version = sa.select(projects.c.current_version_id).where(projects.c.id == project_id).scalar_subquery()
         count = sa.func.count()
         queries = {
             "tasks": sa.select(count).select_from(tasks).where(mine),

@@ -86,7 +86,6 @@ def _note_comparison(job: Job, truth: Truth, title: str, label_config: str) -> N
         job.owner,
         title=title,
         label_config=label_config,
-        refresh_seen=truth.refresh_seq,
         checked_at=state.now(),
         new_annotations=truth.new_annotations,
     )
@@ -124,7 +123,8 @@ def open_images(job: Job, truth: Truth, progress: Progress) -> ImageCache:
     project, state, settings = job.project, job.state, job.settings
     now = state.now()
     waiting = {
-        item.task_id for item in state.broken_images(project.id)
+        item.task_id
+        for item in state.broken_images(project.id)
         if item.retry_at > now and truth.sources.get(item.task_id) == item.source
     }
     wanted = [(task, source) for task, source in truth.sources.items() if task not in waiting]
@@ -141,9 +141,7 @@ def open_images(job: Job, truth: Truth, progress: Progress) -> ImageCache:
     broken_now = {item.task_id for item in found}
     if found:
         log.warning("Project %s: %d images set aside; first: %s", project.id, len(found), found[0].reason)
-        state.set_broken(
-            project.id, [(i.task_id, i.source, i.reason) for i in found], settings.retry_broken_seconds
-        )
+        state.set_broken(project.id, [(i.task_id, i.source, i.reason) for i in found], settings.retry_broken_seconds)
     mended = {item.task_id for item in state.broken_images(project.id)} - broken_now - waiting
     state.clear_broken(project.id, mended)
     return cache

@@ -1,8 +1,8 @@
 """The process that leases a due project, works for it on its device, and renews the lease as it goes.
 
-Two lanes, each a thread: one trains, the other does upkeep, so that a project connected while another one trains for an hour
-has its first order within seconds. Both take projects by the same lease, and any number of workers on any number of machines
-are the same mechanism again.
+Two lanes, each a thread: one trains, the other does upkeep, so that a project connected while another one trains for
+an hour has its first order within seconds. Both take projects by the same lease, and any number of workers on any
+number of machines are the same mechanism again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from backend import events, publisher
@@ -58,6 +57,7 @@ class Worker:
         self._held: dict[str, tuple[int, float]] = {}  # lease owner → project and when its lease runs out (monotonic)
         self._guard = threading.Lock()
         self._device: torch.device | None = None
+        self._started = self.state.now()
 
     def run(self) -> None:
         """Work until :attr:`stop` is set."""
@@ -75,6 +75,8 @@ class Worker:
         for owner, (project_id, _) in list(self._held.items()):  # so that another worker need not wait for the expiry
             self.state.release(project_id, owner)
         log.info("Worker %s ends", self.name)
+        if any(lane.is_alive() for lane in lanes):
+            os._exit(0)  # in the middle of a long computation or call: as safe as a kill, and it cannot hang
 
     @property
     def device(self) -> torch.device:
@@ -86,11 +88,12 @@ class Worker:
 
     def _lane(self, work: Work) -> None:
         while not self.stop.is_set():
+            busy = False
             try:
-                busy = any([self.attend(project, work) for project in self.state.projects()])
+                for project in self.state.projects():  # each in turn: a busy project must not starve the next
+                    busy |= self.attend(project, work)
             except Exception:  # the database is away, say; a lane must outlive that
                 log.exception("Looking for due work failed")
-                busy = False
             if not busy:
                 self.stop.wait(self.settings.poll_seconds)
 
@@ -100,12 +103,13 @@ class Worker:
         except OwnerError as error:  # stored by an earlier version of the backend, say
             self._note_failure(project, error)
             return frozenset()
+        compared = project.checked_at >= self._started  # hints may have been lost while no worker was up
         return events.due(
             project,
             self._backlog(project),
             self.state.now(),
             budget=settings.budget,
-            reconcile_seconds=settings.reconcile_seconds,
+            reconcile_seconds=settings.reconcile_seconds if compared else 0.0,
             cleanup_seconds=settings.cleanup_seconds,
         )
 
@@ -116,7 +120,7 @@ class Worker:
         return Backlog(
             has_version=current is not None,
             unfinished=self.state.unpublished_version(project.id) is not None
-            or (current is not None and current.writing_since is not None),
+            or (current is not None and self.state.has_rows(current, written=False)),
             superseded=any(version.status == "superseded" for version in versions),
             quiet_since=(current.published_at or 0.0) if current else now,
             broken_due=any(image.retry_at <= now for image in self.state.broken_images(project.id)),
@@ -182,14 +186,16 @@ class Worker:
         current = state.current_version(project_id)
         if current is None or self._outgrown(current, found.unlabelled):
             cycle.cold_start(job, found)
-            return
-        cycle.join_new_tasks(job, current, found)
-        publisher.complete(job, current)
-        publisher.verify(job, current)
-        if self.settings.cleanup_seconds <= state.now() - (current.published_at or 0.0):
-            publisher.remove_superseded(job)
+        else:
+            cycle.join_new_tasks(job, current, found)
+            publisher.complete(job, current)
+            publisher.verify(job, current)
+            if self.settings.cleanup_seconds <= state.now() - (current.published_at or 0.0):
+                publisher.remove_superseded(job)
         if not job.project.queue_ready:
             self._prepare_project(job)
+        # Only now: a kill before this line leaves the refresh due.
+        state.update_project(project_id, job.owner, refresh_seen=found.refresh_seq)
 
     def _outgrown(self, version: Version, unlabelled: list[int]) -> bool:
         if version.checkpoint is not None:
@@ -226,7 +232,9 @@ class Worker:
     def _note_failure(self, project: Project, error: Exception) -> None:
         words = str(error) if isinstance(error, BackendError) else f"{type(error).__name__}: {error}"
         wait = min(FIRST_RETRY_SECONDS * 2**project.failures, LONGEST_RETRY_SECONDS)
-        if isinstance(error, OwnerError):  # waits for the owner; /setup, Start Training and a changed config cut it short
+        if isinstance(
+            error, OwnerError
+        ):  # waits for the owner; /setup, Start Training and a changed config cut it short
             wait = LONGEST_RETRY_SECONDS
         self.state.update_project(
             project.id,
@@ -363,6 +371,3 @@ def choose_device(name: str) -> torch.device:
 def lower_priority(nice: int = 10) -> None:
     """The web process must answer within a second while we train on every core."""
     os.nice(nice)
-
-
-Attend = Callable[[Project, Work], bool]

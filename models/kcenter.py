@@ -1,7 +1,8 @@
 """k-center greedy: an order in which every next image is as far as possible from all before it.
 
-Sener & Savarese, Active Learning for Convolutional Neural Networks: A Core-Set Approach (ICLR 2018), algorithm 1. Distances to the
-nearest center are kept and updated with each pick: O(N) memory and O(N F) time a pick, never an N x N matrix.
+Sener & Savarese, Active Learning for Convolutional Neural Networks: A Core-Set Approach (ICLR 2018), algorithm 1.
+Distances to the nearest center are kept and updated with each pick: O(N) memory and O(N F) time a pick, never an N x
+N matrix.
 
 Axis letters: N points, F features, K picks.
 """
@@ -23,11 +24,14 @@ MOST_POINTS = 50_000
 def k_center_greedy(points: Tensor, picks: int, centers: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Pick ``picks`` of ``points`` (N, F) one after the other, each the farthest from all centers so far.
 
-    ``centers`` (L, F) count as picked already. Without any, the first pick is the point nearest to the mean: the same for
-    any order of the points. Returns indices (K,) int64 in the order of picking, and the squared distance (N,) of each point
-    to its nearest center. The largest of these distances is at most four times (twice, unsquared) the best possible.
+    ``centers`` (L, F) count as picked already. Without any, the first pick is the point nearest to the mean: the same
+    for any order of the points. Returns indices (K,) int64 in the order of picking, and the squared distance (N,) of
+    each point to its nearest center. The largest of these distances is at most four times (twice, unsquared) the best
+    possible.
     """
     norms = points.square().sum(1)
+    if centers is not None and len(centers) == 0:
+        centers = None
 
     def squared_distance(center: Tensor) -> Tensor:  # clamped: rounding must not make it negative
         return (norms - 2.0 * (points @ center) + center.square().sum()).clamp_min_(0.0)
@@ -40,7 +44,7 @@ def k_center_greedy(points: Tensor, picks: int, centers: Tensor | None = None) -
     chosen = torch.empty(count, dtype=torch.int64, device=points.device)
     taken = torch.zeros(len(points), dtype=torch.bool, device=points.device)
     for place in range(count):
-        if place == 0 and (centers is None or len(centers) == 0):
+        if place == 0 and centers is None:
             index = squared_distance(points.mean(0)).argmin()
         else:
             index = nearest.masked_fill(taken, -1.0).argmax()
@@ -67,9 +71,9 @@ def thumbnails(pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, batch: in
 def spread_order(pixels: np.ndarray, rows: np.ndarray, labelled: np.ndarray, runtime: Runtime) -> np.ndarray:
     """Ranks (N,) int64, 0 = label first, for ``rows`` (N,) of ``pixels`` (M, H, W, 3) uint8.
 
-    The first ranks are k-center picks away from the ``labelled`` rows (L,), the rest follow by falling distance to the nearest
-    pick. Above ``MOST_POINTS`` rows a random sample of them is spread and the others follow by chance, so that the
-    cost does not grow with the pool.
+    The first ranks are k-center picks away from the ``labelled`` rows (L,), the rest follow by falling distance to
+    the nearest pick. Above ``MOST_POINTS`` rows a random sample of them is spread and the others follow by chance, so
+    that the cost does not grow with the pool.
     """
     shuffled = runtime.rng("spread").permutation(len(rows))
     near, far = shuffled[:MOST_POINTS], shuffled[MOST_POINTS:]

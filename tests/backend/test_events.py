@@ -1,0 +1,117 @@
+"""Webhooks as hints, and what is due."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend import events
+from backend.events import Backlog, MalformedEvent, Work, due, handle, parse
+from backend.schema import Project
+from backend.state import State
+
+PROJECT = Project(
+    id=1, key="1.5", title="", label_config="<View/>", extra_params={}, url="", token="", connected_at=0.0,
+    annotation_events=0, refresh_seq=3, refresh_seen=3, train_seq=0, train_seen=0, new_annotations=0, checked_at=1000.0,
+    lease_owner=None, lease_expires=0.0, failures=0, retry_at=0.0, last_error=None, queue_ready=True,
+    current_version_id=1,
+)  # fmt: skip
+DONE = Backlog(has_version=True, unfinished=False, superseded=False, quiet_since=1000.0, broken_due=False)
+
+
+def work(project: Project = PROJECT, backlog: Backlog = DONE, now: float = 1001.0, **changes: Any) -> frozenset[Work]:
+    return due(replace(project, **changes), backlog, now, budget=10, reconcile_seconds=300, cleanup_seconds=60)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    opened = State(f"sqlite:///{tmp_path / 'state.sqlite3'}")
+    opened.connect(1, "1.5", "<View/>", {}, "", "")
+    return opened
+
+
+def body(action: str, **more: Any) -> dict[str, Any]:
+    return {"action": action, "project": {"id": 1, "label_config": "<View/>"}, **more}
+
+
+@pytest.mark.parametrize("payload", [None, [], {}, {"action": 3}, {"action": "X"}, {"action": "X", "project": {}}])
+def test_a_body_that_is_no_event_is_refused_in_words(payload: Any) -> None:
+    with pytest.raises(MalformedEvent, match="needs"):
+        parse(payload)
+
+
+def test_every_annotation_of_a_bulk_event_counts() -> None:
+    assert parse(body("ANNOTATIONS_DELETED", annotations=[{"id": 1}, {"id": 2}])).annotations == 2
+    assert parse(body("ANNOTATION_CREATED", annotation={"id": 1})).annotations == 1
+
+
+def test_nothing_is_due_when_all_was_seen() -> None:
+    assert work() == frozenset()
+
+
+@pytest.mark.parametrize(("new", "hinted", "expected"), [(9, 0, False), (10, 0, True), (0, 10, True), (5, 5, True)])
+def test_the_budget_makes_a_cycle_due(new: int, hinted: int, expected: bool) -> None:
+    assert (Work.CYCLE in work(new_annotations=new, annotation_events=hinted)) is expected
+
+
+def test_start_training_makes_a_cycle_due() -> None:
+    assert work(train_seq=2, train_seen=1) == {Work.CYCLE}
+
+
+def test_an_order_comes_before_anything_is_learnt() -> None:
+    backlog = replace(DONE, has_version=False)
+    assert work(backlog=backlog, train_seq=1, new_annotations=50) == {Work.UPKEEP}
+
+
+def test_an_unfinished_publish_comes_before_the_next_cycle() -> None:
+    assert work(backlog=replace(DONE, unfinished=True), new_annotations=50) == {Work.UPKEEP}
+
+
+def test_a_changed_pool_is_looked_at() -> None:
+    assert work(refresh_seq=4) == {Work.UPKEEP}
+    assert work(now=1300.0) == {Work.UPKEEP}  # or after the slow timer, when the hint was lost
+
+
+def test_superseded_versions_go_when_it_is_quiet() -> None:
+    backlog = replace(DONE, superseded=True)
+    assert work(backlog=backlog, now=1059.0) == frozenset()
+    assert work(backlog=backlog, now=1060.0) == {Work.UPKEEP}
+    assert work(backlog=backlog, now=1060.0, new_annotations=10) == {Work.CYCLE}
+
+
+def test_a_failing_project_waits_for_its_next_attempt() -> None:
+    assert work(new_annotations=50, retry_at=1002.0) == frozenset()
+    assert work(new_annotations=50, retry_at=1001.0) == {Work.CYCLE}
+
+
+def test_our_own_project_update_is_no_news(state: State) -> None:
+    before = state.project(1)
+    assert handle(state, body("PROJECT_UPDATED")) == {"status": "noted"}
+    assert state.project(1) == before
+
+
+def test_a_changed_label_config_is_news(state: State) -> None:
+    handle(state, {"action": "PROJECT_UPDATED", "project": {"id": 1, "label_config": "<View><Text/></View>"}})
+    assert state.project(1).refresh_seq == 2  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("action", sorted(events.ANNOTATIONS))
+def test_annotation_events_count(state: State, action: str) -> None:
+    handle(state, body(action, annotation={}))
+    assert state.project(1).annotation_events == 1  # type: ignore[union-attr]
+
+
+def test_tasks_ask_for_a_refresh_and_training_for_a_cycle(state: State) -> None:
+    handle(state, body("TASKS_CREATED", tasks=[{}]))
+    handle(state, body("START_TRAINING"))
+    project = state.project(1)
+    assert project is not None and project.refresh_seq == 2 and project.train_requested
+
+
+def test_events_of_strangers_are_answered_but_change_nothing(state: State) -> None:
+    assert handle(state, {"action": "START_TRAINING", "project": {"id": 5}})["status"] == "ignored"
+    assert handle(state, body("LABEL_LINK_CREATED"))["status"] == "ignored"
+    assert not state.project(1).train_requested  # type: ignore[union-attr]
