@@ -1,0 +1,1 @@
+"""The demo, the benchmarks and the servers they (and the tests) run against."""

@@ -1,0 +1,57 @@
+"""Fixtures for the whole suite: the real servers, each started once and only when a test asks for it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import NoReturn
+
+import pytest
+
+# One thread for each process: the servers, the workers and the tests share the same few cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """A running Label Studio (benchmarks.servers.LabelStudioServer) that all tests share: a project each."""
+    from benchmarks.servers import LabelStudioServer
+
+    server = LabelStudioServer(tmp_path_factory.mktemp("label-studio"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[object]:
+    """A running PostgreSQL (benchmarks.servers.PostgresServer); skipped where none is installed."""
+    from benchmarks.servers import PostgresServer
+
+    if PostgresServer.programs() is None:
+        _missing("PostgreSQL is not installed: apt-get install postgresql")
+    server = PostgresServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres: object) -> str:
+    """The address of a new, empty PostgreSQL database."""
+    return postgres.create_database()  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of the system's Chromium; skipped where none is installed."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    return found or _missing("Chromium is not installed: apt-get install chromium")
+
+
+def _missing(reason: str) -> NoReturn:
+    """Skips the test; fails it where ``make setup`` could install everything, so nothing may be missing."""
+    if os.environ.get("CI") and os.geteuid() == 0:
+        pytest.fail(reason)
+    pytest.skip(reason)
