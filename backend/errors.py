@@ -40,7 +40,15 @@ class NoLabels(OwnerError):
 
 
 class LabelStudioUnavailable(BackendError):
-    """Label Studio did not answer, or failed on its side. Trying again later may work."""
+    """Label Studio did not answer, or failed on its side. Trying again later may work.
+
+    ``maybe_written``: the call was a write that may have been carried out all the same (a time-out, a dropped
+    connection, a 5xx after the request was sent). Every other failure of a write means nothing was written.
+    """
+
+    def __init__(self, message: str = "", *, maybe_written: bool = False) -> None:
+        super().__init__(message)
+        self.maybe_written = maybe_written
 
 
 class ImageError(BackendError):
