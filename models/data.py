@@ -46,7 +46,7 @@ class CycleData:
             raise DataError(f"num_classes must be at least 1, got {self.num_classes}")
         if self.targets.shape != self.labelled.shape or self.targets.dtype.kind not in "iu":
             raise DataError(
-                f"targets must be integers, one per labelled row: got {self.targets.dtype}{self.targets.shape}"
+                f"targets must be integers, one per label: got {self.targets.dtype}{self.targets.shape}"
                 f" for {len(self.labelled)} labelled rows"
             )
         if len(self.targets) and not 0 <= self.targets.min() <= self.targets.max() < self.num_classes:
@@ -65,7 +65,7 @@ class Runtime:
     """Where and how to run; handed to everything that computes.
 
     device           where networks and batches live.
-    seed             the cycle's seed; every random draw comes from `generator` or `rng`, none from a global one.
+    seed             the cycle's seed; all random draws come from `generator` or `rng`, none from a global one.
     progress         called as (phase, done, total); may raise to stop the work.
     eval_batch_size  rows per batch while scoring; 0 = chosen by device and image size.
     """

@@ -22,7 +22,7 @@ LOAD_BYTES = 32 << 20  # read at a time while the resident copy is made
 class TrainingRows:
     """L rows of the pool that training goes through again and again.
 
-    resident  True: all rows lie on the device as uint8 and a batch is one gather there, when they take at most
+    resident  True: all rows lie on the device as uint8 and a batch is one gather there, if they take at most
               RESIDENT_BYTES_*. False: a thread reads batches from the pool ahead of use.
     device    where positions must live: the runtime's device when resident, else the host.
     """
@@ -52,7 +52,7 @@ class TrainingRows:
         return len(self._rows)
 
     def epoch(self, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every row once, shuffled: (positions (B,) int64, images (B, H, W, 3) uint8), on the runtime's device.
+        """Every row once, shuffled: positions (B,) int64, images (B, H, W, 3) uint8, on the target device.
 
         The batches differ by at most one row and none has a single one (batch statistics need two), except
         that a single row is given twice. `generator` lives on `self.device`.
