@@ -17,8 +17,8 @@ from backend.errors import BackendError, NoLabels, Stopped
 from backend.images import ImageCache
 from backend.job import Job, Reporter
 from backend.learner import Learner
-from backend.schema import Version
 from backend.scores import join_published, to_published
+from backend.state import Version
 from backend.truth import Truth, open_images, read_truth
 from models.data import CycleData, Runtime
 from models.kcenter import spread_order

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from backend.errors import BackendError
 
 if TYPE_CHECKING:
-    from backend.schema import Project
-    from backend.state import State
+    from backend.state import Project, State
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     import torch
 
     from backend.labelstudio import LabelStudio
-    from backend.schema import Project
     from backend.settings import Settings
-    from backend.state import State
+    from backend.state import Project, State
 
 Progress = Callable[[str, int, int], None]
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from backend.errors import BackendError, LabelStudioUnavailable
 from backend.job import Job
 from backend.labeling import LabelSpec, parse_label_config, to_region
-from backend.schema import Answer, Version
+from backend.state import Answer, Version
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +200,8 @@ def _drop_deleted(job: Job, task_id: int, error: BackendError) -> None:
     job.state.replace_tasks(job.project.id, {}, [task_id])
 
 
-def _spec(job: Job) -> LabelSpec:
+def project_spec(job: Job) -> LabelSpec:
+    """The label config as last read from Label Studio."""
     project = job.state.project(job.project.id)
     return parse_label_config(project.label_config if project else job.project.label_config)
 

@@ -20,7 +20,6 @@ from backend import events, publisher
 from backend.errors import (
     BackendError,
     LabelStudioRefused,
-    LabelStudioUnavailable,
     LeaseLost,
     NoLabels,
     OwnerError,
@@ -29,9 +28,8 @@ from backend.errors import (
 from backend.events import Backlog, Work
 from backend.job import Job, Progress
 from backend.labelstudio import LabelStudio
-from backend.schema import Project, Version
 from backend.settings import Settings
-from backend.state import State
+from backend.state import Project, State, Version
 
 if TYPE_CHECKING:
     import torch

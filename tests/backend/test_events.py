@@ -10,8 +10,7 @@ import pytest
 
 from backend import events
 from backend.events import Backlog, MalformedEvent, Work, due, handle, parse
-from backend.schema import Project
-from backend.state import State
+from backend.state import Project, State
 
 PROJECT = Project(
     id=1, key="1.5", title="", label_config="<View/>", extra_params={}, url="", token="", connected_at=0.0,

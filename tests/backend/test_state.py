@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from backend.errors import BackendError, LeaseLost
-from backend.schema import Version
-from backend.state import State
+from backend.state import State, Version
 
 CONFIG = '<View><Image name="i" value="$image"/><Choices name="c" toName="i"><Choice value="a"/></Choices></View>'
 

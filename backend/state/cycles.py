@@ -1,0 +1,71 @@
+"""Cycles: running, finished, failed, interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from backend.state.database import CHUNK_ROWS, Database, chunks
+from backend.state.schema import Cycle, cycles, projects, seen_annotations
+
+
+class Cycles(Database):
+    """The history of cycles, and the progress of those that run."""
+
+    def next_cycle_number(self, project_id: int) -> int:
+        """0 is the cold start's; every later cycle, finished or not, takes the next number."""
+        with self.reader.connect() as conn:
+            last = conn.scalar(sa.select(sa.func.max(cycles.c.number)).where(cycles.c.project_id == project_id))
+        return 0 if last is None else int(last) + 1
+
+    def start_cycle(self, project_id: int, owner: str, number: int, sampler: str, seed: int) -> int:
+        with self._owned(project_id, owner) as conn:
+            values = {"project_id": project_id, "owner": owner, "number": number, "sampler": sampler, "seed": seed}
+            done = conn.execute(cycles.insert().values(**values, status="running", started_at=self._now(conn)))
+            return int(done.inserted_primary_key[0])  # type: ignore[index]
+
+    def report(self, cycle_id: int, phase: str, done: int, total: int, **values: Any) -> None:
+        with self.engine.begin() as conn:
+            where = (cycles.c.id == cycle_id, cycles.c.status == "running")
+            conn.execute(cycles.update().where(*where).values(phase=phase, done=done, total=total, **values))
+
+    def finish_cycle(
+        self,
+        cycle_id: int,
+        project_id: int,
+        owner: str,
+        *,
+        status: str,
+        metrics: Mapping[str, Any] | None = None,
+        error: str | None = None,
+        seen: Mapping[int, str] | None = None,
+        train_seen: int | None = None,
+    ) -> None:
+        """Close a cycle. A done one also records the truth it saw (``seen``), which is what "new" is counted from."""
+        with self._owned(project_id, owner) as conn:
+            conn.execute(
+                cycles.update()
+                .where(cycles.c.id == cycle_id)
+                .values(status=status, finished_at=self._now(conn), metrics=dict(metrics or {}), error=error)
+            )
+            if seen is not None:
+                mine = seen_annotations.c.project_id == project_id
+                conn.execute(seen_annotations.delete().where(mine))
+                rows = [
+                    {"project_id": project_id, "annotation_id": number, "updated_at": stamp}
+                    for number, stamp in seen.items()
+                ]
+                for part in chunks(rows, CHUNK_ROWS):
+                    conn.execute(seen_annotations.insert(), part)
+                conn.execute(projects.update().where(projects.c.id == project_id).values(new_annotations=0))
+            if train_seen is not None:
+                conn.execute(projects.update().where(projects.c.id == project_id).values(train_seen=train_seen))
+
+    def cycles(self, project_id: int, limit: int = 20) -> list[Cycle]:
+        query = sa.select(cycles).where(cycles.c.project_id == project_id)
+        return self._rows(query.order_by(cycles.c.id.desc()).limit(limit), Cycle)
+
+    def running(self) -> list[Cycle]:
+        return self._rows(sa.select(cycles).where(cycles.c.status == "running"), Cycle)

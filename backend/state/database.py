@@ -1,0 +1,115 @@
+"""The database itself: engine, clock, guarded transactions. SQLite by default, PostgreSQL by address."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
+from backend.errors import BackendError, LeaseLost
+from backend.state.schema import SCHEMA_VERSION, meta, metadata, projects
+
+Record = TypeVar("Record")
+CHUNK_ROWS = 5_000  # rows per transaction: a webhook must never wait long for SQLite's one writer
+READ_CHUNK = 900  # SQLite's oldest limit of bound parameters is 999
+
+
+class Database:
+    """One database; safe to share between threads, and between processes through the database itself."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = _engine(url)
+        self.reader = self.engine.execution_options(writes=False)
+        self._sqlite = self.engine.dialect.name == "sqlite"
+        self._create_tables()
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def now(self) -> float:
+        """The clock that leases are measured by: the database's, so that workers on several machines agree."""
+        with self.reader.connect() as conn:
+            return self._now(conn)
+
+    def _now(self, conn: sa.Connection) -> float:
+        if self._sqlite:  # one machine by nature
+            return time.time()
+        return float(conn.scalar(sa.text("select extract(epoch from clock_timestamp())")) or 0.0)
+
+    def _rows(self, query: sa.Select[Any], record: type[Record]) -> list[Record]:
+        with self.reader.connect() as conn:
+            return [record(**row) for row in conn.execute(query).mappings()]
+
+    @contextmanager
+    def _owned(self, project_id: int, owner: str | None) -> Iterator[sa.Connection]:
+        """A transaction that fails with :class:`LeaseLost` unless ``owner`` (when given) still holds the project."""
+        with self.engine.begin() as conn:
+            if owner is not None:
+                query = sa.select(projects.c.lease_owner).where(projects.c.id == project_id)
+                holder = conn.scalar(query if self._sqlite else query.with_for_update())
+                if holder != owner:
+                    raise LeaseLost(f"project {project_id} is held by {holder or 'nobody'}, no longer by {owner}")
+            yield conn
+
+    def _upsert(
+        self,
+        conn: sa.Connection,
+        table: sa.Table,
+        rows: Sequence[Mapping[str, Any]],
+        update: Sequence[str],
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not rows:
+            return
+        insert = sqlite.insert(table) if self._sqlite else postgresql.insert(table)
+        changes = {name: insert.excluded[name] for name in update} | dict(extra or {})
+        keys = [column.name for column in table.primary_key]
+        conn.execute(insert.on_conflict_do_update(index_elements=keys, set_=changes), list(rows))
+
+    def _create_tables(self) -> None:
+        try:
+            metadata.create_all(self.engine)
+        except (OperationalError, ProgrammingError, IntegrityError):
+            metadata.create_all(self.engine)  # another process was creating them at the same moment
+        with self.engine.begin() as conn:
+            row = {"name": "schema", "value": str(SCHEMA_VERSION)}
+            insert = sqlite.insert(meta) if self._sqlite else postgresql.insert(meta)
+            conn.execute(insert.on_conflict_do_nothing(), [row])
+            found = conn.scalar(sa.select(meta.c.value).where(meta.c.name == "schema"))
+        if found != str(SCHEMA_VERSION):
+            raise BackendError(
+                f"The database holds state of format {found}; this version of the backend reads {SCHEMA_VERSION}. "
+                "Start the version that wrote it, or give an empty MODEL_DIR or DATABASE_URL."
+            )
+
+
+def chunks(items: Sequence[Record], size: int) -> Iterator[Sequence[Record]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _engine(url: str) -> sa.Engine:
+    if url.startswith(("postgres://", "postgresql://")):
+        url = "postgresql+psycopg://" + url.split("://", 1)[1]
+    if not url.startswith("sqlite"):
+        return sa.create_engine(url, pool_pre_ping=True)
+    engine = sa.create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+
+    @sa.event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        # Readers never wait for the writer (WAL), and a transaction that will write takes the write lock at its start
+        # (BEGIN IMMEDIATE below), so that two of them queue up instead of failing half way.
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(conn: sa.Connection) -> None:
+        conn.exec_driver_sql("BEGIN IMMEDIATE" if conn.get_execution_options().get("writes", True) else "BEGIN")
+
+    return engine
