@@ -190,8 +190,7 @@ class Worker:
             publisher.verify(job, current)
             if self.settings.cleanup_seconds <= state.now() - (current.published_at or 0.0):
                 publisher.remove_superseded(job)
-        if not job.project.queue_ready:
-            self._prepare_project(job)
+        self._prepare_project(job)
         # Only now: a kill before this line leaves the refresh due.
         state.update_project(project_id, job.owner, refresh_seen=found.refresh_seq)
 
@@ -203,14 +202,15 @@ class Worker:
         return missing - broken > COLD_START_GROWTH * len(unlabelled)
 
     def _prepare_project(self, job: Job) -> None:
-        """Once per project: our tab, and the credentials that the webhook made by Label Studio lacks."""
-        if job.settings.manage_queue:
-            job.gateway.ensure_queue_tab(job.project.id, publisher.project_spec(job))
-        if job.settings.basic_auth_user:
-            job.gateway.update_webhook_headers(
-                job.project.id, basic_auth_header(job.settings.basic_auth_user, job.settings.basic_auth_pass)
-            )
-        self.state.update_project(job.project.id, job.owner, queue_ready=True)
+        """Our tab, once per project and then the owner's; and the credentials that Label Studio's own webhook lacks,
+        looked after every time: saving the connection makes another webhook."""
+        settings, project_id = job.settings, job.project.id
+        if settings.basic_auth_user:
+            header = basic_auth_header(settings.basic_auth_user, settings.basic_auth_pass)
+            job.gateway.update_webhook_headers(project_id, header)
+        if settings.manage_queue and not job.project.queue_ready:
+            job.gateway.ensure_queue_tab(project_id, publisher.project_spec(job))
+            self.state.update_project(project_id, job.owner, queue_ready=True)
 
     # -- failures ----------------------------------------------------------------------------------------------------
 
