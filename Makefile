@@ -1,0 +1,86 @@
+# make setup     the two environments: .venv (the backend, development tools) and .venv-label-studio
+# make demo      Label Studio, the backend and a project to label, until Ctrl-C
+# make demo ORACLE=1 [ROUNDS=3 BUDGET=100 SAMPLER=dast-al]    the same, labelled by its own ground truth
+# make test | lint | bench | audit | test-gpu
+#
+# Everything depends on setup, which runs again only when a requirement file changed.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Any Python from 3.11 to 3.13; `make setup PYTHON=python3.12` chooses one.
+PYTHON ?= $(shell tools/find-python.sh)
+VENV := .venv
+LABEL_STUDIO := .venv-label-studio
+RUN := $(VENV)/bin/python
+
+REQUIREMENTS := requirements-uv.txt requirements.txt requirements-dev.txt
+INSTALL = $(RUN) -m uv pip sync --quiet
+
+.PHONY: help setup demo test test-gpu bench lint audit lock
+
+help:
+	@sed -n 's/^# \?//p' Makefile | sed -n '1,/^$$/p'
+
+setup: $(VENV)/.system $(VENV)/.installed $(LABEL_STUDIO)/.installed
+
+# Made by whatever Python was found; a half-made one (no ensurepip on a fresh Debian) is not left behind.
+$(VENV)/bin/python:
+	tools/python-venv.sh "$(PYTHON)" $(VENV)
+
+$(LABEL_STUDIO)/bin/python: | $(VENV)/.installed
+	$(RUN) -m uv venv --quiet --allow-existing --python $(RUN) $(LABEL_STUDIO)
+
+# Chromium, Fashion-MNIST and PostgreSQL come from the system's packages.
+$(VENV)/.system: tools/system-packages.sh | $(VENV)/bin/python
+	tools/system-packages.sh
+	@touch $@
+
+# The Dockerfile installs with these commands too; a test keeps the two in step.
+$(VENV)/.installed: $(REQUIREMENTS) | $(VENV)/bin/python
+	$(RUN) -m pip --version >/dev/null 2>&1 || $(RUN) -m ensurepip
+	$(RUN) -m pip install --quiet -r requirements-uv.txt
+	$(INSTALL) --python $(RUN) $(REQUIREMENTS)
+	@touch $@
+
+$(LABEL_STUDIO)/.installed: requirements-label-studio.txt | $(LABEL_STUDIO)/bin/python
+	$(INSTALL) --python $(LABEL_STUDIO)/bin/python requirements-label-studio.txt
+	@rm -f $(LABEL_STUDIO)/migrated.sqlite3
+	@touch $@
+
+DEMO_OPTIONS = $(if $(filter-out 0,$(ORACLE)),--oracle) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	$(if $(BUDGET),--budget $(BUDGET)) $(if $(SAMPLER),--sampler $(SAMPLER)) $(if $(TASKS),--tasks $(TASKS)) \
+	$(if $(PORT),--port $(PORT)) $(if $(filter-out 0,$(KEEP)),--keep)
+
+demo: setup
+	@$(RUN) -m benchmarks.demo $(DEMO_OPTIONS)
+
+test: setup
+	$(RUN) -m pytest --timeout 300 $(PYTEST_ARGS)
+
+bench: setup
+	@$(RUN) -m benchmarks bench $(BENCH_ARGS)
+
+lint: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy backend models samplers benchmarks
+
+# Not after setup: it also runs on a machine that has its own torch (2.11 or later) and only pytest beside it.
+PYTHON_GPU ?= $(firstword $(wildcard $(RUN)) python3)
+
+test-gpu:
+	$(PYTHON_GPU) -m pytest -m gpu $(or $(PYTEST_ARGS),$(shell grep -rlE 'mark\.gpu' tests --include='test_*.py'))
+
+audit: setup
+	$(RUN) tools/audit.py requirements.txt requirements-dev.txt
+
+# Exact versions for everything that requirements*.in ask for; `make lock LOCK_ARGS=--upgrade` takes newer ones.
+COMPILE = $(RUN) -m uv pip compile --quiet --universal --python-version 3.11 \
+	--custom-compile-command 'make lock' $(LOCK_ARGS)
+
+lock: $(VENV)/.installed
+	$(COMPILE) --override requirements-overrides.txt requirements.in -o requirements.txt
+	$(COMPILE) requirements-dev.in -o requirements-dev.txt
+	$(COMPILE) requirements-label-studio.in -o requirements-label-studio.txt
