@@ -104,6 +104,6 @@ def embed(
 
 
 def _answers(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Class (B,) int64 and its softmax probability (B,), computed as exp(max - logsumexp)."""
-    top, predicted = logits.max(dim=1)
-    return predicted, torch.exp(top - torch.logsumexp(logits, dim=1))
+    """Class (B,) int64 and its softmax probability (B,) = 1 / sum_c exp(z_c - max z), exact for any logits."""
+    top, predicted = logits.max(dim=1, keepdim=True)
+    return predicted.squeeze(1), 1.0 / torch.exp(logits - top).sum(dim=1)

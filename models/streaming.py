@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import mmap
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ FLUSH_EVERY = 32  # batches whose results gather on the device before one copy b
 
 def stream_batches(
     pixels: np.ndarray, batches: Iterable[np.ndarray], device: torch.device
-) -> Iterator[Tensor]:
+) -> Generator[Tensor, None, None]:
     """For each array of row numbers in `batches`, those rows of `pixels` on `device`: (B, H, W, 3) uint8.
 
     A thread reads ahead while the caller computes; on CUDA the copy goes through pinned memory and does not
@@ -96,8 +96,8 @@ def map_rows(
     parts = [order[start : start + size] for start in range(0, len(order), size)]
     gathered = _Gathered(len(rows))
     done = 0
-    with torch.inference_mode():
-        images_of = stream_batches(pixels, (rows[part] for part in parts), runtime.device)
+    stream = stream_batches(pixels, (rows[part] for part in parts), runtime.device)
+    with torch.inference_mode(), closing(stream) as images_of:
         for part, images in zip(parts, images_of, strict=True):
             gathered.add(part, compute(images))
             done += len(part)

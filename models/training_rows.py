@@ -5,7 +5,7 @@ Axis letters: L rows, B batch, H W pixels. A position is an index into the rows 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ class TrainingRows:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def epoch(self, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, batch_size: int, generator: torch.Generator) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Every row once, shuffled: positions (B,) int64, images (B, H, W, 3) uint8, on the target device.
 
         The batches differ by at most one row and none has a single one (batch statistics need two), except
@@ -59,14 +59,14 @@ class TrainingRows:
         """
         return self.batches(epoch_positions(len(self), batch_size, generator))
 
-    def endless(self, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def endless(self, batch_size: int, generator: torch.Generator) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Shuffled epochs without end, always exactly `batch_size` rows; same form as `epoch`.
 
         Close the iterator when done with it (contextlib.closing): a reader thread may wait behind it.
         """
         return self.batches(endless_positions(len(self), batch_size, generator))
 
-    def batches(self, plan: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, plan: Iterable[Tensor]) -> Generator[tuple[Tensor, Tensor], None, None]:
         """The batches of positions in `plan` (tensors on `self.device`); same form as `epoch`."""
         if self._images is not None:
             for positions in plan:
@@ -74,7 +74,7 @@ class TrainingRows:
             return
         yield from self._streamed(plan)
 
-    def _streamed(self, plan: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def _streamed(self, plan: Iterable[Tensor]) -> Generator[tuple[Tensor, Tensor], None, None]:
         upcoming: list[np.ndarray] = []
 
         def rows_of_plan() -> Iterator[np.ndarray]:

@@ -1,0 +1,323 @@
+"""models.data, models.pixels, models.streaming and models.training_rows."""
+
+from __future__ import annotations
+
+import threading
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.data import CycleData, DataError, Runtime
+from models.pixels import MEAN, STD, augment, normalise
+from models.streaming import FLUSH_EVERY, eval_batch_size, evaluating, map_rows, stream_batches
+from models.training_rows import TrainingRows, batches_per_epoch, endless_positions, epoch_positions
+
+CPU = torch.device("cpu")
+
+
+def memmap_of(tmp_path: Path, count: int, size: int = 8) -> np.ndarray:
+    """`count` images, image i filled with the value i mod 251."""
+    pixels = np.empty((count, size, size, 3), dtype=np.uint8)
+    pixels[:] = (np.arange(count) % 251)[:, None, None, None]
+    np.save(tmp_path / "pixels.npy", pixels)
+    return np.load(tmp_path / "pixels.npy", mmap_mode="r")
+
+
+def rows(*values: int) -> np.ndarray:
+    return np.array(values, dtype=np.int64)
+
+
+# --- CycleData and Runtime ---
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"labelled": rows(0, 9)}, "rows must lie in"),
+        ({"unlabelled": rows(-1)}, "rows must lie in"),  # the image cache answers -1 for "not there"
+        ({"targets": rows(0)}, "one per label"),
+        ({"targets": rows(0, 2)}, "targets must lie in"),
+        ({"targets": rows(-1, 0)}, "targets must lie in"),
+        ({"num_classes": 0}, "num_classes"),
+        ({"pixels": np.zeros((4, 8, 8, 3))}, "uint8"),
+        ({"pixels": np.zeros((4, 8, 6, 3), dtype=np.uint8)}, "pixels must be"),
+        ({"labelled": np.array([0.0, 1.0])}, "vector of integers"),
+    ],
+)
+def test_cycle_data_refuses_what_does_not_fit(change: dict, words: str) -> None:
+    good = {
+        "pixels": np.zeros((4, 8, 8, 3), dtype=np.uint8),
+        "labelled": rows(0, 1),
+        "targets": rows(0, 1),
+        "unlabelled": rows(2, 3),
+        "num_classes": 2,
+    }
+    CycleData(**good)
+    with pytest.raises(DataError, match=words):
+        CycleData(**(good | change))
+
+
+def test_generators_depend_on_seed_and_purpose_only() -> None:
+    def draw(seed: int, purpose: str) -> tuple[float, float]:
+        runtime = Runtime(CPU, seed)
+        return torch.rand((), generator=runtime.generator(purpose)).item(), runtime.rng(purpose).random()
+
+    assert draw(1, "train") == draw(1, "train")
+    assert len({draw(seed, purpose) for seed in (0, 1, 2**40, -1) for purpose in ("train", "vae")}) == 8
+
+
+# --- pixels ---
+
+
+def test_normalise_by_hand() -> None:
+    images = torch.tensor([[[[0, 128, 255]]]], dtype=torch.uint8)
+    expected = [(value / 255 - mean) / std for value, mean, std in zip((0, 128, 255), MEAN, STD, strict=True)]
+    result = normalise(images)
+    assert result.shape == (1, 3, 1, 1)
+    assert result.flatten().tolist() == pytest.approx(expected, rel=1e-5)
+    halves = normalise(images, (0.5,) * 3, (0.5,) * 3)
+    assert halves.flatten().tolist() == pytest.approx([-1.0, 128 / 127.5 - 1, 1.0], abs=1e-5)
+
+
+def test_normalise_keeps_channels_last() -> None:
+    result = normalise(torch.zeros(2, 8, 8, 3, dtype=torch.uint8))
+    assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_normalised_images_can_be_trained_on_after_scoring_in_inference_mode() -> None:
+    images, factors = torch.zeros(1, 4, 4, 3, dtype=torch.uint8), ((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
+    with torch.inference_mode():
+        normalise(images, *factors)  # fills the cache of constants
+    weight = torch.ones(1, requires_grad=True)
+    (normalise(images, *factors) * weight).sum().backward()
+    assert weight.grad is not None
+
+
+def shifted(image: np.ndarray, dy: int, dx: int, mirrored: bool, pad: int) -> np.ndarray:
+    """The slow way: pad, cut, mirror."""
+    size = image.shape[0]
+    padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)))
+    cut = padded[pad + dy : pad + dy + size, pad + dx : pad + dx + size]
+    return cut[:, ::-1] if mirrored else cut
+
+
+def test_augment_gives_padded_crops_and_mirrors_and_all_of_them() -> None:
+    size, pad = 8, 1
+    image = np.random.default_rng(0).integers(1, 256, (size, size, 3), dtype=np.uint8)
+    allowed = {
+        shifted(image, dy, dx, mirrored, pad).tobytes(): (dy, dx, mirrored)
+        for dy in range(-pad, pad + 1)
+        for dx in range(-pad, pad + 1)
+        for mirrored in (False, True)
+    }
+    batch = torch.from_numpy(np.repeat(image[None], 600, axis=0))
+    result = augment(batch, torch.Generator().manual_seed(0))
+    assert result.dtype == torch.uint8
+    seen = [allowed[one.numpy().tobytes()] for one in result]  # KeyError: not a crop of the padded image
+    assert set(seen) == set(allowed.values())  # 18 outcomes, 600 draws: a missing one is a bug, not chance
+
+
+def test_augment_pads_by_four_at_32_pixels() -> None:
+    white = torch.full((400, 32, 32, 3), 255, dtype=torch.uint8)
+    result = augment(white, torch.Generator().manual_seed(1))
+    black_lines = (result[:, :, 16, 0] == 0).sum(dim=1)
+    assert black_lines.max() == 4
+    assert black_lines.min() == 0
+
+
+def test_augment_draws_per_seed() -> None:
+    batch = torch.randint(0, 256, (8, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    first, again, other = (augment(batch, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+# --- streaming ---
+
+
+def test_stream_gives_every_batch_in_order(tmp_path: Path) -> None:
+    pixels = memmap_of(tmp_path, 50)
+    plan = [rows(3, 4), rows(49), rows(0, 7, 7)]
+    batches = [batch[:, 0, 0, 0].tolist() for batch in stream_batches(pixels, plan, CPU)]
+    assert batches == [[3, 4], [49], [0, 7, 7]]
+
+
+def test_stream_of_endless_batches_ends_its_thread_when_closed(tmp_path: Path) -> None:
+    pixels = memmap_of(tmp_path, 10)
+
+    def forever():
+        while True:
+            yield rows(1, 2)
+
+    stream = stream_batches(pixels, forever(), CPU)
+    assert next(stream).shape == (2, 8, 8, 3)
+    stream.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-rows")]
+
+
+def test_read_error_reaches_the_caller() -> None:
+    class Broken:
+        shape = (4, 8, 8, 3)
+
+        def __array__(self, *args: object, **kwargs: object) -> np.ndarray:
+            raise OSError("disk gone")
+
+    with pytest.raises(OSError, match="disk gone"):
+        list(stream_batches(Broken(), [rows(0)], CPU))  # type: ignore[arg-type]
+
+
+def test_unsaved_changes_of_a_private_mapping_survive_reading(tmp_path: Path) -> None:
+    memmap_of(tmp_path, 4)
+    private = np.load(tmp_path / "pixels.npy", mmap_mode="c")
+    private[2] = 99
+    first = next(stream_batches(private, [rows(2)], CPU))
+    assert first[0, 0, 0, 0] == 99
+    assert private[2, 0, 0, 0] == 99
+
+
+def resident_bytes_of_files() -> int:
+    """Bytes of file mappings in this process's memory now."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if "RssFile" in line)
+    return int(line.split()[1]) * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_memory_does_not_grow_with_the_pool(tmp_path: Path) -> None:
+    count, size = 20_000, 32  # 61 MB
+    pixels = np.lib.format.open_memmap(tmp_path / "big.npy", mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
+    pixels.flush()
+    del pixels
+    pool = np.load(tmp_path / "big.npy", mmap_mode="r")
+    before = resident_bytes_of_files()
+    most = 0
+
+    def compute(images: torch.Tensor) -> tuple[torch.Tensor]:
+        nonlocal most
+        most = max(most, resident_bytes_of_files())
+        return (images[:, 0, 0, 0],)
+
+    (values,) = map_rows(pool, np.arange(count), Runtime(CPU, 0), compute)
+    assert values.shape == (count,)
+    assert most - before < 8 << 20
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64, 1000])
+def test_map_rows_answers_in_the_order_asked(tmp_path: Path, batch_size: int) -> None:
+    pixels = memmap_of(tmp_path, 200)
+    asked = np.random.default_rng(0).permutation(200)[: 2 * FLUSH_EVERY + 5]
+    progress: list[tuple[str, int, int]] = []
+    runtime = Runtime(CPU, 0, lambda *step: progress.append(step), batch_size)
+
+    def compute(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        assert images.is_inference() or not torch.is_grad_enabled()
+        return images[:, 0, 0, 0], images.float().mean(dim=(1, 2))
+
+    first, means = map_rows(pixels, asked, runtime, compute, "look")
+    assert first.dtype == np.uint8
+    assert first.tolist() == asked.tolist()
+    assert means.tolist() == np.repeat(asked[:, None], 3, axis=1).tolist()
+    assert progress[-1] == ("look", len(asked), len(asked))
+    assert [done for _, done, _ in progress] == sorted({done for _, done, _ in progress})
+
+
+def test_progress_that_raises_stops_the_pass(tmp_path: Path) -> None:
+    pixels = memmap_of(tmp_path, 100)
+
+    def stop(phase: str, done: int, total: int) -> None:
+        if done >= 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        map_rows(pixels, np.arange(100), Runtime(CPU, 0, stop, 10), lambda images: (images[:, 0, 0, 0],))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-rows")]
+
+
+def test_eval_batch_size_is_the_runtimes_or_fits_the_image() -> None:
+    assert eval_batch_size(Runtime(CPU, 0, eval_batch_size=7), 32) == 7
+    sizes = [eval_batch_size(Runtime(CPU, 0), side) for side in (16, 32, 64, 224, 512, 4096)]
+    assert min(sizes) >= 8
+    assert sizes[1] > sizes[2]
+    assert sizes[3] > sizes[4]
+    assert eval_batch_size(Runtime(torch.device("cuda"), 0), 32) > sizes[1]
+
+
+def test_evaluating_restores_every_module(tmp_path: Path) -> None:
+    net = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Sequential(torch.nn.Dropout()))
+    net.train()
+    net[0].eval()  # a frozen normalisation inside a network in training
+    with pytest.raises(RuntimeError, match="boom"), evaluating(net):
+        assert not any(module.training for module in net.modules())
+        raise RuntimeError("boom")
+    assert [module.training for module in net.modules()] == [True, False, True, True]
+
+
+# --- rows for training ---
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 127, 128, 129, 257, 1000])
+@pytest.mark.parametrize("batch_size", [1, 2, 16, 128])
+def test_epoch_has_every_row_once_and_no_batch_of_one(count: int, batch_size: int) -> None:
+    batches = epoch_positions(count, batch_size, torch.Generator().manual_seed(0))
+    assert len(batches) == batches_per_epoch(count, batch_size)
+    sizes = [len(batch) for batch in batches]
+    assert min(sizes) >= 2
+    assert max(sizes) <= max(batch_size + 1, 3)
+    assert max(sizes) - min(sizes) <= 1
+    everything = sorted(torch.cat(batches).tolist())
+    assert everything == ([0, 0] if count == 1 else list(range(count)))
+
+
+def test_the_papers_thousand_labels_make_eight_batches() -> None:
+    assert batches_per_epoch(1000, 128) == 8
+    assert batches_per_epoch(1024, 128) == 8
+
+
+@pytest.mark.parametrize(("count", "batch_size"), [(1, 4), (3, 8), (10, 4), (8, 8)])
+def test_endless_positions_are_full_and_even(count: int, batch_size: int) -> None:
+    batches = list(islice(endless_positions(count, batch_size, torch.Generator().manual_seed(0)), 3 * count))
+    assert {len(batch) for batch in batches} == {batch_size}
+    drawn = torch.bincount(torch.cat(batches), minlength=count)
+    assert drawn.tolist() == [3 * batch_size] * count  # whole epochs: every row equally often
+
+
+@pytest.mark.parametrize("resident_bytes", [0, 1 << 30])
+def test_training_rows_resident_or_streamed_give_the_same_rows(tmp_path: Path, resident_bytes: int) -> None:
+    pixels = memmap_of(tmp_path, 60)
+    chosen = np.array([50, 3, 17, 44, 8], dtype=np.int64)
+    source = TrainingRows(pixels, chosen, Runtime(CPU, 0), resident_bytes)
+    assert source.resident is (resident_bytes > 0)
+    generator = torch.Generator(source.device).manual_seed(4)
+    seen = []
+    for positions, images in source.epoch(2, generator):
+        assert images[:, 0, 0, 0].tolist() == chosen[positions.numpy()].tolist()
+        seen += positions.tolist()
+    assert sorted(seen) == [0, 1, 2, 3, 4]
+    endless = source.endless(4, generator)
+    for positions, images in islice(endless, 6):
+        assert images[:, 0, 0, 0].tolist() == chosen[positions.numpy()].tolist()
+        assert len(positions) == 4
+    endless.close()
+
+
+def test_no_rows_to_train_on_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no row to train on"):
+        TrainingRows(memmap_of(tmp_path, 4), rows(), Runtime(CPU, 0))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("resident_bytes", [0, 1 << 30])
+def test_rows_reach_the_gpu(tmp_path: Path, resident_bytes: int) -> None:
+    pixels = memmap_of(tmp_path, 240)
+    runtime = Runtime(torch.device("cuda"), 0)
+    source = TrainingRows(pixels, np.arange(240), runtime, resident_bytes)
+    generator = torch.Generator(source.device).manual_seed(4)
+    for _ in range(20):
+        for positions, images in source.epoch(16, generator):
+            assert images.is_cuda
+            assert torch.equal(images[:, 0, 0, 0].long(), positions)
+    (values,) = map_rows(pixels, np.arange(240)[::-1].copy(), runtime, lambda images: (images[:, 0, 0, 0],))
+    assert values.tolist() == list(range(239, -1, -1))
