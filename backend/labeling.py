@@ -218,7 +218,7 @@ def _label(annotation: Mapping[str, Any], spec: LabelSpec) -> str | None:
     result = annotation.get("result")
     if annotation.get("was_cancelled") or not isinstance(result, list):
         return None
-    named = set()
+    named: set[str] = set()
     for region in result:
         if not isinstance(region, Mapping) or region.get("from_name") != spec.from_name:
             continue

@@ -1,0 +1,134 @@
+"""The index of an image cache: which task's pixels are in which row, and of which source they were made."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import zlib
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+import numpy as np
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Raised whenever decoding changes, so that older pixels are made anew."""
+
+_FREE = -1
+_DIGEST_BYTES = 16
+
+
+class Index:
+    """Row → (task, digest), in memory and in a file: one line of JSON, then M int64 task ids, then M digests.
+
+    A file that is damaged, or of another format or size, counts as empty: everything in a cache can be had again.
+    """
+
+    def __init__(self, path: Path, size: int, rows_on_disk: Callable[[], int]) -> None:
+        self._path, self._size, self._rows_on_disk = path, size, rows_on_disk
+        self._stamp: tuple[int, int, int] | None = None
+        self._row_of: dict[int, int] = {}
+        self._tasks: list[int] = []
+        self._digests: list[bytes] = []
+        self._free: list[int] = []  # free in the file on disk, too: safe to overwrite
+        self._freed: list[int] = []  # free as soon as the file says so
+
+    @property
+    def row_count(self) -> int:
+        return len(self._tasks)
+
+    def rows(self, task_ids: Sequence[int]) -> np.ndarray:
+        return np.array([self._row_of.get(int(task), -1) for task in task_ids], dtype=np.int64)
+
+    def task_ids(self) -> list[int]:
+        return list(self._row_of)
+
+    def digest(self, task: int) -> bytes | None:
+        row = self._row_of.get(task)
+        return None if row is None else self._digests[row]
+
+    def place(self, task: int, digest: bytes) -> int:
+        """Give ``task`` a row that no reader looks at yet; a row that it had before is freed."""
+        self.drop([task])
+        if self._free:
+            row = self._free.pop()
+            self._tasks[row], self._digests[row] = task, digest
+        else:
+            row = len(self._tasks)
+            self._tasks.append(task)
+            self._digests.append(digest)
+        self._row_of[task] = row
+        return row
+
+    def drop(self, task_ids: Collection[int]) -> int:
+        """Take tasks out; how many were in."""
+        count = 0
+        for task in task_ids:
+            row = self._row_of.pop(task, None)
+            if row is not None:
+                self._tasks[row], self._digests[row] = _FREE, bytes(_DIGEST_BYTES)
+                self._freed.append(row)
+                count += 1
+        return count
+
+    def save(self) -> None:
+        """Write the file whole, atomically, after the pixels it names."""
+        payload = np.array(self._tasks, dtype="<i8").tobytes() + b"".join(self._digests)
+        header = {"format": FORMAT, "size": self._size, "rows": len(self._tasks), "crc": zlib.crc32(payload)}
+        replace_file(self._path, json.dumps(header).encode() + b"\n" + payload)
+        self._stamp = self._stamp_on_disk()
+        self._free += self._freed
+        self._freed = []
+
+    def refresh(self) -> None:
+        """Read the file again if another process replaced it."""
+        stamp = self._stamp_on_disk()
+        if stamp == self._stamp:
+            return
+        tasks, digests = self._read()
+        self._stamp, self._tasks, self._digests = stamp, tasks, digests
+        self._row_of = {task: row for row, task in enumerate(tasks) if task != _FREE}
+        self._free = [row for row, task in enumerate(tasks) if task == _FREE]
+        self._freed = []
+
+    def _stamp_on_disk(self) -> tuple[int, int, int] | None:
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def _read(self) -> tuple[list[int], list[bytes]]:
+        try:
+            line, _, payload = self._path.read_bytes().partition(b"\n")
+            header = json.loads(line)
+            rows = int(header["rows"])
+            sound = (
+                header["format"] == FORMAT
+                and header["size"] == self._size
+                and header["crc"] == zlib.crc32(payload)
+                and len(payload) == rows * (8 + _DIGEST_BYTES)
+                and rows <= self._rows_on_disk()  # asked after the index was read: pixels only grow
+            )
+        except FileNotFoundError:
+            return [], []
+        except (OSError, ValueError, KeyError, TypeError):
+            sound = False
+        if not sound:
+            log.warning("The image index %s is damaged or of another version: images are fetched again", self._path)
+            return [], []
+        tasks = np.frombuffer(payload, dtype="<i8", count=rows).tolist()
+        digests = payload[8 * rows :]
+        return tasks, [digests[at : at + _DIGEST_BYTES] for at in range(0, len(digests), _DIGEST_BYTES)]
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, whatever is killed meanwhile."""
+    draft = path.with_name(path.name + ".draft")
+    with draft.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)

@@ -1,0 +1,366 @@
+"""Decoding what people upload, and an image cache that survives kills, deletions and a second process."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.decoding import decode, dimensions
+from backend.errors import ImageError, LabelStudioUnavailable
+from backend.images import ImageCache
+
+RED, WHITE = (255, 0, 0), (255, 255, 255)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def plain(colour: Any, size: tuple[int, int] = (64, 48), mode: str = "RGB") -> Image.Image:
+    return Image.new(mode, size, colour)
+
+
+def middle(data: bytes, size: int = 32) -> tuple[int, ...]:
+    pixels = decode(data, size)
+    assert pixels.shape == (size, size, 3)
+    assert pixels.dtype == np.uint8
+    return tuple(pixels[size // 2, size // 2].tolist())
+
+
+# -- decoding ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "colour"),
+    [
+        (encoded(plain(RED)), RED),
+        (encoded(plain(RED), "JPEG", quality=95), RED),
+        (encoded(plain(RED), "WEBP", lossless=True), RED),
+        (encoded(plain(RED), "BMP"), RED),
+        (encoded(plain(RED), "TIFF"), RED),
+        (encoded(plain(77, mode="L")), (77, 77, 77)),
+        (encoded(plain(1, mode="1")), WHITE),
+        (encoded(plain((255, 0, 0, 0), mode="RGBA")), WHITE),
+        (encoded(plain((255, 0, 0, 255), mode="RGBA")), RED),
+        (encoded(plain((0, 128), mode="LA")), (127, 127, 127)),
+        (encoded(plain(RED).quantize(4)), RED),
+        (encoded(plain(RED).quantize(4), transparency=0), WHITE),
+        (encoded(plain((0, 255, 255, 0), mode="CMYK"), "JPEG", quality=95), RED),
+        (encoded(plain((0, 255, 255, 0), mode="CMYK"), "TIFF"), RED),
+        (encoded(plain(200 * 257, mode="I;16")), (200, 200, 200)),
+        (encoded(plain(200 * 257, mode="I;16"), "TIFF"), (200, 200, 200)),
+        (encoded(plain(200 * 257, mode="I"), "TIFF"), (200, 200, 200)),
+        (encoded(plain(0.5, mode="F"), "TIFF"), (127, 127, 127)),
+        (encoded(plain(90.0, mode="F"), "TIFF"), (90, 90, 90)),
+    ],
+)
+def test_every_usual_kind_of_image(data: bytes, colour: tuple[int, ...]) -> None:
+    assert np.abs(np.subtract(middle(data), colour)).max() <= 2  # JPEG rounds
+
+
+def test_an_animation_gives_its_first_frame() -> None:
+    frames = [plain(RED), plain((0, 255, 0)), plain((0, 0, 255))]
+    assert middle(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])) == RED
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_exif_orientation_is_applied(orientation: int, kind: str) -> None:
+    upright = plain(WHITE, (320, 320))
+    upright.paste(RED, (0, 0, 160, 160))
+    upright.paste((0, 0, 255), (160, 0, 320, 160))
+    stored = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]  # what undoes each orientation
+    image = upright if stored is None else upright.transpose(Image.Transpose(stored))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(image, kind, exif=exif)
+    assert np.abs(decode(data, 32).astype(int) - decode(encoded(upright), 32)).max() <= 60
+    assert decode(data, 32)[4, 4, 2] < 60 < decode(data, 32)[4, 27, 2]
+
+
+def test_small_images_stay_whole() -> None:
+    digit = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
+    pixels = decode(encoded(Image.fromarray(digit)), 32)
+    assert np.array_equal(pixels[2:30, 2:30, 0], digit)  # no pixel is blurred
+    assert np.array_equal(pixels[0, 2:30, 0], digit[0])  # and the border is its own
+    wide = plain(WHITE, (40, 20))
+    wide.paste(RED, (0, 0, 4, 20))
+    assert tuple(decode(encoded(wide), 32)[16, 0]) == RED  # not cut off
+
+
+def test_larger_images_are_scaled_and_cut_in_the_middle() -> None:
+    wide = plain(WHITE, (300, 100))
+    wide.paste(RED, (0, 0, 95, 100))  # outside the middle square
+    assert decode(encoded(wide), 224).min() == 255
+    assert decode(encoded(plain(RED, (10_000, 10))), 224).shape == (224, 224, 3)
+
+
+def test_a_large_jpeg_decodes_to_what_a_png_of_it_does() -> None:
+    ramp = np.linspace(0, 255, 1600, dtype=np.uint8)
+    channels = [np.tile(ramp, (1200, 1)), np.tile(ramp[:1200, None], 1600), np.zeros((1200, 1600), np.uint8)]
+    photo = Image.fromarray(np.stack(channels, -1))
+    difference = decode(encoded(photo, "JPEG", quality=95), 224).astype(int) - decode(encoded(photo), 224)
+    assert np.abs(difference).max() <= 4
+
+
+def bomb() -> bytes:
+    """A PNG of 60,000×60,000 pixels in a few bytes."""
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
+    parts = [
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "empty"),
+        (b"just words", "not a readable image"),
+        (b"<!DOCTYPE html><html><body>Log in</body></html>", "web page"),
+        (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
+        (encoded(plain(RED, (300, 300)), "JPEG")[:-200], "not a readable image"),
+        (encoded(Image.effect_noise((64, 64), 99))[:-900], "not a readable image"),
+        (bomb(), "more pixels"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "not a readable image"),  # never Ghostscript
+    ],
+)
+def test_unreadable_images_say_why(data: bytes, words: str) -> None:
+    with pytest.raises(ImageError, match=words):
+        decode(data, 32)
+
+
+def test_dimensions() -> None:
+    assert dimensions(encoded(plain(RED, (7, 9)))) == (7, 9)
+    with pytest.raises(ImageError):
+        dimensions(b"no")
+
+
+# -- cache -------------------------------------------------------------------------------------------------------------
+
+
+def grey(value: int) -> bytes:
+    return encoded(plain(value, (32, 32), "L"))
+
+
+class Store:
+    """Sources "<value>" are grey images of that value; counts what is fetched."""
+
+    def __init__(self) -> None:
+        self.fetched: list[tuple[int, str]] = []
+        self.guard = threading.Lock()
+
+    def __call__(self, task: int, source: str) -> bytes:
+        with self.guard:
+            self.fetched.append((task, source))
+        if not source.isdigit():
+            raise ImageError(f"no {source}")
+        return grey(int(source))
+
+
+def values(cache: ImageCache, tasks: list[int]) -> list[int]:
+    rows = cache.rows(tasks)
+    pixels = cache.pixels
+    return [int(pixels[row, 0, 0, 0]) if row >= 0 else -1 for row in rows]
+
+
+def test_each_image_is_fetched_once(tmp_path: Path) -> None:
+    store, seen = Store(), []
+    tasks = [(number, str(number)) for number in range(1, 101)]
+    cache = ImageCache(tmp_path / "cache", 32)
+    assert cache.pixels.shape == (0, 32, 32, 3)
+    assert cache.sync(tasks, store, 4, lambda *progress: seen.append(progress)) == []
+    assert values(cache, [1, 50, 100, 101]) == [1, 50, 100, -1]
+    assert seen[-1] == ("images", 100, 100)
+    assert sorted(store.fetched) == tasks
+    again = ImageCache(tmp_path / "cache", 32)
+    assert again.sync([*tasks, (200, "200")], store, 4) == []
+    assert store.fetched[100:] == [(200, "200")]
+    assert values(again, [100, 200]) == [100, 200]
+    assert again.pixels.shape == (101, 32, 32, 3)
+    with pytest.raises(ValueError, match="read-only"):
+        again.pixels[0] = 0
+
+
+def test_broken_images_are_set_aside_and_tried_again(tmp_path: Path) -> None:
+    store = Store()
+    cache = ImageCache(tmp_path, 32)
+    broken = cache.sync([(1, "1"), (2, "gone"), (3, "3")], store)
+    assert [(b.task_id, b.source, b.reason) for b in broken] == [(2, "gone", "no gone")]
+    assert values(cache, [1, 2, 3]) == [1, -1, 3]
+    assert cache.sync([(1, "1"), (2, "2"), (3, "3")], store) == []
+    assert values(cache, [1, 2, 3]) == [1, 2, 3]
+
+
+def test_a_changed_source_is_fetched_again(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path, 32)
+    cache.sync([(1, "1"), (2, "2")], Store())
+    store = Store()
+    assert [b.task_id for b in cache.sync([(1, "9"), (2, "gone")], store)] == [2]
+    assert sorted(store.fetched) == [(1, "9"), (2, "gone")]
+    assert values(cache, [1, 2]) == [9, -1]  # the old picture of 2 would be a lie
+    assert values(ImageCache(tmp_path, 32), [1, 2]) == [9, -1]
+
+
+def test_rows_of_deleted_tasks_are_used_again(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path, 32)
+    cache.sync([(number, str(number)) for number in range(10)], Store())
+    freed = sorted(cache.rows([3, 4]))
+    cache.forget({3, 4, 99})
+    assert sorted(cache.task_ids()) == [0, 1, 2, 5, 6, 7, 8, 9]
+    cache.sync([(20, "20"), (21, "21")], Store())
+    assert sorted(cache.rows([20, 21])) == freed
+    assert values(cache, [20, 21, 3, 9]) == [20, 21, -1, 9]
+    assert len(cache.pixels) == 10
+
+
+def test_a_second_process_reads_what_the_first_writes(tmp_path: Path) -> None:
+    writer = ImageCache(tmp_path, 32)
+    reader = ImageCache(tmp_path, 32)
+    assert values(reader, [1]) == [-1]
+    writer.sync([(1, "1")], Store())
+    assert values(reader, [1]) == [1]
+    writer.sync([(2, "2")], Store())
+    writer.forget([1])
+    assert values(reader, [1, 2]) == [-1, 2]
+    code = (
+        "import sys; from backend.images import ImageCache; c = ImageCache(sys.argv[1], 32); "
+        "print(c.pixels[c.rows([2])[0], 5, 5, 1])"
+    )
+    run = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "2"
+
+
+@pytest.mark.parametrize("damage", [lambda index: index[:-5], lambda index: b"\0" * len(index), lambda index: b""])
+def test_a_damaged_index_costs_a_download_and_nothing_else(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    ImageCache(tmp_path, 32).sync([(1, "1"), (2, "2")], Store())
+    (tmp_path / "index").write_bytes(damage((tmp_path / "index").read_bytes()))
+    cache = ImageCache(tmp_path, 32)
+    assert values(cache, [1]) == [-1]
+    cache.sync([(1, "1")], Store())
+    assert values(ImageCache(tmp_path, 32), [1, 2]) == [1, -1]
+
+
+def test_lost_pixels_are_noticed(tmp_path: Path) -> None:
+    ImageCache(tmp_path, 32).sync([(1, "1"), (2, "2")], Store())
+    os.truncate(tmp_path / "pixels.u8", 32 * 32 * 3)
+    cache = ImageCache(tmp_path, 32)
+    assert values(cache, [1, 2]) == [-1, -1]
+
+
+def test_what_ends_the_sync_keeps_what_was_done(tmp_path: Path) -> None:
+    def fetch(task: int, source: str) -> bytes:
+        if task == 40:
+            raise LabelStudioUnavailable("down")
+        return grey(task)
+
+    cache = ImageCache(tmp_path, 32)
+    with pytest.raises(LabelStudioUnavailable):
+        cache.sync([(number, "x") for number in range(1, 200)], fetch, 2)
+    kept = ImageCache(tmp_path, 32).task_ids()
+    assert 40 not in kept
+    assert 20 <= len(kept) <= 50  # nothing was begun long after the failure
+
+    def stop(phase: str, done: int, total: int) -> None:
+        if done == 10:
+            raise RuntimeError("lease lost")
+
+    with pytest.raises(RuntimeError, match="lease lost"):
+        cache.sync([(number, "5") for number in range(1000, 1100)], Store(), 2, stop)
+    assert len(set(ImageCache(tmp_path, 32).task_ids()) & set(range(1000, 1100))) == 10
+
+
+def test_few_images_are_on_their_way_at_a_time(tmp_path: Path) -> None:
+    begun, most, done = 0, 0, 0
+    guard = threading.Lock()
+
+    def fetch(task: int, source: str) -> bytes:
+        nonlocal begun, most
+        with guard:
+            begun += 1
+            most = max(most, begun - done)
+        return grey(1)
+
+    def progress(phase: str, finished: int, total: int) -> None:
+        nonlocal done
+        done = finished
+
+    ImageCache(tmp_path, 32).sync([(number, "x") for number in range(400)], fetch, 3, progress)
+    assert begun == 400
+    assert most <= 4 * 3
+
+
+WRITER = """
+import os, sys
+from pathlib import Path
+from backend import images
+from tests.backend.test_images import grey
+images._BATCH_ROWS = 8
+cache = images.ImageCache(Path(sys.argv[1]), 32)
+def progress(phase, done, total):
+    print(done, flush=True)
+tasks = [(n, str(n % 250)) for n in range(int(sys.argv[2]), 100000)]
+cache.sync(tasks, lambda task, source: grey(int(source)), 2, progress)
+"""
+
+
+def test_kill_at_any_time_loses_at_most_the_last_batch(tmp_path: Path) -> None:
+    first = 0
+    for kill_after in (1, 7, 8, 9, 30, 100):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path), str(first)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= kill_after:
+                break
+        process.send_signal(signal.SIGKILL)
+        finished = int(([line] + process.stdout.read().split())[-1])
+        process.wait()
+        cache = ImageCache(tmp_path, 32)
+        kept = [task for task in cache.task_ids() if task >= first]
+        assert finished - max(8, len(cache.pixels) // 16) - 1 <= len(kept) <= finished + 2
+        everything = cache.task_ids()
+        assert values(cache, everything) == [task % 250 for task in everything]  # whole and the right ones
+        first += 10_000
+    # and it goes on, rows in one piece
+    cache.sync([(5, "5"), (200_000, "77")], Store())
+    assert values(cache, [5, 200_000]) == [5, 77]
+
+
+# -- choosing a size ---------------------------------------------------------------------------------------------------
+
+
+def test_the_size_follows_the_first_images_and_is_remembered(tmp_path: Path) -> None:
+    small = ImageCache.open_auto(tmp_path / "a", 0, [(1, "gone"), (2, "2"), (3, "3")], Store())
+    assert small.size == 32
+    assert small.directory == tmp_path / "a" / "images-32"
+    large = ImageCache.open_auto(tmp_path / "b", 0, [(1, "x")], lambda task, source: encoded(plain(RED, (41, 20))))
+    assert large.size == 224
+    store = Store()
+    assert ImageCache.open_auto(tmp_path / "b", 0, [(1, "1")], store).size == 224
+    assert store.fetched == []  # it was decided before
+    assert ImageCache.open_auto(tmp_path / "b", 64, [], store).size == 64  # the owner knows better
+    assert json.loads((tmp_path / "b" / "image-size.json").read_text())["size"] == 224
+
+
+def test_no_size_is_decided_without_an_image(tmp_path: Path) -> None:
+    assert ImageCache.open_auto(tmp_path, 0, [(1, "gone")], Store()).size == 224
+    assert ImageCache.open_auto(tmp_path, 0, [(1, "1")], Store()).size == 32
