@@ -21,7 +21,7 @@ from models.training_rows import TrainingRows, batches_per_epoch
 
 PAPER_EPOCHS = 200
 CPU_IMAGES = 9_000  # images seen in a training on a CPU, unless the epochs are set
-CPU_EPOCHS = (6, 60)  # fewest and most epochs of such a training
+CPU_EPOCHS = (6, 120)  # fewest and most epochs of such a training
 DECAY_AT = 0.8  # share of the epochs after which the learning rate falls to a tenth
 WARM_UP = 0.05  # share of the steps over which the rate of a reduced batch rises
 SMALLEST_BATCH = 16
@@ -49,7 +49,7 @@ class Recipe:
 
 
 def epochs_for(recipe: Recipe, labels: int, device: torch.device) -> int:
-    """The recipe's epochs, or: 200 on CUDA; on a CPU as many as see about 9,000 images, between 6 and 60."""
+    """The recipe's epochs, or: 200 on CUDA; on a CPU as many as see about 9,000 images, between 6 and 120."""
     if recipe.epochs > 0:
         return recipe.epochs
     if device.type == "cuda":

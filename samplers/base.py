@@ -118,7 +118,11 @@ class Sampler(ABC):
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - some samplers keep no state
-        """Take over what `state_dict` gave, tensors possibly on another device. {} = as built."""
+        """Take over what `state_dict` gave, tensors possibly on another device.
+
+        Copies: the two samplers share no tensor afterwards. {} or a state that does not fit (the owner added a
+        class or changed a width since) leaves the sampler as built.
+        """
 
 
 def check_acquisition(name: str, acquisition: np.ndarray, count: int) -> None:

@@ -66,13 +66,13 @@ def test_the_papers_schedule() -> None:
 
 def test_epochs_on_a_cpu_scale_with_the_labels() -> None:
     chosen = [epochs_for(Recipe(), labels, CPU) for labels in (1, 100, 300, 1000, 50_000)]
-    assert chosen == [60, 60, 30, 9, 6]
+    assert chosen == [120, 90, 30, 9, 6]
     assert epochs_for(Recipe(epochs=3), 1000, CPU) == epochs_for(Recipe(epochs=3), 1000, CUDA) == 3
 
 
 def test_short_trainings_take_smaller_batches_at_a_lower_rate() -> None:
     recipe = Recipe()
-    assert batch_size_for(recipe, 20, 60) == 16
+    assert batch_size_for(recipe, 20, 120) == 16
     assert batch_size_for(recipe, 300, 30) == 32
     assert batch_size_for(recipe, 50_000, 6) == 128
     assert batch_size_for(Recipe(batch_size=8), 300, 30) == 8
