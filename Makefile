@@ -58,7 +58,7 @@ demo: setup
 	@$(RUN) -m benchmarks.demo $(DEMO_OPTIONS)
 
 test: setup
-	$(RUN) -m pytest --timeout 300 $(PYTEST_ARGS)
+	$(RUN) -m pytest $(PYTEST_ARGS)
 
 bench: setup
 	@$(RUN) -m benchmarks bench $(BENCH_ARGS)

@@ -22,7 +22,8 @@ def findings(report: str) -> list[str] | None:
     except (ValueError, KeyError, TypeError):
         return None
     return [
-        f"{package['name']} {package['version']}: {found['id']}, fixed in {', '.join(found['fix_versions']) or 'no version'}"
+        f"{package['name']} {package['version']}: {found['id']}, "
+        f"fixed in {', '.join(found['fix_versions']) or 'no version'}"
         for package in packages
         for found in package.get("vulns", [])
     ]
@@ -32,10 +33,10 @@ def audit(lock: Path) -> list[str] | None:
     """The findings for one lock file, or None (and a word on stderr) when it could not be audited."""
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.json"
-        options = ["--requirement", str(lock), "--no-deps", "--disable-pip", "--progress-spinner", "off"]
+        auditor = [sys.executable, "-m", "uv", "tool", "run", "--quiet", "--from", AUDITOR, "pip-audit"]
+        options = ["--no-deps", "--disable-pip", "--progress-spinner", "off", "--format", "json"]
         run = subprocess.run(
-            [sys.executable, "-m", "uv", "tool", "run", "--quiet", "--from", AUDITOR, "pip-audit", *options]
-            + ["--format", "json", "--output", str(report)],
+            [*auditor, *options, "--requirement", str(lock), "--output", str(report)],
             capture_output=True,
             text=True,
         )
