@@ -15,9 +15,7 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
-def normalise(
-    images: Tensor, mean: tuple[float, float, float] = MEAN, std: tuple[float, float, float] = STD
-) -> Tensor:
+def normalise(images: Tensor, mean: tuple[float, float, float] = MEAN, std: tuple[float, float, float] = STD) -> Tensor:
     """(B, H, W, 3) uint8 to (B, 3, H, W) float32, (x / 255 - mean) / std per channel.
 
     The result is channels_last in memory, which is what the pixels are already: no transposing copy.
@@ -27,9 +25,7 @@ def normalise(
 
 
 @lru_cache(maxsize=16)
-def _scale_and_shift(
-    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
-) -> tuple[Tensor, Tensor]:
+def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     # Kept per device: making them anew each batch would be a blocking copy from the host. Made outside
     # inference mode, else the cached tensors could not be used in training later.
     with torch.inference_mode(False):
@@ -47,7 +43,7 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     size, device = images.shape[1], images.device
     pad = max(1, size // 8)
     offset = torch.randint(-pad, pad + 1, (2, len(images), 1), generator=generator, device=device)
-    mirrored = torch.randint(0, 2, (len(images), 1), generator=generator, device=device, dtype=torch.bool)
+    mirrored = torch.rand((len(images), 1), generator=generator, device=device) < 0.5
     along = torch.arange(size, device=device)
     y = along + offset[0]  # (B, H) source line of every target line; outside [0, H) is padding
     x = torch.where(mirrored, along.flip(0), along) + offset[1]  # (B, W)
