@@ -54,9 +54,7 @@ class LabelStudioServer(Server):
     email = "annotator@example.com"
     password = "annotate-me"
 
-    def __init__(
-        self, data_dir: Path, port: int | None = None, extra_env: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, data_dir: Path, port: int | None = None, extra_env: Mapping[str, str] | None = None) -> None:
         super().__init__(data_dir, "label-studio.log")
         self.port = port or free_port()
         self.extra_env = dict(extra_env or {})
