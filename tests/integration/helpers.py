@@ -1,0 +1,363 @@
+"""What the tests against a real Label Studio share: a project, its annotator, and a backend in a hurry.
+
+Everything goes the way an owner's script would: Label Studio's HTTP API with a personal access token. Nothing here
+imports the backend's publishing code, so that what a test compares does not come from what it tests. The backend's
+own database is read (never written) only to see how many cycles ran and where one stands.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import requests
+from PIL import Image
+
+from backend.state import State
+from benchmarks.servers import BackendServer, LabelStudioServer
+
+Json = Any
+SHAPES = ("stripes", "checks", "rings", "blank")
+FRUIT = ("apple", "pear", "plum")
+UNCERTAINTY = "Uncertainty sampling"
+PATIENCE = 120.0
+"""How long to wait for what takes a second or two on a machine with nothing else to do."""
+
+FAST = {
+    "DEVICE": "cpu",
+    "POLL_SECONDS": "0.1",
+    "RECONCILE_SECONDS": "600",  # only hints: a test that passes by the slow timer would prove little
+    "CLEANUP_SECONDS": "600",
+    "LEASE_SECONDS": "30",
+    "EPOCHS": "2",
+    "TASK_WIDTH": "4",
+    "BATCH_SIZE": "16",
+    "VAAL_WIDTH": "8",
+    "VAAL_LATENT": "8",
+    "VAAL_ITERATIONS": "5",
+    "VAAL_BATCH_SIZE": "16",
+    "SHORTLIST": "8",
+    "BUDGET": "5",
+    "OMP_NUM_THREADS": "1",
+}
+"""The backend's environment for tests: the real thing, only small."""
+
+
+def wait_for(what: str, found: Callable[[], Any], timeout: float = PATIENCE, every: float = 0.1) -> Any:
+    """The first true answer of ``found``. Fails the test, saying what it waited for, after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = found()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout:.0f} s for {what}; the last answer was {answer!r}")
+        time.sleep(every)
+
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+
+def drawing(kind: int, rng: np.random.Generator, side: int = 28) -> np.ndarray:
+    """A grey picture (side, side) uint8 whose pattern tells its class 0..3, with noise so that no two are equal."""
+    y, x = np.mgrid[0:side, 0:side]
+    shift = int(rng.integers(0, 8))
+    pattern = {
+        0: ((x + shift) // 4) % 2,
+        1: ((x + shift) // 4 + (y + shift) // 4) % 2,
+        2: (np.hypot(x - side / 2, y - side / 2) + shift).astype(int) // 4 % 2,
+        3: np.zeros_like(x),
+    }[kind % 4]
+    return np.clip(60 + 130 * pattern + rng.normal(0, 20, (side, side)), 0, 255).astype(np.uint8)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def drawings(count: int, classes: Sequence[str], seed: int = 0, prefix: str = "") -> dict[str, bytes]:
+    """File name → PNG. The class stands in the name (``0007-pear.png``), where :meth:`LabelProject.truth` finds it."""
+    rng = np.random.default_rng(seed)
+    files = {}
+    for number in range(count):
+        kind = number % len(classes)
+        files[f"{prefix}{number:04d}-{classes[kind]}.png"] = png(drawing(kind, rng))
+    return files
+
+
+# -- Label Studio ------------------------------------------------------------------------------------------------------
+
+
+class _AccessToken(requests.auth.AuthBase):
+    """The short-lived token that a personal access token is exchanged for, renewed in time (it lives 5 minutes)."""
+
+    def __init__(self, url: str, personal: str) -> None:
+        self.url, self.personal, self.access, self.since = url, personal, "", -1e9
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if time.monotonic() - self.since > 120:
+            answer = requests.post(f"{self.url}/api/token/refresh", json={"refresh": self.personal}, timeout=30)
+            answer.raise_for_status()
+            self.access, self.since = answer.json()["access"], time.monotonic()
+        request.headers["Authorization"] = f"Bearer {self.access}"
+        return request
+
+
+class Studio:
+    """Label Studio's HTTP API, as its owner."""
+
+    def __init__(self, server: LabelStudioServer) -> None:
+        self.server, self.url = server, server.url
+        self.auth = _AccessToken(server.url, server.personal_access_token())
+
+    def request(self, method: str, path: str, **options: Any) -> requests.Response:
+        """The answer, whatever its status. A connection of its own for each call: nothing is left open when Label
+        Studio is stopped."""
+        return requests.request(method, self.url + path, auth=self.auth, timeout=120, **options)
+
+    def call(self, method: str, path: str, **options: Any) -> Json:
+        """The parsed body. Raises AssertionError with Label Studio's words for a status of 400 and above."""
+        answer = self.request(method, path, **options)
+        assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
+        return answer.json() if answer.content else None
+
+    def get(self, path: str, **params: Any) -> Json:
+        return self.call("GET", path, params=params)
+
+    def post(self, path: str, body: Json = None, **params: Any) -> Json:
+        return self.call("POST", path, json=body, params=params)
+
+    def patch(self, path: str, body: Json) -> Json:
+        return self.call("PATCH", path, json=body)
+
+    def delete(self, path: str) -> Json:
+        return self.call("DELETE", path)
+
+    def make_project(
+        self,
+        title: str,
+        classes: Sequence[str],
+        files: Mapping[str, bytes] | None = None,
+        *,
+        names: tuple[str, str, str] = ("choice", "picture", "image"),
+    ) -> LabelProject:
+        """A project with a Choices of ``classes`` on an Image and ``files`` as its tasks; ``names`` are the names of
+        the two tags and of the data key."""
+        body = {"title": title, "label_config": choices_config(classes, names), "show_collab_predictions": True}
+        number = self.post("/api/projects", body)["id"]
+        project = LabelProject(self, number, tuple(classes), names)
+        if files:
+            project.upload(files)
+        return project
+
+
+def choices_config(classes: Sequence[str], names: tuple[str, str, str] = ("choice", "picture", "image")) -> str:
+    from_name, to_name, key = names
+    choices = "".join(f'<Choice value="{name}"/>' for name in classes)
+    return (
+        f'<View><Image name="{to_name}" value="${key}"/>'
+        f'<Choices name="{from_name}" toName="{to_name}" choice="single" showInLine="true">{choices}</Choices></View>'
+    )
+
+
+@dataclass
+class LabelProject:
+    """One Label Studio project, seen and worked on through the API."""
+
+    studio: Studio
+    id: int
+    classes: tuple[str, ...]
+    names: tuple[str, str, str]
+    ml_backend: int = 0
+
+    # -- tasks
+
+    def upload(self, files: Mapping[str, bytes]) -> None:
+        """One task for each file, in one request."""
+        # a field each: of several files under one name Label Studio takes the last
+        parts = {name: (name, data, "image/png") for name, data in files.items()}
+        self.studio.call("POST", f"/api/projects/{self.id}/import", files=parts)
+
+    def import_tasks(self, items: Sequence[Mapping[str, Any]]) -> None:
+        """Tasks given as data, an address for the image for instance."""
+        self.studio.post(f"/api/projects/{self.id}/import", list(items))
+
+    def tasks(self) -> dict[int, dict[str, Any]]:
+        """Task id → task."""
+        found = self.studio.get("/api/tasks", project=self.id, page_size=1000, fields="task_only")
+        return {task["id"]: task for task in found["tasks"]}
+
+    def unlabelled(self) -> set[int]:
+        return {number for number, task in self.tasks().items() if not task["is_labeled"]}
+
+    def truth(self, task: Mapping[str, Any]) -> str:
+        """The class that the uploaded file's name tells."""
+        return str(task["data"][self.names[2]]).rsplit("-", 1)[1].removesuffix(".png")
+
+    def delete_task(self, task_id: int) -> None:
+        self.studio.delete(f"/api/tasks/{task_id}")
+
+    # -- the backend
+
+    def connect(self, url: str, extra_params: Json = None, auth: tuple[str, str] | None = None) -> requests.Response:
+        """What the connect dialog does, whatever the answer."""
+        body: dict[str, Any] = {"url": url, "project": self.id, "title": "AL", "extra_params": extra_params or {}}
+        if auth:
+            body |= {"auth_method": "BASIC_AUTH", "basic_auth_user": auth[0], "basic_auth_pass": auth[1]}
+        answer = self.studio.request("POST", "/api/ml", json=body)
+        if answer.ok:
+            self.ml_backend = answer.json()["id"]
+        return answer
+
+    def connected(self, url: str, extra_params: Json = None, auth: tuple[str, str] | None = None) -> LabelProject:
+        """Connects and says why if that fails."""
+        answer = self.connect(url, extra_params, auth)
+        assert answer.status_code == 201, f"{answer.status_code} {answer.text}"
+        return self
+
+    def start_training(self) -> None:
+        self.studio.post(f"/api/ml/{self.ml_backend}/train", {})
+
+    # -- the queue
+
+    def info(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.studio.get(f"/api/projects/{self.id}")
+        return found
+
+    def version(self) -> str:
+        """The version that orders the queue now."""
+        return str(self.info()["model_version"] or "")
+
+    def predictions(self, version: str | None = None) -> list[dict[str, Any]]:
+        """All predictions of ``version``, or of all versions."""
+        found: list[dict[str, Any]] = self.studio.get("/api/predictions", project=self.id)
+        return [item for item in found if version is None or item["model_version"] == version]
+
+    def published_order(self, version: str | None = None) -> list[int]:
+        """Task ids of ``version`` (the current one), lowest score first: the order Label Studio has to serve."""
+        found = self.predictions(version or self.version())
+        return [item["task"] for item in sorted(found, key=lambda item: item["score"])]
+
+    def missing_predictions(self, version: str, without: set[int] = frozenset()) -> str:  # type: ignore[assignment]
+        """What keeps ``version`` from having exactly one prediction for each unlabelled task; empty: nothing.
+
+        ``without``: tasks that have none for a reason (a broken image). A labelled task may have one or none.
+        """
+        held = [item["task"] for item in self.predictions(version)]
+        doubles = {task for task in held if held.count(task) > 1}
+        wanted = self.unlabelled() - set(without)
+        missing = wanted - set(held)
+        return " ".join(
+            f"{name}: {sorted(tasks)}" for name, tasks in (("doubles", doubles), ("missing", missing)) if tasks
+        )
+
+    def wait_for_version(
+        self,
+        wanted: Callable[[str], bool] = lambda name: True,
+        *,
+        timeout: float = PATIENCE,
+        without: set[int] = frozenset(),  # type: ignore[assignment]
+    ) -> str:
+        """The project's version, once ``wanted`` says yes to its name and it is wholly published."""
+
+        def found() -> str:
+            name = self.version()
+            whole = "-c" in name and wanted(name) and not self.missing_predictions(name, without)
+            return name if whole else ""
+
+        return str(wait_for(f"a new version of project {self.id}", found, timeout))
+
+    def wait_for_cycle(self, number: int, **options: Any) -> str:
+        return self.wait_for_version(lambda name: cycle_of(name) == number, **options)
+
+    # -- the annotator
+
+    def next_task(self) -> dict[str, Any] | None:
+        """What the labelling stream opens; None when everything is labelled."""
+        answer = self.studio.request("GET", f"/api/projects/{self.id}/next")
+        if answer.status_code == 404:
+            return None
+        assert answer.ok, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def annotate(self, task_id: int, label: str, **fields: Any) -> int:
+        """An annotation of ``task_id``, submitted; ``was_cancelled=True`` makes it a skip."""
+        from_name, to_name, _ = self.names
+        region = {"from_name": from_name, "to_name": to_name, "type": "choices", "value": {"choices": [label]}}
+        body = {"result": [region], "lead_time": 1.0, **fields}
+        return int(self.studio.post(f"/api/tasks/{task_id}/annotations/", body)["id"])
+
+    def label_served(self, count: int) -> list[int]:
+        """Labels truly, one after the other, the next ``count`` tasks that Label Studio serves; their ids."""
+        served: list[int] = []
+        while len(served) < count and (task := self.next_task()) is not None:
+            self.annotate(task["id"], self.truth(task))
+            served.append(task["id"])
+        return served
+
+    def delete(self) -> None:
+        """Ends the project, so that the backend has nothing more to do for it."""
+        self.studio.request("DELETE", f"/api/projects/{self.id}")
+
+
+def cycle_of(version: str) -> int:
+    """The cycle's number in ``<sampler>-c<cycle>-<hash>``."""
+    return int(version.rsplit("-", 2)[1].removeprefix("c"))
+
+
+# -- the backend -------------------------------------------------------------------------------------------------------
+
+
+def start_backend(
+    directory: Path, studio: Studio, *, worker: bool = True, api_key: str | None = None, **settings: str
+) -> BackendServer:
+    """A backend in a hurry (:data:`FAST`, then ``settings`` by their environment names), up and healthy."""
+    key = studio.server.personal_access_token() if api_key is None else api_key
+    server = BackendServer(directory, studio.url, key, env=FAST | settings, worker=worker)
+    server.start()
+    return server
+
+
+@dataclass
+class Seen:
+    """The backend's own database, read only: how often it worked, and where it is."""
+
+    url: str
+    state: State = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.state = State(self.url)
+
+    @classmethod
+    def of(cls, server: BackendServer) -> Seen:
+        """The SQLite database of a backend without ``DATABASE_URL``."""
+        return cls(f"sqlite:///{server.directory / 'state.sqlite3'}")
+
+    def cycles(self, project: LabelProject, status: str = "done") -> list[int]:
+        """Numbers of the cycles with ``status`` that learnt from labels, oldest first: a cold start is none."""
+        found = self.state.cycles(project.id, limit=1000)
+        return sorted(cycle.number for cycle in found if cycle.status == status and cycle.labels)
+
+    def phase(self, project: LabelProject) -> str:
+        """The phase of the running cycle, "" when none runs."""
+        running = [cycle.phase for cycle in self.state.cycles(project.id) if cycle.status == "running"]
+        return running[0] if running else ""
+
+    def wait_for_phase(self, project: LabelProject, *phases: str, timeout: float = PATIENCE) -> str:
+        words = f"phase {' or '.join(phases)} in project {project.id}"
+        return str(wait_for(words, lambda: (now := self.phase(project)) in phases and now, timeout, every=0.01))
+
+
+def kill_hard(pid: int) -> None:
+    """``kill -9`` of one process that a test's own server started."""
+    os.kill(pid, signal.SIGKILL)
