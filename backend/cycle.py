@@ -98,7 +98,7 @@ def cold_start(job: Job, truth: Truth) -> Version:
         else:
             rank = spread_order(cache.pixels, rows, labelled, runtime)
         scored = Pool(pool, _by_rank(rank))
-        metrics = {"pool": len(pool), "newest_task": max(truth.sources, default=0)}
+        metrics: dict[str, Any] = {"pool": len(pool), "newest_task": max(truth.sources, default=0)}
         version = store_version(job, None, scored, 0, seed, metrics)
         report("publish", 0, len(pool))
         version = publisher.publish(job, version, lambda done, total: report("publish", done, total))

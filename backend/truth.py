@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from backend.errors import ImageError
+from backend.errors import ImageError, LabelConfigError
 from backend.images import ImageCache
 from backend.job import Job, Progress
 from backend.labeling import LabelSpec, countable, image_source, parse_label_config, target_of
+from backend.labelstudio import TaskRef
 
 log = logging.getLogger(__name__)
 
@@ -104,14 +106,14 @@ def _list_tasks(job: Job, spec: LabelSpec, known: dict[int, str], expected: int)
     return sources
 
 
-def _sources(tasks, spec: LabelSpec) -> dict[int, str]:  # type: ignore[no-untyped-def]
+def _sources(tasks: Iterable[TaskRef], spec: LabelSpec) -> dict[int, str]:
     return {task.id: image_source(task.data, spec) or "" for task in tasks}
 
 
 def _data_key(label_config: str) -> str | None:
     try:
         return parse_label_config(label_config).data_key
-    except Exception:  # whatever was wrong with the old config, it no longer matters
+    except LabelConfigError:  # whatever was wrong with the old config, it no longer matters
         return None
 
 
@@ -129,11 +131,11 @@ def open_images(job: Job, truth: Truth, progress: Progress) -> ImageCache:
     }
     wanted = [(task, source) for task, source in truth.sources.items() if task not in waiting]
 
-    def fetch(source: str):  # type: ignore[no-untyped-def]
+    def fetch(task: int, source: str) -> bytes:
         job.check()
         if not source:
             raise ImageError(f'the task has no "{truth.spec.data_key}"')
-        return job.gateway.fetch_image(source)
+        return job.gateway.fetch_image(source, task)
 
     cache = ImageCache.open_auto(job.folder, settings.image_size, wanted, fetch)
     found = cache.sync(wanted, fetch, settings.download_workers, progress)
