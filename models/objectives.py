@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -37,5 +36,5 @@ class Objective(ABC):
 class CrossEntropy(Objective):
     """Mean cross entropy of the labelled batch."""
 
-    def loss(self, net: Classifier, images: Tensor, targets: Tensor, progress: float) -> torch.Tensor:
+    def loss(self, net: Classifier, images: Tensor, targets: Tensor, progress: float) -> Tensor:
         return functional.cross_entropy(net(images), targets)
