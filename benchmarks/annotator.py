@@ -1,0 +1,118 @@
+"""A person in front of Label Studio, played through its HTTP API: makes a project, uploads, connects, labels.
+
+Not the backend's own way to Label Studio (backend/labelstudio.py): what checks the backend must not share its code.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+import requests
+from PIL import Image
+
+UPLOAD_FILES = 250
+"""In one request: a second or so of Label Studio's time, so that progress can be shown."""
+
+
+class LabelStudioAnswer(RuntimeError):
+    """Label Studio answered with an error; the message says what was asked and what it said."""
+
+
+class Annotator:
+    """Label Studio's API with a personal access token. Every method raises LabelStudioAnswer when it is refused."""
+
+    def __init__(self, url: str, personal_access_token: str) -> None:
+        self.url = url
+        self._refresh_token = personal_access_token
+        self._session = requests.Session()
+        self._session.trust_env = False  # a proxy of the environment must not see the loopback address
+
+    def create_project(self, title: str, classes: Sequence[str]) -> int:
+        """A project with one single-choice ``Choices`` on one ``Image``; its id."""
+        choices = "".join(f"<Choice value={quoteattr(name)}/>" for name in classes)
+        config = (
+            '<View><Image name="image" value="$image"/>'
+            f'<Choices name="class" toName="image" choice="single" showInline="true">{choices}</Choices></View>'
+        )
+        return int(self.call("POST", "/api/projects", json={"title": title, "label_config": config})["id"])
+
+    def upload(
+        self, project: int, images: Sequence[tuple[str, bytes]], progress: Callable[[int], None] = lambda done: None
+    ) -> None:
+        """Uploads (file name, encoded image) pairs as tasks of their own."""
+        for start in range(0, len(images), UPLOAD_FILES):
+            part = images[start : start + UPLOAD_FILES]
+            files = [(name, (name, content, "image/png")) for name, content in part]
+            self.call("POST", f"/api/projects/{project}/import", files=files)
+            progress(start + len(part))
+
+    def connect(self, project: int, backend_url: str, extra_params: dict[str, Any]) -> int:
+        """What the dialog "Connect model" sends; the connection's id."""
+        body = {"project": project, "url": backend_url, "title": "Active learning", "extra_params": extra_params}
+        return int(self.call("POST", "/api/ml", json=body)["id"])
+
+    def project(self, project: int) -> dict[str, Any]:
+        answer: dict[str, Any] = self.call("GET", f"/api/projects/{project}")
+        return answer
+
+    def next_task(self, project: int) -> dict[str, Any] | None:
+        """The task that "Label All Tasks" would open, or None when there is none left."""
+        try:
+            answer: dict[str, Any] = self.call("GET", f"/api/projects/{project}/next")
+        except LabelStudioAnswer as error:
+            if "404" in str(error):
+                return None
+            raise
+        return answer
+
+    def annotate(self, task: int, choice: str, *, from_name: str = "class", to_name: str = "image") -> int:
+        """Submits one choice; the annotation's id."""
+        region = {"from_name": from_name, "to_name": to_name, "type": "choices", "value": {"choices": [choice]}}
+        body = {"result": [region], "lead_time": 1.0}
+        return int(self.call("POST", f"/api/tasks/{task}/annotations/", json=body)["id"])
+
+    def scores(self, project: int, model_version: str) -> list[tuple[int, float]]:
+        """(task, score) of every prediction of a version, in the order in which they are to be served."""
+        every = self.call("GET", "/api/predictions", params={"project": project}, timeout=300)
+        mine = [(int(row["task"]), float(row["score"])) for row in every if row["model_version"] == model_version]
+        return sorted(mine, key=lambda row: row[1])
+
+    def call(self, method: str, path: str, *, timeout: float = 120.0, **body: Any) -> Any:
+        """One request; the decoded JSON answer, or None for an empty one. Renews the access token when it is old."""
+        answer = self._session.request(method, self.url + path, timeout=timeout, **body)
+        if answer.status_code == 401:
+            self._renew()
+            answer = self._session.request(method, self.url + path, timeout=timeout, **body)
+        if not answer.ok:
+            raise LabelStudioAnswer(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
+        return answer.json() if answer.content else None
+
+    def _renew(self) -> None:
+        """Personal access tokens are exchanged for access tokens, which live for minutes."""
+        body = {"refresh": self._refresh_token}
+        answer = self._session.post(f"{self.url}/api/token/refresh", json=body, timeout=30)
+        if not answer.ok:
+            raise LabelStudioAnswer(f"the personal access token was refused: {answer.status_code} {answer.text[:200]}")
+        self._session.headers["Authorization"] = f"Bearer {answer.json()['access']}"
+
+
+def as_png(pixels: np.ndarray) -> bytes:
+    """(H, W) or (H, W, 3) uint8 as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def image_name(index: int) -> str:
+    """The file name under which image number ``index`` is uploaded."""
+    return f"image-{index:05d}.png"
+
+
+def image_index(task: dict[str, Any]) -> int:
+    """The inverse, from a task's data: Label Studio puts a random prefix before the name of an uploaded file."""
+    return int(PurePosixPath(task["data"]["image"]).stem.rsplit("-", 1)[1])

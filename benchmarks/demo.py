@@ -1,0 +1,241 @@
+"""The demo: a Label Studio, the backend and a project of images, ready to be labelled in a browser.
+
+    python -m benchmarks.demo                       stays until Ctrl-C
+    python -m benchmarks.demo --oracle --rounds 3   labels by itself, checks the queue, prints a table and ends
+
+Everything it starts listens on the loopback address, keeps its files in one temporary directory, and ends with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import numpy as np
+from rich.table import Table
+
+from backend.errors import BackendError
+from backend.settings import SAMPLER_NAMES, Settings
+from backend.state import State
+from benchmarks.annotator import Annotator, LabelStudioAnswer, as_png, image_name
+from benchmarks.datasets import Dataset, fashion_mnist
+from benchmarks.narration import Narrator
+from benchmarks.oracle import BackendFailed, Oracle, QueueError, Round, wait_for_version
+from benchmarks.servers import BackendServer, LabelStudioServer, ServerError
+
+INTERACTIVE_BUDGET = 25
+"""Few enough that a person sees the queue change within minutes."""
+
+ORACLE_BUDGET = 100
+FAILURES = (ServerError, LabelStudioAnswer, QueueError, BackendFailed, BackendError)
+
+
+@dataclass(frozen=True)
+class Site:
+    """What is running: the two servers, the project in them, and how to look at it."""
+
+    label_studio: LabelStudioServer
+    backend: BackendServer
+    annotator: Annotator
+    state: State
+    project: int
+    dataset: Dataset
+    chosen: np.ndarray
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the demo; the exit code. Ctrl-C ends it orderly, with 0 when there was nothing left to prove."""
+    options = parse(arguments)
+    narrator = Narrator()
+    _on_interrupt(_interrupt)
+    directory = Path(tempfile.mkdtemp(prefix="active-learning-demo-"))
+    stack = ExitStack()
+    try:
+        site = set_up(options, directory, narrator, stack)
+        if options.oracle:
+            play_oracle(options, site, narrator)
+        else:
+            stay(site, narrator)
+    except KeyboardInterrupt:
+        narrator.say("Stopped.")
+        return 130 if options.oracle else 0
+    except FAILURES as error:
+        narrator.fail(str(error), _log_tails(directory))
+        return 1
+    finally:
+        _on_interrupt(signal.SIG_IGN)  # a second Ctrl-C must not leave half of it running
+        stack.close()
+        if options.keep:
+            narrator.say(f"Everything is kept in {directory}")
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.demo", description=str(__doc__).split("\n")[0])
+    parser.add_argument("--oracle", action="store_true", help="label with the data set's own labels, check, and end")
+    parser.add_argument("--rounds", type=int, default=3, help="versions that the oracle waits for (3)")
+    parser.add_argument("--budget", type=int, help=f"annotations per cycle ({INTERACTIVE_BUDGET}; {ORACLE_BUDGET})")
+    parser.add_argument("--sampler", choices=SAMPLER_NAMES, default="dast-al", help="what orders the queue (dast-al)")
+    parser.add_argument("--tasks", type=int, default=2_000, help="images in the project (2000)")
+    parser.add_argument("--port", type=int, help="Label Studio's port (a free one)")
+    parser.add_argument("--timeout", type=float, default=1_200, help="seconds to wait for one version (1200)")
+    parser.add_argument("--keep", action="store_true", help="leave the files where they are at the end")
+    options = parser.parse_args(arguments)
+    options.budget = options.budget or (ORACLE_BUDGET if options.oracle else INTERACTIVE_BUDGET)
+    if min(options.rounds, options.budget, options.tasks) < 1:
+        parser.error("--rounds, --budget and --tasks are at least 1")
+    return options
+
+
+def set_up(options: argparse.Namespace, directory: Path, narrator: Narrator, stack: ExitStack) -> Site:
+    """Starts both servers, fills the project, connects it, and waits for its first order."""
+    with narrator.step("Reading the images"):
+        dataset = fashion_mnist()
+        count = min(options.tasks, len(dataset.train_images))
+        chosen = np.random.default_rng(0).choice(len(dataset.train_images), count, replace=False)
+    narrator.say(f"{count} images of {len(dataset.class_names)} classes: {dataset.source}")
+
+    with narrator.step("Starting Label Studio"):
+        label_studio = LabelStudioServer(directory / "label-studio", options.port)
+        stack.callback(label_studio.stop)
+        label_studio.start()
+        token = label_studio.personal_access_token()
+    with narrator.step("Starting the backend"):
+        backend = BackendServer(directory / "backend", label_studio.url, token)
+        stack.callback(backend.stop)
+        backend.start()
+
+    annotator = Annotator(label_studio.url, token)
+    project = annotator.create_project(dataset.source.split(",")[0], dataset.class_names)
+    images = [(image_name(index), as_png(dataset.train_images[row])) for index, row in enumerate(chosen)]
+    with narrator.bar("Uploading the images", count) as advance:
+        annotator.upload(project, images, advance)
+    with narrator.step("Connecting the backend"):
+        annotator.connect(project, backend.url, {"sampler": options.sampler, "budget": options.budget})
+
+    state = State.for_settings(Settings.from_env({"MODEL_DIR": str(backend.directory)}))
+    stack.callback(state.close)
+    site = Site(label_studio, backend, annotator, state, project, dataset, chosen)
+    with watching(site, narrator, "Waiting for the first order"):
+        wait_for_version(state, project, None, timeout=options.timeout, look=lambda: look(site, narrator))
+    return site
+
+
+def stay(site: Site, narrator: Narrator) -> None:
+    """Says where to go, then shows what the backend does until it is interrupted."""
+    address = f"{site.label_studio.url}/projects/{site.project}/data"
+    narrator.panel(
+        "Label Studio is ready",
+        [
+            ("Open", address),
+            ("Log in", f"{site.label_studio.email}   password: {site.label_studio.password}"),
+            ("Then", "press “Label All Tasks”: the most valuable image comes first"),
+            ("Backend", f"{site.backend.url}   log: {site.backend.log_path}"),
+            ("End", "Ctrl-C ends everything and removes it"),
+        ],
+    )
+    with watching(site, narrator, "Waiting for labels"):
+        while True:
+            look(site, narrator)
+            time.sleep(0.5)
+
+
+def play_oracle(options: argparse.Namespace, site: Site, narrator: Narrator) -> None:
+    """Labels what is served, round after round; prints the table even when a check failed."""
+    oracle = Oracle(site.annotator, site.state, site.project, site.dataset, site.chosen)
+    rounds: list[Round] = []
+    try:
+        version, cycle = wait_for_version(site.state, site.project, None, timeout=options.timeout)
+        rounds.append(oracle.open_round(version, cycle, 0.0))
+        for number in range(1, options.rounds + 1):
+            with narrator.bar(f"Round {number} of {options.rounds}: labelling", options.budget) as advance:
+                for done in range(options.budget):
+                    if oracle.label(rounds[-1], 1) == 0:
+                        raise QueueError(f"no task was left to label after {len(oracle.labelled)} labels")
+                    advance(done + 1)
+            began = time.monotonic()
+            with watching(site, narrator, f"Round {number} of {options.rounds}: waiting for the new order"):
+                version, cycle = wait_for_version(
+                    site.state,
+                    site.project,
+                    rounds[-1].version,
+                    timeout=options.timeout,
+                    look=lambda: look(site, narrator),
+                )
+            rounds.append(oracle.open_round(version, cycle, time.monotonic() - began))
+        oracle.check_next(rounds[-1])
+    finally:
+        if rounds:
+            narrator.show(table(rounds, site.dataset))
+    served = sum(row.served for row in rounds)
+    narrator.say(f"All {served} tasks were served in the published order, lowest score first.")
+
+
+def table(rounds: Sequence[Round], dataset: Dataset) -> Table:
+    """One line for each version: what it had learnt from, how good it is, what it cost, what of it was served."""
+    phases = list(dict.fromkeys(phase for row in rounds for phase in row.seconds))
+    held_out = f"of {len(dataset.test_images):,} held-out images"
+    shown = Table(title=f"Accuracy {held_out}; seconds per phase; waiting = last label to the whole new order")
+    shown.add_column("version", no_wrap=True)
+    for name in ("labels", "accuracy", *[f"{phase} s" for phase in phases], "waiting s", "served in order"):
+        shown.add_column(name, justify="right")
+    for row in rounds:
+        accuracy = "–" if row.accuracy is None else f"{row.accuracy:.1%}"
+        seconds = [f"{row.seconds[phase]:.1f}" if phase in row.seconds else "–" for phase in phases]
+        shown.add_row(row.version, str(row.labels), accuracy, *seconds, f"{row.waited:.1f}", str(row.served))
+    return shown
+
+
+@contextmanager
+def watching(site: Site, narrator: Narrator, title: str) -> Iterator[None]:
+    with narrator.live(title):
+        look(site, narrator)
+        yield
+
+
+def look(site: Site, narrator: Narrator) -> None:
+    """Shows what the backend is doing now. Raises ServerError when a server has ended by itself."""
+    for server in (site.label_studio, site.backend):
+        if not server.running:
+            raise ServerError(f"{server.name} ended by itself")
+    version = site.state.current_version(site.project)
+    running = [cycle for cycle in site.state.running() if cycle.project_id == site.project]
+    order = f"order: {version.name}" if version else "no order yet"
+    if running:
+        cycle = running[0]
+        narrator.progress(f"cycle {cycle.number}, {cycle.phase} ({order})", cycle.done, cycle.total)
+        return
+    row = site.state.project(site.project)
+    waiting = f"{row.pending_annotations} new labels, {order}" if row else "not connected yet"
+    narrator.progress(f"{waiting}{f', last error: {row.last_error}' if row and row.last_error else ''}", 0, 0)
+
+
+def _log_tails(directory: Path) -> list[str]:
+    logs = [*directory.glob("*/label-studio.log"), *directory.glob("*/backend.log")]
+    return [f"--- {log} ---\n" + "\n".join(log.read_text(errors="replace").splitlines()[-15:]) for log in logs]
+
+
+def _on_interrupt(action: Any) -> None:
+    """SIGTERM and a closed terminal end the demo as Ctrl-C does: in order, with nothing left running."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, action)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
