@@ -30,7 +30,8 @@ def run_cycle(job: Job) -> Version:
     """Compare with Label Studio, learn from every label there is, score the pool, publish the new order, record it all.
 
     Whatever happens before the version's row is committed leaves no trace but an interrupted or failed cycle, and the
-    same work is due again; what happens after it is resumed by :func:`backend.publisher.publish`.
+    same work is due again. With that row the labels count as seen; what happens after it is resumed by
+    :func:`backend.publisher.publish`, without training again.
 
     Raises:
         OwnerError: the owner has to act (no labels yet, label config, key).
@@ -58,7 +59,7 @@ def run_cycle(job: Job) -> Version:
         report("score", 0, len(pool))
         scored = Pool.scored(learner, cache, pool, runtime) if pool else Pool.empty()
         metrics |= {"labels": len(data.labelled), "pool": len(pool), "newest_task": max(truth.sources)}
-        version = store_version(job, learner, scored, number, seed, metrics)
+        version = store_version(job, learner, scored, number, seed, metrics, truth)
 
         report("publish", 0, len(pool))
         version = publisher.publish(job, version, lambda done, total: report("publish", done, total))
@@ -67,15 +68,7 @@ def run_cycle(job: Job) -> Version:
         _close(job, record, error)
         raise
     metrics["seconds"] = {phase: round(spent, 3) for phase, spent in report.seconds.items()}
-    job.state.finish_cycle(
-        record,
-        job.project.id,
-        job.owner,
-        status="done",
-        metrics=metrics,
-        seen=truth.annotations,
-        train_seen=truth.train_seq,
-    )
+    job.state.finish_cycle(record, job.project.id, job.owner, status="done", metrics=metrics)
     log.info("Project %s: version %s is published: %s", job.project.id, version.name, metrics["seconds"])
     return version
 
@@ -180,9 +173,15 @@ def cycle_data(job: Job, truth: Truth, cache: ImageCache, seed: int) -> tuple[Cy
 
 
 def store_version(
-    job: Job, learner: Learner | None, scored: Pool, cycle: int, seed: int, metrics: dict[str, Any]
+    job: Job,
+    learner: Learner | None,
+    scored: Pool,
+    cycle: int,
+    seed: int,
+    metrics: dict[str, Any],
+    learnt: Truth | None = None,
 ) -> Version:
-    """Checkpoint first, atomically; then the row that points to it."""
+    """Checkpoint first, atomically; then the row that points to it, and with it the truth that was ``learnt``."""
     folder = job.folder / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     path = None
@@ -208,6 +207,8 @@ def store_version(
         published=to_published(scored.acquisition, seed),
         class_index=scored.class_index,
         confidence=scored.confidence,
+        seen=None if learnt is None else learnt.annotations,
+        train_seen=None if learnt is None else learnt.train_seq,
     )
 
 

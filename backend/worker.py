@@ -179,6 +179,7 @@ class Worker:
         state.drop_drafts(project_id, job.owner)
         if version := state.unpublished_version(project_id):
             publisher.publish(job, version)
+            state.finish_resumed(project_id, job.owner, version.metrics)
             return
         found = truth.read_truth(job)
         current = state.current_version(project_id)
@@ -334,6 +335,7 @@ def run_cycle_now(settings: Settings, project_id: int, progress: Progress) -> Ve
                 job = worker.job(project, owner)
                 if version := worker.state.unpublished_version(project_id):
                     publisher.publish(job, version)
+                    worker.state.finish_resumed(project_id, owner, version.metrics)
                 return cycle.run_cycle(job)
         progress("wait", 0, 1)
         time.sleep(worker.settings.poll_seconds)

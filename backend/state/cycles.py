@@ -7,8 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from backend.state.database import CHUNK_ROWS, Database, chunks
-from backend.state.schema import Cycle, cycles, projects, seen_annotations
+from backend.state.database import Database
+from backend.state.schema import Cycle, cycles
 
 
 class Cycles(Database):
@@ -40,28 +40,24 @@ class Cycles(Database):
         status: str,
         metrics: Mapping[str, Any] | None = None,
         error: str | None = None,
-        seen: Mapping[int, str] | None = None,
-        train_seen: int | None = None,
     ) -> None:
-        """Close a cycle. A done one also records the truth it saw (``seen``), which is what "new" is counted from."""
         with self._owned(project_id, owner) as conn:
             conn.execute(
                 cycles.update()
                 .where(cycles.c.id == cycle_id)
                 .values(status=status, finished_at=self._now(conn), metrics=dict(metrics or {}), error=error)
             )
-            if seen is not None:
-                mine = seen_annotations.c.project_id == project_id
-                conn.execute(seen_annotations.delete().where(mine))
-                rows = [
-                    {"project_id": project_id, "annotation_id": number, "updated_at": stamp}
-                    for number, stamp in seen.items()
-                ]
-                for part in chunks(rows, CHUNK_ROWS):
-                    conn.execute(seen_annotations.insert(), part)
-                conn.execute(projects.update().where(projects.c.id == project_id).values(new_annotations=0))
-            if train_seen is not None:
-                conn.execute(projects.update().where(projects.c.id == project_id).values(train_seen=train_seen))
+
+    def finish_resumed(self, project_id: int, owner: str, metrics: Mapping[str, Any]) -> None:
+        """The newest cycle was cut off while it published, and is done after all: its version is out now."""
+        newest = sa.select(sa.func.max(cycles.c.id)).where(cycles.c.project_id == project_id).scalar_subquery()
+        cut_off = cycles.c.status.in_(("interrupted", "failed"))
+        with self._owned(project_id, owner) as conn:
+            conn.execute(
+                cycles.update()
+                .where(cycles.c.id == newest, cut_off)
+                .values(status="done", finished_at=self._now(conn), metrics=dict(metrics), error=None)
+            )
 
     def cycles(self, project_id: int, limit: int = 20) -> list[Cycle]:
         query = sa.select(cycles).where(cycles.c.project_id == project_id)

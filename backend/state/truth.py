@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import sqlalchemy as sa
 
 from backend.state.database import CHUNK_ROWS, READ_CHUNK, Database, chunks
-from backend.state.schema import BrokenImage, broken, scores, seen_annotations, tasks, versions
+from backend.state.schema import BrokenImage, broken, projects, scores, seen_annotations, tasks, versions
 
 
 class LastSeen(Database):
@@ -50,7 +50,7 @@ class LastSeen(Database):
             return list(conn.scalars(query.order_by(tasks.c.task_id)))
 
     def seen_annotations(self, project_id: int) -> dict[int, str]:
-        """Annotation id → its ``updated_at``, as the last finished cycle saw them."""
+        """Annotation id → its ``updated_at``, as the newest version's cycle saw them."""
         query = sa.select(seen_annotations).where(seen_annotations.c.project_id == project_id)
         with self.reader.connect() as conn:
             return {row.annotation_id: row.updated_at for row in conn.execute(query)}
@@ -76,3 +76,12 @@ class LastSeen(Database):
         columns = [c for c in broken.c if c.name != "project_id"]
         query = sa.select(*columns).where(broken.c.project_id == project_id).order_by(broken.c.task_id)
         return self._rows(query, BrokenImage)
+
+
+def record_seen(conn: sa.Connection, project_id: int, seen: Mapping[int, str]) -> None:
+    """From now on "new" is counted from ``seen``, annotation id → its ``updated_at``."""
+    conn.execute(seen_annotations.delete().where(seen_annotations.c.project_id == project_id))
+    rows = [{"project_id": project_id, "annotation_id": number, "updated_at": stamp} for number, stamp in seen.items()]
+    for part in chunks(rows, CHUNK_ROWS):
+        conn.execute(seen_annotations.insert(), part)
+    conn.execute(projects.update().where(projects.c.id == project_id).values(new_annotations=0))

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from backend.state.database import CHUNK_ROWS, READ_CHUNK, Database, chunks
 from backend.state.schema import Answer, Version, broken, projects, scores, tasks, versions
+from backend.state.truth import record_seen
 
 
 class Versions(Database):
@@ -30,9 +31,15 @@ class Versions(Database):
         published: np.ndarray,
         class_index: np.ndarray | None,
         confidence: np.ndarray | None,
+        seen: Mapping[int, str] | None = None,
+        train_seen: int | None = None,
     ) -> Version:
         """A new version with its scores, (N,) each. It stays a draft until the last row is in: a process killed half
-        way leaves a draft, which :meth:`drop_drafts` removes."""
+        way leaves a draft, which :meth:`drop_drafts` removes.
+
+        ``seen`` and ``train_seen`` are the truth it was learnt from. They are recorded in the transaction that makes
+        the draft a version: whoever is killed later only publishes it, and never learns from the same labels again.
+        """
         with self._owned(project_id, owner) as conn:
             values = {
                 "project_id": project_id,
@@ -48,6 +55,10 @@ class Versions(Database):
         self.add_scores(number, task_ids, published, class_index, confidence)
         with self._owned(project_id, owner) as conn:
             conn.execute(versions.update().where(versions.c.id == number).values(status="scored"))
+            if seen is not None:
+                record_seen(conn, project_id, seen)
+            if train_seen is not None:
+                conn.execute(projects.update().where(projects.c.id == project_id).values(train_seen=train_seen))
         version = self.version(number)
         assert version is not None
         return version

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def state(url: str) -> Iterator[State]:
     opened.close()
 
 
-def add_version(state: State, owner: str, name: str = "vaal-c1-abc", rows: int = 10) -> Version:
+def add_version(state: State, owner: str, name: str = "vaal-c1-abc", rows: int = 10, **learnt: Any) -> Version:
     return state.add_version(
         1,
         owner,
@@ -46,6 +47,7 @@ def add_version(state: State, owner: str, name: str = "vaal-c1-abc", rows: int =
         published=np.linspace(0.9, 0.1, rows),
         class_index=np.arange(rows) % 2,
         confidence=np.full(rows, 0.75),
+        **learnt,
     )
 
 
@@ -135,9 +137,9 @@ def test_who_lost_the_lease_writes_nothing(state: State) -> None:
     cycle = state.start_cycle(1, "slow", 1, "vaal", 0)
     assert state.lease(1, "quick", 60)
     with pytest.raises(LeaseLost):
-        add_version(state, "slow")
+        add_version(state, "slow", seen={1: "x"})
     with pytest.raises(LeaseLost):
-        state.finish_cycle(cycle, 1, "slow", status="done", seen={1: "x"})
+        state.finish_cycle(cycle, 1, "slow", status="done")
     assert state.versions(1) == [] and state.seen_annotations(1) == {}
 
 
@@ -203,15 +205,39 @@ def test_a_broken_image_counts_its_attempts(state: State) -> None:
     assert found.attempts == 2 and found.reason == "not an image" and found.retry_at > state.now() + 50
 
 
-def test_a_finished_cycle_records_the_truth_it_saw(state: State) -> None:
+def test_the_truth_a_version_was_learnt_from_is_seen_as_soon_as_the_version_is_there(state: State) -> None:
     assert state.lease(1, "a", 60)
     state.update_project(1, new_annotations=12)
-    cycle = state.start_cycle(1, "a", state.next_cycle_number(1), "vaal", 0)
-    state.finish_cycle(cycle, 1, "a", status="done", seen={7: "monday", 8: "tuesday"}, train_seen=2)
+    number = state.next_cycle_number(1)
+    state.start_cycle(1, "a", number, "vaal", 0)
+    add_version(state, "a", seen={7: "monday", 8: "tuesday"}, train_seen=2)
     assert state.seen_annotations(1) == {7: "monday", 8: "tuesday"}
     project = state.project(1)
     assert project is not None and project.new_annotations == 0 and project.train_seen == 2
-    assert state.next_cycle_number(1) == 1
+    assert state.next_cycle_number(1) == number + 1
+
+
+def test_a_version_that_loses_the_lease_half_way_leaves_the_truth_unseen(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert state.lease(1, "slow", -1)
+    monkeypatch.setattr(state, "add_scores", lambda *_: state.lease(1, "quick", 60))
+    with pytest.raises(LeaseLost):
+        add_version(state, "slow", seen={7: "monday"}, train_seen=2)
+    assert state.seen_annotations(1) == {} and state.versions(1) == []
+    assert state.project(1).train_seen == 0  # type: ignore[union-attr]
+
+
+def test_a_cycle_that_was_cut_off_while_publishing_is_done_once_its_version_is_out(state: State) -> None:
+    assert state.lease(1, "a", 60)
+    first = state.start_cycle(1, "a", 0, "vaal", 0)
+    state.finish_cycle(first, 1, "a", status="failed", error="older")
+    state.start_cycle(1, "a", 1, "vaal", 0)
+    assert state.lease(1, "a", 60)  # as after a kill
+    state.finish_resumed(1, "a", {"labels": 5})
+    newest, oldest = state.cycles(1)
+    assert (newest.status, newest.metrics, newest.error) == ("done", {"labels": 5}, None)
+    assert oldest.status == "failed"
 
 
 def test_many_rows_go_through(state: State) -> None:
