@@ -348,6 +348,32 @@ class Seen:
         found = self.state.cycles(project.id, limit=1000)
         return sorted(cycle.number for cycle in found if cycle.status == status and cycle.labels)
 
+    def labels(self, project: LabelProject) -> dict[int, int]:
+        """Cycle number → how many labels it learnt from, of every finished cycle but cold starts."""
+        found = self.state.cycles(project.id, limit=1000)
+        return {cycle.number: cycle.labels for cycle in reversed(found) if cycle.status == "done" and cycle.labels}
+
+    def last_error(self, project: LabelProject) -> str:
+        known = self.state.project(project.id)
+        return (known.last_error or "") if known else ""
+
+    def pending(self, project: LabelProject) -> int:
+        """New annotations, as far as the backend knows."""
+        known = self.state.project(project.id)
+        return known.pending_annotations if known else 0
+
+    def idle(self, project: LabelProject) -> bool:
+        """No worker is at the project, and no hint waits for one."""
+        known = self.state.project(project.id)
+        return known is not None and known.lease_owner is None and known.refresh_seq == known.refresh_seen
+
+    def activity(self, project: LabelProject) -> tuple[Any, ...]:
+        """Changes with every cycle, every publishing and every comparison with Label Studio."""
+        known = self.state.project(project.id)
+        versions = [(version.name, version.status) for version in self.state.versions(project.id)]
+        cycles = [(cycle.number, cycle.status) for cycle in self.state.cycles(project.id, limit=1000)]
+        return (known and (known.checked_at, known.lease_owner), versions, cycles)
+
     def phase(self, project: LabelProject) -> str:
         """The phase of the running cycle, "" when none runs."""
         running = [cycle.phase for cycle in self.state.cycles(project.id) if cycle.status == "running"]
@@ -356,6 +382,24 @@ class Seen:
     def wait_for_phase(self, project: LabelProject, *phases: str, timeout: float = PATIENCE) -> str:
         words = f"phase {' or '.join(phases)} in project {project.id}"
         return str(wait_for(words, lambda: (now := self.phase(project)) in phases and now, timeout, every=0.01))
+
+
+QUIET_SECONDS = 3.0  # thirty of the worker's looks at what is due
+
+
+def wait_until_quiet(seen: Seen, *projects: LabelProject, timeout: float = 60.0) -> None:
+    """Waits until nothing has happened for :data:`QUIET_SECONDS`: no cycle, no publishing, no comparison with Label
+    Studio. Fails the test when that never comes, as in a loop."""
+    last, since = None, time.monotonic()
+
+    def quiet() -> bool:
+        nonlocal last, since
+        now = [seen.activity(project) for project in projects]
+        if now != last or not all(seen.idle(project) for project in projects):
+            last, since = now, time.monotonic()
+        return time.monotonic() - since >= QUIET_SECONDS
+
+    wait_for("the backend to be quiet", quiet, timeout)
 
 
 def kill_hard(pid: int) -> None:
