@@ -362,6 +362,14 @@ class Seen:
         known = self.state.project(project.id)
         return known.pending_annotations if known else 0
 
+    def counts(self, project: LabelProject) -> dict[str, int]:
+        """Tasks, labelled, scored and broken, as of the last comparison with Label Studio."""
+        return dict(self.state.counts(project.id))
+
+    def classes(self, version: str, project: LabelProject) -> list[str]:
+        """The classes that the model of ``version`` knows, in the order of its outputs."""
+        return next(known.classes for known in self.state.versions(project.id) if known.name == version)
+
     def idle(self, project: LabelProject) -> bool:
         """No worker is at the project, and no hint waits for one."""
         known = self.state.project(project.id)
