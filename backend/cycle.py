@@ -105,11 +105,15 @@ def cold_start(job: Job, truth: Truth) -> Version:
 
 
 def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
-    """Score the unlabelled tasks that ``version`` has not scored, with its own model, and add them to its order."""
+    """Score the unlabelled tasks that ``version`` has not scored, with its own model, and add them to its order.
+
+    Broken images are tried again when their time has come, whether their tasks are missing or labelled.
+    """
     missing = set(truth.unlabelled) - job.state.scored_task_ids(version)
     if job.settings.subset:  # the rest of the pool was left out on purpose; only what came later joins
         missing = {task for task in missing if task > version.metrics.get("newest_task", 0)}
-    if not missing:
+    now = job.state.now()
+    if not missing and not any(image.retry_at <= now for image in job.state.broken_images(job.project.id)):
         return 0
     cache = open_images(job, truth, lambda phase, done, total: job.check())
     tasks = _with_image(cache, sorted(missing))
@@ -123,8 +127,8 @@ def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
     else:
         scored = Pool.scored(Learner.load(version.checkpoint, job.device), cache, tasks, runtime)
     published = join_published(scored.acquisition, taken, seed)
-    job.check()
-    job.state.add_scores(version.id, np.array(scored.tasks), published, scored.class_index, scored.confidence)
+    columns = (np.array(scored.tasks), published, scored.class_index, scored.confidence)
+    job.state.add_scores(job.project.id, job.owner, version.id, *columns)
     log.info("Project %s: %d new tasks join %s", job.project.id, len(tasks), version.name)
     return len(tasks)
 
@@ -210,6 +214,16 @@ def store_version(
         seen=None if learnt is None else learnt.annotations,
         train_seen=None if learnt is None else learnt.train_seq,
     )
+
+
+def sweep_checkpoints(job: Job) -> None:
+    """Delete checkpoints that no version points to: of cycles that were killed before their version's row was in, and
+    of removed versions. Safe because whoever holds the lease is the only one who writes them."""
+    wanted = {f"{version.name}.pt" for version in job.state.versions(job.project.id) if version.status != "removed"}
+    for path in (job.folder / "checkpoints").glob("*"):
+        if path.name not in wanted:
+            log.info("Project %s: deleting %s, left over from a cycle that was cut off", job.project.id, path.name)
+            path.unlink(missing_ok=True)
 
 
 def last_learner(job: Job) -> Learner | None:

@@ -94,7 +94,7 @@ def write_singly(job: Job, version: Version, rows: Sequence[Answer]) -> None:
         except BackendError as error:
             _drop_deleted(job, row.task_id, error)
         else:
-            job.state.mark_written(version, [row.task_id])
+            job.state.mark_written(version, job.owner, [row.task_id])
 
 
 def write_rest(job: Job, version: Version, rows: Sequence[Answer]) -> None:
@@ -111,9 +111,11 @@ def write_rest(job: Job, version: Version, rows: Sequence[Answer]) -> None:
             for row in rows
         ]
         try:
-            job.gateway.import_predictions(job.project.id, items)
-        except LabelStudioUnavailable:
-            raise  # whether it was written is unknown: writing_since stays, and the next attempt looks first
+            taken = job.gateway.import_predictions(job.project.id, items)
+        except LabelStudioUnavailable as error:
+            if not error.maybe_written:
+                job.state.update_version(version, job.owner, writing_since=None)
+            raise  # else the outcome is unknown: writing_since stays, and the next attempt looks first
         except BackendError as error:  # refused before anything was written: most likely a task was deleted meanwhile
             job.state.update_version(version, job.owner, writing_since=None)
             there = {task.id for task in job.gateway.tasks(job.project.id)}
@@ -124,7 +126,10 @@ def write_rest(job: Job, version: Version, rows: Sequence[Answer]) -> None:
             job.state.replace_tasks(job.project.id, {}, gone)
             rows = [row for row in rows if row.task_id in there]
             continue
-        job.state.mark_written(version, None)
+        if taken == len(items):
+            job.state.mark_written(version, job.owner, None)
+        else:  # the label config changed at this moment, say: the rest is written by the new one
+            _read_back(job, version)
         job.state.update_version(version, job.owner, writing_since=None)
         return
     raise BackendError("tasks were deleted faster than predictions could be written; trying again later")
@@ -189,8 +194,9 @@ def _read_back(job: Job, version: Version) -> None:
         job.check()
         job.gateway.delete_prediction(number)
     ours = job.state.scored_task_ids(version)
-    job.state.mark_written(version, None, written=False)
-    job.state.mark_written(version, sorted(ours & held))
+    # In this order a kill in between leaves no row that is held and counts as unwritten: it would be written twice.
+    job.state.mark_written(version, job.owner, sorted(ours & held))
+    job.state.mark_written(version, job.owner, sorted(ours - held), written=False)
 
 
 def _drop_deleted(job: Job, task_id: int, error: BackendError) -> None:
@@ -201,9 +207,8 @@ def _drop_deleted(job: Job, task_id: int, error: BackendError) -> None:
 
 
 def project_spec(job: Job) -> LabelSpec:
-    """The label config as last read from Label Studio."""
-    project = job.state.project(job.project.id)
-    return parse_label_config(project.label_config if project else job.project.label_config)
+    """The label config as it is now: Label Studio refuses answers to a question that is no longer asked."""
+    return parse_label_config(job.gateway.project(job.project.id).label_config)
 
 
 def _result(spec: LabelSpec, row: Answer) -> list[dict[str, object]]:

@@ -7,6 +7,7 @@ number of machines are the same mechanism again.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -96,6 +97,8 @@ class Worker:
                 self.stop.wait(self.settings.poll_seconds)
 
     def due(self, project: Project) -> frozenset[Work]:
+        if self.state.now() < project.retry_at:
+            return frozenset()
         try:
             settings = self.settings.for_project(project.extra_params)
         except OwnerError as error:  # stored by an earlier version of the backend, say
@@ -138,7 +141,7 @@ class Worker:
                 job = self.job(fresh, owner)
                 (self._cycle if work is Work.CYCLE else self._upkeep)(job)
             except Exception as error:
-                self._handle(fresh, error)
+                self._handle(fresh, owner, error)
             else:
                 self.state.update_project(project.id, owner, failures=0, last_error=None, retry_at=0.0)
         return True
@@ -177,6 +180,7 @@ class Worker:
 
         state, project_id = self.state, job.project.id
         state.drop_drafts(project_id, job.owner)
+        cycle.sweep_checkpoints(job)
         if version := state.unpublished_version(project_id):
             publisher.publish(job, version)
             state.finish_resumed(project_id, job.owner, version.metrics)
@@ -215,9 +219,11 @@ class Worker:
 
     # -- failures ----------------------------------------------------------------------------------------------------
 
-    def _handle(self, project: Project, error: Exception) -> None:
+    def _handle(self, project: Project, owner: str, error: Exception) -> None:
         if isinstance(error, Stopped | LeaseLost):
             log.info("Project %s: %s", project.id, error)
+            if isinstance(error, LeaseLost):  # a call to Label Studio may have been on its way: look whether it arrived
+                self.state.hint(project.id, tasks=True)
         elif isinstance(error, LabelStudioRefused) and self._is_gone(project):
             log.info("Project %s is gone from Label Studio; forgetting it", project.id)
             self.state.remove_project(project.id)
@@ -226,17 +232,19 @@ class Worker:
                 log.warning("Project %s: %s", project.id, error)
             else:
                 log.exception("Project %s: unexpected failure", project.id)
-            self._note_failure(project, error)
+            with contextlib.suppress(LeaseLost):  # whoever has the project now sees for itself
+                self._note_failure(project, error, owner)
 
-    def _note_failure(self, project: Project, error: Exception) -> None:
+    def _note_failure(self, project: Project, error: Exception, owner: str | None = None) -> None:
         words = str(error) if isinstance(error, BackendError) else f"{type(error).__name__}: {error}"
         wait = min(FIRST_RETRY_SECONDS * 2**project.failures, LONGEST_RETRY_SECONDS)
-        if isinstance(
-            error, OwnerError
-        ):  # waits for the owner; /setup, Start Training and a changed config cut it short
+        if isinstance(error, OwnerError):  # /setup, Start Training and a changed config cut it short
             wait = LONGEST_RETRY_SECONDS
+        if isinstance(error, NoLabels):  # the request was answered; the queue has to go on
+            wait = 0.0
         self.state.update_project(
             project.id,
+            owner,
             failures=min(project.failures + 1, 16),
             last_error=words,
             retry_at=self.state.now() + wait,

@@ -119,7 +119,14 @@ class Projects(Database):
             return bool(held.rowcount)
 
     def release(self, project_id: int, owner: str) -> None:
+        """Give the project back, whatever was begun; another worker may take it at once."""
         with self.engine.begin() as conn:
+            unfinished = (cycles.c.project_id == project_id, cycles.c.owner == owner, cycles.c.status == "running")
+            conn.execute(
+                cycles.update()
+                .where(*unfinished)
+                .values(status="interrupted", finished_at=self._now(conn), error="the worker was asked to stop")
+            )
             conn.execute(
                 projects.update()
                 .where(projects.c.id == project_id, projects.c.lease_owner == owner)

@@ -52,7 +52,7 @@ class Versions(Database):
             }
             made = conn.execute(versions.insert().values(**values, status="draft", created_at=self._now(conn)))
             number = int(made.inserted_primary_key[0])  # type: ignore[index]
-        self.add_scores(number, task_ids, published, class_index, confidence)
+        self.add_scores(project_id, owner, number, task_ids, published, class_index, confidence)
         with self._owned(project_id, owner) as conn:
             conn.execute(versions.update().where(versions.c.id == number).values(status="scored"))
             if seen is not None:
@@ -65,12 +65,15 @@ class Versions(Database):
 
     def add_scores(
         self,
+        project_id: int,
+        owner: str,
         version_id: int,
         task_ids: np.ndarray,
         published: np.ndarray,
         class_index: np.ndarray | None,
         confidence: np.ndarray | None,
     ) -> None:
+        """Scores of a version, (N,) each."""
         nothing: list[None] = [None] * len(task_ids)
         rows = [
             {"version_id": version_id, "task_id": task, "score": score, "class_index": index, "confidence": sure}
@@ -83,7 +86,7 @@ class Versions(Database):
             )
         ]
         for part in chunks(rows, CHUNK_ROWS):
-            with self.engine.begin() as conn:
+            with self._owned(project_id, owner) as conn:
                 self._upsert(conn, scores, part, ("score", "class_index", "confidence"))
 
     def drop_drafts(self, project_id: int, owner: str) -> None:
@@ -147,14 +150,17 @@ class Versions(Database):
     def all_scores(self, version: Version) -> list[Answer]:
         return self._answers(version)
 
-    def mark_written(self, version: Version, task_ids: Sequence[int] | None, written: bool = True) -> None:
+    def mark_written(
+        self, version: Version, owner: str, task_ids: Sequence[int] | None, written: bool = True
+    ) -> None:
         """``None``: every row of the version, in one statement."""
         mine = scores.c.version_id == version.id
-        with self.engine.begin() as conn:
-            if task_ids is None:
+        if task_ids is None:
+            with self._owned(version.project_id, owner) as conn:
                 conn.execute(scores.update().where(mine, scores.c.written != written).values(written=written))
-                return
-            for part in chunks(list(task_ids), READ_CHUNK):
+            return
+        for part in chunks(list(task_ids), READ_CHUNK):
+            with self._owned(version.project_id, owner) as conn:
                 conn.execute(scores.update().where(mine, scores.c.task_id.in_(part)).values(written=written))
 
     def has_rows(self, version: Version, *, written: bool) -> bool:

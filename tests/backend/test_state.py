@@ -146,7 +146,7 @@ def test_who_lost_the_lease_writes_nothing(state: State) -> None:
 def test_a_version_is_a_draft_until_its_last_score_is_in(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     assert state.lease(1, "a", 60)
 
-    def die(*_: object) -> None:
+    def die(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -174,10 +174,10 @@ def test_switching_supersedes_the_older_version_and_answers_by_the_new_one(state
 def test_unwritten_rows_come_in_the_order_in_which_they_are_served(state: State) -> None:
     assert state.lease(1, "a", 60)
     version = add_version(state, "a")
-    state.mark_written(version, [10, 3])
+    state.mark_written(version, "a", [10, 3])
     left = [answer.task_id for answer in state.unwritten(version)]
     assert left == [9, 8, 7, 6, 5, 4, 2, 1]
-    state.mark_written(version, None)
+    state.mark_written(version, "a", None)
     assert state.unwritten(version) == [] and not state.has_rows(version, written=False)
 
 
@@ -221,7 +221,7 @@ def test_a_version_that_loses_the_lease_half_way_leaves_the_truth_unseen(
     state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert state.lease(1, "slow", -1)
-    monkeypatch.setattr(state, "add_scores", lambda *_: state.lease(1, "quick", 60))
+    monkeypatch.setattr(state, "add_scores", lambda *_, **__: state.lease(1, "quick", 60))
     with pytest.raises(LeaseLost):
         add_version(state, "slow", seen={7: "monday"}, train_seen=2)
     assert state.seen_annotations(1) == {} and state.versions(1) == []
