@@ -102,7 +102,7 @@ def _interface(xml: str) -> LabelInterface:
     from label_studio_sdk.label_interface import LabelInterface  # here: the SDK takes seconds to import
 
     if not xml or not xml.strip():
-        raise LabelConfigError("The project has no label config yet: set one up in Settings → Labeling Interface.")
+        raise LabelConfigError("The project has no label config yet: set one up in Settings > Labeling Interface.")
     try:
         return LabelInterface(xml)
     except Exception as error:  # lxml's and the SDK's own, of many kinds: the config cannot be read
@@ -113,7 +113,7 @@ def _question(interface: LabelInterface) -> tuple[ControlTag, ObjectTag]:
     """The control and its image; everything that makes the choice ambiguous or impossible is said in words."""
     images = {tag.name: tag for tag in interface.objects if tag.tag.lower() == "image"}
     if not images:
-        raise LabelConfigError('The label config has no <Image name="…" value="$…"/>: this backend ranks images.')
+        raise LabelConfigError('The label config has no <Image name="..." value="$..."/>: this backend ranks images.')
     on_image = [
         tag
         for tag in interface.controls

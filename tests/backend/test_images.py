@@ -332,7 +332,7 @@ def test_kill_at_any_time_loses_at_most_the_last_batch(tmp_path: Path) -> None:
             if int(line) >= kill_after:
                 break
         process.send_signal(signal.SIGKILL)
-        finished = int(([line] + process.stdout.read().split())[-1])
+        finished = int([line, *process.stdout.read().split()][-1])
         process.wait()
         cache = ImageCache(tmp_path, 32)
         kept = [task for task in cache.task_ids() if task >= first]
