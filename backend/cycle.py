@@ -48,6 +48,7 @@ def run_cycle(job: Job) -> Version:
             raise NoLabels("There are no labels to learn from yet: label a few tasks first.")
         cache = open_images(job, truth, report)
         data, pool = cycle_data(job, truth, cache, seed)
+        report("train", 0, 1)
         job.state.report(record, "train", 0, 1, labels=len(data.labelled))
 
         learner = Learner.fresh(job.settings, truth.spec.classes, data.image_size, job.device, seed)
