@@ -86,10 +86,10 @@ def countable(annotations: Sequence[Mapping[str, Any]], spec: LabelSpec) -> list
 def to_region(spec: LabelSpec, label: str, score: float) -> list[dict[str, Any]]:
     """The ``result`` of a prediction that answers ``label``; ``score`` is the net's confidence in it, in [0, 1]."""
     region = {
+        "value": {"choices": [label]},  # first: the Data Manager's column shows the beginning of this as text
+        "type": "choices",
         "from_name": spec.from_name,
         "to_name": spec.to_name,
-        "type": "choices",
-        "value": {"choices": [label]},
         "score": float(score),
     }
     return [region]

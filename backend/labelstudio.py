@@ -28,6 +28,9 @@ QUEUE_TAB = "Acquisition queue"
 BULK_SECONDS = 900.0
 """A bulk write of 10,000 takes 7 s, the removal of a version of 10,000 half a minute; pools may be larger."""
 
+_COLUMN_WIDTHS = {"tasks:predictions_score": 150, "tasks:predictions_model_versions": 210, "tasks:predictions_results": 330}
+"""Pixels: wide enough to read a version's name and the class, which the default of 150 cuts off."""
+
 _TASKS_A_PAGE, _FIRST_NEW_TASKS, _ANNOTATED_A_PAGE = 1000, 100, 500
 _ANNOTATION_FIELDS = "id,result,was_cancelled,ground_truth,created_at,updated_at,completed_by"
 
@@ -280,6 +283,7 @@ class LabelStudio:
             "hiddenColumns": {"explore": hidden, "labeling": hidden},
             "filters": {"conjunction": "and", "items": [_number("total_annotations", "equal", 0)]},
             "ordering": ["tasks:predictions_score"],
+            "columnsWidth": _COLUMN_WIDTHS,
         }
         return int(self._call.post("api/dm/views/", {"project": project_id, "data": data})["id"])
 
