@@ -1,0 +1,111 @@
+"""What a person sees: the labelling stream opens the lowest score with our choice ticked, and goes on from there.
+
+`QUEUE_SCREENSHOT=benchmarks/results/queue.png .venv/bin/python -m pytest tests/integration/test_browser.py` also takes
+the picture of the ordered queue that stands in the README.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from benchmarks.datasets import fashion_mnist
+from benchmarks.servers import BackendServer
+from tests.integration.helpers import LabelProject, Studio, png, wait_for
+
+pytestmark = pytest.mark.browser
+
+TASKS, LABELS = 60, 20
+PATIENCE_MS = 90_000
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
+    *("--disable-sync", "--no-first-run"),
+)
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, studio: Studio) -> Iterator[Page]:
+    """A page of an annotator who has logged in. Nothing outside this machine is asked for."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    context.set_default_timeout(PATIENCE_MS)
+    context.route(lambda url: not url.startswith((studio.url, "data:", "blob:")), lambda route: route.abort())
+    page = context.new_page()
+    page.goto(f"{studio.url}/user/login", wait_until="domcontentloaded")
+    page.fill("input[name=email]", studio.server.email)
+    page.fill("input[name=password]", studio.server.password)
+    page.click("button[type=submit]", no_wait_after=True)
+    page.wait_for_url(lambda url: "/user/login" not in url, wait_until="commit")
+    yield page
+    context.close()
+
+
+@pytest.fixture
+def project(backend: BackendServer, studio: Studio) -> Iterator[LabelProject]:
+    """Sixty pieces of clothing, twenty of them labelled, ordered by what was learnt from those."""
+    images, labels, *_, classes, _ = fashion_mnist()
+    names = [classes[label] for label in labels[:TASKS]]
+    files = {f"{place:04d}-{name.replace('/', '_')}.png": png(images[place]) for place, name in enumerate(names)}
+    project = studio.make_project("Clothes", classes, files)
+    project.connected(backend.url, {"sampler": "dast-al", "budget": 1000, "epochs": 40, "task_width": 8})
+    project.wait_for_cycle(0)
+    tasks = project.tasks()
+    for task in project.published_order()[:LABELS]:
+        project.annotate(task, names[int(tasks[task]["data"]["image"].rsplit("-")[-2])])
+    project.start_training()
+    project.wait_for_cycle(1)
+    yield project
+    project.delete()
+
+
+def test_the_stream_serves_the_lowest_score_with_our_choice_ticked(
+    page: Page, project: LabelProject, tmp_path: Path
+) -> None:
+    version = project.version()
+    order = project.published_order(version)
+    answers = {item["task"]: item["result"][0]["value"]["choices"][0] for item in project.predictions(version)}
+    page.goto(f"{project.studio.url}/projects/{project.id}/data", wait_until="domcontentloaded")
+    page.get_by_role("button", name="Label All Tasks").click()
+
+    for task in order[:2]:
+        expect(page.get_by_text(f"#{task}", exact=True)).to_be_visible(timeout=PATIENCE_MS)
+        expect(page.locator("input:checked").and_(page.locator(".ant-checkbox-input"))).to_have_attribute(
+            "name", answers[task]
+        )
+        page.screenshot(path=tmp_path / f"task-{task}.png")
+        page.get_by_test_id("bottombar-submit-button").click()
+
+        wait_for(f"the annotation of task {task}", lambda task=task: task not in project.unlabelled())  # type: ignore[misc]
+        (annotation,) = project.studio.get(f"/api/tasks/{task}/annotations/")
+        assert annotation["result"][0]["value"]["choices"] == [answers[task]]
+    expect(page.get_by_text(f"#{order[2]}", exact=True)).to_be_visible(timeout=PATIENCE_MS)
+
+
+def test_the_queue_tab_shows_the_order(page: Page, project: LabelProject, tmp_path: Path) -> None:
+    version = project.version()
+    order = project.published_order(version)
+    scores = {item["task"]: item["score"] for item in project.predictions(version)}
+    answers = {item["task"]: item["result"][0]["value"]["choices"][0] for item in project.predictions(version)}
+    page.goto(f"{project.studio.url}/projects/{project.id}/data", wait_until="domcontentloaded")
+    page.get_by_text("Acquisition queue", exact=True).click()
+
+    rows = page.locator(".dm-table__row-wrapper")
+    for place, task in enumerate(order[:5]):
+        for words in (str(task), f"{scores[task]:.3f}", version, answers[task]):
+            expect(rows.nth(place)).to_contain_text(words, timeout=PATIENCE_MS)
+    page.wait_for_function("[...document.images].every(image => image.complete)")
+    page.screenshot(path=tmp_path / "queue.png")
+    if wanted := os.environ.get("QUEUE_SCREENSHOT"):
+        shutil.copy(tmp_path / "queue.png", wanted)
