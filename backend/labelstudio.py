@@ -36,7 +36,7 @@ _COLUMN_WIDTHS = {
 """Pixels: wide enough to read a version's name and the class, which the default of 150 cuts off."""
 
 _TASKS_A_PAGE, _FIRST_NEW_TASKS, _ANNOTATED_A_PAGE = 500, 100, 500
-"""A page of 1,000 uploads fails on SQLite ("Expression tree is too large"); half of that costs no more for each task."""
+"""A page of 1,000 uploads fails on SQLite ("Expression tree is too large"); half of that costs no more a task."""
 
 _ANNOTATION_FIELDS = "id,result,was_cancelled,ground_truth,created_at,updated_at,completed_by"
 

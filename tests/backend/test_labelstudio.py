@@ -482,6 +482,14 @@ def test_webhook_gets_the_credentials_and_no_other_does(
     assert site.requests[0][2]["Authorization"] == "Basic dTpw"
 
 
+def test_more_uploads_than_sqlite_takes_in_one_page(api: Any, gateway: LabelStudio, project: int) -> None:
+    for first in (0, 550):
+        files = [(str(n), (f"{n}.png", picture(n % 250), "image/png")) for n in range(first, first + 550)]
+        api("POST", f"projects/{project}/import", files=files)
+    tasks = list(gateway.tasks(project))
+    assert len({task.data["image"] for task in tasks}) == 1100
+
+
 # -- images ------------------------------------------------------------------------------------------------------------
 
 
