@@ -8,12 +8,16 @@ from dataclasses import fields
 import torch
 
 from samplers.base import Sampler, UnknownSampler
+from samplers.dast_al import DastAlSampler
 from samplers.entropy import EntropySampler
 from samplers.random import RandomSampler
+from samplers.vaal import VaalSampler
 
 SAMPLERS: dict[str, type[Sampler]] = {
     "random": RandomSampler,
     "entropy": EntropySampler,
+    "vaal": VaalSampler,
+    "dast-al": DastAlSampler,
 }
 
 
