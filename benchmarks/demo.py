@@ -185,7 +185,8 @@ def play_oracle(options: argparse.Namespace, site: Site, narrator: Narrator) -> 
 
 def table(rounds: Sequence[Round], dataset: Dataset) -> Table:
     """One line for each version: what it had learnt from, how good it is, what it cost, what of it was served."""
-    phases = list(dict.fromkeys(phase for row in rounds for phase in row.seconds))
+    # the newest version went through all phases of a cycle, in their order
+    phases = list(dict.fromkeys(phase for row in reversed(rounds) for phase in row.seconds))
     held_out = f"of {len(dataset.test_images):,} held-out images"
     shown = Table(title=f"Accuracy {held_out}; seconds per phase; waiting = last label to the whole new order")
     shown.add_column("version", no_wrap=True)

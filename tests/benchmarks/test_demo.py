@@ -1,0 +1,195 @@
+"""The demo as a person runs it, and the oracle's eye for a queue in the wrong order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backend.state import Cycle, State, Version
+from benchmarks.annotator import Annotator, as_png, image_index, image_name
+from benchmarks.datasets import Dataset
+from benchmarks.demo import parse
+from benchmarks.oracle import Oracle, QueueError
+from benchmarks.processes import REPOSITORY, children_of
+from benchmarks.servers import LabelStudioServer
+
+CLASSES = ("left", "right & wrong")
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    images = np.random.default_rng(1).integers(0, 256, (6, 28, 28), dtype=np.uint8)
+    labels = np.array([0, 1, 0, 1, 0, 1])
+    return Dataset(images, labels, images[:2], labels[:2], CLASSES, "noise")
+
+
+@pytest.fixture
+def annotator(label_studio: LabelStudioServer) -> Annotator:
+    return Annotator(label_studio.url, label_studio.personal_access_token())
+
+
+@pytest.fixture
+def published(annotator: Annotator, dataset: Dataset) -> Iterator[tuple[int, list[int]]]:
+    """A project whose four tasks are ordered by predictions of version "by-hand": its id, and the order."""
+    project = annotator.create_project("An order by hand", CLASSES)
+    annotator.upload(project, [(image_name(index), as_png(dataset.train_images[index])) for index in range(4)])
+    tasks = [task["id"] for task in annotator.call("GET", "/api/tasks", params={"project": project})["tasks"]]
+    order = [tasks[2], tasks[0], tasks[3], tasks[1]]
+    for position, task in enumerate(order):
+        body = {"task": task, "result": [], "score": 0.2 + 0.1 * position, "model_version": "by-hand"}
+        annotator.call("POST", "/api/predictions", json=body)
+    set_project(annotator, project, model_version="by-hand", sampling="Uncertainty sampling")
+    yield project, order
+    annotator.call("DELETE", f"/api/projects/{project}")
+
+
+def set_project(annotator: Annotator, project: int, **values: str) -> None:
+    annotator.call("PATCH", f"/api/projects/{project}", json=values)
+
+
+def oracle_of(annotator: Annotator, project: int, dataset: Dataset, directory: Path) -> Oracle:
+    state = State(f"sqlite:///{directory / 'state.sqlite3'}")
+    return Oracle(annotator, state, project, dataset, np.arange(4))
+
+
+def version(name: str) -> Version:
+    return Version(1, 1, 0, name, "random", "current", None, [], {}, 0.0, 0.0, None)
+
+
+CYCLE = Cycle(1, 1, 0, "random", 0, "w", "done", "", 0, 0, 0, 0.0, 1.0, {"labels": 0, "seconds": {"read": 0.5}}, None)
+
+
+@pytest.mark.slow
+def test_a_queue_in_the_published_order_passes(
+    annotator: Annotator, published: tuple[int, list[int]], dataset: Dataset, tmp_path: Path
+) -> None:
+    project, order = published
+    oracle = oracle_of(annotator, project, dataset, tmp_path)
+    current = oracle.open_round(version("by-hand"), CYCLE, 0.0)
+    assert current.published == order
+    assert oracle.label(current, 3) == 3
+    oracle.check_next(current)
+    assert oracle.label(current, 5) == 1  # then none is left
+    for task in annotator.call("GET", "/api/tasks", params={"project": project, "fields": "all"})["tasks"]:
+        (annotation,) = task["annotations"]
+        truth = CLASSES[dataset.train_labels[image_index(task)]]
+        assert annotation["result"][0]["value"]["choices"] == [truth]
+
+
+@pytest.mark.slow
+def test_a_queue_in_another_order_is_noticed(
+    annotator: Annotator, published: tuple[int, list[int]], dataset: Dataset, tmp_path: Path
+) -> None:
+    project, order = published
+    oracle = oracle_of(annotator, project, dataset, tmp_path)
+    current = oracle.open_round(version("by-hand"), CYCLE, 0.0)
+    set_project(annotator, project, sampling="Sequential sampling")  # by task number: not what was published
+    with pytest.raises(QueueError, match=f"served task {min(order)} .*but task {order[0]} was due"):
+        oracle.label(current, 1)
+    assert oracle.labelled == set()
+
+
+@pytest.mark.slow
+def test_an_incomplete_or_doubled_order_is_noticed(
+    annotator: Annotator, published: tuple[int, list[int]], dataset: Dataset, tmp_path: Path
+) -> None:
+    project, order = published
+    oracle = oracle_of(annotator, project, dataset, tmp_path)
+    body = {"task": order[0], "result": [], "score": 0.9, "model_version": "by-hand"}
+    double = annotator.call("POST", "/api/predictions", json=body)["id"]
+    with pytest.raises(QueueError, match="5 predictions for 4 tasks"):
+        oracle.open_round(version("by-hand"), CYCLE, 0.0)
+    annotator.call("DELETE", f"/api/predictions/{double}")
+    oracle.open_round(version("by-hand"), CYCLE, 0.0)
+    annotator.upload(project, [(image_name(4), as_png(dataset.train_images[4]))])
+    oracle.chosen = np.arange(5)
+    with pytest.raises(QueueError, match="4 predictions, but 5 unlabelled tasks"):
+        oracle.open_round(version("by-hand"), CYCLE, 0.0)
+
+
+@pytest.mark.slow
+def test_a_version_that_does_not_order_the_queue_is_noticed(
+    annotator: Annotator, published: tuple[int, list[int]], dataset: Dataset, tmp_path: Path
+) -> None:
+    oracle = oracle_of(annotator, published[0], dataset, tmp_path)
+    with pytest.raises(QueueError, match="orders by 'by-hand'"):
+        oracle.open_round(version("another"), CYCLE, 0.0)
+
+
+def demo(directory: Path, *options: str) -> subprocess.Popen[str]:
+    directory.mkdir()
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "benchmarks.demo", *options],
+        cwd=REPOSITORY,
+        env={**os.environ, "TMPDIR": str(directory)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def left_running(directory: Path) -> list[str]:
+    """Command lines of processes that use files below ``directory``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                environment = (entry / "environ").read_bytes().decode(errors="replace")
+                command = (entry / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+            except OSError:
+                continue
+            if f"{directory}/" in environment and command:
+                found.append(command)
+    return found
+
+
+@pytest.mark.slow
+def test_the_oracle_labels_what_is_served_and_reports(tmp_path: Path) -> None:
+    options = ("--oracle", "--sampler", "random", "--tasks", "100", "--budget", "15", "--rounds", "1")
+    run = demo(tmp_path / "tmp", *options)
+    output, _ = run.communicate(timeout=280)
+    assert run.returncode == 0, output
+    assert "All 16 tasks were served in the published order" in output
+    assert "random-c0-" in output and "random-c1-" in output
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert left_running(tmp_path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_everything_it_started(tmp_path: Path, number: signal.Signals) -> None:
+    run = demo(tmp_path / "tmp", "--tasks", "20", "--sampler", "random")
+    assert run.stdout is not None
+    seen = ""
+    for line in run.stdout:
+        seen += line
+        if "Ctrl-C" in line:
+            break
+    assert "/projects/" in seen and "annotator@example.com" in seen, seen
+    family = children_of(run.pid)
+    assert len(family) >= 3, family  # Label Studio, web, worker
+    run.send_signal(number)
+    rest, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, rest
+    assert list((tmp_path / "tmp").iterdir()) == []
+    deadline = time.monotonic() + 10
+    while left_running(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left_running(tmp_path) == []
+
+
+def test_options_that_make_no_sense_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse(["--oracle"]).budget == 100
+    for wrong in (["--rounds", "0"], ["--sampler", "best"], ["--tasks", "-1"]):
+        with pytest.raises(SystemExit):
+            parse(wrong)
+    assert "best" in capsys.readouterr().err
