@@ -72,9 +72,7 @@ ANY_TEXT = Check("text", lambda value: "\n" not in value and "\r" not in value)
 YES_NO = Check("true or false", lambda value: True)
 
 
-def _setting(
-    default: Any, help: str, check: Check, *, per_project: bool = False, secret: bool = False
-) -> Any:
+def _setting(default: Any, help: str, check: Check, *, per_project: bool = False, secret: bool = False) -> Any:
     spec = Spec(help, check, per_project, secret)
     return field(default=default, repr=not secret, metadata={"spec": spec})
 
@@ -99,18 +97,14 @@ class Settings:
         matching(r"[!-~]*", "a token without spaces"),
         secret=True,
     )
-    model_dir: str = _setting(
-        "./data", "State, image cache and checkpoints.", matching(r"[^\r\n\0]+", "a directory")
-    )
+    model_dir: str = _setting("./data", "State, image cache and checkpoints.", matching(r"[^\r\n\0]+", "a directory"))
     basic_auth_user: str = _setting(
         "",
         "User name asked for on every endpoint but `/health`; set together with BASIC_AUTH_PASS.",
         matching(r"[^:\r\n]*", "text without a colon"),
     )
     basic_auth_pass: str = _setting("", "Password that goes with BASIC_AUTH_USER.", ANY_TEXT, secret=True)
-    log_level: str = _setting(
-        "INFO", "How much is logged.", one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-    )
+    log_level: str = _setting("INFO", "How much is logged.", one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
     device: str = _setting(
         "auto",
         "Where networks run; auto: CUDA when there is one.",
@@ -136,9 +130,7 @@ class Settings:
         120.0, "Quiet time after which superseded versions are removed from Label Studio.", between(0, 86400)
     )
     download_workers: int = _setting(8, "Images fetched at a time.", between(1, 64))
-    retry_broken_seconds: float = _setting(
-        600.0, "Wait before a broken image is tried again.", between(1, 604800)
-    )
+    retry_broken_seconds: float = _setting(600.0, "Wait before a broken image is tried again.", between(1, 604800))
 
     # The project: environment, then extra_params.
     sampler: str = _project("dast-al", "What orders the queue.", one_of(*SAMPLER_NAMES))
@@ -153,9 +145,7 @@ class Settings:
     image_size: int = _project(
         0, "Side of the cached images in pixels; 0: 32 for images up to 40 px, else 224.", zero_or(16, 1024)
     )
-    epochs: int = _project(
-        0, "Epochs of task training in a cycle; 0: scaled to labels and device.", zero_or(1, 10_000)
-    )
+    epochs: int = _project(0, "Epochs of task training in a cycle; 0: scaled to labels and device.", zero_or(1, 10_000))
     batch_size: int = _project(128, "Batch of task training.", between(2, 4096))
     learning_rate: float = _project(0.1, "Initial learning rate of the task network's SGD.", above(0, 10))
     momentum: float = _project(0.9, "Momentum of the task network's SGD.", between(0, 0.999))
@@ -166,9 +156,7 @@ class Settings:
     manage_queue: bool = _project(
         True, "Set the project's sampling and model version, and make the “Acquisition queue” tab.", YES_NO
     )
-    shortlist: int = _project(
-        20, "Predictions written one by one before the queue switches.", between(1, 1000)
-    )
+    shortlist: int = _project(20, "Predictions written one by one before the queue switches.", between(1, 1000))
     isda_lambda: float = _project(0.5, "DAST-AL: strength λ of the semantic augmentation.", between(0, 100))
     covariance: str = _project("diag", "DAST-AL: class covariance.", one_of("diag", "full"))
     vaal_width: int = _project(
@@ -205,6 +193,9 @@ class Settings:
         settings = cls(**given)
         if bool(settings.basic_auth_user) != bool(settings.basic_auth_pass):
             raise SettingsError("BASIC_AUTH_USER and BASIC_AUTH_PASS must be set together")
+        if settings.label_studio_api_key and not settings.label_studio_url:
+            # /setup is open to whoever reaches the port, and would tell us where to send the key
+            raise SettingsError("LABEL_STUDIO_API_KEY is sent only to an address that you name: set LABEL_STUDIO_URL")
         return settings
 
     def for_project(self, extra_params: Mapping[str, Any] | str | None) -> Settings:
@@ -215,14 +206,13 @@ class Settings:
         """
         known = {item.name: item for item in fields(self)}
         given: dict[str, Any] = {}
-        for key, value in _as_mapping(extra_params).items():
+        for key, value in parse_extra_params(extra_params).items():
             item = known.get(key)
             if item is None:
                 raise SettingsError(f"extra_params: unknown key {_shown(key)}; {_known_keys(key)}")
             if not spec_of(item).per_project:
                 raise SettingsError(
-                    f"extra_params: {key} cannot be set per project; set {key.upper()} in the"
-                    " backend's environment"
+                    f"extra_params: {key} cannot be set per project; set {key.upper()} in the backend's environment"
                 )
             given[key] = _checked(item, _from_json(item, value), f"extra_params: {key}")
         return replace(self, **given)
@@ -233,9 +223,7 @@ class Settings:
 
     def secrets(self) -> tuple[str, ...]:
         """Values that must not appear in an answer or a log line."""
-        return tuple(
-            value for item in fields(self) if spec_of(item).secret and (value := getattr(self, item.name))
-        )
+        return tuple(value for item in fields(self) if spec_of(item).secret and (value := getattr(self, item.name)))
 
 
 def spec_of(item: Field[Any]) -> Spec:
@@ -271,16 +259,15 @@ def _known_keys(key: str) -> str:
     return f"did you mean {close[0]}?" if close else "known are " + ", ".join(project_keys())
 
 
-def _as_mapping(extra_params: Mapping[str, Any] | str | None) -> Mapping[str, Any]:
+def parse_extra_params(extra_params: Mapping[str, Any] | str | None) -> Mapping[str, Any]:
+    """The object that the owner typed, as Label Studio sends it: parsed, as text, or nothing. Keys are not checked."""
     if extra_params is None or extra_params == "":
         return {}
     if isinstance(extra_params, str):
         try:
             extra_params = json.loads(extra_params)
         except ValueError:
-            raise SettingsError(
-                'extra_params is not valid JSON; write an object such as {"budget": 50}'
-            ) from None
+            raise SettingsError('extra_params is not valid JSON; write an object such as {"budget": 50}') from None
         if extra_params is None:
             return {}
     if not isinstance(extra_params, Mapping):

@@ -1,0 +1,155 @@
+"""The command line: ``python -m backend serve | worker | status | run-cycle | settings | samplers``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from backend import __version__, logs
+from backend.errors import BackendError, OwnerError, SettingsError
+from backend.settings import Settings, settings_table
+
+if TYPE_CHECKING:
+    from backend.state import State
+
+FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code comes back. 2: wrong arguments or settings."""
+    given = _parser().parse_args(arguments)
+    try:
+        settings = Settings.from_env(os.environ)
+        logs.configure(settings.log_level, logs.Redactor(settings.secrets()))
+        command: Callable[[argparse.Namespace, Settings], int] = given.command
+        return command(given, settings)
+    except SettingsError as error:
+        return _complain(error, WRONG_USE)
+    except BackendError as error:
+        return _complain(error, FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `status | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m backend",
+        description="An active-learning backend for Label Studio. Settings come from the environment.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[[argparse.Namespace, Settings], int], help: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=help, description=help)
+        made.set_defaults(command=command)
+        return made
+
+    serve = add("serve", _serve, "Answer Label Studio, and run a worker beside it.")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument(
+        "--port", type=int, default=9090, help="port to listen on; 0: any free one (default: %(default)s)"
+    )
+    serve.add_argument("--no-worker", action="store_true", help="the web process alone")
+    add("worker", _worker, "Train, score and publish for every project that is due; as many as you like.")
+    status = add("status", _status, "Projects, versions, what is due, what runs, images set aside.")
+    status.add_argument("--json", action="store_true", help="as JSON")
+    cycle = add("run-cycle", _run_cycle, "Run one cycle of a project now, with a progress bar.")
+    cycle.add_argument("project", type=int, metavar="PROJECT", help="the project's id in Label Studio")
+    add("settings", _settings, "Print the table of all settings (Markdown).")
+    add("samplers", _samplers, "List what can order a queue.")
+    return parser
+
+
+def _state(settings: Settings) -> State:
+    """The state. Raises SettingsError when its database cannot be opened, whatever its driver raises."""
+    from backend.state import State
+
+    try:
+        return State.for_settings(settings)
+    except BackendError:
+        raise
+    except Exception as error:
+        words = logs.Redactor(settings.secrets())((str(error).strip() or type(error).__name__).splitlines()[0])
+        name = "DATABASE_URL" if settings.database_url else "MODEL_DIR"
+        raise SettingsError(f"{name}: the state's database cannot be opened: {words}") from error
+
+
+def _serve(given: argparse.Namespace, settings: Settings) -> int:
+    from backend import supervisor
+
+    _state(settings).close()  # one error here is better than two children that keep failing
+    return supervisor.serve(given.host, given.port, worker=not given.no_worker)
+
+
+def _worker(_: argparse.Namespace, settings: Settings) -> int:
+    from backend import worker
+
+    _state(settings).close()
+    worker.lower_priority()
+    worker.run(settings)
+    return 0
+
+
+def _status(given: argparse.Namespace, settings: Settings) -> int:
+    from rich.console import Console
+
+    from backend import status
+
+    found = status.snapshot(_state(settings), settings)
+    if given.json:
+        print(json.dumps(found, indent=2))
+    else:
+        status.show(found, Console())
+    return 0
+
+
+def _run_cycle(given: argparse.Namespace, settings: Settings) -> int:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from backend import worker
+
+    _state(settings).close()
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bars:
+        phases: dict[str, int] = {}
+
+        def show(phase: str, done: int, total: int) -> None:
+            if phase not in phases:
+                phases[phase] = int(bars.add_task(phase, total=total))
+            bars.update(phases[phase], completed=done, total=total)  # type: ignore[arg-type]
+
+        version = worker.run_cycle_now(settings, given.project, show)
+    print(version.name)
+    return 0
+
+
+def _settings(_: argparse.Namespace, __: Settings) -> int:
+    print(settings_table(), end="")
+    return 0
+
+
+def _samplers(_: argparse.Namespace, __: Settings) -> int:
+    from samplers import SAMPLERS
+
+    for name, sampler in SAMPLERS.items():
+        print(f"{name}: {sampler.summary}")
+    return 0
+
+
+def _complain(error: BackendError, code: int) -> int:
+    kind = "" if isinstance(error, OwnerError) else f"{type(error).__name__}: "
+    print(f"error: {kind}{error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""``status``: what the state holds, for people (tables) and programs (JSON). Reads only."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from backend.errors import OwnerError
+from backend.metrics import cycle_figures
+from backend.settings import Settings
+from backend.state import Project, State, Version
+
+VERSIONS_SHOWN = 5
+BROKEN_SHOWN = 20
+
+
+def snapshot(state: State, settings: Settings) -> dict[str, Any]:
+    """Everything ``status`` shows, as plain data; times in seconds since the epoch."""
+    now = state.now()
+    return {"time": now, "projects": [_project(state, settings, project, now) for project in state.projects()]}
+
+
+def _project(state: State, settings: Settings, project: Project, now: float) -> dict[str, Any]:
+    versions = state.versions(project.id)
+    cycles = state.cycles(project.id)
+    try:
+        own = settings.for_project(project.extra_params)
+        sampler, budget, error = own.sampler, own.budget, project.last_error
+    except OwnerError as refused:
+        sampler, budget, error = "?", 0, str(refused)
+    running = next((cycle for cycle in cycles if cycle.status == "running"), None)
+    return {
+        "id": project.id,
+        "title": project.title,
+        "sampler": sampler,
+        "counts": state.counts(project.id),
+        "pending_annotations": project.pending_annotations,
+        "budget": budget,
+        "due": due_in_words(project, versions, budget),
+        "running": None if running is None else cycle_figures(running),
+        "held_by": project.lease_owner if project.lease_expires > now else None,
+        "last_error": error,
+        "retry_at": project.retry_at if project.retry_at > now else None,
+        "current_version": next((v.name for v in versions if v.id == project.current_version_id), None),
+        "versions": [
+            {"name": v.name, "cycle": v.cycle, "status": v.status, "published_at": v.published_at, "metrics": v.metrics}
+            for v in versions
+        ],
+        "cycles": [cycle_figures(cycle) for cycle in cycles],
+        "broken_images": [
+            {"task": b.task_id, "source": b.source, "reason": b.reason, "attempts": b.attempts, "retry_at": b.retry_at}
+            for b in state.broken_images(project.id)
+        ],
+    }
+
+
+def due_in_words(project: Project, versions: list[Version], budget: int) -> list[str]:
+    """What waits for a worker; empty when nothing does."""
+    due = []
+    if project.current_version_id is None:
+        due.append("first order")
+    if any(version.status in ("scored", "publishing") for version in versions):
+        due.append("publishing")
+    if project.train_requested:
+        due.append("cycle (asked for)")
+    elif 0 < budget <= project.pending_annotations:
+        due.append("cycle")
+    if project.refresh_seq > project.refresh_seen and project.current_version_id is not None:
+        due.append("comparison")
+    return due
+
+
+def show(found: dict[str, Any], console: Console) -> None:
+    """The snapshot as tables."""
+    if not found["projects"]:
+        console.print("No project is connected yet.")
+        return
+    console.print(_overview(found))
+    for project in found["projects"]:
+        if project["last_error"]:
+            console.print(f"Project {project['id']}: {project['last_error']}", style="red", markup=False)
+    console.print(_versions(found))
+    if any(project["broken_images"] for project in found["projects"]):
+        console.print(_broken(found))
+
+
+def _overview(found: dict[str, Any]) -> Table:
+    names = ("project", "sampler", "tasks", "labelled", "scored", "broken", "new labels", "due", "running")
+    table = _table("Projects", *names)
+    for project in found["projects"]:
+        counts, running = project["counts"], project["running"]
+        phase = ""
+        if running:
+            phase = f"cycle {running['cycle']}: {running['phase']} {running['done']}/{running['total']}"
+        elif project["held_by"]:
+            phase = "upkeep"
+        table.add_row(
+            f"{project['id']} {project['title']}".strip(),
+            project["sampler"],
+            *(str(counts[key]) for key in ("tasks", "labelled", "scored", "broken")),
+            f"{project['pending_annotations']}/{project['budget']}",
+            ", ".join(project["due"]) or "-",
+            phase or "-",
+        )
+    return table
+
+
+def _versions(found: dict[str, Any]) -> Table:
+    table = _table("Versions", "project", "version", "status", "published", "labels", "pool", "seconds")
+    for project in found["projects"]:
+        seconds = {c["cycle"]: sum(c["seconds"].values()) for c in reversed(project["cycles"]) if c["seconds"]}
+        for version in project["versions"][:VERSIONS_SHOWN]:
+            current = version["name"] == project["current_version"]
+            spent = seconds.get(version["cycle"])
+            table.add_row(
+                str(project["id"]),
+                version["name"],
+                f"{version['status']} (in force)" if current and version["status"] != "current" else version["status"],
+                _moment(version["published_at"]),
+                str(version["metrics"].get("labels", 0)),
+                str(version["metrics"].get("pool", "-")),
+                "-" if spent is None else f"{spent:.1f}",
+            )
+    return table
+
+
+def _broken(found: dict[str, Any]) -> Table:
+    table = _table("Images set aside", "project", "task", "reason", "attempts", "next try")
+    for project in found["projects"]:
+        images = project["broken_images"]
+        for image in images[:BROKEN_SHOWN]:
+            wait = max(0.0, image["retry_at"] - found["time"])
+            values = (project["id"], image["task"], image["reason"], image["attempts"], f"in {wait:.0f} s")
+            table.add_row(*(str(value) for value in values))
+        if len(images) > BROKEN_SHOWN:
+            table.add_row(str(project["id"]), f"and {len(images) - BROKEN_SHOWN} more", "", "", "")
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def _moment(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    moment = datetime.fromtimestamp(seconds)
+    today = datetime.fromtimestamp(time.time()).date() == moment.date()
+    return moment.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M")
