@@ -49,18 +49,21 @@ class Index:
         row = self._row_of.get(task)
         return None if row is None else self._digests[row]
 
-    def place(self, task: int, digest: bytes) -> int:
-        """Give ``task`` a row that no reader looks at yet; a row that it had before is freed."""
+    def next_row(self) -> int:
+        """The row that the next :meth:`place` fills: one that the file on disk does not name, so nobody looks at it."""
+        return self._free[-1] if self._free else len(self._tasks)
+
+    def place(self, task: int, digest: bytes) -> None:
+        """Name ``task`` in :meth:`next_row`, whose pixels are written; a row that it had before is freed."""
         self.drop([task])
+        row = self.next_row()
         if self._free:
-            row = self._free.pop()
+            self._free.pop()
             self._tasks[row], self._digests[row] = task, digest
         else:
-            row = len(self._tasks)
             self._tasks.append(task)
             self._digests.append(digest)
         self._row_of[task] = row
-        return row
 
     def drop(self, task_ids: Collection[int]) -> int:
         """Take tasks out; how many were in."""

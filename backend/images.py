@@ -187,11 +187,11 @@ class _Batch:
         self._since, self._count = time.monotonic(), 0
 
     def add(self, task: int, digest: bytes, pixels: np.ndarray) -> None:
-        row = self._index.place(task, digest)
         if self._file is None:
             self._file = os.open(self._cache._pixel_file, os.O_RDWR | os.O_CREAT, 0o644)
         # written, not mapped: a full disk is then an error here, not a bus error that ends the process
-        _write_all(self._file, pixels.tobytes(), row * self._cache._row_bytes)
+        _write_all(self._file, pixels.tobytes(), self._index.next_row() * self._cache._row_bytes)
+        self._index.place(task, digest)
         self._count += 1
         # the index is written whole, so the more there is in it the rarer
         enough = self._count >= max(_BATCH_ROWS, self._index.row_count // 16)

@@ -345,6 +345,31 @@ def test_kill_at_any_time_loses_at_most_the_last_batch(tmp_path: Path) -> None:
     assert values(cache, [5, 200_000]) == [5, 77]
 
 
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from backend.images import ImageCache
+from tests.backend.test_images import grey
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50 * 32 * 32 * 3, resource.RLIM_INFINITY))
+try:
+    ImageCache(Path(sys.argv[1]), 32).sync([(n, str(n)) for n in range(200)], lambda task, source: grey(task))
+except OSError as error:
+    print(type(error).__name__)
+"""
+
+
+def test_a_full_disk_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
+    run = subprocess.run([sys.executable, "-c", FULL, tmp_path], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "OSError"
+    cache = ImageCache(tmp_path, 32)
+    kept = cache.task_ids()
+    assert len(kept) >= 40
+    assert values(cache, kept) == kept
+    assert cache.sync([(number, str(number)) for number in range(200)], Store()) == []
+    assert values(cache, list(range(200))) == list(range(200))
+
+
 # -- choosing a size ---------------------------------------------------------------------------------------------------
 
 
