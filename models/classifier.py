@@ -115,18 +115,14 @@ def _resnet_stage(channels_in: int, channels: int, halves: bool) -> nn.Module:
     stride, shortcut = 1, None
     if halves:
         stride = 2
-        shortcut = nn.Sequential(
-            nn.Conv2d(channels_in, channels, 1, stride=2, bias=False), nn.BatchNorm2d(channels)
-        )
+        shortcut = nn.Sequential(nn.Conv2d(channels_in, channels, 1, stride=2, bias=False), nn.BatchNorm2d(channels))
     return nn.Sequential(BasicBlock(channels_in, channels, stride, shortcut), BasicBlock(channels, channels))
 
 
 def _vgg16_trunk(config: NetConfig) -> nn.Module:
     """VGG-16 with batch normalisation, convolutions only; torchvision's `features`."""
     if config.image_size < 32:
-        raise ValueError(
-            f"vgg16-bn halves images five times and needs 32 px or more, got {config.image_size}"
-        )
+        raise ValueError(f"vgg16-bn halves images five times and needs 32 px or more, got {config.image_size}")
     plan = [entry if isinstance(entry, str) else entry * config.width for entry in _VGG16]
     return make_layers(plan, batch_norm=True)
 
@@ -204,9 +200,7 @@ def carry_over(
     weight, bias = old_state.get("head.weight"), old_state.get("head.bias")
     if weight is None or bias is None or weight.shape != (len(old_classes), own["head.weight"].shape[1]):
         return "the earlier network's head does not match its classes"
-    if not all(
-        bool(torch.isfinite(value).all()) for value in old_state.values() if value.is_floating_point()
-    ):
+    if not all(bool(torch.isfinite(value).all()) for value in old_state.values() if value.is_floating_point()):
         return "the earlier network's weights are not finite"
     row_of = {name: row for row, name in enumerate(old_classes)}
     kept = [(row, row_of[name]) for row, name in enumerate(new_classes) if name in row_of]

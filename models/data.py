@@ -94,12 +94,7 @@ class Runtime:
 
 def check_pixels(pixels: np.ndarray) -> None:
     """Raise DataError unless `pixels` is (M, H, H, 3) uint8."""
-    if (
-        pixels.dtype != np.uint8
-        or pixels.ndim != 4
-        or pixels.shape[3] != 3
-        or pixels.shape[1] != pixels.shape[2]
-    ):
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.shape[1] != pixels.shape[2]:
         raise DataError(f"pixels must be (M, H, H, 3) uint8, got {pixels.dtype}{pixels.shape}")
 
 

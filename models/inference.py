@@ -61,9 +61,7 @@ def measure(
         return map_rows(pixels, rows, runtime, batch, phase)
 
 
-def predict(
-    net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str = "predict"
-) -> Answers:
+def predict(net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str = "predict") -> Answers:
     """Class and confidence of every row. Raises NonFiniteOutputs when the network's weights are broken."""
     if len(rows) == 0:
         return Answers(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float64))
@@ -94,9 +92,7 @@ def predict_and_measure(
     return Answers(predicted, confidence.astype(np.float64)), values.astype(np.float64)
 
 
-def embed(
-    net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str = "embed"
-) -> np.ndarray:
+def embed(net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str = "embed") -> np.ndarray:
     """Penultimate features of every row: (N, F) float32."""
     if len(rows) == 0:
         return np.empty((0, net.head.in_features), dtype=np.float32)
