@@ -5,6 +5,7 @@ Label Studio behind it is the real one and stays untouched; what goes wrong is t
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import re
@@ -22,7 +23,7 @@ Strike = Callable[[], None]
 
 
 @dataclass(frozen=True)
-class Seen:
+class Passed:
     """One request that came by. ``status`` is Label Studio's; 0: it never got there, or did not answer."""
 
     method: str
@@ -77,7 +78,7 @@ class Proxy:
 
     def __init__(self, target: str) -> None:
         self.target = target
-        self.requests: list[Seen] = []
+        self.requests: list[Passed] = []
         self.traps: list[Trap] = []
         self._guard = threading.Lock()
         self._server: ThreadingHTTPServer | None = None
@@ -118,9 +119,9 @@ class Proxy:
         with self._guard:
             self.traps.clear()
 
-    def writes(self, version: str = "") -> list[Seen]:
+    def writes(self, version: str = "") -> list[Passed]:
         """The requests that wrote predictions (of ``version``), whatever became of them."""
-        return [seen for seen in list(self.requests) if seen.writes_predictions and version in seen.body]
+        return [item for item in list(self.requests) if item.writes_predictions and version in item.body]
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -190,7 +191,7 @@ class Proxy:
             _break_off(handler.connection)
 
     def _note(self, handler: BaseHTTPRequestHandler, body: str, status: int) -> None:
-        self.requests.append(Seen(handler.command, urlsplit(handler.path).path, body, status, time.time()))
+        self.requests.append(Passed(handler.command, urlsplit(handler.path).path, body, status, time.time()))
 
 
 class _Server(ThreadingHTTPServer):
@@ -229,7 +230,5 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
 
 
 def _break_off(connection: socket.socket) -> None:
-    try:
+    with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
