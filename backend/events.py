@@ -88,11 +88,12 @@ def record(state: State, event: Event) -> dict[str, Any]:
 
 def _project_updated(state: State, event: Event) -> bool:
     """Publishing itself updates the project, and Label Studio reports that back to us: only a changed label config is
-    news."""
+    news, and any change while the backend waits for the owner to mend something."""
     project = state.project(event.project_id)
     if project is None:
         return False
-    if event.label_config is None or event.label_config.strip() == project.label_config.strip():
+    same = event.label_config is None or event.label_config.strip() == project.label_config.strip()
+    if same and not project.last_error:
         return True
     return state.hint(event.project_id, config=True)
 

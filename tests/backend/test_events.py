@@ -97,6 +97,13 @@ def test_a_changed_label_config_is_news(state: State) -> None:
     assert state.project(1).refresh_seq == 2  # type: ignore[union-attr]
 
 
+def test_any_project_update_is_news_while_the_owner_has_something_to_mend(state: State) -> None:
+    """A config that was broken and is put back is the one that the state still holds."""
+    state.update_project(1, last_error="The choices must be single.", retry_at=9e9)
+    handle(state, body("PROJECT_UPDATED"))
+    assert (state.project(1).refresh_seq, state.project(1).retry_at) == (2, 0.0)  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("action", sorted(events.ANNOTATIONS))
 def test_annotation_events_count(state: State, action: str) -> None:
     handle(state, body(action, annotation={}))

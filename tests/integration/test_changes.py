@@ -126,24 +126,31 @@ def test_a_changed_annotation_counts_as_new(
 def test_an_added_class_enters_with_the_next_cycle(
     backend: BackendServer, make_project: Callable[..., LabelProject], seen: Seen
 ) -> None:
-    project = make_project(FRUIT, 36).connected(
-        backend.url, {"sampler": "dast-al", "epochs": 15, "learning_rate": 0.05} | NO_CYCLE
-    )
-    project.wait_for_cycle(0)
-    project.label_served(6)
+    """Ten of the forty pictures are of a kind that the label config does not know at first."""
+    project = make_project(SHAPES, 40)
+    old, new = SHAPES[:3], SHAPES[3]
+    project.studio.patch(f"/api/projects/{project.id}", {"label_config": choices_config(old, project.names)})
+    project.connected(backend.url, {"sampler": "dast-al", "epochs": 20} | NO_CYCLE)
+    truths = {number: project.truth(task) for number, task in project.tasks().items()}
+    known = [task for task in project.published_order(project.wait_for_cycle(0)) if truths[task] != new]
+    for task in known[:6]:
+        project.annotate(task, truths[task])
     project.start_training()
     first = project.wait_for_cycle(1)
-    classes = ("melon", *FRUIT)  # in front: outputs must follow names, not places
+
+    classes = (new, *old)  # in front: the outputs must follow the names, not the places
     project.studio.patch(f"/api/projects/{project.id}", {"label_config": choices_config(classes, project.names)})
     assert project.version() == first  # the order stands until something is learnt
-    for task in project.published_order(first)[:14]:
-        project.annotate(task, "melon")
+    order = project.published_order(first)
+    unknown = [task for task in order if truths[task] == new]
+    for task in [*unknown[:5], *known[6:14]]:
+        project.annotate(task, truths[task])
     project.start_training()
 
     version = project.wait_for_cycle(2)
-    labels = {item["result"][0]["value"]["choices"][0] for item in project.predictions(version)}
-    assert labels <= set(classes)
-    assert "melon" in labels
+    answers = {item["task"]: item["result"][0]["value"]["choices"][0] for item in project.predictions(version)}
+    assert set(answers.values()) <= set(classes)
+    assert sum(answers[task] == new for task in unknown[5:]) >= 3  # of five: a blank sheet is not hard to tell
     assert seen.classes(version, project) == list(classes)
 
 
