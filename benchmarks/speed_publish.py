@@ -9,7 +9,6 @@ contains all that follows: the checkpoint, the rows in the state, the shortlist,
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,7 +141,7 @@ def _open(folder: Path, server: LabelStudioServer, count: int) -> _Bench:
     return _Bench(job, annotator, learner, tasks)
 
 
-def _import_tasks(annotator: Annotator, project_id: int, count: int) -> Sequence[int]:
+def _import_tasks(annotator: Annotator, project_id: int, count: int) -> list[int]:
     data = [{"data": {"image": f"http://127.0.0.1/{number}.png"}} for number in range(count)]
     answer = annotator.call(
         "POST", f"/api/projects/{project_id}/import", params={"return_task_ids": "true"}, json=data, timeout=600

@@ -49,7 +49,8 @@ def measure(folder: Path, server: LabelStudioServer, small: bool) -> Measured:
     idle: list[float] = []
     busy: list[float] = []
     sent = 0
-    with BackendServer(folder / "webhook", server.url, token, env={"DEVICE": "cpu"}) as backend:
+    backend = BackendServer(folder / "webhook", server.url, token, env={"DEVICE": "cpu"})
+    with backend:
         posts = _Posts(annotator, backend, load)
         posts.wait(lambda: posts.resting())
         posts.burst(2)  # opens what is opened at the first request
@@ -138,7 +139,7 @@ class _Posts:
         return taken
 
     def post(self, action: str) -> float:
-        """Send one webhook; the seconds until its answer was read. Raises RuntimeError unless it is a 200."""
+        """Send one webhook; the seconds until its answer was read. Raises RuntimeError unless it was taken."""
         body = json.dumps(_payload(action, self.project)).encode()
         started = time.perf_counter()
         connection = http.client.HTTPConnection(HOST, self.backend.port, timeout=30)
@@ -149,7 +150,7 @@ class _Posts:
         finally:
             connection.close()
         seconds = time.perf_counter() - started
-        if answer.status != 200:
+        if answer.status not in (200, 201):
             raise RuntimeError(f"/webhook answered {answer.status}")
         return seconds
 
