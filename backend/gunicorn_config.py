@@ -49,3 +49,12 @@ def on_starting(_server: Any) -> None:
 
 def post_fork(_server: Any, _worker: Any) -> None:
     die_with_parent()
+
+
+def worker_exit(_server: Any, worker: Any) -> None:
+    """Nothing but the database holds anything worth keeping, and torch's own end can hang for good."""
+    app = getattr(worker, "wsgi", None)
+    if app is not None:
+        app.extensions["services"].close()
+    logging.shutdown()
+    os._exit(0)

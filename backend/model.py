@@ -23,8 +23,12 @@ from backend.labelstudio import LabelStudio
 from backend.logs import Redactor
 from backend.settings import Settings, parse_extra_params
 from backend.state import Answer, Project, State
+from backend.writer import Writer
 
 log = logging.getLogger(__name__)
+
+SETUP_SECONDS = 0.5  # besides the key check's two, of Label Studio's three
+WEBHOOK_SECONDS = 0.1  # of Label Studio's one
 
 NO_ANSWER: dict[str, Any] = {"result": [], "score": 0.0, "model_version": ""}
 """Label Studio keeps it as a prediction of no version: it takes no part in any order."""
@@ -39,10 +43,16 @@ class Services:
     redact: Redactor
     key_check: KeyCheck = field(default_factory=KeyCheck)
     fresh: FreshAnswers = field(default_factory=FreshAnswers)
+    write: Writer = field(default_factory=Writer)
 
     @classmethod
     def start(cls, settings: Settings) -> Services:
         return cls(settings, State.for_settings(settings), Redactor(settings.secrets()))
+
+    def close(self) -> None:
+        """Make the changes that were answered for already."""
+        self.write.close()
+        self.state.close()
 
 
 @cache
@@ -91,7 +101,8 @@ class ActiveLearningBackend(Plugin):
         known = self.services.state.project(self.project_id)
         if known is not None and not self._is_news(known, key, params):
             return
-        self.services.state.connect(self.project_id, key, self.label_config, params, self._hostname, self._access_token)
+        news = (self.project_id, key, self.label_config, params, self._hostname, self._access_token)
+        self.services.write(lambda: self.services.state.connect(*news), SETUP_SECONDS)
         log.info("Project %s is connected: sampler %s, budget %d", key, settings.sampler, settings.budget)
 
     def _checked_key(self, settings: Settings) -> str:
@@ -164,7 +175,9 @@ class ActiveLearningBackend(Plugin):
         Raises:
             events.MalformedEvent: that is no event.
         """
-        return events.handle(self.services.state, payload)
+        event = events.parse(payload)
+        noted = self.services.write(lambda: events.record(self.services.state, event), WEBHOOK_SECONDS)
+        return noted or {"status": "noted", "reason": "to be stored as soon as the database is free"}
 
     def current_version(self) -> str:
         """The name of the version that orders the queue, "" before the first."""

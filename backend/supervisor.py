@@ -135,7 +135,7 @@ def listening(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
         words = getattr(error, "strerror", None) or str(error)
-        raise OwnerError(f"Cannot listen on {host}, port {port}: {words}.") from error
+        raise OwnerError(f"Cannot listen on {host}, port {port}: {words}") from error
 
 
 def die_with_parent() -> None:
