@@ -1,0 +1,227 @@
+"""``python -m benchmarks gpu``: the papers' cycles on a CUDA device, in seconds and in shares of what it can do.
+
+One DAST-AL cycle as in the paper's Table 4 (1,000 labels, 200 epochs, ResNet-18, batch 128, 32 px, 10,000 images
+scored) and a stated number of VAAL's iterations at the paper's size, through the same
+:class:`backend.learner.Learner` as the worker. Needs numpy and torch only, so that it runs on a machine that has
+nothing else of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from backend.learner import Learner
+from backend.settings import Settings
+from benchmarks.datasets import DEBIAN, fashion_mnist
+from models.data import CycleData, Runtime
+
+SIZE, NUM_CLASSES = 32, 10
+TABLE_4 = "the paper's TITAN Xp: 128.30 s and 7.59 s"
+CPU_REFUSAL = "This measures a CUDA device, and torch sees none here. --cpu-smoke runs a tiny version on the CPU."
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the cycles are. Defaults are the papers'."""
+
+    pool: int = 50_000
+    dast_labels: int = 1_000
+    dast_scored: int = 10_000
+    epochs: int = 200
+    batch: int = 128
+    task_width: int = 64
+    vaal_labels: int = 5_000
+    vaal_width: int = 128
+    vaal_iterations: int = 1_000
+    matmul: int = 8_192
+
+
+SMOKE = Sizes(256, 32, 64, 2, 16, 4, 32, 4, 3, 512)
+
+
+class Stage:
+    """Prints a line for each measurement and keeps it for the file."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str = "") -> None:
+        print(line, flush=True)
+        self.lines.append(line)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0 when measured; 2, with the reason in words, without a CUDA device."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks gpu", description=__doc__)
+    parser.add_argument("--vaal-iterations", type=int, default=Sizes.vaal_iterations, help="the paper's cycle: 39,062")
+    parser.add_argument("--cpu-smoke", action="store_true", help="a tiny version on the CPU, to see that it runs")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="also store what is printed, as Markdown")
+    options = parser.parse_args(arguments)
+    if not options.cpu_smoke and not torch.cuda.is_available():
+        print(CPU_REFUSAL, file=sys.stderr)
+        return 2
+    device = torch.device("cpu" if options.cpu_smoke else "cuda")
+    sizes = SMOKE if options.cpu_smoke else replace(Sizes(), vaal_iterations=options.vaal_iterations)
+    stage = Stage()
+    measure(device, sizes, stage)
+    if options.write:
+        options.write.write_text("\n".join(["# GPU", "", *stage.lines, ""]))
+    return 0
+
+
+def measure(device: torch.device, sizes: Sizes, stage: Stage) -> None:
+    """All of it, printed as it comes."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
+    stage.say(f"- {datetime.now(UTC):%Y-%m-%d}, {name}, torch {torch.__version__}, `python -m benchmarks gpu`")
+    peak = peak_flops(device, sizes.matmul)
+    stage.say(f"- peak: {peak / 1e12:.4g} TFLOP/s, a {sizes.matmul}² matrix product in {_dtype(device)}, best of ten")
+    pixels, targets, source = images(sizes.pool)
+    stage.say(f"- {len(pixels):,} images of {SIZE} px: {source}")
+    stage.say()
+    stage.say("| what | seconds | rate | TFLOP/s | of the peak | device memory |")
+    stage.say("|---|---|---|---|---|---|")
+    _dast_al(device, sizes, peak, pixels, targets, stage)
+    _vaal(device, sizes, peak, pixels, targets, stage)
+    stage.say()
+    stage.say(f"DAST-AL as in Table 4 of its paper ({TABLE_4} for training and scoring). Multiplications and additions")
+    stage.say("are counted apart, those of convolutions and matrix products alone. Training is in bfloat16, scoring in")
+    stage.say("float32: the order of a pool needs the digits; its share is of the same peak.")
+
+
+def peak_flops(device: torch.device, side: int) -> float:
+    """Floating-point operations per second of the best of ten square matrix products."""
+    a = torch.randn(side, side, device=device).to(_dtype(device))
+    b = torch.randn(side, side, device=device).to(_dtype(device))
+    best = min(_seconds(device, lambda: torch.mm(a, b)) for _ in range(10))
+    return 2.0 * side**3 / best
+
+
+def images(count: int) -> tuple[np.ndarray, np.ndarray, str]:
+    """``count`` images (N, 32, 32, 3) uint8, their classes (N,) int64, and where they come from.
+
+    Fashion-MNIST where Debian's package is installed, else noise around one pattern for each class: nothing is
+    downloaded, and the time does not depend on what is seen.
+    """
+    if DEBIAN.exists():
+        found = fashion_mnist()
+        if len(found.train_images) >= count:
+            grey = np.pad(found.train_images[:count], ((0, 0), (2, 2), (2, 2)))
+            return np.repeat(grey[..., None], 3, axis=3), found.train_labels[:count], found.source
+    draw = np.random.default_rng(0)
+    targets = draw.integers(0, NUM_CLASSES, count)
+    patterns = draw.integers(0, 128, (NUM_CLASSES, SIZE, SIZE, 3), dtype=np.uint8)
+    pixels = draw.integers(0, 128, (count, SIZE, SIZE, 3), dtype=np.uint8)
+    for start in range(0, count, 1024):
+        pixels[start : start + 1024] += patterns[targets[start : start + 1024]]
+    return pixels, targets, "noise around one pattern for each class"
+
+
+def _dast_al(
+    device: torch.device, sizes: Sizes, peak: float, pixels: np.ndarray, targets: np.ndarray, stage: Stage
+) -> None:
+    settings = Settings(
+        sampler="dast-al", task_width=sizes.task_width, epochs=sizes.epochs, batch_size=sizes.batch, isda_lambda=1.0
+    )
+    data = _cycle_data(pixels, targets, sizes.dast_labels, sizes.dast_scored)
+    few = _cycle_data(pixels, targets, 2 * sizes.batch, sizes.batch)
+    runtime = Runtime(device=device, seed=0)
+
+    def learn(epochs: int, part: CycleData) -> dict[str, float]:
+        some = replace(settings, epochs=epochs)
+        return learner.learn(part, some, runtime)
+
+    learner = _learner(settings, device)
+    # by a difference, because a training also does things once
+    per_image = (_flops(lambda: learn(2, few)) - _flops(lambda: learn(1, few))) / len(few.labelled)
+    _flops(lambda: learner.score(pixels, few.unlabelled, runtime))  # so that choosing algorithms is not timed
+    learner = _learner(settings, device)
+    _reset_memory(device)
+    figures: dict[str, float] = {}
+    _seconds(device, lambda: figures.update(learn(sizes.epochs, data)))
+    seen = figures["train_epochs"] * len(data.labelled)
+    train = figures["train_seconds"]
+    what = f"DAST-AL, train: {len(data.labelled):,} labels, {sizes.epochs} epochs, ResNet-18 × {sizes.task_width}"
+    _row(stage, device, what, train, f"{figures['train_steps'] / train:.1f} steps/s", seen * per_image / train, peak)
+    _reset_memory(device)
+    scoring = _flops(lambda: learner.score(pixels, data.unlabelled, runtime))
+    seconds = _seconds(device, lambda: learner.score(pixels, data.unlabelled, runtime))
+    rate = f"{len(data.unlabelled) / seconds:,.0f} images/s"
+    _row(stage, device, f"DAST-AL, score {len(data.unlabelled):,}", seconds, rate, scoring / seconds, peak)
+    whole = train + figures.get("fit_seconds", 0.0) + seconds
+    stage.say(f"| DAST-AL, the cycle with its covariances | {whole:.2f} | | | | |")
+
+
+def _vaal(
+    device: torch.device, sizes: Sizes, peak: float, pixels: np.ndarray, targets: np.ndarray, stage: Stage
+) -> None:
+    settings = Settings(
+        sampler="vaal", vaal_width=sizes.vaal_width, vaal_batch_size=sizes.batch, task_width=sizes.task_width
+    )
+    data = _cycle_data(pixels, targets, sizes.vaal_labels, sizes.pool - sizes.vaal_labels)
+    runtime = Runtime(device=device, seed=0)
+
+    def fit(iterations: int) -> dict[str, float]:
+        learner = _learner(replace(settings, vaal_iterations=iterations), device)
+        return learner.sampler.fit(learner.net, data, runtime)
+
+    per_iteration = _flops(lambda: fit(3)) - _flops(lambda: fit(2))
+    _reset_memory(device)
+    figures: dict[str, float] = {}
+    _seconds(device, lambda: figures.update(fit(sizes.vaal_iterations)))
+    rate = sizes.vaal_iterations / figures["seconds"]
+    what = f"VAAL, {sizes.vaal_iterations:,} iterations of 2 × {sizes.batch}, width {sizes.vaal_width}"
+    _row(stage, device, what, figures["seconds"], f"{rate:.1f} iterations/s", rate * per_iteration, peak)
+    stage.say(f"| VAAL, a cycle of 39,062 iterations at that rate | {39_062 / rate:.0f} | | | | |")
+
+
+def _learner(settings: Settings, device: torch.device) -> Learner:
+    return Learner.fresh(settings, [str(number) for number in range(NUM_CLASSES)], SIZE, device, seed=0)
+
+
+def _cycle_data(pixels: np.ndarray, targets: np.ndarray, labels: int, others: int) -> CycleData:
+    order = np.random.default_rng(1).permutation(len(pixels))
+    labelled, unlabelled = np.sort(order[:labels]), np.sort(order[labels : labels + others])
+    return CycleData(pixels, labelled, targets[labelled].astype(np.int64), unlabelled, NUM_CLASSES)
+
+
+def _row(stage: Stage, device: torch.device, what: str, seconds: float, rate: str, flops: float, peak: float) -> None:
+    memory = f"{torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB" if device.type == "cuda" else ""
+    stage.say(f"| {what} | {seconds:.2f} | {rate} | {flops / 1e12:.4g} | {flops / peak:.1%} | {memory} |")
+
+
+def _flops(work: Callable[[], object]) -> float:
+    """Floating-point operations of the convolutions and matrix products in ``work``."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops())
+
+
+def _seconds(device: torch.device, work: Callable[[], object]) -> float:
+    """Wall-clock seconds from an idle device to an idle device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    started = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def _reset_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _dtype(device: torch.device) -> torch.dtype:
+    return torch.bfloat16 if device.type == "cuda" else torch.float32

@@ -1,0 +1,62 @@
+"""The measurement of the papers' cycles: that it runs, refuses in words without a GPU, and counts correctly."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import gpu
+from benchmarks.processes import REPOSITORY
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_it_refuses_in_words_without_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu.main([]) == 2
+    assert "CUDA" in capsys.readouterr().err
+
+
+def test_a_tiny_version_runs_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu.main(["--cpu-smoke", "--write", str(tmp_path / "gpu.md")]) == 0
+    text = (tmp_path / "gpu.md").read_text()
+    assert text.endswith(capsys.readouterr().out)
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")][2:]
+    assert [cells[0].split(",")[0].strip() for cells in rows] == ["DAST-AL"] * 3 + ["VAAL"] * 2
+    for cells in (rows[0], rows[1], rows[3]):
+        assert float(cells[1]) >= 0 and float(cells[3]) > 0 and re.fullmatch(r" \d+\.\d% ", cells[4])
+
+
+def test_operations_are_counted_as_the_formula_says() -> None:
+    """(8×16) · (16×32) is 8·16·32 multiplications and as many additions."""
+    a, b = torch.ones(8, 16), torch.ones(16, 32)
+    assert gpu._flops(lambda: a @ b) == 2 * 8 * 16 * 32
+
+
+def test_patterns_stand_in_for_a_data_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Images of a class are alike: the mean of each is nearest to its own pattern."""
+    monkeypatch.setattr(gpu, "DEBIAN", tmp_path / "absent")
+    pixels, targets, source = gpu.images(600)
+    assert pixels.shape == (600, 32, 32, 3) and pixels.dtype == np.uint8 and "noise" in source
+    halves = [pixels[part].astype(float) for part in (slice(0, 300), slice(300, 600))]
+    means = [
+        np.stack([half[targets[part] == number].mean(axis=0) for number in range(10)])
+        for half, part in zip(halves, (slice(0, 300), slice(300, 600)), strict=True)
+    ]
+    distance = ((means[0][:, None] - means[1][None]) ** 2).sum(axis=(2, 3, 4))
+    assert distance.argmin(axis=1).tolist() == list(range(10))
+
+
+def test_it_needs_nothing_but_numpy_and_torch() -> None:
+    """What a lent machine with a GPU does not have is not imported."""
+    absent = ("label_studio_sdk", "sqlalchemy", "flask", "requests", "httpx", "rich", "prometheus_client")
+    code = (
+        f"import sys\nfor name in {absent!r}: sys.modules[name] = None\n"
+        "from benchmarks.__main__ import main\nsys.exit(main(['gpu', '--cpu-smoke']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
