@@ -6,6 +6,7 @@ Not the backend's own way to Label Studio (backend/labelstudio.py): what checks 
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -17,6 +18,9 @@ from PIL import Image
 
 UPLOAD_FILES = 250
 """In one request: a second or so of Label Studio's time, so that progress can be shown."""
+
+LOCKED_WAITS = (0.5, 1.0, 2.0, 4.0)
+"""Seconds. On SQLite, Label Studio refuses what comes while somebody else writes for long; nothing was changed then."""
 
 
 class LabelStudioAnswer(RuntimeError):

@@ -160,7 +160,7 @@ def test_the_oracle_labels_what_is_served_and_reports(tmp_path: Path) -> None:
     assert run.returncode == 0, output
     assert "All 16 tasks were served in the published order" in output
     assert "random-c0-" in output and "random-c1-" in output
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert list((tmp_path / "tmp").glob("active-learning-demo-*")) == []
     assert left_running(tmp_path) == []
 
 
@@ -180,7 +180,7 @@ def test_an_interrupt_ends_everything_it_started(tmp_path: Path, number: signal.
     run.send_signal(number)
     rest, _ = run.communicate(timeout=60)
     assert run.returncode == 0, rest
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert list((tmp_path / "tmp").glob("active-learning-demo-*")) == []
     deadline = time.monotonic() + 10
     while left_running(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.1)
