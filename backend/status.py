@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from backend.errors import OwnerError
 from backend.metrics import cycle_figures
@@ -98,7 +99,8 @@ def _overview(found: dict[str, Any]) -> Table:
             phase = f"cycle {running['cycle']}: {running['phase']} {running['done']}/{running['total']}"
         elif project["held_by"]:
             phase = "upkeep"
-        table.add_row(
+        _add(
+            table,
             f"{project['id']} {project['title']}".strip(),
             project["sampler"],
             *(str(counts[key]) for key in ("tasks", "labelled", "scored", "broken")),
@@ -116,7 +118,8 @@ def _versions(found: dict[str, Any]) -> Table:
         for version in project["versions"][:VERSIONS_SHOWN]:
             current = version["name"] == project["current_version"]
             spent = seconds.get(version["cycle"])
-            table.add_row(
+            _add(
+                table,
                 str(project["id"]),
                 version["name"],
                 f"{version['status']} (in force)" if current and version["status"] != "current" else version["status"],
@@ -135,9 +138,9 @@ def _broken(found: dict[str, Any]) -> Table:
         for image in images[:BROKEN_SHOWN]:
             wait = max(0.0, image["retry_at"] - found["time"])
             values = (project["id"], image["task"], image["reason"], image["attempts"], f"in {wait:.0f} s")
-            table.add_row(*(str(value) for value in values))
+            _add(table, *values)
         if len(images) > BROKEN_SHOWN:
-            table.add_row(str(project["id"]), f"and {len(images) - BROKEN_SHOWN} more", "", "", "")
+            _add(table, project["id"], f"and {len(images) - BROKEN_SHOWN} more", "", "", "")
     return table
 
 
@@ -146,6 +149,11 @@ def _table(title: str, *columns: str) -> Table:
     for column in columns:
         table.add_column(column)
     return table
+
+
+def _add(table: Table, *values: object) -> None:
+    """A row of plain text: a title such as "[old] pets" is no mark-up."""
+    table.add_row(*(Text(str(value)) for value in values))
 
 
 def _moment(seconds: float | None) -> str:

@@ -1,0 +1,221 @@
+"""The command line, as a person or an init system uses it: real processes, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend import __version__
+from backend.settings import SAMPLER_NAMES, Settings, settings_table
+from backend.state import State
+from benchmarks.processes import HOST, answers, children_of, clean_environment, free_port
+from benchmarks.servers import BackendServer
+from tests.backend.test_metrics import fill
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "backend", *arguments],
+        cwd=ROOT,
+        env=clean_environment(environment),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def wait_for(what: str, condition: Callable[[], Any], seconds: float = 30) -> Any:
+    until = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < until, f"waited {seconds} s for {what}"
+        time.sleep(0.05)
+    return found
+
+
+# -- the small commands ------------------------------------------------------------------------------------------------
+
+
+def test_version() -> None:
+    assert run("--version").stdout.strip().endswith(__version__)
+
+
+def test_settings_prints_the_table_of_the_readme() -> None:
+    assert run("settings").stdout == settings_table()
+
+
+def test_samplers_lists_all_with_a_summary() -> None:
+    lines = run("samplers").stdout.splitlines()
+    assert sorted(line.partition(": ")[0] for line in lines) == sorted(SAMPLER_NAMES)
+    assert all(len(line.partition(": ")[2]) > 10 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code", "words"),
+    [
+        (["status"], {"BUDGET": "many"}, 2, 'BUDGET must be a whole number (1 to 1000000), not "many"'),
+        (["serve"], {"DEVICE": "gpu"}, 2, "DEVICE must be auto, cpu, cuda or cuda:N"),
+        (["worker"], {"SAMPLER": "psychic"}, 2, "SAMPLER must be one of"),
+        (["status"], {"DATABASE_URL": "postgresql://me:open-sesame@127.0.0.1:9/x"}, 2, "DATABASE_URL: "),
+        (["serve"], {"MODEL_DIR": "/proc/none"}, 2, "MODEL_DIR: "),
+        (["run-cycle", "7"], {}, 1, "Project 7 is not connected"),
+        (["run-cycle", "pets"], {}, 2, "invalid int value"),
+        (["serve", "--port", "99999"], {}, 1, "Cannot listen on 127.0.0.1, port 99999"),
+        ([], {}, 2, "COMMAND"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    arguments: list[str], environment: dict[str, str], code: int, words: str, tmp_path: Path
+) -> None:
+    ended = run(*arguments, **{"MODEL_DIR": str(tmp_path)} | environment)
+    assert ended.returncode == code
+    assert words in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr and "open-sesame" not in ended.stderr + ended.stdout
+
+
+# -- status ------------------------------------------------------------------------------------------------------------
+
+
+def test_status_before_anything_is_connected(tmp_path: Path) -> None:
+    assert run("status", MODEL_DIR=str(tmp_path)).stdout.strip() == "No project is connected yet."
+    found = json.loads(run("status", "--json", MODEL_DIR=str(tmp_path)).stdout)
+    assert found["projects"] == []
+
+
+def test_status_shows_what_is_due_what_runs_and_what_is_broken(tmp_path: Path) -> None:
+    state = State.for_settings(Settings(model_dir=str(tmp_path)))
+    fill(state)
+    state.update_project(1, title="Pets [of mine]")
+    state.hint(1, train=True)
+    state.close()
+    environment = {"MODEL_DIR": str(tmp_path), "LABEL_STUDIO_URL": "http://ls", "LABEL_STUDIO_API_KEY": "a-secret-key"}
+
+    found = json.loads(run("status", "--json", **environment).stdout)
+    pets, fresh = found["projects"]
+    assert pets["due"] == ["cycle (asked for)", "comparison"]
+    assert (pets["pending_annotations"], pets["budget"], pets["current_version"]) == (3, 7, "vaal-c2-abc")
+    assert (pets["running"]["phase"], pets["running"]["done"], pets["running"]["total"]) == ("train", 5, 20)
+    assert [image["reason"] for image in pets["broken_images"]] == ["not an image"]
+    assert [version["status"] for version in pets["versions"]] == ["current", "superseded"]
+    assert (fresh["due"], fresh["last_error"], fresh["current_version"]) == (["first order"], "refused", None)
+
+    shown = run("status", COLUMNS="200", **environment).stdout
+    for words in (
+        "Pets [of mine]",
+        "3/7",
+        "cycle (asked for)",
+        "cycle 3: train 5/20",
+        "vaal-c2-abc",
+        "not an image",
+        "Project 2: refused",
+        "first order",
+    ):
+        assert words in shown
+    assert "a-secret-key" not in shown
+
+
+# -- serve -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackendServer]:
+    with BackendServer(tmp_path_factory.mktemp("serve"), "http://127.0.0.1:9", "some-key-or-other") as running:
+        yield running  # type: ignore[misc]
+
+
+def alive(pids: set[int]) -> set[int]:
+    def is_alive(pid: int) -> bool:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            return False
+        return state != "Z"
+
+    return {pid for pid in pids if is_alive(pid)}
+
+
+def web_children(server: BackendServer) -> list[int]:
+    """gunicorn's arbiter and its one worker process."""
+    return [pid for pid, line in sorted(children_of(server.pid).items()) if "gunicorn" in line]
+
+
+def test_whoever_dies_is_started_again_and_no_caller_is_refused(server: BackendServer) -> None:
+    arbiter, process = web_children(server)
+    worker = server.worker_pid
+
+    os.kill(process, signal.SIGKILL)
+    wait_for("gunicorn's process", lambda: len(web_children(server)) == 2 and process not in web_children(server))
+    assert answers(server.url + "/health", timeout=20)
+
+    second = web_children(server)[1]
+    for pid in (arbiter, worker):
+        os.kill(pid, signal.SIGKILL)
+    wait_for("their end", lambda: not alive({arbiter, second, worker}))
+    # The socket outlives the web process: callers wait, they are not refused.
+    with socket.create_connection((HOST, server.port), timeout=20) as caller:
+        caller.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+        assert caller.recv(100).startswith(b"HTTP/1.1 200")
+    assert wait_for("the worker", lambda: [p for p in children_of(server.pid).values() if "backend worker" in p])
+    assert server.worker_pid != worker and server.web_pid != arbiter
+
+
+def test_serve_runs_web_and_worker_and_sigterm_ends_them_all(server: BackendServer) -> None:
+    wait_for("the worker", lambda: "Worker" in server.log_path.read_text())
+    assert len(web_children(server)) == 2
+    assert os.getpriority(os.PRIO_PROCESS, server.worker_pid) == 10, "the web process must get its share of busy cores"
+    assert os.getpriority(os.PRIO_PROCESS, server.web_pid) == 0
+    family = {server.pid, *children_of(server.pid)}
+    assert len(family) == 4
+
+    os.kill(server.pid, signal.SIGTERM)
+
+    assert server.process is not None
+    assert server.process.wait(20) == 0
+    assert alive(family) == set()
+    assert "Traceback" not in server.log_path.read_text()
+
+
+def test_kill_9_of_the_supervisor_leaves_nobody_behind(tmp_path: Path) -> None:
+    server = BackendServer(tmp_path, "http://127.0.0.1:9", "some-key-or-other")
+    server.start()
+    family = {server.pid, *children_of(server.pid)}
+    assert len(family) == 4
+    os.kill(server.pid, signal.SIGKILL)
+    wait_for("all to end", lambda: not alive(family), seconds=10)
+    server.stop()
+
+
+def test_serve_without_a_worker_over_a_port_of_its_choice(tmp_path: Path) -> None:
+    environment = clean_environment({"MODEL_DIR": str(tmp_path)})
+    command = [sys.executable, "-m", "backend", "serve", "--no-worker", "--port", "0"]
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=file)
+    try:
+        found = wait_for("the address", lambda: re.search(r"Listening at (http://\S+)", log.read_text()))
+        assert answers(found[1] + "/health", timeout=20)
+        assert not [line for line in children_of(process.pid).values() if "backend worker" in line]
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+
+
+def test_a_port_in_use_is_found_out_before_anything_starts(tmp_path: Path) -> None:
+    port = free_port()
+    with socket.create_server((HOST, port)):
+        ended = run("serve", "--port", str(port), MODEL_DIR=str(tmp_path))
+    assert ended.returncode == 1
+    assert f"Cannot listen on 127.0.0.1, port {port}: Address already in use" in ended.stderr
+    assert "runs as process" not in ended.stderr
