@@ -166,7 +166,7 @@ def test_whoever_dies_is_started_again_and_no_caller_is_refused(server: BackendS
     # The socket outlives the web process: callers wait, they are not refused.
     with socket.create_connection((HOST, server.port), timeout=20) as caller:
         caller.sendall(b"GET /health HTTP/1.0\r\n\r\n")
-        assert caller.recv(100).startswith(b"HTTP/1.1 200")
+        assert caller.recv(100).startswith(b"HTTP/1.0 200")
     assert wait_for("the worker", lambda: [p for p in children_of(server.pid).values() if "backend worker" in p])
     assert server.worker_pid != worker and server.web_pid != arbiter
 
