@@ -43,7 +43,7 @@ def run_cycle(job: Job) -> Version:
     report = Reporter(job, record)
     try:
         report("read", 0, 1)
-        truth = read_truth(job)
+        truth = read_truth(job, every_task=True)
         if not truth.targets:
             raise NoLabels("There are no labels to learn from yet: label a few tasks first.")
         cache = open_images(job, truth, report)

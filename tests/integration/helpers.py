@@ -11,7 +11,7 @@ import io
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ FAST = {
     "POLL_SECONDS": "0.1",
     "RECONCILE_SECONDS": "600",  # only hints: a test that passes by the slow timer would prove little
     "CLEANUP_SECONDS": "600",
+    "RETRY_BROKEN_SECONDS": "2",
     "LEASE_SECONDS": "30",
     "EPOCHS": "2",
     "TASK_WIDTH": "4",
@@ -247,7 +248,7 @@ class LabelProject:
         found = self.predictions(version or self.version())
         return [item["task"] for item in sorted(found, key=lambda item: item["score"])]
 
-    def missing_predictions(self, version: str, without: set[int] = frozenset()) -> str:  # type: ignore[assignment]
+    def missing_predictions(self, version: str, without: Iterable[int] = ()) -> str:
         """What keeps ``version`` from having exactly one prediction for each unlabelled task; empty: nothing.
 
         ``without``: tasks that have none for a reason (a broken image). A labelled task may have one or none.
@@ -265,7 +266,7 @@ class LabelProject:
         wanted: Callable[[str], bool] = lambda name: True,
         *,
         timeout: float = PATIENCE,
-        without: set[int] = frozenset(),  # type: ignore[assignment]
+        without: Iterable[int] = (),
     ) -> str:
         """The project's version, once ``wanted`` says yes to its name and it is wholly published."""
 
