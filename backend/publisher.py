@@ -51,7 +51,7 @@ def publish(job: Job, version: Version, progress: Callable[[int, int], None] = l
     progress(total - len(rows), total)
     write_rest(job, version, rows)
     progress(total, total)
-    return job.state.update_version(version, job.owner, status="current")
+    return job.state.update_version(version, job.owner, status="current", writing_since=None)
 
 
 def complete(job: Job, version: Version) -> None:

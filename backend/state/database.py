@@ -97,7 +97,9 @@ def _engine(url: str) -> sa.Engine:
     if url.startswith(("postgres://", "postgresql://")):
         url = "postgresql+psycopg://" + url.split("://", 1)[1]
     if not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_pre_ping=True)
+        # a worker that is frozen in the middle of a transaction must not hold the others up for ever
+        waits = {"connect_timeout": 10, "options": "-c idle_in_transaction_session_timeout=30s"}
+        return sa.create_engine(url, pool_pre_ping=True, connect_args=waits)
     engine = sa.create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
 
     @sa.event.listens_for(engine, "connect")

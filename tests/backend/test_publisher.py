@@ -45,7 +45,8 @@ def check_out(bench: Workbench, version: Version) -> None:
     assert (info["model_version"], info["sampling"]) == (version.name, UNCERTAINTY)
     assert bench.project.missing_predictions(version.name) == ""
     assert bench.project.published_order(version.name) == bench.order(version)
-    assert bench.status(version) == "current"
+    stored = bench.state.version(version.id)
+    assert stored is not None and (stored.status, stored.writing_since) == ("current", None)
     assert not bench.state.has_rows(version, written=False)
 
 
