@@ -100,10 +100,15 @@ class Annotator:
         """On a connection of its own. Label Studio's server drops those that wait, sometimes just as the next request
         comes, and on one that is used again the second piece of an answer waits 40 ms for a delayed acknowledgement.
         """
-        try:
-            return self._session.request(method, self.url + path, timeout=timeout, **body)
-        finally:
-            self._session.close()  # its connections; it can go on
+        for wait in (*LOCKED_WAITS, 0.0):
+            try:
+                answer = self._session.request(method, self.url + path, timeout=timeout, **body)
+            finally:
+                self._session.close()  # its connections; it can go on
+            if answer.status_code != 500 or "database is locked" not in answer.text:
+                break
+            time.sleep(wait)
+        return answer
 
     def _renew(self) -> None:
         """Personal access tokens are exchanged for access tokens, which live for minutes."""
