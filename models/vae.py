@@ -186,20 +186,20 @@ def reconstruction_error(reconstruction: Tensor, images: Tensor) -> Tensor:
 
 
 def negative_elbo(reconstruction: Tensor, kl: Tensor, pixel_values: int, beta: float, reduction: str) -> Tensor:
-    """-ELBO of one stream per pixel value, scalar (equation 1, whose sign it turns).
+    """-ELBO of one stream, scalar (equation 1, whose sign it turns).
 
     reconstruction (B,) mean squared errors and kl (B,); pixel_values = 3 S S.
 
-    reduction "mean": the mean over the batch of (pixel_values * reconstruction + β kl), a sum over the pixels and a sum
-    over the latent, all divided by pixel_values. That keeps the mean squared error, and so the weight that the
-    adversarial term has beside it, as in the authors' code, and the KL term in proportion.
-    "sum": mean squared error plus β times the KL summed over latent and batch, the authors' code to the letter. Their
-    KL weighs batch * pixel_values as much, and the latent soon carries nothing (posterior collapse).
+    reduction "mean": squared error summed over the pixels plus β times the KL summed over the latent, both averaged
+    over the batch: an ELBO. Beside it the adversarial term is a gentle push.
+    "sum": mean squared error plus β times the KL summed over latent and batch, the authors' code to the letter. The KL
+    weighs batch * pixel_values as much there, so that the latent may soon carry nothing (posterior collapse), and the
+    adversarial term weighs pixel_values as much.
 
     Raises ValueError for another reduction.
     """
     if reduction == "mean":
-        return reconstruction.mean() + beta * kl.mean() / pixel_values
+        return pixel_values * reconstruction.mean() + beta * kl.mean()
     if reduction == "sum":
         return reconstruction.mean() + beta * kl.sum()
     raise ValueError(f"unknown KL reduction {reduction!r}: choose mean or sum")
