@@ -28,7 +28,7 @@ from tests.integration.proxy import Proxy, Trap
 
 BUDGET, SHORTLIST, POOL = 4, 5, 24
 SETTINGS = {"BUDGET": str(BUDGET), "SHORTLIST": str(SHORTLIST), "SAMPLER": "entropy", "LEASE_SECONDS": "2"}
-LONG = {"epochs": 400}
+LONG = {"epochs": 200}
 """Trains long enough to be struck in the middle of it, and to be waited for once."""
 
 SINGLE = ("POST", "^/api/predictions/$")
