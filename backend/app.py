@@ -18,7 +18,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-import importlib
 import logging
 import os
 import re
@@ -35,7 +34,7 @@ from backend.compat import AdapterPerRequest, project_number
 from backend.errors import OwnerError
 from backend.events import MalformedEvent
 from backend.metrics import CONTENT_TYPE, Metrics
-from backend.model import ActiveLearningBackend, Services
+from backend.model import ActiveLearningBackend, Services, import_ahead
 from backend.settings import Settings
 from backend.state import Version
 
@@ -71,12 +70,6 @@ def from_environment() -> flask.Flask:
     app = create_app(settings)
     logs.configure(settings.log_level, app.extensions["services"].redact)
     return app
-
-
-def import_ahead() -> None:
-    """Label Studio's SDK takes seconds to import; no request shall wait for it."""
-    for module in ("label_studio_sdk.client", "label_studio_sdk.label_interface"):
-        importlib.import_module(module)
 
 
 class Endpoints:

@@ -6,6 +6,7 @@ A webhook becomes a hint, ``/predict`` the stored answers, ``/setup`` a connecte
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -58,7 +59,14 @@ class Services:
 @cache
 def services_of_environment() -> Services:
     """For label-studio-ml 2.x, which constructs the plugin itself and hands it nothing of ours."""
+    import_ahead()
     return Services.start(Settings.from_env(os.environ))
+
+
+def import_ahead() -> None:
+    """Label Studio's SDK takes seconds to import; no request shall wait for it."""
+    for module in ("label_studio_sdk.client", "label_studio_sdk.label_interface"):
+        importlib.import_module(module)
 
 
 class ActiveLearningBackend(Plugin):
