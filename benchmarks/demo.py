@@ -51,6 +51,7 @@ class Site:
     project: int
     dataset: Dataset
     chosen: np.ndarray
+    budget: int
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -127,7 +128,7 @@ def set_up(options: argparse.Namespace, directory: Path, narrator: Narrator, sta
 
     state = State.for_settings(Settings.from_env({"MODEL_DIR": str(backend.directory)}))
     stack.callback(state.close)
-    site = Site(label_studio, backend, annotator, state, project, dataset, chosen)
+    site = Site(label_studio, backend, annotator, state, project, dataset, chosen, options.budget)
     with watching(site, narrator, "Waiting for the first order"):
         wait_for_version(state, project, None, timeout=options.timeout, look=lambda: look(site, narrator))
     return site
@@ -219,7 +220,7 @@ def look(site: Site, narrator: Narrator) -> None:
         narrator.progress(f"cycle {cycle.number}, {cycle.phase} ({order})", cycle.done, cycle.total)
         return
     row = site.state.project(site.project)
-    waiting = f"{row.pending_annotations} new labels, {order}" if row else "not connected yet"
+    waiting = f"{row.pending_annotations} of {site.budget} new labels, {order}" if row else "not connected yet"
     narrator.progress(f"{waiting}{f', last error: {row.last_error}' if row and row.last_error else ''}", 0, 0)
 
 
