@@ -90,7 +90,7 @@ def to_region(spec: LabelSpec, label: str, score: float) -> list[dict[str, Any]]
         "type": "choices",
         "from_name": spec.from_name,
         "to_name": spec.to_name,
-        "score": float(score),
+        "score": round(float(score), 4),  # shown to people
     }
     return [region]
 
