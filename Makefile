@@ -18,6 +18,8 @@ RUN := $(VENV)/bin/python
 
 REQUIREMENTS := requirements-uv.txt requirements.txt requirements-dev.txt
 INSTALL = $(RUN) -m uv pip sync --quiet
+# torch's parts are hundreds of megabytes each
+export UV_HTTP_TIMEOUT ?= 300
 
 .PHONY: help setup demo test test-gpu bench lint audit lock
 
