@@ -33,8 +33,9 @@ from backend import __version__, logs
 from backend.compat import AdapterPerRequest, project_number
 from backend.errors import OwnerError
 from backend.events import MalformedEvent
+from backend.labelstudio import import_ahead
 from backend.metrics import CONTENT_TYPE, Metrics
-from backend.model import ActiveLearningBackend, Services, import_ahead
+from backend.model import ActiveLearningBackend, Services
 from backend.settings import Settings
 from backend.state import Version
 

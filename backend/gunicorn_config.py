@@ -14,7 +14,7 @@ from typing import Any
 from gunicorn import glogging
 
 from backend import logs
-from backend.model import import_ahead
+from backend.labelstudio import import_ahead
 from backend.settings import Settings
 from backend.supervisor import die_with_parent
 

@@ -9,6 +9,7 @@ The times below were measured on Label Studio 1.23.2 with its SQLite on two core
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -81,6 +82,12 @@ class PredictionRef:
     id: int
     task_id: int
     score: float | None
+
+
+def import_ahead() -> None:
+    """The SDK takes seconds to import; neither a request nor a first order is to wait for it."""
+    for module in ("label_studio_sdk.client", "label_studio_sdk.label_interface"):
+        importlib.import_module(module)
 
 
 class LabelStudio:

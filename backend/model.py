@@ -6,7 +6,6 @@ A webhook becomes a hint, ``/predict`` the stored answers, ``/setup`` a connecte
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from backend.errors import BackendError, LabelConfigError, LabelStudioRefused, O
 from backend.fresh import FETCH_SECONDS, FreshAnswers
 from backend.keycheck import KeyCheck
 from backend.labeling import LabelSpec, parse_label_config, to_region
-from backend.labelstudio import LabelStudio
+from backend.labelstudio import LabelStudio, import_ahead
 from backend.logs import Redactor
 from backend.settings import Settings, parse_extra_params
 from backend.state import Answer, Project, State
@@ -61,12 +60,6 @@ def services_of_environment() -> Services:
     """For label-studio-ml 2.x, which constructs the plugin itself and hands it nothing of ours."""
     import_ahead()
     return Services.start(Settings.from_env(os.environ))
-
-
-def import_ahead() -> None:
-    """Label Studio's SDK takes seconds to import; no request shall wait for it."""
-    for module in ("label_studio_sdk.client", "label_studio_sdk.label_interface"):
-        importlib.import_module(module)
 
 
 class ActiveLearningBackend(Plugin):

@@ -141,7 +141,7 @@ def remove_superseded(job: Job) -> int:
     current = job.state.current_version(job.project.id)
     keep = {current.checkpoint} if current else set()
     there = job.gateway.model_versions(job.project.id)
-    for version in job.state.versions(job.project.id):
+    for version in job.state.versions(job.project.id, removed=False):
         if version.status != "superseded":
             continue
         job.check()

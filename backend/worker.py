@@ -28,7 +28,8 @@ from backend.errors import (
 )
 from backend.events import Backlog, Work
 from backend.job import Job, Progress
-from backend.labelstudio import LabelStudio
+from backend.labelstudio import LabelStudio, import_ahead
+from backend.leases import Leases
 from backend.settings import Settings
 from backend.state import Project, State, Version
 
@@ -53,26 +54,25 @@ class Worker:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
         self.stop = threading.Event()
         self._show = show
-        self._held: dict[str, tuple[int, float]] = {}  # lease owner → project and when its lease runs out (monotonic)
-        self._guard = threading.Lock()
+        self.leases = Leases(self.state, self.name, settings.lease_seconds, self.stop)
         self._device: torch.device | None = None
         self._started = self.state.now()
 
     def run(self) -> None:
         """Work until :attr:`stop` is set."""
         log.info("Worker %s starts on %s", self.name, self.device)
+        threading.Thread(target=_import_ahead, name="imports", daemon=True).start()
         lanes = [
             threading.Thread(target=self._lane, args=(work,), name=work.name.lower(), daemon=True) for work in Work
         ]
-        lanes.append(threading.Thread(target=self._renew_leases, name="leases", daemon=True))
+        lanes.append(threading.Thread(target=self.leases.keep_renewing, name="leases", daemon=True))
         for lane in lanes:
             lane.start()
         self.stop.wait()
         until = time.monotonic() + STOP_SECONDS
         for lane in lanes:
             lane.join(max(0.0, until - time.monotonic()))
-        for owner, (project_id, _) in list(self._held.items()):  # so that another worker need not wait for the expiry
-            self.state.release(project_id, owner)
+        self.leases.release_all()
         log.info("Worker %s ends", self.name)
         if any(lane.is_alive() for lane in lanes):
             os._exit(0)  # in the middle of a long computation or call: as safe as a kill, and it cannot hang
@@ -115,7 +115,7 @@ class Worker:
         )
 
     def _backlog(self, project: Project) -> Backlog:
-        versions = self.state.versions(project.id)
+        versions = self.state.versions(project.id, removed=False)
         current = next((v for v in versions if v.id == project.current_version_id), None)
         now = self.state.now()
         return Backlog(
@@ -131,7 +131,7 @@ class Worker:
         """Do ``work`` for the project if it is due and nobody else is at it. True when something was done."""
         if work not in self.due(project):
             return False
-        with _Lease(self, project.id) as owner:
+        with self.leases.hold(project.id) as owner:
             if owner is None:
                 return False
             fresh = self.state.project(project.id)
@@ -158,7 +158,7 @@ class Worker:
             LabelStudio(url, token),
             owner,
             self.device,
-            lambda: self.check(owner),
+            lambda: self.leases.check(owner),
             show or self._show or (lambda phase, done, total: None),
         )
 
@@ -260,60 +260,6 @@ class Worker:
         except BackendError:
             return False
 
-    # -- leases ------------------------------------------------------------------------------------------------------
-
-    def check(self, owner: str) -> None:
-        """May ``owner`` go on?"""
-        if self.stop.is_set():
-            raise Stopped("the worker was asked to stop")
-        held = self._held.get(owner)
-        if held is None or held[1] < time.monotonic():
-            raise LeaseLost("the lease ran out before it could be renewed")
-
-    def take(self, project_id: int, owner: str) -> bool:
-        seconds = self.settings.lease_seconds
-        started = time.monotonic()
-        if not self.state.lease(project_id, owner, seconds):
-            return False
-        with self._guard:
-            self._held[owner] = (project_id, started + seconds)
-        return True
-
-    def give_back(self, project_id: int, owner: str) -> None:
-        with self._guard:
-            self._held.pop(owner, None)
-        self.state.release(project_id, owner)
-
-    def _renew_leases(self) -> None:
-        seconds = self.settings.lease_seconds
-        while not self.stop.wait(seconds / 4):
-            for owner, (project_id, _) in list(self._held.items()):
-                started = time.monotonic()
-                try:
-                    renewed = self.state.renew(project_id, owner, seconds)
-                except Exception:  # the database is away: the lease lives on until it runs out
-                    log.exception("Renewing the lease on project %s failed", project_id)
-                    continue
-                with self._guard:
-                    if owner in self._held:
-                        self._held[owner] = (project_id, started + seconds if renewed else 0.0)
-
-
-class _Lease:
-    """``with _Lease(worker, project) as owner``: ``owner`` is None when somebody else holds the project."""
-
-    def __init__(self, worker: Worker, project_id: int) -> None:
-        self.worker, self.project_id = worker, project_id
-        self.owner = f"{worker.name}:{threading.current_thread().name}"
-
-    def __enter__(self) -> str | None:
-        self.taken = self.worker.take(self.project_id, self.owner)
-        return self.owner if self.taken else None
-
-    def __exit__(self, *_: object) -> None:
-        if self.taken:
-            self.worker.give_back(self.project_id, self.owner)
-
 
 def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT."""
@@ -329,14 +275,14 @@ def run_cycle_now(settings: Settings, project_id: int, progress: Progress) -> Ve
     Waits for a worker that is at the project. Raises what :func:`backend.cycle.run_cycle` raises, and OwnerError for a
     project that is not connected.
     """
-    from backend import cycle
-
     worker = Worker(settings, progress)
     if worker.state.project(project_id) is None:
         raise OwnerError(f"Project {project_id} is not connected to this backend; `status` lists those that are.")
-    threading.Thread(target=worker._renew_leases, name="leases", daemon=True).start()
+    from backend import cycle  # imports torch
+
+    threading.Thread(target=worker.leases.keep_renewing, name="leases", daemon=True).start()
     while True:
-        with _Lease(worker, project_id) as owner:
+        with worker.leases.hold(project_id) as owner:
             if owner is not None:
                 project = worker.state.project(project_id)
                 assert project is not None
@@ -347,6 +293,12 @@ def run_cycle_now(settings: Settings, project_id: int, progress: Progress) -> Ve
                 return cycle.run_cycle(job)
         progress("wait", 0, 1)
         time.sleep(worker.settings.poll_seconds)
+
+
+def _import_ahead() -> None:
+    """The first order is not to wait for imports that take seconds."""
+    import_ahead()
+    from backend import cycle  # noqa: F401  (torch)
 
 
 def credentials(settings: Settings, project: Project) -> tuple[str, str]:

@@ -99,9 +99,10 @@ class Versions(Database):
         found = self._rows(sa.select(versions).where(versions.c.id == version_id), Version)
         return found[0] if found else None
 
-    def versions(self, project_id: int) -> list[Version]:
-        """Newest first; drafts are nobody's business."""
-        query = sa.select(versions).where(versions.c.project_id == project_id, versions.c.status != "draft")
+    def versions(self, project_id: int, *, removed: bool = True) -> list[Version]:
+        """Newest first; drafts are nobody's business. ``removed=False``: without the history, which grows for ever."""
+        hidden = ("draft",) if removed else ("draft", "removed")
+        query = sa.select(versions).where(versions.c.project_id == project_id, versions.c.status.not_in(hidden))
         return self._rows(query.order_by(versions.c.id.desc()), Version)
 
     def current_version(self, project_id: int) -> Version | None:
@@ -111,7 +112,7 @@ class Versions(Database):
 
     def unpublished_version(self, project_id: int) -> Version | None:
         """The newest version that is scored but not yet wholly published."""
-        for version in self.versions(project_id):
+        for version in self.versions(project_id, removed=False):
             if version.status in ("scored", "publishing"):
                 return version
             if version.status == "current":
