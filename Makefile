@@ -11,7 +11,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 # Any Python from 3.11 to 3.13; `make setup PYTHON=python3.12` chooses one.
-PYTHON ?= $(shell tools/find-python.sh)
+PYTHON ?= $(shell .ci/find-python.sh)
 VENV := .venv
 LABEL_STUDIO := .venv-label-studio
 RUN := $(VENV)/bin/python
@@ -30,14 +30,14 @@ setup: $(VENV)/.system $(VENV)/.installed $(LABEL_STUDIO)/.installed
 
 # Made by whatever Python was found; a half-made one (no ensurepip on a fresh Debian) is not left behind.
 $(VENV)/bin/python:
-	tools/python-venv.sh "$(PYTHON)" $(VENV)
+	.ci/python-venv.sh "$(PYTHON)" $(VENV)
 
 $(LABEL_STUDIO)/bin/python: | $(VENV)/.installed
 	$(RUN) -m uv venv --quiet --allow-existing --python $(RUN) $(LABEL_STUDIO)
 
 # Chromium, Fashion-MNIST and PostgreSQL come from the system's packages.
-$(VENV)/.system: tools/system-packages.sh | $(VENV)/bin/python
-	tools/system-packages.sh
+$(VENV)/.system: .ci/system-packages.sh | $(VENV)/bin/python
+	.ci/system-packages.sh
 	@touch $@
 
 # The Dockerfile installs with these commands too; a test keeps the two in step.
@@ -76,7 +76,7 @@ test-gpu:
 	$(PYTHON_GPU) -m pytest -m gpu $(or $(PYTEST_ARGS),$(shell grep -rlE 'mark\.gpu' tests --include='test_*.py'))
 
 audit: setup
-	$(RUN) tools/audit.py requirements.txt requirements-dev.txt
+	$(RUN) .ci/audit.py requirements.txt requirements-dev.txt
 
 # Exact versions for everything that requirements*.in ask for; `make lock LOCK_ARGS=--upgrade` takes newer ones.
 COMPILE = $(RUN) -m uv pip compile --quiet --universal --python-version 3.11 \

@@ -1,4 +1,4 @@
-"""Runs pip-audit over lock files: ``python tools/audit.py requirements.txt …``.
+"""Runs pip-audit over lock files: ``python .ci/audit.py requirements.txt …``.
 
 Exit code 1 means that a vulnerability was found, and nothing else does: where the advisory service or the auditor
 itself cannot be had, that is said in words and the exit code is 0. The auditor runs in an environment of its own.

@@ -27,7 +27,7 @@ def fake_python(directory: Path, name: str, version: tuple[int, int]) -> None:
 
 def find_python(directory: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["/bin/sh", str(ROOT / "tools" / "find-python.sh")],
+        ["/bin/sh", str(ROOT / ".ci" / "find-python.sh")],
         env={"PATH": str(directory)},
         capture_output=True,
         text=True,
