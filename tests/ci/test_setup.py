@@ -51,7 +51,7 @@ def test_without_one_the_reason_is_said(tmp_path: Path) -> None:
 def installed(tmp_path: Path) -> Path:
     """A checkout that looks set up, a minute ago."""
     shutil.copy(ROOT / "Makefile", tmp_path)
-    shutil.copytree(ROOT / "tools", tmp_path / "tools")
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
     for source in ROOT.glob("requirements*"):
         shutil.copy(source, tmp_path)
     for name in (*PROGRAMS, *STAMPS):
