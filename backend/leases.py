@@ -54,15 +54,15 @@ class Leases:
     def keep_renewing(self) -> None:
         """Renew all that is held, four times in a lease's life, until the worker stops. Runs in a thread of its own."""
         while not self._stop.wait(self._seconds / 4):
-            for owner, (project_id, _) in list(self._held.items()):
-                started = time.monotonic()
+            for owner, held in list(self._held.items()):
+                project_id, started = held[0], time.monotonic()
                 try:
                     renewed = self._state.renew(project_id, owner, self._seconds)
                 except Exception:  # the database is away: the lease lives on until it runs out
                     log.exception("Renewing the lease on project %s failed", project_id)
                     continue
                 with self._guard:
-                    if owner in self._held:
+                    if self._held.get(owner) is held:  # else it was given back meanwhile; the next one has its own end
                         self._held[owner] = (project_id, started + self._seconds if renewed else 0.0)
 
     def release_all(self) -> None:
