@@ -6,7 +6,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,11 +39,8 @@ def run_cycle(job: Job) -> Version:
         OwnerError: the owner has to act (no labels yet, label config, key).
         LabelStudioUnavailable, LeaseLost, …: see :mod:`backend.errors`.
     """
-    number = job.state.next_cycle_number(job.project.id)
-    seed = cycle_seed(job.settings.seed, number)
-    record = job.state.start_cycle(job.project.id, job.owner, number, job.settings.sampler, seed)
-    report = Reporter(job, record)
-    try:
+    with recorded(job) as cycle:
+        report, seed = cycle.report, cycle.seed
         report("read", 0, 1)
         truth = read_truth(job, every_task=True)
         if not truth.targets:
@@ -49,38 +48,29 @@ def run_cycle(job: Job) -> Version:
         cache = open_images(job, truth, report)
         data, pool = cycle_data(job, truth, cache, seed)
         report("train", 0, 1)
-        job.state.report(record, "train", 0, 1, labels=len(data.labelled))
+        job.state.report(report.cycle_id, "train", 0, 1, labels=len(data.labelled))
 
         learner = Learner.fresh(job.settings, truth.spec.classes, data.image_size, job.device, seed)
         if job.settings.warm_start and (previous := last_learner(job)):
             learner.warm_from(previous)
         runtime = Runtime(device=job.device, seed=seed, progress=report)
-        metrics = dict[str, Any](learner.learn(data, job.settings, runtime))
+        cycle.metrics.update(learner.learn(data, job.settings, runtime))
 
         report("score", 0, len(pool))
         scored = Pool.scored(learner, cache, pool, runtime) if pool else Pool.empty()
-        metrics |= {"labels": len(data.labelled), "pool": len(pool), "newest_task": max(truth.sources)}
-        version = store_version(job, learner, scored, number, seed, metrics, truth)
+        cycle.metrics.update({"labels": len(data.labelled), "pool": len(pool), "newest_task": max(truth.sources)})
+        version = store_version(job, learner, scored, cycle.number, seed, cycle.metrics, truth)
 
         report("publish", 0, len(pool))
         version = publisher.publish(job, version, lambda done, total: report("publish", done, total))
-        report.end_phase()
-    except BaseException as error:
-        _close(job, record, error)
-        raise
-    metrics["seconds"] = {phase: round(spent, 3) for phase, spent in report.seconds.items()}
-    job.state.finish_cycle(record, job.project.id, job.owner, status="done", metrics=metrics)
-    log.info("Project %s: version %s is published: %s", job.project.id, version.name, metrics["seconds"])
+    log.info("Project %s: version %s is published: %s", job.project.id, version.name, cycle.metrics["seconds"])
     return version
 
 
 def cold_start(job: Job, truth: Truth) -> Version:
     """The first order, before anything is learnt: images far from each other first, or chance where there are none."""
-    number = job.state.next_cycle_number(job.project.id)
-    seed = cycle_seed(job.settings.seed, number)
-    record = job.state.start_cycle(job.project.id, job.owner, number, job.settings.sampler, seed)
-    report = Reporter(job, record)
-    try:
+    with recorded(job) as cycle:
+        report, seed = cycle.report, cycle.seed
         report("images", 0, 1)
         cache = open_images(job, truth, report)
         pool = _with_image(cache, truth.unlabelled)
@@ -92,17 +82,37 @@ def cold_start(job: Job, truth: Truth) -> Version:
         else:
             rank = spread_order(cache.pixels, rows, labelled, runtime)
         scored = Pool(pool, _by_rank(rank))
-        metrics: dict[str, Any] = {"pool": len(pool), "newest_task": max(truth.sources, default=0)}
-        version = store_version(job, None, scored, 0, seed, metrics)
+        cycle.metrics.update({"pool": len(pool), "newest_task": max(truth.sources, default=0)})
+        version = store_version(job, None, scored, 0, seed, cycle.metrics)
         report("publish", 0, len(pool))
-        version = publisher.publish(job, version, lambda done, total: report("publish", done, total))
-        report.end_phase()
+        return publisher.publish(job, version, lambda done, total: report("publish", done, total))
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A cycle's row in the history: its number, the seed made from that, and the figures to keep."""
+
+    number: int
+    seed: int
+    report: Reporter
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def recorded(job: Job) -> Iterator[Recorded]:
+    """Keep the history of what is done inside, whichever way it ends: done with its figures, failed, or interrupted."""
+    number = job.state.next_cycle_number(job.project.id)
+    seed = cycle_seed(job.settings.seed, number)
+    row = job.state.start_cycle(job.project.id, job.owner, number, job.settings.sampler, seed)
+    cycle = Recorded(number, seed, Reporter(job, row))
+    try:
+        yield cycle
     except BaseException as error:
-        _close(job, record, error)
+        _close(job, row, error)
         raise
-    metrics["seconds"] = {phase: round(spent, 3) for phase, spent in report.seconds.items()}
-    job.state.finish_cycle(record, job.project.id, job.owner, status="done", metrics=metrics)
-    return version
+    cycle.report.end_phase()
+    cycle.metrics["seconds"] = {phase: round(spent, 3) for phase, spent in cycle.report.seconds.items()}
+    job.state.finish_cycle(row, job.project.id, job.owner, status="done", metrics=cycle.metrics)
 
 
 def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
