@@ -28,7 +28,7 @@ from samplers.vaal import VaalSampler
 
 EPMCM_LIMIT, VAAL_LIMIT = 1.05, 1.10
 _EPMCM_ROWS, _VAAL_ROWS, _SMALL_ROWS = 2_048, 6_144, 128
-_REPETITIONS = 15
+_REPETITIONS = 9
 
 
 def measure_epmcm(folder: Path, small: bool) -> Measured:
