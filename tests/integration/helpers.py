@@ -275,7 +275,7 @@ class LabelProject:
             whole = "-c" in name and wanted(name) and not self.missing_predictions(name, without)
             return name if whole else ""
 
-        return str(wait_for(f"a new version of project {self.id}", found, timeout))
+        return str(wait_for(f"a new version of project {self.id}", found, timeout, every=0.3))
 
     def wait_for_cycle(self, number: int, **options: Any) -> str:
         return self.wait_for_version(lambda name: cycle_of(name) == number, **options)

@@ -130,7 +130,7 @@ def test_an_added_class_enters_with_the_next_cycle(
     project = make_project(SHAPES, 40)
     old, new = SHAPES[:3], SHAPES[3]
     project.studio.patch(f"/api/projects/{project.id}", {"label_config": choices_config(old, project.names)})
-    project.connected(backend.url, {"sampler": "dast-al", "epochs": 20} | NO_CYCLE)
+    project.connected(backend.url, {"sampler": "entropy", "epochs": 40, "learning_rate": 0.02} | NO_CYCLE)
     truths = {number: project.truth(task) for number, task in project.tasks().items()}
     known = [task for task in project.published_order(project.wait_for_cycle(0)) if truths[task] != new]
     for task in known[:6]:
