@@ -15,6 +15,8 @@ PYTHON ?= $(shell .ci/find-python.sh)
 VENV := .venv
 LABEL_STUDIO := .venv-label-studio
 RUN := $(VENV)/bin/python
+# Threads that wait for each other sleep: these commands run several programs on few cores.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 REQUIREMENTS := requirements-uv.txt requirements.txt requirements-dev.txt
 INSTALL = $(RUN) -m uv pip sync --quiet

@@ -92,7 +92,7 @@ def _worker(_: argparse.Namespace, settings: Settings) -> int:
     from backend import worker
 
     _state(settings).close()
-    worker.lower_priority()
+    worker.share_cores()
     worker.run(settings)
     return 0
 
@@ -117,6 +117,7 @@ def _run_cycle(given: argparse.Namespace, settings: Settings) -> int:
     from backend import worker
 
     _state(settings).close()
+    worker.share_cores()
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bars:

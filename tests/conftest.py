@@ -11,6 +11,7 @@ import pytest
 
 # One thread for each process: the servers, the workers and the tests share the same few cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session")
