@@ -26,9 +26,9 @@ from tests.integration.helpers import (
 )
 from tests.integration.proxy import Proxy, Trap
 
-BUDGET, SHORTLIST, POOL = 4, 5, 24
+BUDGET, SHORTLIST, POOL = 4, 5, 18
 SETTINGS = {"BUDGET": str(BUDGET), "SHORTLIST": str(SHORTLIST), "SAMPLER": "entropy", "LEASE_SECONDS": "2"}
-LONG = {"epochs": 200}
+LONG = {"epochs": 100}
 """Trains long enough to be struck in the middle of it, and to be waited for once."""
 
 SINGLE = ("POST", "^/api/predictions/$")
@@ -72,6 +72,7 @@ def rig(shared_rig: Rig) -> Iterator[Rig]:
         shared_rig.restart_worker()
     yield shared_rig
     shared_rig.proxy.clear()
+    print(shared_rig.worker.log_tail())  # shown when the test failed
 
 
 @pytest.fixture
@@ -243,6 +244,7 @@ def test_label_studio_itself_is_killed_and_started_again(tmp_path: Path) -> None
 def served(studio: Studio, tmp_path: Path) -> Iterator[BackendServer]:
     server = start_backend(tmp_path, studio, **SETTINGS)
     yield server
+    print(server.log_tail())
     server.stop()
 
 

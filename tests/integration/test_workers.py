@@ -17,9 +17,9 @@ from benchmarks.servers import BackendServer, PostgresServer, WorkerProcess
 from tests.integration.helpers import FAST, LabelProject, Seen, Studio, kill_hard, start_backend, wait_for
 from tests.integration.proxy import Passed, Proxy
 
-BUDGET, POOL, LEASE_SECONDS = 4, 24, 3
+BUDGET, POOL, LEASE_SECONDS = 4, 18, 3
 SETTINGS = {"BUDGET": str(BUDGET), "SHORTLIST": "5", "SAMPLER": "entropy", "LEASE_SECONDS": str(LEASE_SECONDS)}
-LONG = {"epochs": 200}
+LONG = {"epochs": 100}
 SINGLE, BULK = ("POST", "^/api/predictions/$"), ("POST", "/import/predictions$")
 
 
@@ -116,6 +116,7 @@ def rig(shared_rig: Rig) -> Iterator[Rig]:
     yield shared_rig
     for hand in shared_rig.hands:
         hand.proxy.clear()
+        print(hand.worker.log_tail())  # shown when the test failed
 
 
 @pytest.fixture
