@@ -167,10 +167,9 @@ def test_one_that_slept_through_its_lease_in_training_changes_nothing(rig: Rig, 
     check_it_wakes_to_nothing(rig, project, asleep, version)
 
 
-@pytest.mark.parametrize("call", [SINGLE, BULK], ids=["in the shortlist", "in the bulk call"])
-def test_one_that_slept_through_its_lease_while_publishing_changes_nothing(
-    rig: Rig, project: LabelProject, call: tuple[str, str]
-) -> None:
+def test_one_that_slept_through_its_lease_while_publishing_changes_nothing(rig: Rig, project: LabelProject) -> None:
+    # one moment for each database: they do not depend on each other
+    call, nth = (BULK, 1) if rig.seen.state.engine.dialect.name == "sqlite" else (SINGLE, 3)
     asleep: list[Hand] = []
 
     def put_to_sleep(hand: Hand) -> Callable[[], None]:
@@ -180,8 +179,7 @@ def test_one_that_slept_through_its_lease_while_publishing_changes_nothing(
 
         return strike
 
-    nth = 3 if call == SINGLE else 1
-    for hand in rig.hands:  # the cycle is the second one's from here on: the first one's version is only resumed
+    for hand in rig.hands:
         hand.proxy.set(*call, body="-c1-", nth=nth, before=put_to_sleep(hand))
     project.label_served(BUDGET)
     wait_for("one to be put to sleep", lambda: asleep)
