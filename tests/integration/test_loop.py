@@ -170,7 +170,7 @@ def test_webhooks_without_new_annotations_are_no_reason_to_train(
     project.label_served(2)
     project.wait_for_cycle(1)
 
-    assert send_webhooks(backend, project, 20) == {200}
+    assert send_webhooks(backend, project, 20) == {201}
 
     wait_for("the events to be counted", lambda: seen.pending(project) == 0)
     wait_until_quiet(seen, project)
@@ -188,7 +188,7 @@ def test_300_webhooks_during_a_cycle_give_one_more_cycle(
     project.label_served(budget)
     seen.wait_for_phase(project, "train")
 
-    assert send_webhooks(backend, project, 300) == {200}
+    assert send_webhooks(backend, project, 300) == {201}
     project.label_served(budget + 2)
     assert seen.phase(project) == "train", "the cycle was too short for this test"
 
