@@ -79,8 +79,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.keep:
             narrator.say(f"Everything is kept in {directory}")
         else:
-            shutil.rmtree(directory, ignore_errors=True)
+            _remove(directory)
     return 0
+
+
+def _remove(directory: Path) -> None:
+    """What was killed a moment ago may still be writing there."""
+    for _ in range(50):
+        shutil.rmtree(directory, ignore_errors=True)
+        if not directory.exists():
+            return
+        time.sleep(0.1)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

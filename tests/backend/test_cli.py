@@ -174,8 +174,10 @@ def test_whoever_dies_is_started_again_and_no_caller_is_refused(server: BackendS
 def test_serve_runs_web_and_worker_and_sigterm_ends_them_all(server: BackendServer) -> None:
     wait_for("the worker", lambda: "Worker" in server.log_path.read_text())
     assert len(web_children(server)) == 2
-    assert os.getpriority(os.PRIO_PROCESS, server.worker_pid) == 10, "the web process must get its share of busy cores"
-    assert os.getpriority(os.PRIO_PROCESS, server.web_pid) == 0
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    worker = os.getpriority(os.PRIO_PROCESS, server.worker_pid)
+    assert worker == min(own + 10, 19), "the web process must get its share of busy cores"
+    assert os.getpriority(os.PRIO_PROCESS, server.web_pid) == own
     family = {server.pid, *children_of(server.pid)}
     assert len(family) == 4
 
