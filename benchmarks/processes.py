@@ -7,11 +7,14 @@ import random
 import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from benchmarks.leash import Leash, signal_group
 
@@ -98,7 +101,7 @@ class Server:
         if self.running:
             raise ServerError(f"{self.name} is running already")
         self.directory.mkdir(parents=True, exist_ok=True)
-        with self.log_path.open("ab") as log:
+        with self.log_path.open("ab") as log, _interrupts_wait():
             self.process = subprocess.Popen(  # type: ignore[call-overload]
                 self.command(),
                 env=self.environment(),
@@ -108,7 +111,7 @@ class Server:
                 start_new_session=True,
                 **self.popen_options(),
             )
-        _LEASH.hold(self.pid, self.stop_signal)
+            _LEASH.hold(self.pid, self.stop_signal)
 
     def start(self) -> None:
         """Starts the process and waits until it is healthy."""
@@ -171,6 +174,30 @@ class Server:
 
     def __exit__(self, *exception: object) -> None:
         self.stop()
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C and the like take effect afterwards: between its start and our note of it a process would be nobody's."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are handled in the main thread
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    handlers = {
+        number: signal.signal(number, lambda number, frame: came.append((number, frame)))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for late, frame in came:
+            handler = handlers[signal.Signals(late)]
+            if callable(handler):
+                handler(late, frame)
+            elif handler == signal.SIG_DFL:
+                os.kill(os.getpid(), late)
 
 
 def answers(url: str, timeout: float = 2.0) -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,3 +140,31 @@ def test_a_servers_environment_is_not_the_developers(tmp_path: Path, monkeypatch
     environment = FileServer(tmp_path).environment()
     assert "PATH" in environment
     assert not {"LABEL_STUDIO_API_KEY", "LOG_LEVEL"} & environment.keys()
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_during_the_start_waits_until_the_process_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    server = FileServer(tmp_path)
+    started = subprocess.Popen
+
+    def popen(*args: Any, **options: Any) -> Any:
+        process = started(*args, **options)
+        os.kill(os.getpid(), number)  # between the start and our note of it
+        return process
+
+    before = signal.signal(number, interrupt)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(subprocess, "Popen", popen)
+            with pytest.raises(KeyboardInterrupt):
+                server.launch()
+        assert signal.getsignal(number) is interrupt
+    finally:
+        signal.signal(number, before)
+    assert server.running
+    server.stop()
+    assert not server.running
