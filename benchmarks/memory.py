@@ -110,6 +110,7 @@ def _score(directory: Path, count: int, checkpoint: Path) -> dict[str, int]:
     from backend.learner import Learner
     from models.data import Runtime
 
+    torch.set_num_threads(1)  # memory is asked for, not time; so narrow a net gains nothing from more
     learner = Learner.load(checkpoint, torch.device("cpu"))
     before = status_bytes("VmRSS")
     sampler = PeakAnonymous()
