@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,17 +130,10 @@ def test_label_studio_down_at_any_step(bench: Workbench, step: str) -> None:
 
 def test_a_bulk_call_that_was_never_sent_is_not_waited_for(bench: Workbench) -> None:
     version = bench.scored()
-    bench.proxy.set(*SWITCH, after=bench.proxy.go_down)
-    # the answer to the switch is lost, too: it is asked for again, and refused
-    with pytest.raises(LabelStudioUnavailable):
-        publish(bench, version)
-    bench.proxy.clear()
-    bench.proxy.listen()
-    version = bench.state.version(version.id) or version
-    rows = bench.state.unwritten(version)
-    bench.proxy.go_down()
-    with pytest.raises(LabelStudioUnavailable):
-        publisher.write_rest(bench.restarted(), version, rows)
+    away = replace(bench.job, check=bench.proxy.go_down)  # asked right before the call
+    with pytest.raises(LabelStudioUnavailable) as caught:
+        publisher.write_rest(away, version, bench.state.unwritten(version))
+    assert not caught.value.maybe_written
     found = bench.state.version(version.id)
     assert found is not None and found.writing_since is None
     bench.proxy.listen()
@@ -152,13 +147,23 @@ def test_a_bulk_call_that_label_studio_is_still_at_is_waited_for(
     monkeypatch.setattr(labelstudio, "BULK_SECONDS", 0.5)
     monkeypatch.setattr(publisher, "SETTLE_SECONDS", 60.0)
     version = bench.scored()
-    bench.proxy.set(*BULK, hold=2.5)  # we stop waiting for the answer after half a second
+
+    def looks() -> int:
+        return sum(call.path.endswith("/model-versions") for call in bench.proxy.requests)
+
+    def until_looked_for() -> None:  # we stop waiting for the answer long before Label Studio gets to it
+        deadline = time.monotonic() + 5
+        while looks() < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    trap = bench.proxy.set(*BULK, before=until_looked_for)
     with pytest.raises(LabelStudioUnavailable) as caught:
         publish(bench, version)
     assert caught.value.maybe_written
     assert len(bench.project.predictions(version.name)) == SHORTLIST  # nothing of it is there yet
     monkeypatch.setattr(labelstudio, "BULK_SECONDS", 60.0)
     publish(bench, version)
+    assert trap.done.wait(20)
     check_out(bench, version)
     assert len(bench.proxy.writes(version.name)) == SHORTLIST + 1
 
