@@ -35,7 +35,7 @@ def fill_cache(directory: Path, count: int, seed: int = 0) -> ImageCache:
     return ImageCache(directory, SIZE)
 
 
-def trained_learner(cache: ImageCache, settings: Settings, labels: int = 256) -> tuple[Learner, Runtime]:
+def trained_learner(cache: ImageCache, settings: Settings, labels: int = 64) -> tuple[Learner, Runtime]:
     """A learner of ``settings`` after the shortest training that leaves every part of it in use, on the CPU."""
     device = torch.device("cpu")
     runtime = Runtime(device=device, seed=0)
