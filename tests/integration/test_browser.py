@@ -88,9 +88,13 @@ def test_the_stream_serves_the_lowest_score_with_our_choice_ticked(
         expect_task(page, task)
         expect(page.locator(".lsf-choices input:checked")).to_have_attribute("name", answers[task])
         page.screenshot(path=tmp_path / f"task-{task}.png")
-        page.get_by_test_id("bottombar-submit-button").click()
+        with page.expect_response(
+            lambda answer: answer.request.method == "POST" and "/annotations" in answer.url
+        ) as sent:
+            page.get_by_test_id("bottombar-submit-button").click()
 
-        wait_for(f"the annotation of task {task}", lambda task=task: task not in project.unlabelled())  # type: ignore[misc]
+        assert sent.value.ok, sent.value.text()
+        assert f"/api/tasks/{task}/" in sent.value.url
         (annotation,) = project.studio.get(f"/api/tasks/{task}/annotations/")
         assert annotation["result"][0]["value"]["choices"] == [answers[task]]
     expect_task(page, order[2])
