@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -186,7 +187,9 @@ def main(
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         Session(Path(folder), options.small, label_studio) as session,
     ):
-        outcomes = run_rows(options.only or list(ROWS), session, lambda words: notices.print(words, markup=False))
+        # not wrapped: a traceback's paths are to be clicked on
+        tell = partial(notices.print, markup=False, highlight=False, soft_wrap=True)
+        outcomes = run_rows(options.only or list(ROWS), session, tell)
     for name, value in facts.items():
         console.print(f"{name}: {value}", highlight=False)
     console.print(as_table(outcomes))
