@@ -24,6 +24,7 @@ from backend.state import Version
 from backend.truth import Truth, open_images, read_truth
 from models.data import CycleData, Runtime
 from models.kcenter import spread_order
+from samplers import SAMPLERS
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +51,10 @@ def run_cycle(job: Job) -> Version:
         report("train", 0, 1)
         job.state.report(report.cycle_id, "train", 0, 1, labels=len(data.labelled))
 
-        learner = Learner.fresh(job.settings, truth.spec.classes, data.image_size, job.device, seed)
-        if job.settings.warm_start and (previous := last_learner(job)):
-            learner.warm_from(previous)
+        previous = last_learner(job) if job.settings.warm_start else None
         runtime = Runtime(device=job.device, seed=seed, progress=report)
-        cycle.metrics.update(learner.learn(data, job.settings, runtime))
+        learner, figures = Learner.trained(job.settings, truth.spec.classes, data, runtime, previous)
+        cycle.metrics.update(figures)
 
         report("score", 0, len(pool))
         scored = Pool.scored(learner, cache, pool, runtime) if pool else Pool.empty()
@@ -77,10 +77,10 @@ def cold_start(job: Job, truth: Truth) -> Version:
         report("score", 0, len(pool))
         rows, labelled = cache.rows(pool), _rows_with_image(cache, list(truth.targets))
         runtime = Runtime(device=job.device, seed=seed, progress=report)
-        if job.settings.sampler == "random" or not pool:
-            rank = np.random.default_rng(seed).permutation(len(pool))
-        else:
+        if pool and SAMPLERS[job.settings.sampler].spreads_first:
             rank = spread_order(cache.pixels, rows, labelled, runtime)
+        else:
+            rank = np.random.default_rng(seed).permutation(len(pool))
         scored = Pool(pool, _by_rank(rank))
         cycle.metrics.update({"pool": len(pool), "newest_task": max(truth.sources, default=0)})
         version = store_version(job, None, scored, 0, seed, cycle.metrics)

@@ -67,6 +67,23 @@ class Learner:
         return cls(net, sampler, config, tuple(classes), options, device)
 
     @classmethod
+    def trained(
+        cls,
+        settings: Settings,
+        classes: Sequence[str],
+        data: CycleData,
+        runtime: Runtime,
+        previous: Learner | None = None,
+    ) -> tuple[Learner, dict[str, float]]:
+        """A learner that has learnt ``data``, from ``previous`` where ``settings.warm_start`` says so, and the figures
+        of its training. All randomness comes from ``runtime.seed``. A cycle of the worker and one of the benchmarks
+        are this and :meth:`score`."""
+        learner = cls.fresh(settings, classes, data.image_size, runtime.device, runtime.seed)
+        if settings.warm_start and previous is not None:
+            learner.warm_from(previous)
+        return learner, learner.learn(data, settings, runtime)
+
+    @classmethod
     def load(cls, path: str | Path, device: torch.device) -> Learner:
         """From a checkpoint that :meth:`payload` filled.
 
@@ -113,11 +130,12 @@ class Learner:
 
     def warm_from(self, previous: Learner) -> None:
         """Take over what fits of an earlier cycle: the net's weights (the head by class name) and the sampler's
-        state."""
+        state, unless that goes by the index of classes that have changed."""
         state = previous.net.state_dict()
         if reason := carry_over(state, list(previous.classes), self.net, list(self.classes)):
             log.info("Training from scratch: %s", reason)
-        if previous.sampler.name == self.sampler.name:
+        same_classes = previous.classes == self.classes or not self.sampler.knows_classes
+        if previous.sampler.name == self.sampler.name and same_classes:
             self.sampler.load_state_dict(previous.sampler.state_dict())
 
     def learn(self, data: CycleData, settings: Settings, runtime: Runtime) -> dict[str, float]:

@@ -1,25 +1,37 @@
 """Settings: read once from the environment, overridden per project by the owner's ``extra_params``.
 
-Every setting is one field of :class:`Settings`. Its type is its default's type; what is allowed, the one line
-of help and whether a project may override it stand beside it, and the README's table is made from the same
-place. The environment uses the upper-case name, ``extra_params`` the lower-case one.
+Every setting is one field of :class:`Settings`, those of single samplers by way of ``settings_samplers``. Its type is
+its default's type; what is allowed, the one line of help and whether a project may override it stand beside it, and
+the README's table is made from the same place. The environment uses the upper-case name, ``extra_params`` the
+lower-case one.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field, fields, replace
+from dataclasses import Field, dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from backend.errors import SettingsError
-
-SAMPLER_NAMES = ("random", "entropy", "vaal", "dast-al")
-"""Written out because ``samplers`` imports torch, which the web process does without; a test compares them."""
+from backend.settings_samplers import PRESETS, SAMPLER_NAMES, SamplerSettings
+from backend.settings_spec import (
+    ANY_TEXT,
+    YES_NO,
+    Check,
+    above,
+    at_least,
+    between,
+    matching,
+    one_of,
+    project,
+    setting,
+    spec_of,
+    zero_or,
+)
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -27,90 +39,35 @@ _KIND = {bool: "true or false", int: "a whole number", float: "a number", str: "
 
 
 @dataclass(frozen=True)
-class Check:
-    """What a setting may be: ``allowed`` says it in words that fit a reason phrase, ``holds`` decides."""
-
-    allowed: str
-    holds: Callable[[Any], bool]
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What is known about one setting besides its name, type and default."""
-
-    help: str
-    check: Check
-    per_project: bool
-    secret: bool
-
-
-def one_of(*choices: str) -> Check:
-    return Check("one of " + ", ".join(choices), lambda value: value in choices)
-
-
-def at_least(low: int) -> Check:
-    return Check(f"at least {low}", lambda value: value >= low)
-
-
-def between(low: float, high: float) -> Check:
-    return Check(f"{low} to {high}", lambda value: low <= value <= high)
-
-
-def zero_or(low: int, high: int) -> Check:
-    return Check(f"0, or {low} to {high}", lambda value: value == 0 or low <= value <= high)
-
-
-def above(low: int, high: int) -> Check:
-    return Check(f"above {low}, up to {high}", lambda value: low < value <= high)
-
-
-def matching(pattern: str, words: str) -> Check:
-    return Check(words, lambda value: re.fullmatch(pattern, value) is not None)
-
-
-ANY_TEXT = Check("text", lambda value: "\n" not in value and "\r" not in value)
-YES_NO = Check("true or false", lambda value: True)
-
-
-def _setting(default: Any, help: str, check: Check, *, per_project: bool = False, secret: bool = False) -> Any:
-    spec = Spec(help, check, per_project, secret)
-    return field(default=default, repr=not secret, metadata={"spec": spec})
-
-
-def _project(default: Any, help: str, check: Check) -> Any:
-    return _setting(default, help, check, per_project=True)
-
-
-@dataclass(frozen=True)
-class Settings:
+class Settings(SamplerSettings):
     """All settings of a process or, after :meth:`for_project`, of a project. Secrets are not in its repr."""
 
     # The process: environment only.
-    label_studio_url: str = _setting(
+    label_studio_url: str = setting(
         "",
         "Where the backend reaches Label Studio; empty: the address that `/setup` brings.",
         matching(r"(https?://[^\s/]+\S*)?", "http(s)://host[:port], or empty"),
     )
-    label_studio_api_key: str = _setting(
+    label_studio_api_key: str = setting(
         "",
         "Personal access token or legacy token; empty: the token that `/setup` brings.",
         matching(r"[!-~]*", "a token without spaces"),
         secret=True,
     )
-    model_dir: str = _setting("./data", "State, image cache and checkpoints.", matching(r"[^\r\n\0]+", "a directory"))
-    basic_auth_user: str = _setting(
+    model_dir: str = setting("./data", "State, image cache and checkpoints.", matching(r"[^\r\n\0]+", "a directory"))
+    basic_auth_user: str = setting(
         "",
         "User name asked for on every endpoint but `/health`; set together with BASIC_AUTH_PASS.",
         matching(r"[^:\r\n]*", "text without a colon"),
     )
-    basic_auth_pass: str = _setting("", "Password that goes with BASIC_AUTH_USER.", ANY_TEXT, secret=True)
-    log_level: str = _setting("INFO", "How much is logged.", one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
-    device: str = _setting(
+    basic_auth_pass: str = setting("", "Password that goes with BASIC_AUTH_USER.", ANY_TEXT, secret=True)
+    log_level: str = setting("INFO", "How much is logged.", one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+    device: str = setting(
         "auto",
         "Where networks run; auto: CUDA when there is one.",
         matching(r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:N"),
     )
-    database_url: str = _setting(
+    database_url: str = setting(
         "",
         "State database; empty: SQLite in MODEL_DIR.",
         matching(
@@ -119,64 +76,49 @@ class Settings:
         ),
         secret=True,
     )
-    lease_seconds: int = _setting(
+    lease_seconds: int = setting(
         60, "A worker that is silent this long loses its project to another worker.", between(2, 3600)
     )
-    poll_seconds: float = _setting(1.0, "How often the worker looks for due work.", between(0.05, 60))
-    reconcile_seconds: float = _setting(
+    poll_seconds: float = setting(1.0, "How often the worker looks for due work.", between(0.05, 60))
+    reconcile_seconds: float = setting(
         300.0, "How often the worker compares with Label Studio without a hint.", between(1, 86400)
     )
-    cleanup_seconds: float = _setting(
+    cleanup_seconds: float = setting(
         120.0, "Quiet time after which superseded versions are removed from Label Studio.", between(0, 86400)
     )
-    download_workers: int = _setting(8, "Images fetched at a time.", between(1, 64))
-    retry_broken_seconds: float = _setting(600.0, "Wait before a broken image is tried again.", between(1, 604800))
+    download_workers: int = setting(8, "Images fetched at a time.", between(1, 64))
+    retry_broken_seconds: float = setting(600.0, "Wait before a broken image is tried again.", between(1, 604800))
 
     # The project: environment, then extra_params.
-    sampler: str = _project("dast-al", "What orders the queue.", one_of(*SAMPLER_NAMES))
-    budget: int = _project(50, "New annotations that make a cycle due.", between(1, 1_000_000))
-    task_net: str = _project("resnet18", "The task network.", one_of("resnet18", "vgg16-bn"))
-    task_width: int = _project(
+    sampler: str = project("dast-al", "What orders the queue.", one_of(*SAMPLER_NAMES))
+    preset: str = project(
+        "",
+        "A paper's values for many settings at once; what is given beside it wins.",
+        Check("empty or one of " + ", ".join(PRESETS), lambda value: value == "" or value in PRESETS),
+    )
+    budget: int = project(50, "New annotations that make a cycle due.", between(1, 1_000_000))
+    task_net: str = project("resnet18", "The task network.", one_of("resnet18", "vgg16-bn"))
+    task_width: int = project(
         0,
         "Channels of the task network's first stage; 0: the paper's 64 on CUDA, 16 on a CPU.",
         zero_or(4, 512),
     )
-    pretrained: bool = _project(False, "Start from torchvision's ImageNet weights.", YES_NO)
-    image_size: int = _project(
+    pretrained: bool = project(False, "Start from torchvision's ImageNet weights.", YES_NO)
+    image_size: int = project(
         0, "Side of the cached images in pixels; 0: 32 for images up to 40 px, else 224.", zero_or(16, 1024)
     )
-    epochs: int = _project(0, "Epochs of task training in a cycle; 0: scaled to labels and device.", zero_or(1, 10_000))
-    batch_size: int = _project(128, "Batch of task training.", between(2, 4096))
-    learning_rate: float = _project(0.1, "Initial learning rate of the task network's SGD.", above(0, 10))
-    momentum: float = _project(0.9, "Momentum of the task network's SGD.", between(0, 0.999))
-    weight_decay: float = _project(5e-4, "Weight decay of the task network's SGD.", between(0, 1))
-    warm_start: bool = _project(True, "Go on from the last cycle's networks instead of fresh ones.", YES_NO)
-    subset: int = _project(0, "Score a random subset of this many tasks; 0: the whole pool.", at_least(0))
-    seed: int = _project(0, "Where all randomness starts.", between(0, 2**31 - 1))
-    manage_queue: bool = _project(
+    epochs: int = project(0, "Epochs of task training in a cycle; 0: scaled to labels and device.", zero_or(1, 10_000))
+    batch_size: int = project(128, "Batch of task training.", between(2, 4096))
+    learning_rate: float = project(0.1, "Initial learning rate of the task network's SGD.", above(0, 10))
+    momentum: float = project(0.9, "Momentum of the task network's SGD.", between(0, 0.999))
+    weight_decay: float = project(5e-4, "Weight decay of the task network's SGD.", between(0, 1))
+    warm_start: bool = project(True, "Go on from the last cycle's networks instead of fresh ones.", YES_NO)
+    subset: int = project(0, "Score a random subset of this many tasks; 0: the whole pool.", at_least(0))
+    seed: int = project(0, "Where all randomness starts.", between(0, 2**31 - 1))
+    manage_queue: bool = project(
         True, "Set the project's sampling and model version, and make the “Acquisition queue” tab.", YES_NO
     )
-    shortlist: int = _project(20, "Predictions written one by one before the queue switches.", between(1, 1000))
-    isda_lambda: float = _project(0.5, "DAST-AL: strength λ of the semantic augmentation.", between(0, 100))
-    covariance: str = _project("diag", "DAST-AL: class covariance.", one_of("diag", "full"))
-    vaal_width: int = _project(
-        0, "VAAL: channels of the autoencoder; 0: 128 (the paper's) on CUDA, 32 on a CPU.", zero_or(4, 1024)
-    )
-    vaal_latent: int = _project(32, "VAAL: size of the latent space.", between(1, 4096))
-    vaal_beta: float = _project(1.0, "VAAL: weight β of the KL term.", between(0, 1000))
-    vaal_lambda: float = _project(1.0, "VAAL: weight λ of the adversarial term.", between(0, 1000))
-    vaal_iterations: int = _project(
-        0, "VAAL: iterations in a cycle; 0: scaled to pool and device.", zero_or(1, 10_000_000)
-    )
-    vaal_epochs: int = _project(
-        0, "VAAL: passes over the pool when `vaal_iterations` is 0; 0: scaled to device.", zero_or(1, 100_000)
-    )
-    vaal_vae_steps: int = _project(2, "VAAL: autoencoder steps in an iteration.", between(1, 100))
-    vaal_discriminator_steps: int = _project(1, "VAAL: discriminator steps in an iteration.", between(1, 100))
-    vaal_batch_size: int = _project(128, "VAAL: batch of each stream.", between(2, 4096))
-    vaal_learning_rate: float = _project(5e-4, "VAAL: learning rate of both Adam optimisers.", above(0, 1))
-    vaal_kl_reduction: str = _project("mean", "VAAL: how the KL term is reduced.", one_of("mean", "sum"))
-
+    shortlist: int = project(20, "Predictions written one by one before the queue switches.", between(1, 1000))
     @property
     def directory(self) -> Path:
         """``model_dir`` as a path, with ``~`` resolved. It may not exist yet."""
@@ -190,7 +132,7 @@ class Settings:
             text = environ.get(item.name.upper(), "").strip()
             if text:
                 given[item.name] = _checked(item, _from_text(item, text), item.name.upper())
-        settings = cls(**given)
+        settings = cls(**PRESETS.get(given.get("preset", ""), {}) | given)
         if bool(settings.basic_auth_user) != bool(settings.basic_auth_pass):
             raise SettingsError("BASIC_AUTH_USER and BASIC_AUTH_PASS must be set together")
         if settings.label_studio_api_key and not settings.label_studio_url:
@@ -215,7 +157,7 @@ class Settings:
                     f"extra_params: {key} cannot be set per project; set {key.upper()} in the backend's environment"
                 )
             given[key] = _checked(item, _from_json(item, value), f"extra_params: {key}")
-        return replace(self, **given)
+        return replace(self, **PRESETS.get(given.get("preset", ""), {}) | given)
 
     def options(self) -> dict[str, Any]:
         """The settings a project may override, by name: what samplers and training choose theirs from."""
@@ -226,21 +168,21 @@ class Settings:
         return tuple(value for item in fields(self) if spec_of(item).secret and (value := getattr(self, item.name)))
 
 
-def spec_of(item: Field[Any]) -> Spec:
-    spec = item.metadata["spec"]
-    assert isinstance(spec, Spec)
-    return spec
+def all_settings() -> list[Field[Any]]:
+    """Every setting; those of single samplers last."""
+    of_samplers = {item.name for item in fields(SamplerSettings)}
+    return sorted(fields(Settings), key=lambda item: item.name in of_samplers)
 
 
 def project_keys() -> tuple[str, ...]:
     """Names of the settings that ``extra_params`` may hold."""
-    return tuple(item.name for item in fields(Settings) if spec_of(item).per_project)
+    return tuple(item.name for item in all_settings() if spec_of(item).per_project)
 
 
 def settings_table() -> str:
     """The Markdown table of all settings, as it stands in the README."""
     lines = ["| environment | extra params | default | allowed | what it does |", "|---|---|---|---|---|"]
-    for item in fields(Settings):
+    for item in all_settings():
         spec = spec_of(item)
         key = f"`{item.name}`" if spec.per_project else ""
         default = f"`{_default_text(item.default)}`" if item.default != "" else "empty"

@@ -25,7 +25,8 @@ import numpy as np
 from rich.table import Table
 
 from backend.errors import BackendError
-from backend.settings import SAMPLER_NAMES, Settings
+from backend.settings import Settings
+from backend.settings_samplers import SAMPLER_NAMES
 from backend.state import State
 from benchmarks.annotator import Annotator, LabelStudioAnswer, as_png, image_name
 from benchmarks.datasets import Dataset, fashion_mnist

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.models import ResNet18_Weights, VGG16_BN_Weights
 from torchvision.models.resnet import BasicBlock
 from torchvision.models.vgg import make_layers
@@ -52,21 +53,40 @@ class Classifier(nn.Module):
     """A convolutional trunk, global average pooling, one linear head.
 
     features(x): (B, 3, H, W) normalised float -> (B, F) float32, F = 8 * width.
+    features_and_taps(x): the same, and what a network beside this one reads of its inside: the channel means of
+    the outputs of the last four stages, each (B, T_k) float32; T_k are `tap_channels`.
     forward(x): -> logits (B, C) float32.
+    config: what `build_classifier` needs to build another one like this.
 
     On CUDA the trunk trains in bfloat16; features and logits leave in float32 always, and evaluation is in
     float32 throughout, because the order of a pool needs more digits than bfloat16's eight bits.
     """
 
-    def __init__(self, trunk: nn.Module, num_features: int, num_classes: int) -> None:
+    def __init__(self, trunk: nn.Sequential, taps: Sequence[str], config: NetConfig) -> None:
+        """taps: names of the children of `trunk` whose outputs are the stages'."""
         super().__init__()
         self.trunk = trunk
-        self.head = nn.Linear(num_features, num_classes)
+        self.config = config
+        self.head = nn.Linear(8 * config.width, config.num_classes)
+        self.tap_channels = tuple(config.width * factor for factor in _TAP_FACTORS[config.name])
+        self._taps = frozenset(taps)
 
     def features(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.training and x.is_cuda):
+        with self._precision(x):
             maps = self.trunk(x)
         return maps.float().mean(dim=(2, 3))
+
+    def features_and_taps(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        taps = []
+        with self._precision(x):
+            for name, layer in self.trunk.named_children():
+                x = layer(x)
+                if name in self._taps:
+                    taps.append(x)
+        return x.float().mean(dim=(2, 3)), tuple(maps.float().mean(dim=(2, 3)) for maps in taps)
+
+    def _precision(self, x: Tensor) -> torch.autocast:
+        return torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.training and x.is_cuda)
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.features(x))
@@ -84,8 +104,8 @@ def build_classifier(config: NetConfig, seed: int) -> Classifier:
     if config.width < 1 or config.num_classes < 1:
         raise ValueError(f"width and num_classes must be at least 1, got {config}")
     with torch.device("meta"):  # no weight is drawn twice
-        trunk = _TRUNKS[config.name](config)
-        net = Classifier(trunk, 8 * config.width, config.num_classes)
+        trunk, taps = _TRUNKS[config.name](config)
+        net = Classifier(trunk, taps, config)
     net.to_empty(device="cpu")
     _initialise(net, torch.Generator().manual_seed(seed))
     if config.pretrained:
@@ -93,7 +113,10 @@ def build_classifier(config: NetConfig, seed: int) -> Classifier:
     return net
 
 
-def _resnet18_trunk(config: NetConfig) -> nn.Module:
+Trunk = tuple[nn.Sequential, list[str]]  # the layers, and the names of those that are tapped
+
+
+def _resnet18_trunk(config: NetConfig) -> Trunk:
     """ResNet-18 (He et al. 2016, table 1) without pooling and head; parameter names are torchvision's."""
     width = config.width
     trunk = nn.Sequential()
@@ -108,29 +131,50 @@ def _resnet18_trunk(config: NetConfig) -> nn.Module:
     for stage in range(4):
         channels = width << stage
         trunk.add_module(f"layer{stage + 1}", _resnet_stage(max(width, channels // 2), channels, stage > 0))
-    return trunk
+    return trunk, ["layer1", "layer2", "layer3", "layer4"]
 
 
 def _resnet_stage(channels_in: int, channels: int, halves: bool) -> nn.Module:
     stride, shortcut = 1, None
     if halves:
         stride = 2
-        shortcut = nn.Sequential(nn.Conv2d(channels_in, channels, 1, stride=2, bias=False), nn.BatchNorm2d(channels))
+        shortcut = nn.Sequential(HalvingShortcut(channels_in, channels), nn.BatchNorm2d(channels))
     return nn.Sequential(BasicBlock(channels_in, channels, stride, shortcut), BasicBlock(channels, channels))
 
 
-def _vgg16_trunk(config: NetConfig) -> nn.Module:
-    """VGG-16 with batch normalisation, convolutions only; torchvision's `features`."""
+class HalvingShortcut(nn.Conv2d):
+    """A 1 x 1 convolution of stride 2. On a CPU every second pixel is picked before it instead of within it: oneDNN's
+    backward pass of the strided one writes outside of its memory for narrow, large, channels_last inputs (seen with
+    torch 2.15: 8 channels at 56 x 56).
+    """
+
+    def __init__(self, channels_in: int, channels: int) -> None:
+        super().__init__(channels_in, channels, 1, stride=2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.is_cuda:
+            return super().forward(x)
+        picked = x[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
+        return functional.conv2d(picked, self.weight)
+
+
+def _vgg16_trunk(config: NetConfig) -> Trunk:
+    """VGG-16 with batch normalisation, convolutions only; torchvision's `features`. Tapped after each pooling but the
+    first.
+    """
     if config.image_size < 32:
         raise ValueError(f"vgg16-bn halves images five times and needs 32 px or more, got {config.image_size}")
     plan = [entry if isinstance(entry, str) else entry * config.width for entry in _VGG16]
-    return make_layers(plan, batch_norm=True)
+    trunk = make_layers(plan, batch_norm=True)
+    poolings = [name for name, layer in trunk.named_children() if isinstance(layer, nn.MaxPool2d)]
+    return trunk, poolings[1:]
 
 
-_TRUNKS: dict[str, Callable[[NetConfig], nn.Module]] = {
+_TRUNKS: dict[str, Callable[[NetConfig], Trunk]] = {
     "resnet18": _resnet18_trunk,
     "vgg16-bn": _vgg16_trunk,
 }
+_TAP_FACTORS = {"resnet18": (1, 2, 4, 8), "vgg16-bn": (2, 4, 8, 8)}  # channels of the tapped stages ÷ width
 
 
 def _initialise(net: nn.Module, generator: torch.Generator) -> None:

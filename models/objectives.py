@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from models.data import CycleData, Runtime
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
 
 class Objective(ABC):
     """The loss that `models.training.train_classifier` minimises. One object serves one training run."""
+
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """Networks beside the task network that the same optimiser trains on the same loss; asked for once, after
+        `begin`. They are on `runtime.device` by then, in training mode during an epoch and in eval mode afterwards.
+        """
+        return ()
 
     def begin(  # noqa: B027 - most objectives have nothing to prepare
         self, net: Classifier, data: CycleData, runtime: Runtime
@@ -31,6 +39,14 @@ class Objective(ABC):
         `net` is in training mode. `net.features` answers float32 whatever precision it computes in, so losses
         need no care for mixed precision. Must not synchronise with the host (.item(), .cpu(), boolean masks).
         """
+
+    def after_epoch(self, net: Classifier, progress: float, learning_rate: float) -> None:  # noqa: B027
+        """Called after each pass over the labelled rows, with its `progress` and the rate of its last step: the
+        place for steps on other rows. `net` and `networks` are in training mode and may be left in any.
+        """
+
+    def finish(self) -> None:  # noqa: B027
+        """Called once when the training is over, also when it failed: close what `begin` opened."""
 
 
 class CrossEntropy(Objective):

@@ -93,12 +93,15 @@ def train_classifier(
     if len(data.labelled) == 0:
         raise DataError("there is no labelled row to train on")
     started = time.perf_counter()
-    run = _Run(net, data, objective, recipe, runtime)
-    loss = torch.zeros((), device=runtime.device)
-    for epoch in range(run.epochs):
-        loss = run.epoch(epoch)
-        runtime.progress("train", epoch + 1, run.epochs)
-    net.eval()
+    try:
+        run = _Run(net, data, objective, recipe, runtime)
+        loss = torch.zeros((), device=runtime.device)
+        for epoch in range(run.epochs):
+            loss = run.epoch(epoch)
+            runtime.progress("train", epoch + 1, run.epochs)
+        run.eval()
+    finally:
+        objective.finish()
     final_loss = float(loss)  # the first wait for the device
     if not math.isfinite(final_loss):
         raise TrainingDiverged("the training loss is not finite: try a lower learning rate")
@@ -130,19 +133,24 @@ class _Run:
         reduced = self.batch_size < recipe.batch_size
         self._warm_up = round(WARM_UP * self.steps) if reduced else 0
         self._net = net.to(runtime.device).to(memory_format=torch.channels_last)
-        self._objective = objective
-        self._optimiser = torch.optim.SGD(
-            net.parameters(), lr=self._peak, momentum=recipe.momentum, weight_decay=recipe.weight_decay
-        )
         self._rows = TrainingRows(data.pixels, data.labelled, runtime)
         self._targets = torch.as_tensor(data.targets, dtype=torch.int64).to(runtime.device)
         self._order = runtime.generator("train order", self._rows.device)
         self._crops = runtime.generator("train augmentation")
         objective.begin(net, data, runtime)
+        self._objective = objective
+        self._nets = [net, *objective.networks]
+        self._optimiser = torch.optim.SGD(
+            [parameter for one in self._nets for parameter in one.parameters()],
+            lr=self._peak,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+        )
 
     def epoch(self, epoch: int) -> Tensor:
         """One pass over the labelled rows; answers the mean loss (), still on the device."""
-        self._net.train()
+        for one in self._nets:
+            one.train()
         total = torch.zeros((), device=self._targets.device)
         batches = 0
         for positions, images in self._rows.epoch(self.batch_size, self._order):
@@ -157,4 +165,9 @@ class _Run:
             total += loss.detach()
             self._step += 1
             batches += 1
+        self._objective.after_epoch(self._net, epoch / self.epochs, rate)
         return total / batches
+
+    def eval(self) -> None:
+        for one in self._nets:
+            one.eval()

@@ -31,6 +31,10 @@ class EmptyPool(SamplerError):
     """There is no row to score."""
 
 
+class NotFitted(SamplerError):
+    """Scores were asked for before the sampler's networks were trained or loaded."""
+
+
 class NonFiniteScores(SamplerError):
     """A sampler answered NaN or infinity: its networks diverged or its input is broken."""
 
@@ -66,6 +70,10 @@ class Sampler(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     Options: ClassVar[type[Any]] = NoOptions
+    knows_classes: ClassVar[bool] = False
+    """Its state depends on which class has which index: a change of classes means a fresh start."""
+    spreads_first: ClassVar[bool] = True
+    """Before there is any label the pool is ordered by spread; False: by chance, as a baseline has to."""
 
     def __init__(
         self, options: Any = None, *, num_classes: int, image_size: int, device: torch.device | str = "cpu"

@@ -15,16 +15,12 @@ from models.classifier import Classifier
 from models.data import CycleData, DataError, Runtime
 from models.discriminator import Discriminator, build_discriminator
 from models.vae import VAE, VAEConfig, build_vae, working_size
-from samplers.base import Sampler, SamplerError, Scored
+from samplers.base import NotFitted, Sampler, Scored
 
 log = logging.getLogger(__name__)
 
 PAPER_WIDTH = 128
 CPU_WIDTH = 32
-
-
-class NotFitted(SamplerError):
-    """Scores were asked for before the networks were trained or loaded."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from backend import __version__
-from backend.settings import SAMPLER_NAMES, Settings, settings_table
+from backend.settings import Settings, settings_table
+from backend.settings_samplers import SAMPLER_NAMES
 from backend.state import State
 from benchmarks.processes import HOST, answers, children_of, clean_environment, free_port
 from benchmarks.servers import BackendServer

@@ -13,7 +13,8 @@ import torch
 from backend.errors import BackendError
 from backend.learner import CPU_WIDTH, PAPER_WIDTH, Learner
 from backend.scores import to_published
-from backend.settings import SAMPLER_NAMES, Settings
+from backend.settings import Settings
+from backend.settings_samplers import SAMPLER_NAMES
 from models import checkpoint
 from models.data import CycleData, Runtime
 from models.pixels import normalise

@@ -11,6 +11,7 @@ from torch.nn import functional
 from models import classifier
 from models.classifier import (
     Classifier,
+    HalvingShortcut,
     NetConfig,
     PretrainedUnavailable,
     build_classifier,
@@ -214,3 +215,32 @@ def test_on_cuda_features_and_logits_are_float32_and_close_to_the_cpus() -> None
     net.train()
     assert net.features(images.cuda()).dtype == torch.float32
     assert net(images.cuda()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("width", [4, 8, 16])
+def test_training_narrow_networks_on_large_images_on_the_cpu(width: int) -> None:
+    """A crash of the whole process, if anything, in the backward pass of the strided shortcut."""
+    net = build_classifier(NetConfig("resnet18", 3, 224, width), 0).to(memory_format=torch.channels_last)
+    images = torch.randn(6, 3, 224, 224).contiguous(memory_format=torch.channels_last)
+    net(images).sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in net.parameters())
+
+
+def test_the_halving_shortcut_is_a_strided_convolution() -> None:
+    shortcut = HalvingShortcut(5, 7)
+    for side in (8, 9):
+        x = torch.randn(2, 5, side, side)
+        torch.testing.assert_close(shortcut(x), functional.conv2d(x, shortcut.weight, stride=2))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg16-bn"])
+def test_taps_are_the_channel_means_of_the_stages(name: str) -> None:
+    net = build_classifier(NetConfig(name, 3, 32, 4), 0).eval()
+    images = torch.randn(2, 3, 32, 32)
+    features, taps = net.features_and_taps(images)
+    torch.testing.assert_close(features, net.features(images))
+    torch.testing.assert_close(taps[-1], features)  # the last stage's output is what the head reads
+    assert tuple(tap.shape for tap in taps) == tuple((2, channels) for channels in net.tap_channels)
+    if name == "resnet18":
+        stem = net.trunk.relu(net.trunk.bn1(net.trunk.conv1(images)))
+        torch.testing.assert_close(taps[0], net.trunk.layer1(stem).mean(dim=(2, 3)))

@@ -20,6 +20,7 @@ from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, DataError, Runtime
 from models.objectives import Objective
 from models.pixels import normalise
+from models.training import Recipe, train_classifier
 from samplers import SAMPLERS, build_sampler
 from samplers.base import (
     EmptyPool,
@@ -34,6 +35,7 @@ from samplers.base import (
 CPU = torch.device("cpu")
 SIZE = 32
 LABELLED, UNLABELLED, UNSEEN = 12, 29, 8  # UNSEEN rows join the pool after fit
+EPOCHS = 2
 NOBODY = np.empty(0, dtype=np.int64)
 # Small enough to run in a second; every sampler picks what it knows.
 OPTIONS: dict[str, object] = {
@@ -42,35 +44,45 @@ OPTIONS: dict[str, object] = {
     "vaal_iterations": 2,
     "vaal_batch_size": 8,
     "covariance": "diag",
+    "ta_vaal_latent": 4,
+    "sraal_latent": 4,
+    "learning_loss_width": 8,
+    "dropout_draws": 8,
+    "ensemble_size": 2,
+    "core_set_picks": 6,
+    "epochs": EPOCHS,
+    "batch_size": 8,
+    "learning_rate": 0.01,
     "not_a_setting_of_any_sampler": object(),
 }
 EVERY = pytest.mark.parametrize("name", SAMPLERS)
-CLASSES = pytest.mark.parametrize("num_classes", [2, 10, 100])
+CLASSES = pytest.mark.parametrize("num_classes", [2, 10, 1000])
 
 
-def make_pixels() -> np.ndarray:
+def make_pixels(size: int = SIZE) -> np.ndarray:
     """Smooth random colours with noise, so that images differ in more than noise."""
     rng = np.random.default_rng(0)
-    base = rng.integers(0, 200, (LABELLED + UNLABELLED + UNSEEN, 4, 4, 3)).repeat(8, axis=1).repeat(8, axis=2)
-    return (base + rng.integers(0, 56, (len(base), SIZE, SIZE, 3))).astype(np.uint8)
+    side = size // 4
+    base = rng.integers(0, 200, (LABELLED + UNLABELLED + UNSEEN, 4, 4, 3)).repeat(side, axis=1).repeat(side, axis=2)
+    return (base + rng.integers(0, 56, (len(base), size, size, 3))).astype(np.uint8)
 
 
-def make_data(num_classes: int) -> CycleData:
+def make_data(num_classes: int, size: int = SIZE) -> CycleData:
     rows = np.random.default_rng(1).permutation(LABELLED + UNLABELLED)
     targets = np.arange(LABELLED) % num_classes
-    return CycleData(make_pixels(), rows[:LABELLED], targets, rows[LABELLED:], num_classes)
+    return CycleData(make_pixels(size), rows[:LABELLED], targets, rows[LABELLED:], num_classes)
 
 
-def make_net(num_classes: int) -> Classifier:
-    net = build_classifier(NetConfig("resnet18", num_classes, SIZE, 4), 0)
+def make_net(num_classes: int, size: int = SIZE) -> Classifier:
+    net = build_classifier(NetConfig("resnet18", num_classes, size, 4), 0)
     with torch.no_grad():
-        net(normalise(torch.from_numpy(make_pixels())))  # batch statistics that fit the images
+        net(normalise(torch.from_numpy(make_pixels(size))))  # batch statistics that fit the images
         net.head.weight.mul_(4.0)  # answers that are neither certain nor all alike
     return net
 
 
-def make_sampler(name: str, num_classes: int) -> Sampler:
-    return build_sampler(name, OPTIONS, num_classes=num_classes, image_size=SIZE, device=CPU)
+def make_sampler(name: str, num_classes: int, size: int = SIZE) -> Sampler:
+    return build_sampler(name, OPTIONS, num_classes=num_classes, image_size=size, device=CPU)
 
 
 @dataclass(frozen=True)
@@ -88,12 +100,22 @@ class Fitted:
 
 def fit(name: str, num_classes: int, data: CycleData | None = None) -> Fitted:
     data = data or make_data(num_classes)
-    net, sampler, runtime = make_net(num_classes), make_sampler(name, num_classes), Runtime(CPU, 0)
+    net, sampler = make_net(num_classes, data.image_size), make_sampler(name, num_classes, data.image_size)
+    learn(sampler, net, data)
+    return Fitted(sampler, net, data)
+
+
+def learn(sampler: Sampler, net: Classifier, data: CycleData, seed: int = 0) -> None:
+    """One cycle's training: the task network under the sampler's objective, then the sampler's own networks."""
+    runtime = Runtime(CPU, seed)
     if len(data.labelled):
-        step(sampler.objective(net, data, runtime), net, data, runtime)
+        train(sampler.objective(net, data, runtime), net, data, runtime)
     figures = sampler.fit(net, data, runtime)
     assert all(np.isfinite(value) for value in figures.values())
-    return Fitted(sampler, net, data)
+
+
+def train(objective: Objective, net: Classifier, data: CycleData, runtime: Runtime) -> None:
+    train_classifier(net, data, objective, Recipe(epochs=EPOCHS, batch_size=8, learning_rate=0.01), runtime)
 
 
 def step(objective: Objective, net: Classifier, data: CycleData, runtime: Runtime) -> Tensor:
@@ -257,7 +279,7 @@ def test_scoring_reads_no_labels(name: str) -> None:
 def test_fit_leaves_the_task_net_as_it_was(name: str) -> None:
     data, net = make_data(3), make_net(3)
     sampler, runtime = make_sampler(name, 3), Runtime(CPU, 0)
-    step(sampler.objective(net, data, runtime), net, data, runtime)
+    train(sampler.objective(net, data, runtime), net, data, runtime)
     net.train()
     net.trunk.bn1.eval()
     world = Fitted(sampler, net, data)
@@ -292,7 +314,7 @@ def test_loaded_state_is_a_copy(name: str) -> None:
     world, second = fit(name, 3), make_sampler(name, 3)
     second.load_state_dict(world.sampler.state_dict())
     before = snapshot(world)
-    second.fit(world.net, world.data, Runtime(CPU, 1))
+    learn(second, make_net(3), world.data, seed=1)
     after = snapshot(world)
     assert [path for path in before if not torch.equal(before[path], after[path])] == []
 
@@ -304,15 +326,68 @@ def test_state_that_does_not_fit_means_a_fresh_start(name: str, earlier: Any) ->
     if earlier == "fewer classes":
         state = fitted(name, 2).sampler.state_dict()
     elif earlier == "other widths":
-        options = OPTIONS | {"vaal_width": 8, "vaal_latent": 6, "covariance": "full"}
+        latents = {"vaal_latent": 6, "ta_vaal_latent": 6, "sraal_latent": 6}
+        others = {"covariance": "full", "learning_loss_width": 6, "ensemble_size": 3, "ads_prototypes": 2}
+        options = OPTIONS | {"vaal_width": 8} | latents | others
         other = build_sampler(name, options, num_classes=3, image_size=SIZE, device=CPU)
-        other.fit(make_net(3), make_data(3), Runtime(CPU, 0))
+        learn(other, make_net(3), make_data(3))
         state = other.state_dict()
-    sampler, net, data, runtime = make_sampler(name, 3), make_net(3), make_data(3), Runtime(CPU, 0)
+    sampler, net, data = make_sampler(name, 3), make_net(3), make_data(3)
     sampler.load_state_dict(state)
-    step(sampler.objective(net, data, runtime), net, data, runtime)
-    sampler.fit(net, data, runtime)
+    learn(sampler, net, data)
     assert np.isfinite(Fitted(sampler, net, data).score(data.unlabelled)).all()
+
+
+@EVERY
+def test_a_resumed_cycle_equals_an_uninterrupted_one(name: str, tmp_path: Path) -> None:
+    """Going on from a checkpoint is going on: net and sampler after the second cycle are the same to the last bit."""
+    straight = fit(name, 3)
+    checkpoint.save(tmp_path / "c.pt", {"net": straight.net.state_dict(), "sampler": straight.sampler.state_dict()})
+    more = dataclasses.replace(
+        straight.data,
+        labelled=np.concatenate([straight.data.labelled, straight.data.unlabelled[:5]]),
+        targets=np.concatenate([straight.data.targets, np.arange(5) % 3]),
+        unlabelled=straight.data.unlabelled[5:],
+    )
+    saved = checkpoint.load(tmp_path / "c.pt")
+    resumed = Fitted(make_sampler(name, 3), make_net(3), more)
+    resumed.net.load_state_dict(saved["net"])
+    resumed.sampler.load_state_dict(saved["sampler"])
+    worlds = [Fitted(straight.sampler, straight.net, more), resumed]
+    for world in worlds:
+        learn(world.sampler, world.net, more, seed=1)
+    first, second = (snapshot(world) for world in worlds)
+    assert first.keys() == second.keys()
+    assert [path for path in first if not torch.equal(first[path], second[path])] == []
+    assert (worlds[0].score(more.unlabelled) == worlds[1].score(more.unlabelled)).all()
+
+
+# --- images ---
+
+
+@EVERY
+@pytest.mark.parametrize("size", [28, 224])
+def test_images_of_other_sizes(name: str, size: int) -> None:
+    world = fit(name, 3, make_data(3, size))
+    assert np.isfinite(world.score(world.data.unlabelled)).all()
+
+
+@EVERY
+def test_grey_images(name: str) -> None:
+    data = make_data(3, 28)
+    grey = np.repeat(data.pixels[..., :1], 3, axis=3)  # as the image cache stores one channel
+    world = fit(name, 3, dataclasses.replace(data, pixels=grey))
+    assert len(np.unique(world.score(data.unlabelled))) > UNLABELLED // 2
+
+
+@EVERY
+def test_fit_and_training_read_no_labels_of_the_pool(name: str) -> None:
+    """What is not handed over cannot be read; `labelled` and `unlabelled` must not be mixed up either."""
+    data = make_data(3)
+    assert not set(data.labelled) & set(data.unlabelled)
+    poisoned = dataclasses.replace(data, pixels=data.pixels.copy())
+    poisoned.pixels[-UNSEEN:] = 0  # rows in neither set
+    assert (fit(name, 3, poisoned).score(data.unlabelled) == fitted(name, 3).score(data.unlabelled)).all()
 
 
 # --- odd pools and labelled sets ---

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from samplers.random import logistic_noise, splitmix64
+from samplers.noise import logistic_noise, splitmix64
 
 
 def test_splitmix64_reference_values() -> None:

@@ -16,8 +16,8 @@ from models import checkpoint
 from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, DataError, Runtime
 from models.vae import prepare
-from samplers.base import Sampler
-from samplers.vaal import NotFitted, VaalOptions, VaalSampler
+from samplers.base import NotFitted, Sampler
+from samplers.vaal import VaalOptions, VaalSampler
 
 CPU = torch.device("cpu")
 NOBODY = np.empty(0, dtype=np.int64)
