@@ -35,6 +35,7 @@ from backend.settings_spec import (
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
+SHOWN_KEYS = 12
 _KIND = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
@@ -198,7 +199,10 @@ def _default_text(value: object) -> str:
 
 def _known_keys(key: str) -> str:
     close = get_close_matches(key, project_keys(), n=1)
-    return f"did you mean {close[0]}?" if close else "known are " + ", ".join(project_keys())
+    if close:
+        return f"did you mean {close[0]}?"
+    # it is shown in a small dialog: not all of them
+    return f"known are {', '.join(project_keys()[:SHOWN_KEYS])} and others, which the README lists"
 
 
 def parse_extra_params(extra_params: Mapping[str, Any] | str | None) -> Mapping[str, Any]:

@@ -23,7 +23,19 @@ from tests.integration.helpers import drawing
 CPU = torch.device("cpu")
 CLASSES = ("stripes", "checks", "rings")
 TINY = Settings(
-    task_width=4, epochs=3, batch_size=16, vaal_width=4, vaal_latent=4, vaal_iterations=3, vaal_batch_size=8
+    task_width=4,
+    epochs=3,
+    batch_size=16,
+    vaal_width=4,
+    vaal_latent=4,
+    ta_vaal_latent=4,
+    sraal_latent=4,
+    vaal_iterations=3,
+    vaal_batch_size=8,
+    ensemble_size=2,
+    dropout_draws=8,
+    learning_loss_width=8,
+    core_set_picks=6,
 )
 
 

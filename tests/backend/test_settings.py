@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from backend.errors import SettingsError
 from backend.settings import Settings, all_settings, project_keys, settings_table
-from backend.settings_samplers import SAMPLER_NAMES
+from backend.settings_samplers import PRESETS, SAMPLER_NAMES
 from backend.settings_spec import spec_of
 
 README = Path(__file__).parents[2] / "README.md"
@@ -71,7 +71,7 @@ def test_the_environment_is_read_by_upper_case_names_and_types() -> None:
         ("LEARNING_RATE", "nan", "a number"),
         ("LEARNING_RATE", "inf", "a number"),
         ("MOMENTUM", "1", "0 to 0.999"),
-        ("SAMPLER", "vaall", "random, entropy, vaal, dast-al"),
+        ("SAMPLER", "vaall", "random, least-confidence, margin"),
         ("DEVICE", "gpu", "cuda:N"),
         ("DATABASE_URL", "mysql://x", "postgresql"),
         ("LABEL_STUDIO_URL", "label-studio:8080", "http(s)://"),
@@ -117,7 +117,8 @@ def test_extra_params_override_as_an_object_or_as_its_text() -> None:
     ("params", "words"),
     [
         ({"buget": 5}, ['unknown key "buget"', "did you mean budget"]),
-        ({"quux": 5}, ['unknown key "quux"', "known are sampler, budget"]),
+        ({"quux": 5}, ['unknown key "quux"', "known are sampler, preset, budget", "README"]),
+        ({"preset": "cifar10"}, ["preset must be empty or one of ta-vaal-cifar10", '"cifar10"']),
         ({"BUDGET": 5}, ["unknown key"]),
         ({"budget": "5"}, ["budget must be a whole number", '"5"']),
         ({"budget": True}, ["budget must be a whole number", "true"]),
@@ -159,8 +160,39 @@ def test_whatever_the_owner_types_is_taken_or_refused_and_never_breaks(params: d
         assert str(refusal)
         return
     for key, value in params.items():
-        assert getattr(settings, key) == value
+        assert getattr(settings, key) == value  # also beside a preset
         assert type(getattr(settings, key)) is type(getattr(Settings(), key))
+
+
+def test_presets_are_rows_of_table_1() -> None:
+    """TA-VAAL's supplement, table 1: latent size, the three learning rates, η, λ, β, batch, epochs, budget, size."""
+    table = {
+        "ta-vaal-cifar10": (64, 1e-1, 5e-4, 1.0, 1.0, 1.0, 128, 200, 1000, 32),
+        "ta-vaal-cifar100": (64, 1e-1, 5e-4, 1.0, 1.0, 1.0, 128, 200, 2000, 32),
+        "ta-vaal-caltech101": (128, 1e-2, 1e-4, 0.2, 15.0, 1.0, 16, 200, 500, 224),
+        "ta-vaal-caltech256": (128, 5e-4, 5e-4, 0.1, 15.0, 1.0, 64, 100, 1530, 224),
+        "ta-vaal-cityscapes": (128, 1e-3, 1e-4, 0.1, 25.0, 1.0, 4, 100, 200, 412),
+    }
+    assert set(PRESETS) == set(table)
+    for name, row in table.items():
+        chosen = Settings().for_project({"preset": name})
+        task = (chosen.batch_size, chosen.epochs, chosen.budget, chosen.image_size)
+        weights = (chosen.learning_loss_weight, chosen.vaal_lambda, chosen.vaal_beta)
+        assert (chosen.ta_vaal_latent, chosen.learning_rate, chosen.vaal_learning_rate, *weights, *task) == row
+        assert (chosen.sampler, chosen.vaal_batch_size, chosen.warm_start) == ("ta-vaal", row[6], False)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_value_of_a_preset_is_one_that_could_be_typed(name: str) -> None:
+    assert Settings().for_project(PRESETS[name]) == replace(Settings().for_project({"preset": name}), preset="")
+
+
+def test_what_is_given_beside_a_preset_wins() -> None:
+    chosen = Settings(epochs=7).for_project({"preset": "ta-vaal-cifar10", "sampler": "entropy", "budget": 9})
+    assert (chosen.sampler, chosen.budget, chosen.epochs) == ("entropy", 9, 200)
+    chosen = Settings.from_env({"PRESET": "ta-vaal-cifar10", "EPOCHS": "3"})
+    assert (chosen.sampler, chosen.epochs, chosen.budget) == ("ta-vaal", 3, 1000)
+    assert chosen.for_project({"budget": 5}).epochs == 3
 
 
 def test_secrets_are_in_no_repr_and_known_to_the_log() -> None:
