@@ -21,6 +21,19 @@ from models.streaming import evaluating, map_rows
 Measure = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 
 
+@dataclass(frozen=True)
+class Inside:
+    """One batch on its way through the network, on the device, for what reads more of it than features and logits.
+
+    images (B, H, W, 3) uint8; features (B, F), taps (B, T_k) each and logits (B, C) float32, as `Classifier` has them.
+    """
+
+    images: Tensor
+    features: Tensor
+    taps: tuple[Tensor, ...]
+    logits: Tensor
+
+
 class NonFiniteOutputs(ArithmeticError):
     """The network answers NaN or infinity: its training diverged."""
 
@@ -89,6 +102,43 @@ def predict_and_measure(
         return (*_answers(logits), acquisition(features, logits))
 
     predicted, confidence, values = measure(net, pixels, rows, runtime, compute, phase)
+    return Answers(predicted, confidence.astype(np.float64)), values.astype(np.float64)
+
+
+def measure_inside(
+    net: Classifier,
+    pixels: np.ndarray,
+    rows: np.ndarray,
+    runtime: Runtime,
+    compute: Callable[[Inside], tuple[Tensor, ...]],
+    phase: str = "score",
+) -> tuple[np.ndarray, ...]:
+    """`measure` for what also reads the taps or the images. compute: `Inside` of a batch -> tensors (B, ...)."""
+    check_pixels(pixels)
+    check_rows(rows, len(pixels))
+
+    def batch(images: Tensor) -> tuple[Tensor, ...]:
+        features, taps = net.features_and_taps(normalise(images))
+        return compute(Inside(images, features, taps, net.head(features)))
+
+    with evaluating(net):
+        return map_rows(pixels, rows, runtime, batch, phase)
+
+
+def predict_and_measure_inside(
+    net: Classifier,
+    pixels: np.ndarray,
+    rows: np.ndarray,
+    runtime: Runtime,
+    acquisition: Callable[[Inside], Tensor],
+    phase: str = "score",
+) -> tuple[Answers, np.ndarray]:
+    """`predict_and_measure` for what also reads the taps or the images. acquisition: `Inside` of a batch -> (B,)."""
+
+    def compute(inside: Inside) -> tuple[Tensor, ...]:
+        return (*_answers(inside.logits), acquisition(inside))
+
+    predicted, confidence, values = measure_inside(net, pixels, rows, runtime, compute, phase)
     return Answers(predicted, confidence.astype(np.float64)), values.astype(np.float64)
 
 

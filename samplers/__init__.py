@@ -10,12 +10,16 @@ import torch
 from samplers.base import Sampler, UnknownSampler
 from samplers.dast_al import DastAlSampler
 from samplers.entropy import EntropySampler
+from samplers.learning_loss import LearningLossSampler
+from samplers.learning_loss_v2 import LearningLossV2Sampler
 from samplers.random import RandomSampler
 from samplers.vaal import VaalSampler
 
 SAMPLERS: dict[str, type[Sampler]] = {
     "random": RandomSampler,
     "entropy": EntropySampler,
+    "learning-loss": LearningLossSampler,
+    "learning-loss-v2": LearningLossV2Sampler,
     "vaal": VaalSampler,
     "dast-al": DastAlSampler,
 }
