@@ -253,6 +253,7 @@ def test_scoring_changes_nothing(name: str, training: bool) -> None:
     for value in (world.net, *vars(world.sampler).values()):
         if isinstance(value, torch.nn.Module):
             value.train(training)
+    world.net.zero_grad()  # of the training
     world.net.trunk.bn1.train(not training)
     before, modes_before, pixels_before = snapshot(world), modes(world), world.data.pixels.copy()
     generator_before = torch.get_rng_state()
