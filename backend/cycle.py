@@ -18,7 +18,7 @@ from backend import publisher
 from backend.errors import BackendError, NoLabels, Stopped
 from backend.images import ImageCache
 from backend.job import Job, Reporter
-from backend.learner import Learner
+from backend.learner import Learner, cycle_seed, random_subset
 from backend.scores import join_published, to_published
 from backend.state import Version
 from backend.truth import Truth, open_images, read_truth
@@ -175,8 +175,7 @@ def cycle_data(job: Job, truth: Truth, cache: ImageCache, seed: int) -> tuple[Cy
         raise BackendError("none of the labelled images can be read; `status` lists why")
     pool = _with_image(cache, truth.unlabelled)
     if 0 < job.settings.subset < len(pool):
-        chosen = np.random.default_rng([seed, 1]).choice(len(pool), job.settings.subset, replace=False)
-        pool = [pool[index] for index in np.sort(chosen)]
+        pool = [pool[index] for index in random_subset(len(pool), job.settings.subset, seed)]
     data = CycleData(
         pixels=cache.pixels,
         labelled=cache.rows(labelled),
@@ -258,11 +257,6 @@ def load_answerer(version: Version, device: str = "cpu") -> Learner:
     if version.checkpoint is None:
         raise BackendError(f"{version.name} was made before any label and has no model")
     return Learner.load(version.checkpoint, torch.device(device))
-
-
-def cycle_seed(seed: int, number: int) -> int:
-    """Each cycle draws from a seed of its own, made from the project's."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> np.uint64(2))
 
 
 def _by_rank(rank: np.ndarray) -> np.ndarray:

@@ -165,3 +165,13 @@ class Learner:
         acquisition, answers = self.score(images, rows, runtime)
         labels = [self.classes[index] for index in answers.predicted]
         return labels, answers.confidence, to_published(acquisition, seed=0)
+
+
+def cycle_seed(seed: int, number: int) -> int:
+    """Each cycle draws from a seed of its own, made from the project's."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> np.uint64(2))
+
+
+def random_subset(count: int, size: int, seed: int) -> np.ndarray:
+    """The random subset R of a cycle: ``size`` of the places 0..count-1, ascending, from a generator of its own."""
+    return np.sort(np.random.default_rng([seed, 1]).choice(count, size, replace=False))
