@@ -78,7 +78,7 @@ def predict(net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runt
     """Class and confidence of every row. Raises NonFiniteOutputs when the network's weights are broken."""
     if len(rows) == 0:
         return Answers(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float64))
-    predicted, confidence = measure(net, pixels, rows, runtime, lambda _, logits: _answers(logits), phase)
+    predicted, confidence = measure(net, pixels, rows, runtime, lambda _, logits: answers_of(logits), phase)
     if not np.isfinite(confidence).all():
         raise NonFiniteOutputs("the task network answers NaN or infinity: its training diverged")
     return Answers(predicted, confidence.astype(np.float64))
@@ -99,7 +99,7 @@ def predict_and_measure(
     """
 
     def compute(features: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
-        return (*_answers(logits), acquisition(features, logits))
+        return (*answers_of(logits), acquisition(features, logits))
 
     predicted, confidence, values = measure(net, pixels, rows, runtime, compute, phase)
     return Answers(predicted, confidence.astype(np.float64)), values.astype(np.float64)
@@ -136,7 +136,7 @@ def predict_and_measure_inside(
     """`predict_and_measure` for what also reads the taps or the images. acquisition: `Inside` of a batch -> (B,)."""
 
     def compute(inside: Inside) -> tuple[Tensor, ...]:
-        return (*_answers(inside.logits), acquisition(inside))
+        return (*answers_of(inside.logits), acquisition(inside))
 
     predicted, confidence, values = measure_inside(net, pixels, rows, runtime, compute, phase)
     return Answers(predicted, confidence.astype(np.float64)), values.astype(np.float64)
@@ -149,7 +149,7 @@ def embed(net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtim
     return measure(net, pixels, rows, runtime, lambda features, _: (features,), phase)[0]
 
 
-def _answers(logits: Tensor) -> tuple[Tensor, Tensor]:
+def answers_of(logits: Tensor) -> tuple[Tensor, Tensor]:
     """Class (B,) int64 and its softmax probability (B,) = 1 / sum_c exp(z_c - max z), exact for any logits."""
     top, predicted = logits.max(dim=1, keepdim=True)
     return predicted.squeeze(1), 1.0 / torch.exp(logits - top).sum(dim=1)

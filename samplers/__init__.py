@@ -7,17 +7,31 @@ from dataclasses import fields
 
 import torch
 
+from samplers.bald import BaldSampler
 from samplers.base import Sampler, UnknownSampler
 from samplers.dast_al import DastAlSampler
+from samplers.ensemble import EnsembleSampler
 from samplers.entropy import EntropySampler
 from samplers.learning_loss import LearningLossSampler
 from samplers.learning_loss_v2 import LearningLossV2Sampler
+from samplers.least_confidence import LeastConfidenceSampler
+from samplers.margin import MarginSampler
+from samplers.max_prob import MaxProbSampler
+from samplers.mc_dropout import McDropoutSampler
+from samplers.qbc import QbcSampler
 from samplers.random import RandomSampler
 from samplers.vaal import VaalSampler
 
 SAMPLERS: dict[str, type[Sampler]] = {
     "random": RandomSampler,
+    "least-confidence": LeastConfidenceSampler,
+    "margin": MarginSampler,
     "entropy": EntropySampler,
+    "max-prob": MaxProbSampler,
+    "mc-dropout": McDropoutSampler,
+    "bald": BaldSampler,
+    "ensemble": EnsembleSampler,
+    "qbc": QbcSampler,
     "learning-loss": LearningLossSampler,
     "learning-loss-v2": LearningLossV2Sampler,
     "vaal": VaalSampler,

@@ -1,0 +1,162 @@
+"""How far several opinions on the same image differ: those of a committee, or of random draws of one network.
+
+An opinion is the log-probabilities of the classes, `log_softmax` of its logits. Every figure is a function (K, B, C)
+-> (B,) that does not change with the order of the opinions, larger = label sooner, in nats where it is an entropy. The
+classes below give the same figures for opinions that come in parts, so that K x B x C numbers never exist at once.
+
+Logarithms are taken of nothing that may be zero: a probability of 0 has the log-probability -inf and adds 0 to an
+entropy. NaN in an opinion on an image is NaN in that image's figure.
+
+Axis letters: K opinions (draws or members), B batch, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+
+def entropy(log_p: Tensor) -> Tensor:
+    """H[p] = -sum_c p_c log p_c in nats: (..., C) -> (...,); 0 log 0 = 0."""
+    return -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(dim=-1)
+
+
+def consensus(log_p: Tensor) -> Tensor:
+    """log p̄_c = log (1/K) sum_k p_kc: (K, B, C) -> (B, C)."""
+    return log_p.logsumexp(dim=0) - math.log(len(log_p))
+
+
+def count_votes(log_p: Tensor) -> Tensor:
+    """How many of the opinions hold each class for the likeliest: (K, B, C) -> (B, C) whole numbers, float64."""
+    top, winner = log_p.max(dim=-1)  # (K, B); `top` is at least -log C, or NaN
+    doubt = 0.0 * top.sum(dim=0).to(torch.float64)  # NaN stays NaN: an index would hide it
+    counts = torch.zeros(log_p.shape[1:], dtype=torch.float64, device=log_p.device)
+    counts.scatter_add_(1, winner.T, torch.ones_like(winner.T, dtype=torch.float64))
+    return counts + doubt[:, None]
+
+
+def max_entropy(log_p: Tensor) -> Tensor:
+    """H[p̄], between 0 and log C: Gal, Islam & Ghahramani (ICML 2017), section 4, "Max Entropy"."""
+    return entropy(consensus(log_p))
+
+
+def consensus_entropy(log_p: Tensor) -> Tensor:
+    """The same of a committee: the entropy of its consensus (McCallum & Nigam 1998 call p̄ that)."""
+    return max_entropy(log_p)
+
+
+def bald(log_p: Tensor) -> Tensor:
+    """H[p̄] - mean_k H[p_k] = mean_k KL(p_k ‖ p̄), between 0 and min(H[p̄], log K): Houlsby et al. (2011), equation 2.
+
+    It is the mutual information between the answer and the network's weights: what the opinions are unsure of
+    although each of them is sure. Negative only by rounding, which is cut off.
+    """
+    return (max_entropy(log_p) - entropy(log_p).mean(dim=0)).clamp_min(0.0)
+
+
+def variation_ratio(log_p: Tensor) -> Tensor:
+    """1 - (votes for the mode) / K, between 0 and 1 - 1 / min(K, C): Freeman (1965); Gal et al. (2017), section 4."""
+    return _variation_ratio(count_votes(log_p), len(log_p))
+
+
+def vote_entropy(log_p: Tensor) -> Tensor:
+    """-sum_c V_c/K log V_c/K for V_c votes, between 0 and log min(K, C): Dagan & Engelson (ICML 1995), without their
+    division by the largest value."""
+    return _vote_entropy(count_votes(log_p), len(log_p))
+
+
+def mean_std(log_p: Tensor) -> Tensor:
+    """(1/C) sum_c sqrt(mean_k p_kc² - p̄_c²), between 0 and 1/2: Gal et al. (2017), section 4, "Mean STD"."""
+    return log_p.exp().std(dim=0, correction=0).mean(dim=-1)
+
+
+def _variation_ratio(votes: Tensor, opinions: int) -> Tensor:
+    return (opinions - votes.amax(dim=-1)) / opinions
+
+
+def _vote_entropy(votes: Tensor, opinions: int) -> Tensor:
+    return torch.special.entr(votes / opinions).sum(dim=-1)
+
+
+class Gathering(ABC):
+    """Opinions that come in parts. One object serves one batch; `result` may be asked for after any part."""
+
+    def __init__(self) -> None:
+        self.opinions = 0
+
+    def add(self, log_p: Tensor) -> None:
+        """Take in log-probabilities (k, B, C) of k more opinions."""
+        self.opinions += len(log_p)
+        self._add(log_p)
+
+    @abstractmethod
+    def _add(self, log_p: Tensor) -> None: ...
+
+    @abstractmethod
+    def result(self) -> Tensor:
+        """The figure (B,) for all opinions so far."""
+
+
+class GatherMaxEntropy(Gathering):
+    """`max_entropy` of opinions in parts."""
+
+    _log_sum: Tensor | None = None  # log sum_k p_kc, (B, C)
+
+    def _add(self, log_p: Tensor) -> None:
+        part = log_p.logsumexp(dim=0)
+        self._log_sum = part if self._log_sum is None else torch.logaddexp(self._log_sum, part)
+
+    def result(self) -> Tensor:
+        assert self._log_sum is not None
+        return entropy(self._log_sum - math.log(self.opinions))
+
+
+class GatherBald(GatherMaxEntropy):
+    """`bald` of opinions in parts."""
+
+    _entropies: Tensor | float = 0.0  # sum_k H[p_k], (B,)
+
+    def _add(self, log_p: Tensor) -> None:
+        super()._add(log_p)
+        self._entropies = self._entropies + entropy(log_p).sum(dim=0)
+
+    def result(self) -> Tensor:
+        return (super().result() - self._entropies / self.opinions).clamp_min(0.0)
+
+
+class GatherVariationRatio(Gathering):
+    """`variation_ratio` of opinions in parts."""
+
+    _votes: Tensor | float = 0.0  # (B, C)
+
+    def _add(self, log_p: Tensor) -> None:
+        self._votes = self._votes + count_votes(log_p)
+
+    def result(self) -> Tensor:
+        assert isinstance(self._votes, Tensor)
+        return _variation_ratio(self._votes, self.opinions)
+
+
+class GatherMeanStd(Gathering):
+    """`mean_std` of opinions in parts, merged by their means as Chan, Golub & LeVeque (1979) do."""
+
+    _mean: Tensor | None = None  # (B, C)
+    _squares: Tensor  # sum_k (p_kc - mean_c)², (B, C)
+
+    def _add(self, log_p: Tensor) -> None:
+        p = log_p.exp()
+        mean = p.mean(dim=0)
+        squares = (p - mean).square().sum(dim=0)
+        if self._mean is None:
+            self._mean, self._squares = mean, squares
+            return
+        new, before = len(log_p), self.opinions - len(log_p)
+        step = mean - self._mean
+        self._mean = self._mean + step * (new / self.opinions)
+        self._squares = self._squares + squares + step.square() * (before * new / self.opinions)
+
+    def result(self) -> Tensor:
+        return (self._squares / self.opinions).sqrt().mean(dim=-1)

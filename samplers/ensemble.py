@@ -1,0 +1,29 @@
+"""Ensemble: ask where the networks of a committee vote for different classes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from models.classifier import Classifier
+from models.committee import predict_and_disagree
+from models.data import Runtime
+from models.disagreement import variation_ratio
+from samplers.base import Scored
+from samplers.committee import CommitteeSampler
+from samplers.noise import uniform_noise
+
+
+class EnsembleSampler(CommitteeSampler):
+    """The variation ratio of an ensemble (Beluch, Genewein, Nürnberger & Köhler, CVPR 2018, section 3)."""
+
+    name: ClassVar[str] = "ensemble"
+    summary: ClassVar[str] = "most votes against the majority, in a committee of networks trained apart"
+
+    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+        """1 - (votes for the mode) / M, (N,), of M networks. It has few values: a random part of less than the step
+        between two of them orders the rows of one value.
+        """
+        answers, values = predict_and_disagree(net, self.committee(), pixels, rows, runtime, variation_ratio)
+        return Scored(values + 0.5 / self.size * uniform_noise(rows, runtime.seed), answers)
