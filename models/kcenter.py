@@ -9,6 +9,9 @@ Axis letters: N points, F features, K picks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,39 +22,60 @@ from models.data import Runtime
 EMBED_SIDE = 8
 MOST_PICKS = 2_000
 MOST_POINTS = 50_000
+TELL_EVERY = 64  # picks between two reports of progress
 
 
-def k_center_greedy(points: Tensor, picks: int, centers: Tensor | None = None) -> tuple[Tensor, Tensor]:
+class Greedy(NamedTuple):
+    """What `k_center_greedy` found, on the device of the points.
+
+    chosen (K,) int64: indices of the picks in order. radii (K,): squared distance of each pick to the nearest center
+    when it was picked, never growing; infinite for a first pick without any center. nearest (N,): squared distance of
+    each point to its nearest center in the end.
+    """
+
+    chosen: Tensor
+    radii: Tensor
+    nearest: Tensor
+
+
+def k_center_greedy(
+    points: Tensor,
+    picks: int,
+    centers: Tensor | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Greedy:
     """Pick ``picks`` of ``points`` (N, F) one after the other, each the farthest from all centers so far.
 
     ``centers`` (L, F) count as picked already. Without any, the first pick is the point nearest to the mean: the same
-    for any order of the points. Returns indices (K,) int64 in the order of picking, and the squared distance (N,) of
-    each point to its nearest center. The largest of these distances is at most four times (twice, unsquared) the best
-    possible.
+    for any order of the points. The largest of the squared distances ``nearest`` is at most four times (twice,
+    unsquared) the best possible. Distances are |x|² - 2xc + |c|²: points whose mean is far from 0 lose digits.
+
+    ``progress`` is called as (picked, K) now and then and may raise to stop. Nothing waits for the device.
     """
-    norms = points.square().sum(1)
     if centers is not None and len(centers) == 0:
         centers = None
-
-    def squared_distance(center: Tensor) -> Tensor:  # clamped: rounding must not make it negative
-        return (norms - 2.0 * (points @ center) + center.square().sum()).clamp_min_(0.0)
-
-    nearest = torch.full((len(points),), torch.inf, device=points.device)
+    norms = points.square().sum(1)
+    nearest = torch.full_like(norms, torch.inf)
     for part in () if centers is None else centers.split(512):
-        distance = norms[:, None] - 2.0 * (points @ part.T) + part.square().sum(1)
-        nearest = torch.minimum(nearest, distance.min(1).values.clamp_min_(0.0))
+        distance = torch.addmm(part.square().sum(1), points, part.T, alpha=-2.0).min(1).values
+        nearest = torch.minimum(nearest, (distance + norms).clamp_min_(0.0))
     count = min(picks, len(points))
     chosen = torch.empty(count, dtype=torch.int64, device=points.device)
-    taken = torch.zeros(len(points), dtype=torch.bool, device=points.device)
+    radii = torch.empty(count, dtype=points.dtype, device=points.device)
     for place in range(count):
         if place == 0 and centers is None:
-            index = squared_distance(points.mean(0)).argmin()
+            index = (norms - 2.0 * (points @ points.mean(0))).argmin(keepdim=True)
         else:
-            index = nearest.masked_fill(taken, -1.0).argmax()
-        chosen[place] = index
-        taken[index] = True
-        nearest = torch.minimum(nearest, squared_distance(points[index]))
-    return chosen, nearest
+            index = nearest.argmax(keepdim=True)
+        chosen[place : place + 1] = index
+        radii[place : place + 1] = nearest[index]
+        center = points[index][0]
+        distance = torch.addmv(norms, points, center, alpha=-2.0).add_(center.square().sum())
+        torch.minimum(nearest, distance.clamp_min_(0.0), out=nearest)  # clamped: rounding must not make it negative
+        nearest.index_fill_(0, index, -1.0)  # and what is picked stays below every other
+        if progress is not None and (place + 1) % TELL_EVERY == 0:
+            progress(place + 1, count)
+    return Greedy(chosen, radii, nearest.clamp_min_(0.0))
 
 
 def thumbnails(pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, batch: int = 1024) -> Tensor:
@@ -80,7 +104,7 @@ def spread_order(pixels: np.ndarray, rows: np.ndarray, labelled: np.ndarray, run
     near = np.sort(near)
     points = thumbnails(pixels, rows[near], runtime)
     centers = thumbnails(pixels, labelled[:MOST_POINTS], runtime)
-    chosen, nearest = k_center_greedy(points, MOST_PICKS, centers)
+    chosen, _, nearest = k_center_greedy(points, MOST_PICKS, centers)
     nearest[chosen] = torch.inf  # they come first, in their own order
     by_distance = torch.argsort(nearest, descending=True, stable=True)[len(chosen) :]
     order = np.concatenate([near[chosen.cpu().numpy()], near[by_distance.cpu().numpy()], far])

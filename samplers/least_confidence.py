@@ -1,0 +1,46 @@
+"""Least confidence: ask where the task network gives its own answer the lowest probability."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.classifier import Classifier
+from models.data import Runtime
+from models.inference import predict_and_measure
+from samplers.base import Sampler, Scored
+
+
+class LeastConfidenceSampler(Sampler):
+    """One minus the probability of the predicted class, on the scale of log-odds: the published score is the
+    confidence itself. DAST-AL's order where its covariance is zero.
+    """
+
+    name: ClassVar[str] = "least-confidence"
+    summary: ClassVar[str] = "lowest confidence of the task network in its own answer"
+
+    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+        """log((1 - p_ŷ) / p_ŷ), (N,), which rises with 1 - p_ŷ (Lewis & Gale 1994, section 4; Settles 2009, section
+        3.1: x*_LC).
+        """
+        answers, acquisition = predict_and_measure(
+            net, pixels, rows, runtime, lambda _, logits: log_odds_of_error(logits)
+        )
+        return Scored(acquisition, answers)
+
+
+def log_odds_of_error(logits: Tensor) -> Tensor:
+    """log((1 - p_ŷ) / p_ŷ) for p = softmax(logits), ŷ its largest class: (B, C) -> (B,) float64.
+
+    1 - p_ŷ is the sum of the other probabilities, hence log-odds = log sum_{j≠ŷ} exp(z_j - z_ŷ): no subtraction from
+    1, so that very sure answers differ as long as their logits do. Differences of float32 are exact in float64.
+    With a single class nothing is in doubt: 0 for every row.
+    """
+    logits = logits.double()
+    if logits.shape[1] == 1:
+        return 0.0 * logits[:, 0]  # NaN stays NaN, for the check of the base class
+    top, predicted = logits.max(dim=1, keepdim=True)
+    return (logits - top).scatter(1, predicted, -torch.inf).logsumexp(dim=1)

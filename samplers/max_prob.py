@@ -1,0 +1,32 @@
+"""Max-prob: the most confident first, a negative control."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from models.classifier import Classifier
+from models.data import Runtime
+from models.inference import predict_and_measure
+from samplers.base import Sampler, Scored
+from samplers.least_confidence import log_odds_of_error
+
+
+class MaxProbSampler(Sampler):
+    """The exact reverse of least confidence, kept as a negative control: not a strategy to label with.
+
+    DAST-AL reports a baseline "Maxp" (Chen et al., ECCV 2022, table 1) that lies far below random. In the authors'
+    code it takes the most confident images, by an ascending sort of which the last are taken; so do we, in order that
+    those numbers can be repeated and that a wrong direction can be told from a weak strategy.
+    """
+
+    name: ClassVar[str] = "max-prob"
+    summary: ClassVar[str] = "negative control: highest confidence first, worse than random on purpose"
+
+    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+        """log(p_ŷ / (1 - p_ŷ)), (N,): higher = more confident (the baseline "Maxp" of Chen et al. 2022, table 1)."""
+        answers, acquisition = predict_and_measure(
+            net, pixels, rows, runtime, lambda _, logits: -log_odds_of_error(logits)
+        )
+        return Scored(acquisition, answers)
