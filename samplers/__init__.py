@@ -7,6 +7,7 @@ from dataclasses import fields
 
 import torch
 
+from samplers.ads import AdsSampler
 from samplers.bald import BaldSampler
 from samplers.base import Sampler, UnknownSampler
 from samplers.dast_al import DastAlSampler
@@ -34,6 +35,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "qbc": QbcSampler,
     "learning-loss": LearningLossSampler,
     "learning-loss-v2": LearningLossV2Sampler,
+    "ads": AdsSampler,
     "vaal": VaalSampler,
     "dast-al": DastAlSampler,
 }
