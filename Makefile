@@ -61,8 +61,11 @@ DEMO_OPTIONS = $(if $(filter-out 0,$(ORACLE)),--oracle) $(if $(ROUNDS),--rounds 
 demo: setup
 	@$(RUN) -m benchmarks.demo $(DEMO_OPTIONS)
 
+# One test process a core, at most four; those of the shared servers stay together (tests/conftest.py).
+PYTEST_PROCESSES ?= $(shell cores=$$(nproc 2>/dev/null || echo 1); echo $$((cores < 4 ? cores : 4)))
+
 test: setup
-	$(RUN) -m pytest $(PYTEST_ARGS)
+	$(RUN) -m pytest -n $(PYTEST_PROCESSES) --dist loadgroup $(PYTEST_ARGS)
 
 bench: setup
 	@$(RUN) -m benchmarks bench $(BENCH_ARGS)

@@ -56,3 +56,13 @@ def _missing(reason: str) -> NoReturn:
     if os.environ.get("CI") and os.geteuid() == 0:
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+SERVERS = {"label_studio", "postgres", "postgres_url", "chromium"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several test processes (`make test` uses one a core), all tests of the shared servers go to one of them."""
+    for item in items:
+        if SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group("servers"))
