@@ -85,7 +85,9 @@ class SamplerSettings:
     learning_loss_width: int = project(128, "Learning loss, TA-VAAL: width of the prediction module.", between(1, 4096))
     ads_prototypes: int = project(3, "ADS: prototypes of each class in each classifier.", between(1, 100))
     ads_alpha: float = project(0.05, "ADS: temperature α of the similarity to a prototype.", above(0, 10))
-    ads_tau: float = project(0.1, "ADS: entropy τ (bits) at which agreement and discrepancy weigh alike.", between(0, 100))
+    ads_tau: float = project(
+        0.1, "ADS: entropy τ in bits below which agreement weighs more, above which discrepancy.", between(0, 100)
+    )
     dropout_rate: float = project(0.5, "MC-dropout, BALD: share of the features dropped.", above(0, 0.95))
     dropout_draws: int = project(100, "MC-dropout, BALD: random networks that are asked.", between(2, 1000))
     mc_dropout_score: str = project(
