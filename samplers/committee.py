@@ -112,9 +112,7 @@ class CommitteeSampler(Sampler):
 
     def _recipe(self) -> Recipe:
         options = self.options
-        return Recipe(
-            options.epochs, options.batch_size, options.learning_rate, options.momentum, options.weight_decay
-        )
+        return Recipe(options.epochs, options.batch_size, options.learning_rate, options.momentum, options.weight_decay)
 
 
 def _bare(config: NetConfig) -> NetConfig:
