@@ -10,6 +10,7 @@ import torch
 from samplers.ads import AdsSampler
 from samplers.bald import BaldSampler
 from samplers.base import Sampler, UnknownSampler
+from samplers.ceal import CealSampler
 from samplers.dast_al import DastAlSampler
 from samplers.ensemble import EnsembleSampler
 from samplers.entropy import EntropySampler
@@ -29,6 +30,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "margin": MarginSampler,
     "entropy": EntropySampler,
     "max-prob": MaxProbSampler,
+    "ceal": CealSampler,
     "mc-dropout": McDropoutSampler,
     "bald": BaldSampler,
     "ensemble": EnsembleSampler,

@@ -50,6 +50,8 @@ OPTIONS: dict[str, object] = {
     "dropout_draws": 8,
     "ensemble_size": 2,
     "core_set_picks": 6,
+    "ceal_delta": 1.0,
+    "budget": 5,
     "epochs": EPOCHS,
     "batch_size": 8,
     "learning_rate": 0.01,

@@ -26,10 +26,10 @@ def test_by_hand() -> None:
 
 def test_it_is_the_margin_of_probabilities_not_of_their_logarithms() -> None:
     # p_1 - p_2 = 0.2 and 0.15, yet p_1 / p_2 = 1.67 and 1.75: the two scales disagree about which is closer.
-    first, second = probabilities([0.5, 0.3, 0.2], [0.35, 0.2, 0.45 / 3])[0], probabilities([0.35, 0.2] + [0.09] * 5)[0]
-    a, b = log_odds_of_no_margin(first[None])[0], log_odds_of_no_margin(second[None])[0]
-    assert b > a
-    assert second[0] - second[1] > first[0] - first[1]
+    logits = probabilities([0.5, 0.3, 0.2, 0.0, 0.0], [0.35, 0.2, 0.15, 0.15, 0.15])
+    first, second = log_odds_of_no_margin(logits)
+    assert second > first
+    assert logits[1, 0] - logits[1, 1] > logits[0, 0] - logits[0, 1]
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 10, 1000])
