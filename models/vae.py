@@ -1,27 +1,35 @@
-"""VAAL's variational autoencoder, at any width, for images of 8 px and more.
+"""VAAL's variational autoencoder, at any width, for images of 8 px and more, and what TA-VAAL and SRAAL add to it.
 
 Sinha, Ebrahimi & Darrell, Variational Adversarial Active Learning (ICCV 2019); layers as in the authors' code. At
-width 128, latent 32 and 32 px it has 22,835,139 parameters, as theirs.
+width 128, latent 32 and 32 px it has 22,835,139 parameters, as theirs. TA-VAAL (Kim et al., CVPR 2021) gives the
+decoder one number more than the latent, SRAAL (Zhang et al., CVPR 2020) gives half of the latent to a classifier.
 
-Axis letters: B batch, Z latent, H W pixels, S side of the working size.
+Axis letters: B batch, Z latent, K numbers beside the latent, C classes, H W pixels, S side of the working size.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.data import Runtime
 from models.pixels import normalise
+from models.streaming import stream_batches
 
 WORKING_SIZES = (32, 64)
 ENCODED_SIDE = 2  # side of the encoder's last feature map
 DECODED_SIDE = 4  # side of the decoder's first one
+STATISTICS_BATCH = 128
+CLASSIFIER_WIDTHS = (1024, 256)  # of SRAAL's classifier of latent halves
+KL_REDUCTIONS = ("mean", "sum", "elements")
 HALF = (0.5, 0.5, 0.5)  # mean and standard deviation of the authors' normalisation: pixels in [-1, 1]
 
 
@@ -38,12 +46,21 @@ def working_size(image_size: int) -> int:
 class VAEConfig:
     """All that is needed to build the networks again.
 
-    image_size: the working size, 32 or 64; width: channels after the first convolution (paper: 128); latent: Z.
+    image_size: the working size, 32 or 64; width: channels after the first convolution (paper: 128); latent: Z;
+    condition: K, how many numbers the decoder is given beside the latent; classes: C where the second half of the
+    latent is a classifier's and only the first the decoder's, 0 where all of it is the decoder's.
     """
 
     image_size: int
     width: int
     latent: int
+    condition: int = 0
+    classes: int = 0
+
+    @property
+    def decoded(self) -> int:
+        """How many values of the latent are the decoder's, counted from the first."""
+        return self.latent - self.latent // 2 if self.classes else self.latent
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -61,13 +78,8 @@ class Encoder(nn.Module):
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
-        self.trunk = nn.Sequential()
-        channels_in = 3
-        for stage in range(round(math.log2(config.image_size / ENCODED_SIDE))):
-            channels = config.width << min(stage, 3)
-            self.trunk.extend(_halving(channels_in, channels))
-            channels_in = channels
-        flat = channels_in * ENCODED_SIDE**2
+        self.trunk, channels = encoder_trunk(config)
+        flat = channels * ENCODED_SIDE**2
         self.mean = nn.Linear(flat, config.latent)
         self.log_variance = nn.Linear(flat, config.latent)
 
@@ -84,13 +96,13 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The way back, (B, Z) -> (B, 3, S, S) float32, with nothing after the last convolution."""
+    """The way back, (B, Z + K) -> (B, 3, S, S) float32, with nothing after the last convolution."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         stages = round(math.log2(config.image_size / DECODED_SIDE))
         channels_in = 8 * config.width
-        self.first = nn.Linear(config.latent, channels_in * DECODED_SIDE**2)
+        self.first = nn.Linear(config.decoded + config.condition, channels_in * DECODED_SIDE**2)
         self.layers = nn.Sequential()
         for stage in reversed(range(stages)):
             channels = config.width << min(stage, 3)
@@ -105,6 +117,16 @@ class Decoder(nn.Module):
         return images
 
 
+def encoder_trunk(config: VAEConfig) -> tuple[nn.Sequential, int]:
+    """The encoder's convolutions, (B, 3, S, S) -> (B, channels, 2, 2), and their channels."""
+    trunk, channels_in = nn.Sequential(), 3
+    for stage in range(round(math.log2(config.image_size / ENCODED_SIDE))):
+        channels = config.width << min(stage, 3)
+        trunk.extend(_halving(channels_in, channels))
+        channels_in = channels
+    return trunk, channels_in
+
+
 def _halving(channels_in: int, channels: int) -> list[nn.Module]:
     convolution = nn.Conv2d(channels_in, channels, 4, stride=2, padding=1, bias=False)
     return [convolution, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
@@ -115,18 +137,52 @@ def _doubling(channels_in: int, channels: int) -> list[nn.Module]:
     return [convolution, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
 
 
+class Coded(NamedTuple):
+    """Images that went through the autoencoder: reconstruction (B, 3, S, S), the others (B, Z); all float32."""
+
+    reconstruction: Tensor
+    mean: Tensor
+    log_variance: Tensor
+    latent: Tensor
+
+
 class VAE(nn.Module):
-    """Encoder and decoder. forward(x, generator) -> reconstruction, means, log variances."""
+    """Encoder, decoder and, where the configuration has classes, a classifier of the latent's second half.
+
+    forward(x, generator, condition) -> `Coded`; x (B, 3, S, S), condition (B, K) where K > 0. The encoder never sees
+    the condition. classify(latent): (B, Z) -> logits (B, C), of the second half alone.
+    """
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
+        self.classifier = _classifier(config) if config.classes else None
 
-    def forward(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, generator: torch.Generator, condition: Tensor | None = None) -> Coded:
         mean, log_variance = self.encoder(x)
-        return self.decoder(draw_latent(mean, log_variance, generator)), mean, log_variance
+        latent = draw_latent(mean, log_variance, generator)
+        decoded = beside(latent[:, : self.config.decoded], condition)
+        return Coded(self.decoder(decoded), mean, log_variance, latent)
+
+    def classify(self, latent: Tensor) -> Tensor:
+        if self.classifier is None:
+            raise ValueError("this autoencoder was built without classes")
+        logits: Tensor = self.classifier(latent[:, self.config.decoded :])
+        return logits
+
+
+def _classifier(config: VAEConfig) -> nn.Sequential:
+    """SRAAL's: Z / 2 -> 1024 -> 256 -> C, as in the authors' code."""
+    first, second = CLASSIFIER_WIDTHS
+    layers = [nn.Linear(config.latent - config.decoded, first), nn.ReLU(), nn.Linear(first, second), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(second, config.classes))
+
+
+def beside(codes: Tensor, condition: Tensor | None) -> Tensor:
+    """(B, Z) and (B, K) -> (B, Z + K); without a condition the codes as they are."""
+    return codes if condition is None else torch.cat([codes, condition], dim=1)
 
 
 def build_vae(config: VAEConfig, generator: torch.Generator) -> VAE:
@@ -137,6 +193,8 @@ def build_vae(config: VAEConfig, generator: torch.Generator) -> VAE:
     """
     if config.image_size not in WORKING_SIZES or config.width < 1 or config.latent < 1:
         raise ValueError(f"image_size must be one of {WORKING_SIZES}, width and latent at least 1, got {config}")
+    if config.classes and config.latent < 2:
+        raise ValueError(f"a latent in two halves needs two values or more, got {config}")
     with torch.device("meta"):  # no weight is drawn twice, none from a global generator
         vae = VAE(config)
     vae.to_empty(device="cpu")
@@ -185,16 +243,20 @@ def reconstruction_error(reconstruction: Tensor, images: Tensor) -> Tensor:
     return (reconstruction - images).square().flatten(1).mean(dim=1)
 
 
-def negative_elbo(reconstruction: Tensor, kl: Tensor, pixel_values: int, beta: float, reduction: str) -> Tensor:
+def negative_elbo(
+    reconstruction: Tensor, kl: Tensor, pixel_values: int, latent: int, beta: float, reduction: str
+) -> Tensor:
     """-ELBO of one stream, scalar (equation 1, whose sign it turns).
 
-    reconstruction (B,) mean squared errors and kl (B,); pixel_values = 3 S S.
+    reconstruction (B,) mean squared errors and kl (B,); pixel_values = 3 S S; latent = Z.
 
     reduction "mean": squared error summed over the pixels plus β times the KL summed over the latent, both averaged
     over the batch: an ELBO. Beside it the adversarial term is a gentle push.
     "sum": mean squared error plus β times the KL summed over latent and batch, the authors' code to the letter. The KL
     weighs batch * pixel_values as much there, so that the latent may soon carry nothing (posterior collapse), and the
     adversarial term weighs pixel_values as much.
+    "elements": mean squared error plus β times the KL's mean over batch and latent, TA-VAAL's code to the letter. The
+    KL weighs pixel_values / Z and the adversarial term pixel_values as much as under "mean".
 
     Raises ValueError for another reduction.
     """
@@ -202,4 +264,26 @@ def negative_elbo(reconstruction: Tensor, kl: Tensor, pixel_values: int, beta: f
         return pixel_values * reconstruction.mean() + beta * kl.mean()
     if reduction == "sum":
         return reconstruction.mean() + beta * kl.sum()
-    raise ValueError(f"unknown KL reduction {reduction!r}: choose mean or sum")
+    if reduction == "elements":
+        return reconstruction.mean() + beta * kl.mean() / latent
+    raise ValueError(f"unknown KL reduction {reduction!r}: choose one of {', '.join(KL_REDUCTIONS)}")
+
+
+def settle_statistics(vae: VAE, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> None:
+    """Set the encoder's batch statistics to those of these rows, in one pass, and change nothing else of it.
+
+    Means over the batches of what each of them has, so every image counts the same but for the last batch's size.
+    """
+    normalisations = [layer for layer in vae.encoder.modules() if isinstance(layer, nn.BatchNorm2d)]
+    momenta = [layer.momentum for layer in normalisations]
+    parts = np.array_split(rows, math.ceil(len(rows) / STATISTICS_BATCH))
+    vae.encoder.train()
+    for layer in normalisations:
+        layer.reset_running_stats()
+        layer.momentum = None  # PyTorch's word for a plain mean over the batches
+    with torch.no_grad(), closing(stream_batches(pixels, parts, runtime.device)) as batches:
+        for images in batches:
+            vae.encoder.means(prepare(images, vae.config.image_size))
+    for layer, momentum in zip(normalisations, momenta, strict=True):
+        layer.momentum = momentum
+    vae.encoder.eval()

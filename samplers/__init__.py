@@ -11,6 +11,7 @@ from samplers.ads import AdsSampler
 from samplers.bald import BaldSampler
 from samplers.base import Sampler, UnknownSampler
 from samplers.ceal import CealSampler
+from samplers.core_set import CoreSetSampler
 from samplers.dast_al import DastAlSampler
 from samplers.ensemble import EnsembleSampler
 from samplers.entropy import EntropySampler
@@ -22,7 +23,12 @@ from samplers.max_prob import MaxProbSampler
 from samplers.mc_dropout import McDropoutSampler
 from samplers.qbc import QbcSampler
 from samplers.random import RandomSampler
+from samplers.sraal import SraalSampler
+from samplers.ta_vaal import TaVaalSampler
 from samplers.vaal import VaalSampler
+from samplers.vaal_frozen_vae import VaalFrozenVaeSampler
+from samplers.vaal_no_vae import VaalNoVaeSampler
+from samplers.vaal_wasserstein import VaalWassersteinSampler
 
 SAMPLERS: dict[str, type[Sampler]] = {
     "random": RandomSampler,
@@ -31,6 +37,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "entropy": EntropySampler,
     "max-prob": MaxProbSampler,
     "ceal": CealSampler,
+    "core-set": CoreSetSampler,
     "mc-dropout": McDropoutSampler,
     "bald": BaldSampler,
     "ensemble": EnsembleSampler,
@@ -39,6 +46,11 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "learning-loss-v2": LearningLossV2Sampler,
     "ads": AdsSampler,
     "vaal": VaalSampler,
+    "vaal-no-vae": VaalNoVaeSampler,
+    "vaal-frozen-vae": VaalFrozenVaeSampler,
+    "vaal-wasserstein": VaalWassersteinSampler,
+    "ta-vaal": TaVaalSampler,
+    "sraal": SraalSampler,
     "dast-al": DastAlSampler,
 }
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+from models.data import Runtime
 from models.discriminator import Discriminator, build_discriminator
 from models.vae import (
     VAE,
@@ -22,6 +24,7 @@ from models.vae import (
     negative_elbo,
     prepare,
     reconstruction_error,
+    settle_statistics,
     working_size,
 )
 
@@ -64,9 +67,9 @@ def test_images_of_any_size_go_in_and_come_back_at_the_working_size(image_size: 
     x = prepare(images, size)
     assert x.shape == (3, 3, size, size)
     assert vae.encoder.trunk(x).shape[2:] == (2, 2)
-    reconstruction, mean, log_variance = vae(x, seeded())
-    assert reconstruction.shape == x.shape
-    assert mean.shape == log_variance.shape == (3, 6)
+    coded = vae(x, seeded())
+    assert coded.reconstruction.shape == x.shape
+    assert coded.mean.shape == coded.log_variance.shape == coded.latent.shape == (3, 6)
     vae.eval()
     assert torch.equal(vae.encoder.means(x), vae.encoder(x)[0])
 
@@ -120,6 +123,93 @@ def test_the_configuration_goes_through_a_dictionary() -> None:
     assert VAEConfig.from_dict(TINY.to_dict()) == TINY
 
 
+# --- what TA-VAAL and SRAAL add ---
+
+
+@pytest.mark.parametrize(
+    ("latent", "of_vae", "of_discriminator"), [(32, 22_851_523, 280_577), (64, 23_638_019, 296_961)]
+)
+def test_with_a_rank_beside_the_latent_it_has_ta_vaals_parameters(
+    latent: int, of_vae: int, of_discriminator: int
+) -> None:
+    """Counted on TA-VAAL's code: one input more at the decoder and at the discriminator."""
+    with torch.device("meta"):
+        vae, discriminator = VAE(VAEConfig(32, 128, latent, condition=1)), Discriminator(latent, 1)
+    assert parameters(vae) == of_vae
+    assert parameters(discriminator) == of_discriminator
+
+
+@pytest.mark.parametrize(
+    ("latent", "classes", "of_vae", "of_discriminator"),
+    [(32, 10, 22_855_373, 805_377), (200, 100, 25_717_367, 891_393)],
+)
+def test_with_a_latent_in_halves_it_has_sraals_parameters(
+    latent: int, classes: int, of_vae: int, of_discriminator: int
+) -> None:
+    """Counted on SRAAL's code, the classifier with the autoencoder; 200 and 100 are its CIFAR-100 configuration. The
+    sum for 32 and 10 is 90.26 MiB, within a rounding of DAST-AL's table 4 for SRAAL (90.22).
+    """
+    with torch.device("meta"):
+        vae, discriminator = VAE(VAEConfig(32, 128, latent, classes=classes)), Discriminator(latent, hidden=4)
+    assert parameters(vae) == of_vae
+    assert parameters(discriminator) == of_discriminator
+    if latent == 32:
+        assert (of_vae + of_discriminator) * 4 / 2**20 == pytest.approx(90.26, abs=0.005)
+
+
+def test_a_condition_reaches_the_reconstruction_and_not_the_codes() -> None:
+    vae = build_vae(VAEConfig(32, 4, 6, condition=1), seeded()).eval()
+    x = torch.randn(3, 3, 32, 32, generator=seeded(1))
+    low, high = (vae(x, seeded(2), torch.full((3, 1), value)) for value in (0.1, 0.9))
+    assert (low.reconstruction - high.reconstruction).abs().amax(dim=(1, 2, 3)).min() > 1e-4
+    assert torch.equal(low.mean, high.mean)
+    assert torch.equal(low.log_variance, high.log_variance)
+    assert torch.equal(low.latent, high.latent)
+    discriminator = build_discriminator(6, seeded(), condition=1)
+    assert (discriminator(low.mean, torch.zeros(3, 1)) != discriminator(low.mean, torch.ones(3, 1))).all()
+
+
+@pytest.mark.parametrize("latent", [2, 6, 7])
+def test_the_halves_of_the_latent_go_to_decoder_and_classifier(latent: int) -> None:
+    """Shown by gradients: of the reconstruction at the first half, of the class logits at the second."""
+    config = VAEConfig(32, 4, latent, classes=3)
+    first = (latent + 1) // 2
+    vae = build_vae(config, seeded())
+    coded = vae(torch.randn(4, 3, 32, 32, generator=seeded(1)), seeded(2))
+    (of_decoder,) = torch.autograd.grad(coded.reconstruction.square().sum(), coded.latent, retain_graph=True)
+    assert (of_decoder[:, :first] != 0).any(dim=0).all()
+    assert (of_decoder[:, first:] == 0).all()
+    logits = vae.classify(coded.latent)
+    assert logits.shape == (4, 3)
+    (of_classifier,) = torch.autograd.grad(logits.square().sum(), coded.latent)
+    assert (of_classifier[:, :first] == 0).all()
+    assert (of_classifier[:, first:] != 0).any()
+
+
+def test_classes_want_a_classifier_and_two_values_of_the_latent() -> None:
+    with pytest.raises(ValueError, match="two values or more"):
+        build_vae(VAEConfig(32, 4, 1, classes=3), seeded())
+    with pytest.raises(ValueError, match="without classes"):
+        build_vae(TINY, seeded()).classify(torch.zeros(2, 6))
+
+
+def test_settled_statistics_are_those_of_the_images() -> None:
+    """The first layer's by hand: mean and variance of its convolution over all rows and places."""
+    vae = build_vae(TINY, seeded())
+    pixels = torch.randint(0, 256, (40, 32, 32, 3), dtype=torch.uint8, generator=seeded(1)).numpy()
+    rows = np.arange(5, 35)
+    weights = {name: value.clone() for name, value in vae.named_parameters()}
+    settle_statistics(vae, pixels, rows, Runtime(torch.device("cpu"), 0))
+    with torch.no_grad():
+        maps = vae.encoder.trunk[0](prepare(torch.from_numpy(pixels[rows]), 32))
+    layer = vae.encoder.trunk[1]
+    torch.testing.assert_close(layer.running_mean, maps.mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(layer.running_var, maps.var(dim=(0, 2, 3)), rtol=1e-3, atol=1e-5)
+    assert layer.momentum == 0.1
+    assert not vae.encoder.training
+    assert all(torch.equal(value, weights[name]) for name, value in vae.named_parameters())
+
+
 # --- losses ---
 
 
@@ -147,30 +237,32 @@ def test_reconstruction_error_is_the_mean_squared_error_of_each_image() -> None:
 
 def test_without_beta_the_elbo_is_the_reconstruction() -> None:
     errors, kl = torch.tensor([0.25, 0.75]), torch.tensor([3.0, 5.0])
-    assert negative_elbo(errors, kl, 3072, 0.0, "mean").item() == 3072 * 0.5
-    assert negative_elbo(errors, kl, 3072, 0.0, "sum").item() == 0.5
+    assert negative_elbo(errors, kl, 3072, 8, 0.0, "mean").item() == 3072 * 0.5
+    assert negative_elbo(errors, kl, 3072, 8, 0.0, "sum").item() == 0.5
+    assert negative_elbo(errors, kl, 3072, 8, 0.0, "elements").item() == 0.5
 
 
-def test_the_two_reductions_by_hand() -> None:
+def test_the_reductions_by_hand() -> None:
     """mean, sum over pixels and over the latent, mean over the batch: 3072 * 0.5 + 2 * 4.
-    sum, as the authors' code: 0.5 + 2 * (3 + 5).
+    sum, as VAAL's code: 0.5 + 2 * (3 + 5). elements, as TA-VAAL's, for a latent of 8: 0.5 + 2 * (3 + 5) / (2 * 8).
     """
     errors, kl = torch.tensor([0.25, 0.75], dtype=torch.float64), torch.tensor([3.0, 5.0], dtype=torch.float64)
-    assert negative_elbo(errors, kl, 3072, 2.0, "mean").item() == pytest.approx(1544.0, rel=1e-12)
-    assert negative_elbo(errors, kl, 3072, 2.0, "sum").item() == pytest.approx(16.5)
-    with pytest.raises(ValueError, match="'max': choose mean or sum"):
-        negative_elbo(errors, kl, 3072, 2.0, "max")
+    assert negative_elbo(errors, kl, 3072, 8, 2.0, "mean").item() == pytest.approx(1544.0, rel=1e-12)
+    assert negative_elbo(errors, kl, 3072, 8, 2.0, "sum").item() == pytest.approx(16.5)
+    assert negative_elbo(errors, kl, 3072, 8, 2.0, "elements").item() == pytest.approx(1.5)
+    with pytest.raises(ValueError, match="'max': choose one of mean, sum, elements"):
+        negative_elbo(errors, kl, 3072, 8, 2.0, "max")
 
 
-def test_only_the_mean_reduction_does_not_depend_on_the_batch() -> None:
-    """The authors' sum over the batch weighs the KL twice when the same images come twice."""
+@pytest.mark.parametrize(("reduction", "times"), [("mean", 1), ("elements", 1), ("sum", 2)])
+def test_of_the_reductions_only_the_sum_depends_on_the_batch(reduction: str, times: int) -> None:
+    """VAAL's sum over the batch weighs the KL twice when the same images come twice."""
     errors, kl = torch.tensor([0.25, 0.75]), torch.tensor([3.0, 5.0])
-    once = [negative_elbo(errors, kl, 3072, 1.0, reduction).item() for reduction in ("mean", "sum")]
-    twice = [
-        negative_elbo(errors.repeat(2), kl.repeat(2), 3072, 1.0, reduction).item() for reduction in ("mean", "sum")
-    ]
-    assert twice[0] == pytest.approx(once[0])
-    assert twice[1] - 0.5 == pytest.approx(2 * (once[1] - 0.5))
+    plain = negative_elbo(errors, kl, 3072, 8, 0.0, reduction).item()
+    once = negative_elbo(errors, kl, 3072, 8, 1.0, reduction).item()
+    twice = negative_elbo(errors.repeat(2), kl.repeat(2), 3072, 8, 1.0, reduction).item()
+    assert once > plain
+    assert twice - plain == pytest.approx(times * (once - plain), rel=1e-4)
 
 
 def test_draws_have_the_posteriors_moments_and_come_from_the_generator() -> None:

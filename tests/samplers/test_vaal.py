@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from models import checkpoint
 from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, DataError, Runtime
+from models.discriminator import Discriminator
 from models.vae import prepare
 from samplers.base import NotFitted, Sampler
 from samplers.vaal import VaalOptions, VaalSampler
@@ -47,9 +48,8 @@ def score(sampler: Sampler, data: CycleData, rows: np.ndarray | None = None) -> 
 
 
 def weights(sampler: VaalSampler) -> dict[str, Tensor]:
-    assert sampler.vae is not None
-    assert sampler.discriminator is not None
-    return {**sampler.vae.state_dict(), **sampler.discriminator.state_dict()}
+    assert sampler.networks is not None
+    return sampler.networks.state_dict()
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -75,11 +75,10 @@ def test_the_score_is_minus_the_logit_of_the_encoders_mean() -> None:
     data, sampler = make_data(), make_sampler()
     sampler.fit(NET, data, Runtime(CPU, 0))
     assert sampler.vae is not None
-    assert sampler.discriminator is not None
     x = prepare(torch.from_numpy(data.pixels), 32)
     with torch.no_grad():
         mean, _ = sampler.vae.eval().encoder(x)
-        probability = torch.sigmoid(sampler.discriminator(mean).double())
+        probability = torch.sigmoid(sampler.part(Discriminator)(mean).double())
     scored = sampler.score(NET, data.pixels, np.arange(len(x)), Runtime(CPU, 0))
     published = 1.0 / (1.0 + np.exp(scored.acquisition))  # D itself: the lowest comes first, as in the paper
     np.testing.assert_allclose(published, probability.numpy(), rtol=1e-4)
@@ -89,8 +88,7 @@ def test_the_score_is_minus_the_logit_of_the_encoders_mean() -> None:
 def test_a_constant_discriminator_gives_equal_scores() -> None:
     data, sampler = make_data(), make_sampler()
     sampler.fit(NET, data, Runtime(CPU, 0))
-    assert sampler.discriminator is not None
-    last = sampler.discriminator.layers[-1]
+    last = sampler.part(Discriminator).layers[-1]
     assert isinstance(last, nn.Linear)
     with torch.no_grad():
         last.weight.zero_()
@@ -162,9 +160,8 @@ def test_a_changed_learning_rate_takes_effect_on_a_warm_start() -> None:
     earlier.fit(NET, data, Runtime(CPU, 0))
     sampler.load_state_dict(earlier.state_dict())
     sampler.fit(NET, data, Runtime(CPU, 0))
-    assert sampler.discriminator is not None
-    assert earlier.discriminator is not None
-    for own, before in zip(sampler.discriminator.parameters(), earlier.discriminator.parameters(), strict=True):
+    pairs = zip(sampler.part(Discriminator).parameters(), earlier.part(Discriminator).parameters(), strict=True)
+    for own, before in pairs:
         torch.testing.assert_close(own, before, rtol=0, atol=1e-20)  # it stands still
 
 

@@ -1,0 +1,107 @@
+"""SRAAL: ask for the image that looks least like those labelled already and of which the task network is uncertain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.adversarial import AdversarialRecipe, Game
+from models.classifier import Classifier
+from models.data import CycleData, Runtime
+from models.discriminator import Discriminator
+from models.games import RelabellingGame
+from models.inference import measure
+from models.vae import VAE, VAEConfig
+from samplers.adversarial import GameOptions
+from samplers.base import Scored
+from samplers.vaal import VaalSampler
+
+EVEN = 1e-12  # squared coefficient of variation below which float32 probabilities count as all the same
+
+
+def uncertainty(probabilities: Tensor) -> Tensor:
+    """The online uncertainty indicator u = 1 - m minVar(m) / Var(p), (B, C) -> (B,) in [1 - m, 1], m = max p (SRAAL,
+    section 3.3).
+
+    Var is over the classes, minVar(m) = (C m - 1)² / (C² (C - 1)) that of the vector with the same m whose other
+    entries are equal. So 0 for a one-hot vector, 1 - m for two classes and wherever the others are equal, and 0 for a
+    single class. The variance is divided by C, not by C - 1 as in the authors' code, whose one-hot vectors have 1 / C.
+
+    Where all classes are equally likely both variances are 0. There u = 1 - 1 / C: the limit from vectors whose other
+    entries are equal, and what 1 - m says.
+    """
+    p = probabilities.double()
+    classes = p.shape[1]
+    if classes == 1:
+        return 0.0 * probabilities[:, 0]
+    top = p.amax(dim=1)
+    deviations = p - p.mean(dim=1, keepdim=True)
+    variance = deviations.square().mean(dim=1)
+    smallest = deviations.amax(dim=1).square() / (classes - 1)  # minVar, as C m - 1 = C (m - 1 / C)
+    even = variance * classes**2 <= EVEN
+    ratio = torch.where(even, 1.0, smallest / variance.masked_fill(even, 1.0))
+    return (1.0 - top * ratio).clamp(0.0, 1.0).to(probabilities.dtype)
+
+
+@dataclass(frozen=True)
+class SraalOptions(GameOptions):
+    """sraal_latent        size of the latent space, both halves (200 in the authors' configuration for CIFAR-100).
+    sraal_label_weight  of the cross entropy beside the ELBO; 5 in the authors' code, beside 5 times the mean squared
+                        error of a pixel value.
+    """
+
+    vaal_vae_steps: int = 2
+    sraal_latent: int = 32
+    sraal_label_weight: float = 5.0
+
+
+class SraalSampler(VaalSampler):
+    """State-relabeling adversarial active learning (Zhang et al., CVPR 2020).
+
+    VAAL with two changes. The latent has two halves: the first goes to the decoder, the second to a classifier that
+    learns from the labelled images; the discriminator sees both. And for the discriminator an unlabelled image is
+    unlabelled only as far as the task network is uncertain of it, which is computed once a cycle.
+
+    Where this departs from the authors' code:
+    - Labelled is 1 and unlabelled 0, as in VAAL. There it is the other way round, and the largest D is asked for.
+    - The autoencoder makes all images look labelled, as the paper means. In the code its target is 1, which is
+      "unlabelled" there, for both streams.
+    - The ELBO is VAAL's (`vaal_kl_reduction`). In the code it is 5 times the mean squared error of a pixel value plus
+      the KL's mean over the batch; in comparison the squared errors weigh 614 times as much here (at 32 px), and the
+      class loss and the adversarial loss are gentle pushes beside them.
+    - Both steps of the autoencoder have the labels of their own images, where the code's second has the first's.
+    """
+
+    name: ClassVar[str] = "sraal"
+    summary: ClassVar[str] = "least like the labelled images, where certain images count as nearly labelled"
+    Options: ClassVar[type[Any]] = SraalOptions
+    knows_classes: ClassVar[bool] = True
+    hidden_layers: ClassVar[int] = 4
+
+    def config(self, width: int) -> VAEConfig:
+        return VAEConfig(self.working_size(), width, self.options.sraal_latent, classes=self.num_classes)
+
+    def game(self, net: Classifier, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> Game:
+        def of_batch(_: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
+            return (uncertainty(torch.softmax(logits, dim=1)),)
+
+        uncertain = measure(net, data.pixels, data.unlabelled, runtime, of_batch, "fit")[0]
+        return RelabellingGame(
+            self.part(VAE),
+            self.part(Discriminator),
+            recipe,
+            runtime.generator("vaal noise"),
+            targets=torch.as_tensor(data.targets, dtype=torch.int64).to(runtime.device),
+            uncertainty=torch.from_numpy(uncertain).to(runtime.device),
+            label_weight=self.options.sraal_label_weight,
+        )
+
+    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+        """-logit D(μ(x)), (N,): higher = less like the labelled images and more uncertain. The paper's D is 1 - D
+        here, so its largest come first.
+        """
+        return super()._score(net, pixels, rows, runtime)

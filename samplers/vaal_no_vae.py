@@ -1,0 +1,62 @@
+"""VAAL with a discriminator on images and nothing else: the first ablation of the extended abstract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.adversarial import AdversarialRecipe, Game, measure_prepared
+from models.classifier import Classifier
+from models.data import CycleData, Runtime
+from models.discriminator import ImageDiscriminator, build_image_discriminator
+from models.games import ImageGame
+from models.vae import VAEConfig
+from samplers.adversarial import AdversarialOptions, AdversarialSampler
+from samplers.base import Scored
+
+
+@dataclass(frozen=True)
+class NoVaeOptions(AdversarialOptions):
+    """vaal_width is that of the discriminator's convolutions, which are those of VAAL's encoder."""
+
+    vaal_discriminator_steps: int = 1
+
+
+class VaalNoVaeSampler(AdversarialSampler):
+    """A discriminator trained in the image space (Sinha, Ebrahimi & Darrell, extended abstract, section 3, "eliminating
+    VAE"). It has the encoder's convolutions and one linear layer; the abstract does not say what theirs has.
+    """
+
+    name: ClassVar[str] = "vaal-no-vae"
+    summary: ClassVar[str] = "VAAL without its autoencoder, a discriminator on images: for comparison"
+    Options: ClassVar[type[Any]] = NoVaeOptions
+
+    def config(self, width: int) -> VAEConfig:
+        return VAEConfig(self.working_size(), width, latent=1)  # there are no codes
+
+    def build(self, config: VAEConfig, generator: torch.Generator) -> dict[str, nn.Module]:
+        return {"discriminator": build_image_discriminator(config, generator)}
+
+    def recipe(self) -> AdversarialRecipe:
+        return replace(super().recipe(), vae_steps=0)
+
+    def game(self, net: Classifier, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> Game:
+        return ImageGame(self.part(ImageDiscriminator), recipe, runtime.device)
+
+    def judge(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
+        discriminator = self.part(ImageDiscriminator)
+
+        def compute(images: Tensor) -> tuple[Tensor, ...]:
+            return (-discriminator(images),)
+
+        size = discriminator.config.image_size
+        values = measure_prepared([discriminator], size, pixels, rows, runtime, compute, phase)[0]
+        return Scored(values.astype(np.float64))
+
+    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+        """-logit D(x), (N,), of the image itself: higher = less like the labelled images."""
+        return self.judge(net, pixels, rows, runtime, "score")
