@@ -17,6 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from backend.settings_samplers import SAMPLER_NAMES
 from benchmarks.measuring import Measured, machine
 from benchmarks.servers import LabelStudioServer
 
@@ -58,6 +59,18 @@ def _vaal(session: Session) -> Measured:
     return speed_scoring.measure_vaal(session.folder, session.small)
 
 
+def _sampler(name: str, session: Session) -> Measured:
+    from benchmarks import speed_scoring
+
+    return speed_scoring.measure_sampler(name, session.folder, session.small)
+
+
+def _k_center(session: Session) -> Measured:
+    from benchmarks import speed_scoring
+
+    return speed_scoring.measure_k_center(session.small)
+
+
 def _memory(session: Session) -> Measured:
     from benchmarks import memory
 
@@ -80,6 +93,8 @@ def _webhook(session: Session) -> Measured:
 ROWS: dict[str, Callable[[Session], Measured]] = {
     "epmcm": _epmcm,
     "vaal": _vaal,
+    **{f"score-{name}": partial(_sampler, name) for name in SAMPLER_NAMES},
+    "k-center": _k_center,
     "memory": _memory,
     "publish": _publish,
     "webhook": _webhook,
@@ -111,17 +126,18 @@ def run_rows(keys: Sequence[str], session: Session, tell: Callable[[str], None])
 
 
 def cells(outcome: Outcome) -> list[str]:
-    """One row of the table: what, ratio, spread, limit, verdict, and the two quantities themselves."""
+    """One row of the table: what, ratio, spread, limit, verdict (none without a limit), and the quantities."""
     row = outcome.measured
     if row is None:
         return [outcome.key, "", "", "", "failed", outcome.failure.splitlines()[0]]
     low, high = row.spread
-    limit, ratio = f"≤ {row.limit:g}", f"{row.ratio:.3f}"
+    ratio, limits = f"{row.ratio:.3f}", [] if row.limit is None else [f"≤ {row.limit:g}"]
     for bound in row.bounds:
         ratio += f"; {bound.value:.0f} {bound.unit}"
-        limit += f"; ≤ {bound.limit:g} {bound.unit}"
+        limits.append(f"≤ {bound.limit:g} {bound.unit}")
+    verdict = ("met" if row.met else "short") if row.judged else ""
     values = f"{_median(row.over):.4g} ÷ {_median(row.under):.4g} {row.unit}, {len(row.over)} pairs"
-    return [row.title, ratio, f"{low:.3f} … {high:.3f}", limit, "met" if row.met else "short", values]
+    return [row.title, ratio, f"{low:.3f} … {high:.3f}", "; ".join(limits), verdict, values]
 
 
 HEADINGS = ["what", "ratio", "spread", "limit", "", "medians"]
@@ -134,9 +150,19 @@ def as_table(outcomes: Sequence[Outcome]) -> Table:
     styles = {"met": "green", "short": "yellow", "failed": "red"}
     for outcome in outcomes:
         texts = cells(outcome)
-        texts[4] = f"[{styles[texts[4]]}]{texts[4]}[/]"
+        if texts[4]:
+            texts[4] = f"[{styles[texts[4]]}]{texts[4]}[/]"
         table.add_row(*texts)
     return table
+
+
+def notes_of(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
+    """The notes with the keys of their rows; what several rows say alike stands once, many rows as "first … last"."""
+    keys_of: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        for note in outcome.measured.notes if outcome.measured else ():
+            keys_of.setdefault(note, []).append(outcome.key)
+    return [(", ".join(keys) if len(keys) < 4 else f"{keys[0]} … {keys[-1]}", note) for note, keys in keys_of.items()]
 
 
 def as_markdown(outcomes: Sequence[Outcome], facts: dict[str, str], command: str) -> str:
@@ -146,14 +172,15 @@ def as_markdown(outcomes: Sequence[Outcome], facts: dict[str, str], command: str
     lines += [
         "",
         "Each row is a ratio of two quantities taken in turns in one run: the median over the pairs, and in *spread*",
-        "the least and the greatest pair. What else the machine was doing falls on both alike.",
+        "the least and the greatest pair. What else the machine was doing falls on both alike. A row without a limit",
+        "is only reported.",
         "",
         "| " + " | ".join(HEADINGS) + " |",
         "|" + "---|" * len(HEADINGS),
     ]
     lines += ["| " + " | ".join(text.replace("|", "\\|") for text in cells(outcome)) + " |" for outcome in outcomes]
     lines += ["", "How they were taken:", ""]
-    lines += [f"- **{o.key}**: {note}." for o in outcomes if o.measured for note in o.measured.notes]
+    lines += [f"- **{keys}**: {note}." for keys, note in notes_of(outcomes)]
     return "\n".join(lines) + "\n"
 
 
@@ -193,9 +220,8 @@ def main(
     for name, value in facts.items():
         console.print(f"{name}: {value}", highlight=False)
     console.print(as_table(outcomes))
-    for outcome in outcomes:
-        for note in outcome.measured.notes if outcome.measured else ():
-            console.print(f"{outcome.key}: {note}", highlight=False, markup=False)
+    for keys, note in notes_of(outcomes):
+        console.print(f"{keys}: {note}", highlight=False, markup=False)
     if options.small:
         console.print("Taken on tiny inputs: these ratios mean nothing.")
     if options.write:

@@ -34,7 +34,8 @@ class Bound:
 class Measured:
     """One row of the table: ``over`` ÷ ``under``, one pair for each repetition, both in ``unit``.
 
-    ``limit`` is what the median ratio may be. ``bounds`` are further limits; ``notes`` say what was counted and how.
+    ``limit`` is what the median ratio may be, None where it is only reported. ``bounds`` are further limits; ``notes``
+    say what was counted and how.
     """
 
     key: str
@@ -42,7 +43,7 @@ class Measured:
     over: Sequence[float]
     under: Sequence[float]
     unit: str
-    limit: float
+    limit: float | None = None
     bounds: tuple[Bound, ...] = ()
     notes: tuple[str, ...] = field(default=())
 
@@ -62,7 +63,12 @@ class Measured:
 
     @property
     def met(self) -> bool:
-        return self.ratio <= self.limit and all(bound.met for bound in self.bounds)
+        return (self.limit is None or self.ratio <= self.limit) and all(bound.met for bound in self.bounds)
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is a limit to meet at all."""
+        return self.limit is not None or bool(self.bounds)
 
 
 def seconds_of(work: Callable[[], object]) -> float:

@@ -15,6 +15,8 @@ from benchmarks.measuring import Bound, Measured, in_turns, machine, percentile
 from benchmarks.memory import PeakAnonymous
 from benchmarks.pool import SIZE, fill_cache
 from benchmarks.servers import LabelStudioServer
+from benchmarks.speed_scoring import LIMITS
+from samplers import SAMPLERS
 
 
 def row(**changes: object) -> Measured:
@@ -38,6 +40,30 @@ def test_the_ratio_is_the_median_of_the_pairs() -> None:
 def test_a_row_is_short_when_a_further_limit_is() -> None:
     assert row(bounds=(Bound("p99", 200.0, 200.0, "ms"),)).met
     assert not row(bounds=(Bound("p99", 200.1, 200.0, "ms"),)).met
+
+
+def test_a_row_without_a_limit_is_reported_and_not_judged() -> None:
+    free = row(limit=None)
+    assert free.met and not free.judged and row().judged
+    assert bench.cells(bench.Outcome("row", free))[3:5] == ["", ""]
+    late = row(limit=None, bounds=(Bound("p99", 200.1, 200.0, "ms"),))
+    assert bench.cells(bench.Outcome("row", late))[3:5] == ["≤ 200 ms", "short"]
+    shown = io.StringIO()
+    Console(file=shown, width=160).print(bench.as_table([bench.Outcome("row", free), bench.Outcome("row", row())]))
+    assert "this ÷ that" in shown.getvalue() and shown.getvalue().count("met") == 1
+
+
+def test_what_several_rows_say_alike_stands_once() -> None:
+    says = {"a": ("same", "own"), "b": ("same",), "c": ()}
+    outcomes = [bench.Outcome(key, row(notes=notes)) for key, notes in says.items()]
+    assert bench.notes_of([*outcomes, bench.Outcome("d", None, "broken")]) == [("a, b", "same"), ("a", "own")]
+    many = [bench.Outcome(key, row(notes=("same",))) for key in "wxyz"]
+    assert bench.notes_of(many) == [("w … z", "same")]
+
+
+def test_every_sampler_has_a_row() -> None:
+    assert {f"score-{name}" for name in SAMPLERS} <= set(bench.ROWS)
+    assert set(LIMITS) <= set(SAMPLERS)
 
 
 def test_in_turns_alternates_and_does_not_count_the_first() -> None:
@@ -111,14 +137,17 @@ def test_the_table_is_stored_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_row_measures_something(label_studio: LabelStudioServer, tmp_path: Path) -> None:
-    """All rows on tiny inputs, through the real cache, Label Studio, web process and worker."""
+    """The rows on tiny inputs, through the real cache, Label Studio, web process and worker. Of the samplers', which are
+    one function, a few: with a limit, with networks beside the task network's, and with none."""
+    few = {f"score-{name}" for name in ("random", "margin", "ensemble", "vaal")}
+    keys = [key for key in bench.ROWS if not key.startswith("score-") or key in few]
     told: list[str] = []
     with bench.Session(tmp_path, small=True, label_studio=label_studio) as session:
-        outcomes = bench.run_rows(list(bench.ROWS), session, told.append)
+        outcomes = bench.run_rows(keys, session, told.append)
     assert label_studio.running, "a server that was lent is not ended"
-    assert [outcome.failure for outcome in outcomes] == [""] * 5, "\n".join(told)
+    assert [outcome.failure for outcome in outcomes] == [""] * len(keys), "\n".join(told)
     for outcome in outcomes:
         measured = outcome.measured
         assert measured is not None and measured.key == outcome.key and measured.notes
         assert all(math.isfinite(value) and value > 0 for value in (*measured.over, *measured.under, measured.ratio))
-    assert {outcome.key for outcome in outcomes} == {"epmcm", "vaal", "memory", "publish", "webhook"}
+    assert {outcome.key for outcome in outcomes} == few | {"epmcm", "vaal", "k-center", "memory", "publish", "webhook"}
