@@ -137,8 +137,8 @@ def test_the_table_is_stored_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_row_measures_something(label_studio: LabelStudioServer, tmp_path: Path) -> None:
-    """The rows on tiny inputs, through the real cache, Label Studio, web process and worker. Of the samplers', which are
-    one function, a few: with a limit, with networks beside the task network's, and with none."""
+    """The rows on tiny inputs, through the real cache, Label Studio, web process and worker. Of the samplers' rows,
+    which are one function, a few: with a limit, with networks beside the task network's, and with none."""
     few = {f"score-{name}" for name in ("random", "margin", "ensemble", "vaal")}
     keys = [key for key in bench.ROWS if not key.startswith("score-") or key in few]
     told: list[str] = []

@@ -127,9 +127,14 @@ def test_members_equal_to_the_task_network_never_disagree() -> None:
 
 def test_asking_leaves_modes_and_batch_statistics_alone() -> None:
     nets, data = [make_net(seed) for seed in range(2)], make_data()
-    nets[0].train()
+    expected = predict_and_disagree(nets[0], nets[1:], data.pixels, data.unlabelled, RUNTIME, bald)[1]
+    for net in nets:
+        net.train()
+    nets[1].trunk.bn1.eval()
+    modes = [[module.training for module in net.modules()] for net in nets]
     before = [{key: value.clone() for key, value in net.state_dict().items()} for net in nets]
-    predict_and_disagree(nets[0], nets[1:], data.pixels, data.unlabelled, RUNTIME, variation_ratio)
-    assert [net.training for net in nets] == [True, False]
+    found = predict_and_disagree(nets[0], nets[1:], data.pixels, data.unlabelled, RUNTIME, bald)[1]
+    assert (found == expected).all()
+    assert [[module.training for module in net.modules()] for net in nets] == modes
     for net, state in zip(nets, before, strict=True):
         assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
