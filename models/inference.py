@@ -94,8 +94,8 @@ def predict_and_measure(
 ) -> tuple[Answers, np.ndarray]:
     """The answers and, from the same forward pass, one number per row.
 
-    acquisition: features (B, F), logits (B, C) -> (B,) on the device. Its values come back as (N,) float64,
-    unchecked. `rows` must not be empty.
+    acquisition: features (B, F), logits (B, C) -> (B,) or (B, ...) on the device. Its values come back as (N,) or
+    (N, ...) float64, unchecked. `rows` must not be empty.
     """
 
     def compute(features: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
