@@ -61,6 +61,7 @@ def _missing(reason: str) -> NoReturn:
 SERVERS = {"label_studio", "postgres", "postgres_url", "chromium"}
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several test processes (`make test` uses one a core), all tests of the shared servers go to one of them."""
     for item in items:
