@@ -1,6 +1,7 @@
 # make setup     the two environments: .venv (the backend, development tools) and .venv-label-studio
 # make demo      Label Studio, the backend and a project to label, until Ctrl-C
 # make demo ORACLE=1 [ROUNDS=3 BUDGET=100 SAMPLER=dast-al]    the same, labelled by its own ground truth
+# make curves    every sampler's learning curve, small enough for two CPU cores; goes on where it was interrupted
 # make test | lint | bench | audit | test-gpu
 #
 # Everything depends on setup, which runs again only when a requirement file changed.
@@ -23,7 +24,7 @@ INSTALL = $(RUN) -m uv pip sync --quiet
 # torch's parts are hundreds of megabytes each
 export UV_HTTP_TIMEOUT ?= 300
 
-.PHONY: help setup demo test test-gpu bench lint audit lock
+.PHONY: help setup demo test test-gpu bench curves lint audit lock
 
 help:
 	@sed -n 's/^# \?//p' Makefile | sed -n '1,/^$$/p'
@@ -69,6 +70,13 @@ test: setup
 
 bench: setup
 	@$(RUN) -m benchmarks bench $(BENCH_ARGS)
+
+# The papers' sizes are `python -m benchmarks curves` with its defaults and want a GPU; CURVES_ARGS replaces these.
+CURVES_ARGS ?= --dataset fashion-mnist --pool 5000 --test 2000 --initial 200 --budget 200 --cycles 4 --trials 3 \
+	--set task_width=8 --set vaal_width=16 --set vaal_iterations=100 --set ensemble_size=3
+
+curves: setup
+	@$(RUN) -m benchmarks curves $(CURVES_ARGS)
 
 lint: setup
 	$(RUN) -m ruff check .
