@@ -1,9 +1,9 @@
 """``python -m benchmarks gpu``: the papers' cycles on a CUDA device, in seconds and in shares of what it can do.
 
 One DAST-AL cycle as in the paper's Table 4 (1,000 labels, 200 epochs, ResNet-18, batch 128, 32 px, 10,000 images
-scored) and a stated number of VAAL's iterations at the paper's size, through the same
-:class:`backend.learner.Learner` as the worker. Needs numpy and torch only, so that it runs on a machine that has
-nothing else of ours.
+scored), a stated number of VAAL's iterations at the paper's size, and then what such a cycle costs with each sampler,
+through the same :class:`backend.learner.Learner` as the worker. Needs numpy and torch only, so that it runs on a
+machine that has nothing else of ours.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,8 +23,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from backend.learner import Learner
 from backend.settings import Settings
+from benchmarks.costs import print_costs, seconds
 from benchmarks.datasets import DEBIAN, fashion_mnist
 from models.data import CycleData, Runtime
+from samplers import SAMPLERS
 
 SIZE, NUM_CLASSES = 32, 10
 TABLE_4 = "the paper's TITAN Xp: 128.30 s and 7.59 s"
@@ -48,6 +50,7 @@ class Sizes:
 
 
 SMOKE = Sizes(256, 32, 64, 2, 16, 4, 32, 4, 3, 512)
+SMOKE_SETTINGS: dict[str, Any] = {"vaal_iterations": 2, "ensemble_size": 2, "dropout_draws": 4, "core_set_picks": 8}
 
 
 class Stage:
@@ -65,6 +68,9 @@ def main(arguments: Sequence[str]) -> int:
     """0 when measured; 2, with the reason in words, without a CUDA device."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks gpu", description=__doc__)
     parser.add_argument("--vaal-iterations", type=int, default=Sizes.vaal_iterations, help="the paper's cycle: 39,062")
+    parser.add_argument(
+        "--costs", nargs="*", metavar="SAMPLER", choices=list(SAMPLERS), help="the table of costs alone, all or these"
+    )
     parser.add_argument("--cpu-smoke", action="store_true", help="a tiny version on the CPU, to see that it runs")
     parser.add_argument("--write", type=Path, metavar="FILE", help="also store what is printed, as Markdown")
     options = parser.parse_args(arguments)
@@ -74,20 +80,22 @@ def main(arguments: Sequence[str]) -> int:
     device = torch.device("cpu" if options.cpu_smoke else "cuda")
     sizes = SMOKE if options.cpu_smoke else replace(Sizes(), vaal_iterations=options.vaal_iterations)
     stage = Stage()
-    measure(device, sizes, stage)
+    pixels, targets, source = images(sizes.pool)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
+    stage.say(f"- {datetime.now(UTC):%Y-%m-%d}, {name}, torch {torch.__version__}, `python -m benchmarks gpu`")
+    stage.say(f"- {len(pixels):,} images of {SIZE} px: {source}")
+    if options.costs is None:
+        measure(device, sizes, pixels, targets, stage)
+    costs(device, sizes, pixels, targets, options.costs or list(SAMPLERS), stage)
     if options.write:
         options.write.write_text("\n".join(["# GPU", "", *stage.lines, ""]))
     return 0
 
 
-def measure(device: torch.device, sizes: Sizes, stage: Stage) -> None:
-    """All of it, printed as it comes."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
-    stage.say(f"- {datetime.now(UTC):%Y-%m-%d}, {name}, torch {torch.__version__}, `python -m benchmarks gpu`")
+def measure(device: torch.device, sizes: Sizes, pixels: np.ndarray, targets: np.ndarray, stage: Stage) -> None:
+    """The two cycles in shares of what the device can do, printed as they come."""
     peak = peak_flops(device, sizes.matmul)
     stage.say(f"- peak: {peak / 1e12:.4g} TFLOP/s, a {sizes.matmul}² matrix product in {_dtype(device)}, best of ten")
-    pixels, targets, source = images(sizes.pool)
-    stage.say(f"- {len(pixels):,} images of {SIZE} px: {source}")
     stage.say()
     stage.say("| what | seconds | rate | TFLOP/s | of the peak | device memory |")
     stage.say("|---|---|---|---|---|---|")
@@ -99,11 +107,34 @@ def measure(device: torch.device, sizes: Sizes, stage: Stage) -> None:
     stage.say("float32: the order of a pool needs the digits; its share is of the same peak.")
 
 
+def costs(
+    device: torch.device, sizes: Sizes, pixels: np.ndarray, targets: np.ndarray, names: Sequence[str], stage: Stage
+) -> None:
+    """A cycle of Table 4's size with each sampler, all with their papers' settings."""
+    data = _cycle_data(pixels, targets, sizes.dast_labels, sizes.dast_scored)
+    smoke: dict[str, Any] = SMOKE_SETTINGS if sizes == SMOKE else {}
+    settings = Settings(
+        task_width=sizes.task_width,
+        epochs=sizes.epochs,
+        batch_size=sizes.batch,
+        vaal_width=sizes.vaal_width,
+        vaal_batch_size=sizes.batch,
+        **smoke,
+    )
+    stage.say()
+    size = f"{sizes.epochs} epochs of ResNet-18 × {sizes.task_width}"
+    stage.say(f"A cycle: {len(data.labelled):,} labels, {size} from scratch, and")
+    stage.say(f"{len(data.unlabelled):,} images scored. Settings are the defaults, which are the papers'; those with an")
+    stage.say("autoencoder train it for 100 passes over all images.")
+    stage.say()
+    print_costs(device, settings, data, names, stage.say)
+
+
 def peak_flops(device: torch.device, side: int) -> float:
     """Floating-point operations per second of the best of ten square matrix products."""
     a = torch.randn(side, side, device=device).to(_dtype(device))
     b = torch.randn(side, side, device=device).to(_dtype(device))
-    best = min(_seconds(device, lambda: torch.mm(a, b)) for _ in range(10))
+    best = min(seconds(device, lambda: torch.mm(a, b)) for _ in range(10))
     return 2.0 * side**3 / best
 
 
@@ -148,17 +179,17 @@ def _dast_al(
     learner = _learner(settings, device)
     _reset_memory(device)
     figures: dict[str, float] = {}
-    _seconds(device, lambda: figures.update(learn(sizes.epochs, data)))
+    seconds(device, lambda: figures.update(learn(sizes.epochs, data)))
     seen = figures["train_epochs"] * len(data.labelled)
     train = figures["train_seconds"]
     what = f"DAST-AL, train: {len(data.labelled):,} labels, {sizes.epochs} epochs, ResNet-18 × {sizes.task_width}"
     _row(stage, device, what, train, f"{figures['train_steps'] / train:.1f} steps/s", seen * per_image / train, peak)
     _reset_memory(device)
     scoring = _flops(lambda: learner.score(pixels, data.unlabelled, runtime))
-    seconds = _seconds(device, lambda: learner.score(pixels, data.unlabelled, runtime))
-    rate = f"{len(data.unlabelled) / seconds:,.0f} images/s"
-    _row(stage, device, f"DAST-AL, score {len(data.unlabelled):,}", seconds, rate, scoring / seconds, peak)
-    whole = train + figures.get("fit_seconds", 0.0) + seconds
+    score = seconds(device, lambda: learner.score(pixels, data.unlabelled, runtime))
+    rate = f"{len(data.unlabelled) / score:,.0f} images/s"
+    _row(stage, device, f"DAST-AL, score {len(data.unlabelled):,}", score, rate, scoring / score, peak)
+    whole = train + figures.get("fit_seconds", 0.0) + score
     stage.say(f"| DAST-AL, the cycle with its covariances | {whole:.2f} | | | | |")
 
 
@@ -178,7 +209,7 @@ def _vaal(
     per_iteration = _flops(lambda: fit(3)) - _flops(lambda: fit(2))
     _reset_memory(device)
     figures: dict[str, float] = {}
-    _seconds(device, lambda: figures.update(fit(sizes.vaal_iterations)))
+    seconds(device, lambda: figures.update(fit(sizes.vaal_iterations)))
     rate = sizes.vaal_iterations / figures["seconds"]
     what = f"VAAL, {sizes.vaal_iterations:,} iterations of 2 × {sizes.batch}, width {sizes.vaal_width}"
     _row(stage, device, what, figures["seconds"], f"{rate:.1f} iterations/s", rate * per_iteration, peak)
@@ -195,9 +226,9 @@ def _cycle_data(pixels: np.ndarray, targets: np.ndarray, labels: int, others: in
     return CycleData(pixels, labelled, targets[labelled].astype(np.int64), unlabelled, NUM_CLASSES)
 
 
-def _row(stage: Stage, device: torch.device, what: str, seconds: float, rate: str, flops: float, peak: float) -> None:
+def _row(stage: Stage, device: torch.device, what: str, spent: float, rate: str, flops: float, peak: float) -> None:
     memory = f"{torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB" if device.type == "cuda" else ""
-    stage.say(f"| {what} | {seconds:.2f} | {rate} | {flops / 1e12:.4g} | {flops / peak:.1%} | {memory} |")
+    stage.say(f"| {what} | {spent:.2f} | {rate} | {flops / 1e12:.4g} | {flops / peak:.1%} | {memory} |")
 
 
 def _flops(work: Callable[[], object]) -> float:
@@ -205,17 +236,6 @@ def _flops(work: Callable[[], object]) -> float:
     with FlopCounterMode(display=False) as counter:
         work()
     return float(counter.get_total_flops())
-
-
-def _seconds(device: torch.device, work: Callable[[], object]) -> float:
-    """Wall-clock seconds from an idle device to an idle device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    started = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
 
 
 def _reset_memory(device: torch.device) -> None:

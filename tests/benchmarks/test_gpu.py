@@ -13,6 +13,7 @@ import torch
 
 from benchmarks import gpu
 from benchmarks.processes import REPOSITORY
+from models.classifier import NetConfig, build_classifier
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
@@ -21,14 +22,40 @@ def test_it_refuses_in_words_without_a_gpu(capsys: pytest.CaptureFixture[str]) -
     assert "CUDA" in capsys.readouterr().err
 
 
-def test_a_tiny_version_runs_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tiny_version_runs_on_the_cpu(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "SAMPLERS", ["random", "learning-loss"])  # the others take their time
     assert gpu.main(["--cpu-smoke", "--write", str(tmp_path / "gpu.md")]) == 0
     text = (tmp_path / "gpu.md").read_text()
     assert text.endswith(capsys.readouterr().out)
-    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")][2:]
-    assert [cells[0].split(",")[0].strip() for cells in rows] == ["DAST-AL"] * 3 + ["VAAL"] * 2
+    rows = table(text)
+    names = [cells[0].split(",")[0].strip() for cells in rows]
+    assert names == ["DAST-AL"] * 3 + ["VAAL"] * 2 + ["sampler", "---", "random", "learning-loss"]
     for cells in (rows[0], rows[1], rows[3]):
         assert float(cells[1]) >= 0 and float(cells[3]) > 0 and re.fullmatch(r" \d+\.\d% ", cells[4])
+
+
+def table(text: str) -> list[list[str]]:
+    return [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")][2:]
+
+
+def test_costs_of_a_cycle(capsys: pytest.CaptureFixture[str]) -> None:
+    """The module of learning loss on ResNet-18 × 4: 4 branches (4 + 8 + 16 + 32 + 4) * 128 and 513, in MiB. DAST-AL
+    has no network of its own; a committee of two has one more than the task network."""
+    assert gpu.main(["--cpu-smoke", "--costs", "learning-loss", "dast-al", "ensemble"]) == 0
+    rows = table(capsys.readouterr().out)
+    parameters = {cells[0].strip(): float(cells[1]) for cells in rows}
+    net = build_classifier(NetConfig("resnet18", gpu.NUM_CLASSES, gpu.SIZE, gpu.SMOKE.task_width), 0)
+    beside = 4 * sum(parameter.numel() for parameter in net.parameters()) / 2**20
+    assert parameters == {
+        "learning-loss": round(4 * (64 * 128 + 513) / 2**20, 2),
+        "dast-al": 0.0,
+        "ensemble": round(beside, 2),
+    }
+    for _, _, train, fit, score, whole, _ in rows:
+        assert min(float(train), float(score)) > 0
+        assert float(whole) == pytest.approx(float(train) + float(fit) + float(score), abs=0.02)
 
 
 def test_operations_are_counted_as_the_formula_says() -> None:
@@ -56,7 +83,7 @@ def test_it_needs_nothing_but_numpy_and_torch() -> None:
     absent = ("label_studio_sdk", "sqlalchemy", "flask", "requests", "httpx", "rich", "prometheus_client")
     code = (
         f"import sys\nfor name in {absent!r}: sys.modules[name] = None\n"
-        "from benchmarks.__main__ import main\nsys.exit(main(['gpu', '--cpu-smoke']))"
+        "from benchmarks.__main__ import main\nsys.exit(main(['gpu', '--cpu-smoke', '--costs', 'random']))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
