@@ -124,8 +124,8 @@ def costs(
     stage.say()
     size = f"{sizes.epochs} epochs of ResNet-18 × {sizes.task_width}"
     stage.say(f"A cycle: {len(data.labelled):,} labels, {size} from scratch, and")
-    stage.say(f"{len(data.unlabelled):,} images scored. Settings are the defaults, which are the papers'; those with an")
-    stage.say("autoencoder train it for 100 passes over all images.")
+    stage.say(f"{len(data.unlabelled):,} images scored. Settings are the defaults, the papers'; samplers with")
+    stage.say("an autoencoder train it for 100 passes over all images.")
     stage.say()
     print_costs(device, settings, data, names, stage.say)
 
