@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from models.data import CycleData, DataError, Runtime
-from models.streaming import evaluating, map_rows
 from models.training import TrainingDiverged
 from models.training_rows import TrainingRows
 from models.vae import KL_REDUCTIONS, prepare
@@ -205,24 +204,6 @@ def _check_finite(totals: Tensor, recipe: AdversarialRecipe) -> None:
             f"its losses are not finite: set vaal_learning_rate lower (it is {recipe.learning_rate:g}),"
             " or vaal_kl_reduction to mean if it is sum"
         )
-
-
-def measure_prepared(
-    nets: Sequence[nn.Module],
-    size: int,
-    pixels: np.ndarray,
-    rows: np.ndarray,
-    runtime: Runtime,
-    compute: Callable[[Tensor], tuple[Tensor, ...]],
-    phase: str = "score",
-) -> tuple[np.ndarray, ...]:
-    """`compute` on every row in one pass: images (B, 3, S, S) with S = size -> tensors (B, ...), each to (N, ...).
-
-    The networks are in eval mode meanwhile and afterwards as they were. In float32 on every device, because an order of
-    the pool needs more digits than bfloat16's eight bits. `rows` must not be empty.
-    """
-    with evaluating(*nets):
-        return map_rows(pixels, rows, runtime, lambda images: compute(prepare(images, size)), phase)
 
 
 def state_accuracy(logits: Callable[[np.ndarray], np.ndarray], data: CycleData, runtime: Runtime) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import logging
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -14,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.adversarial import AdversarialRecipe, Game, measure_prepared, plan, state_accuracy, train_adversarially
+from models.adversarial import AdversarialRecipe, Game, plan, state_accuracy, train_adversarially
 from models.classifier import Classifier
 from models.data import CycleData, DataError, Runtime
-from models.discriminator import Discriminator, build_discriminator
+from models.discriminator import build_discriminator
+from models.streaming import evaluating, map_rows
 from models.training import TrainingDiverged
-from models.vae import VAE, VAEConfig, build_vae, working_size
+from models.vae import VAE, VAEConfig, build_vae, prepare, working_size
 from samplers.base import NotFitted, Sampler, Scored
 
 log = logging.getLogger(__name__)
@@ -173,15 +175,33 @@ class AdversarialSampler(Sampler):
             )
         return figures
 
-    def minus_logits(self, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> np.ndarray:
-        """-logit D(μ(x)) of every row, (N,) float64, in one pass of the encoder."""
-        vae, discriminator = self.part(VAE), self.part(Discriminator)
+    def measure(
+        self,
+        pixels: np.ndarray,
+        rows: np.ndarray,
+        runtime: Runtime,
+        compute: Callable[[Tensor], tuple[Tensor, ...]],
+        phase: str,
+    ) -> tuple[np.ndarray, ...]:
+        """`compute` on every row in one pass: images (B, 3, S, S) at the working size -> tensors (B, ...), as (N, ...).
 
-        def compute(images: Tensor) -> tuple[Tensor, ...]:
-            return (-discriminator(vae.encoder.means(images)),)
+        The networks are in eval mode meanwhile and afterwards as they were. All in float32 on every device: an order
+        of the pool needs more digits than the eight bits of bfloat16.
+        """
+        with evaluating(*(() if self.networks is None else (self.networks,))):
+            return map_rows(pixels, rows, runtime, lambda images: compute(prepare(images, self.working_size())), phase)
 
-        nets, size = (vae, discriminator), vae.config.image_size
-        return measure_prepared(nets, size, pixels, rows, runtime, compute, phase)[0].astype(np.float64)
+    def order(
+        self,
+        pixels: np.ndarray,
+        rows: np.ndarray,
+        runtime: Runtime,
+        acquisition: Callable[[Tensor], Tensor],
+        phase: str,
+    ) -> Scored:
+        """Scores from one number a row: images as in `measure` -> (B,)."""
+        values = self.measure(pixels, rows, runtime, lambda images: (acquisition(images),), phase)[0]
+        return Scored(values.astype(np.float64))
 
     def part(self, kind: type[Net]) -> Net:
         """The network of this kind. Raises NotFitted before there are any."""

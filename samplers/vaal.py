@@ -43,7 +43,8 @@ class VaalSampler(AdversarialSampler):
         return VaalGame(self.part(VAE), self.part(Discriminator), recipe, runtime.generator("vaal noise"))
 
     def judge(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
-        return Scored(self.minus_logits(pixels, rows, runtime, phase))
+        encoder, discriminator = self.part(VAE).encoder, self.part(Discriminator)
+        return self.order(pixels, rows, runtime, lambda images: -discriminator(encoder.means(images)), phase)
 
     def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """-logit D(μ(x)), (N,): higher = less like the labelled images (section 2 of the extended abstract: the

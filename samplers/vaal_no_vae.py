@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from models.adversarial import AdversarialRecipe, Game, measure_prepared
+from models.adversarial import AdversarialRecipe, Game
 from models.classifier import Classifier
 from models.data import CycleData, Runtime
 from models.discriminator import ImageDiscriminator, build_image_discriminator
@@ -49,13 +49,7 @@ class VaalNoVaeSampler(AdversarialSampler):
 
     def judge(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
         discriminator = self.part(ImageDiscriminator)
-
-        def compute(images: Tensor) -> tuple[Tensor, ...]:
-            return (-discriminator(images),)
-
-        size = discriminator.config.image_size
-        values = measure_prepared([discriminator], size, pixels, rows, runtime, compute, phase)[0]
-        return Scored(values.astype(np.float64))
+        return self.order(pixels, rows, runtime, lambda images: -discriminator(images), phase)
 
     def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """-logit D(x), (N,), of the image itself: higher = less like the labelled images."""

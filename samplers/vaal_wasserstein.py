@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.adversarial import AdversarialRecipe, Game, measure_prepared
+from models.adversarial import AdversarialRecipe, Game
 from models.classifier import Classifier
 from models.data import CycleData, Runtime
 from models.games import AutoencoderGame
-from models.vae import VAE, VAEConfig, build_vae
+from models.vae import VAE, Encoder, VAEConfig, build_vae
 from samplers.adversarial import AdversarialOptions, AdversarialSampler
 from samplers.base import Scored
 
@@ -27,6 +28,12 @@ def wasserstein_squared(mean: Tensor, deviation: Tensor, other_mean: Tensor, oth
     proposition 7) where the covariances commute.
     """
     return (mean - other_mean).square().sum(dim=1) + (deviation - other_deviation).square().sum(dim=1)
+
+
+def posterior(encoder: Encoder, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Means and standard deviations of the codes: (B, 3, S, S) -> (B, Z), (B, Z)."""
+    mean, log_variance = encoder(images)
+    return mean, torch.exp(0.5 * log_variance)
 
 
 class Centroid(nn.Module):
@@ -76,29 +83,20 @@ class VaalWassersteinSampler(AdversarialSampler):
         return AutoencoderGame(self.part(VAE), recipe, runtime.generator("vaal noise"))
 
     def finish(self, net: Classifier, data: CycleData, runtime: Runtime) -> dict[str, float]:
-        vae, centroid = self.part(VAE), self.part(Centroid)
-
-        def posterior(images: Tensor) -> tuple[Tensor, ...]:
-            mean, log_variance = vae.encoder(images)
-            return mean, torch.exp(0.5 * log_variance)
-
-        size = vae.config.image_size
-        means, deviations = measure_prepared([vae], size, data.pixels, data.labelled, runtime, posterior, "fit")
+        encoder, centroid = self.part(VAE).encoder, self.part(Centroid)
+        means, deviations = self.measure(data.pixels, data.labelled, runtime, partial(posterior, encoder), "fit")
         centroid.mean.copy_(torch.from_numpy(means.mean(axis=0, dtype=np.float64)))
         centroid.deviation.copy_(torch.from_numpy(deviations.mean(axis=0, dtype=np.float64)))
         return {}
 
     def judge(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
-        vae, centroid = self.part(VAE), self.part(Centroid)
+        encoder, centroid = self.part(VAE).encoder, self.part(Centroid)
 
-        def compute(images: Tensor) -> tuple[Tensor, ...]:
-            mean, log_variance = vae.encoder(images)
-            deviation = torch.exp(0.5 * log_variance)
-            squared = wasserstein_squared(mean, deviation, centroid.mean, centroid.deviation)
-            return (squared.clamp(min=SMALLEST).log(),)
+        def distance(images: Tensor) -> Tensor:
+            squared = wasserstein_squared(*posterior(encoder, images), centroid.mean, centroid.deviation)
+            return squared.clamp(min=SMALLEST).log()
 
-        values = measure_prepared([vae], vae.config.image_size, pixels, rows, runtime, compute, phase)[0]
-        return Scored(values.astype(np.float64))
+        return self.order(pixels, rows, runtime, distance, phase)
 
     def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """log W₂²( N(μ(x), σ²(x)), centroid of the labelled ), (N,): higher = farther away. Published is

@@ -19,7 +19,6 @@ from torch.nn import functional
 from models.adversarial import (
     AdversarialRecipe,
     Batch,
-    measure_prepared,
     plan,
     state_accuracy,
     train_adversarially,
@@ -27,6 +26,7 @@ from models.adversarial import (
 from models.data import CycleData, DataError, Runtime
 from models.discriminator import adversarial_loss, build_discriminator, discriminator_loss
 from models.games import VaalGame
+from models.streaming import map_rows
 from models.training import TrainingDiverged
 from models.vae import VAEConfig, build_vae, prepare
 
@@ -59,10 +59,10 @@ def both(seed: int = 0, other: int | None = None, count: int = 8) -> Batch:
 
 
 def logits_of(game: VaalGame, data: CycleData, rows: np.ndarray, runtime: Runtime) -> np.ndarray:
-    nets = (game.vae, game.discriminator)
-    return measure_prepared(
-        nets, 32, data.pixels, rows, runtime, lambda x: (game.discriminator(game.vae.encoder.means(x)),)
-    )[0]
+    def logits(images: Tensor) -> tuple[Tensor, ...]:
+        return (game.discriminator(game.vae.encoder.means(prepare(images, 32))),)
+
+    return map_rows(data.pixels, rows, runtime, logits)[0]
 
 
 def make_data(labelled: int = 20, unlabelled: int = 40) -> CycleData:

@@ -19,27 +19,14 @@ from models.discriminator import Discriminator
 from models.vae import prepare
 from samplers.base import NotFitted, Sampler
 from samplers.vaal import VaalOptions, VaalSampler
+from tests.samplers.novelty import LABELLED, NET, NOBODY, UNLABELLED, make_data, novel_first
 
 CPU = torch.device("cpu")
-NOBODY = np.empty(0, dtype=np.int64)
-LABELLED, UNLABELLED = 20, 40
-
-
-def make_data(size: int = 32, labelled: int = LABELLED, unlabelled: int = UNLABELLED) -> CycleData:
-    """Labelled images are bright; of the unlabelled ones every other is bright and every other dark."""
-    count = labelled + unlabelled
-    pixels = np.random.default_rng(0).integers(160, 220, (count, size, size, 3))
-    pixels[labelled + 1 :: 2] -= 140
-    rows = np.arange(count)
-    return CycleData(pixels.astype(np.uint8), rows[:labelled], np.zeros(labelled, dtype=np.int64), rows[labelled:], 2)
 
 
 def make_sampler(size: int = 32, **options: Any) -> VaalSampler:
     small = {"vaal_width": 4, "vaal_latent": 6, "vaal_iterations": 2, "vaal_batch_size": 8}
     return VaalSampler(VaalOptions(**(small | options)), num_classes=2, image_size=size)
-
-
-NET = build_classifier(NetConfig("resnet18", 2, 32, 4), 0)
 
 
 def score(sampler: Sampler, data: CycleData, rows: np.ndarray | None = None) -> np.ndarray:
@@ -65,8 +52,7 @@ def test_novel_images_are_asked_for_first() -> None:
     sampler = make_sampler(vaal_iterations=60, vaal_batch_size=16, vaal_learning_rate=1e-3)
     sampler.fit(NET, data, Runtime(CPU, 0))
     scores = score(sampler, data, np.arange(LABELLED + UNLABELLED))
-    dark, bright = scores[LABELLED + 1 :: 2], np.concatenate([scores[:LABELLED], scores[LABELLED::2]])
-    assert (dark[:, None] > bright).mean() > 0.95  # of all pairs; half of them without having learnt
+    assert novel_first(scores) > 0.95  # half of the pairs without having learnt
     first = np.argsort(-scores[LABELLED:])[:10]  # positions among the unlabelled; the odd ones are dark
     assert (first % 2 == 1).mean() >= 0.9
 
