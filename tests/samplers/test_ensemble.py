@@ -137,6 +137,18 @@ def test_a_committee_of_another_size_is_cut_or_filled_up(size: int) -> None:
     assert sampler.size == len(sampler.seeds) + 1 == size
 
 
+def test_a_larger_committee_keeps_its_members_and_adds_the_one_that_a_fresh_one_would_have() -> None:
+    state, runtime = fitted(3).state_dict(), Runtime(CPU, 4)
+    same, larger, fresh = make_sampler(3), make_sampler(4), make_sampler(4)
+    same.load_state_dict(state)
+    larger.load_state_dict(state)
+    for sampler in (same, larger, fresh):
+        sampler.fit(make_net(), make_data(), runtime)
+    found = [weights(member) for member in larger.committee()]
+    expected = [*same.committee(), fresh.committee()[2]]
+    assert all(torch.equal(one, weights(other)) for one, other in zip(found, expected, strict=True))
+
+
 def test_another_architecture_means_fresh_members() -> None:
     sampler = fitted()
     wider = build_classifier(dataclasses.replace(CONFIG, width=6), 0)
