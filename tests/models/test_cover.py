@@ -48,7 +48,9 @@ def test_falling_distance_is_greedys_order_and_then_the_distance_to_the_cover(
     assert values[rest].max() <= cover.radii[-1]
 
 
-def test_equals_the_definition_for_rows_that_greedy_never_saw() -> None:
+@pytest.mark.parametrize("part", [2, 1024])
+def test_equals_the_definition_for_rows_that_greedy_never_saw(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models.cover, "PART", part)
     points, strangers = random_points(50), 5.5 + 1.6 * (random_points(200, seed=1) - 5.5)
     cover, _ = make_cover(points[:4], points[4:], 15)
     centers, radii = cover.centers.double(), cover.radii.tolist()
@@ -102,9 +104,11 @@ def test_copies_of_centers_come_last_and_alike() -> None:
 def test_a_row_number_alone_does_not_make_a_pick() -> None:
     points = random_points(40)
     cover, chosen = make_cover(points[:3], points[3:], 10)
-    other = points[3:][[int(np.setdiff1d(np.arange(37), chosen.numpy())[0])]]
+    others = points[3:][np.setdiff1d(np.arange(37), chosen.numpy())]
+    nearest_pick = chosen[torch.cdist(others, points[3:][chosen]).argmin(1)].numpy()
+    assert (enter(cover, others, nearest_pick) == enter(cover, others)).all()
     first_pick = chosen[:1].numpy()
-    assert enter(cover, other, first_pick) == enter(cover, other)
+    assert enter(cover, points[:1], first_pick) == 0.0  # a labelled row elsewhere
     assert enter(cover, points[3:][chosen[:1]] * (1 + 1e-4), first_pick) == cover.radii[0].numpy()  # other rounding
 
 

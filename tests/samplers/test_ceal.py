@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from backend.learner import Learner
+from backend.settings import Settings
 from models import checkpoint
 from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, Runtime
@@ -148,3 +150,23 @@ def test_fit_alone_counts_the_cycle() -> None:
     sampler, data = make_sampler(), dataclasses.replace(make_data(), unlabelled=np.empty(0, dtype=np.int64))
     assert sampler.fit(make_net(), data, Runtime(CPU, 0)) == {"pseudo_labels": 0.0, "delta": 0.0}
     assert sampler.fits == 1
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_in_the_cycles_of_a_project_pseudo_labels_need_a_network_that_goes_on(warm: bool) -> None:
+    data = make_data()
+    settings = Settings(
+        sampler="ceal",
+        warm_start=warm,
+        ceal_delta=20.0,
+        budget=4,
+        epochs=1,
+        batch_size=4,
+        learning_rate=0.01,
+        task_width=4,
+    )
+    learner, counts = None, []
+    for seed in range(2):
+        learner, figures = Learner.trained(settings, ["a", "b", "c"], data, Runtime(CPU, seed), learner)
+        counts.append(figures["fit_pseudo_labels"])
+    assert counts == [0.0, POOL - 4 if warm else 0.0]
