@@ -58,21 +58,21 @@ def _main(options: argparse.Namespace, display: Display) -> int:
     base, _ = split_name(options.dataset)
     places, threads = _places(options.devices, options.jobs)
     work = options.work.expanduser()
-    preset = Settings().for_project(overrides)
+    size = {"image_size": options.image_size} if options.image_size else {}
+    common = Settings().for_project({**overrides, **size})
     with display.preparing() as tell:
-        size = options.image_size or preset.image_size
-        folder = prepare(base, size, options.data, work / "images", tell)
+        folder = prepare(base, common.image_size, options.data, work / "images", tell)
     images = ImageSet.open(folder)
     plan = Plan(
         dataset=options.dataset,
         data_digest=images.digest,
         initial=options.initial,
-        budget=options.budget or (preset.budget if preset.preset else BUDGET),
+        budget=options.budget or (common.budget if common.preset else BUDGET),
         cycles=options.cycles,
         seed=options.seed,
         pool=options.pool,
         test=options.test,
-        image_size=size,
+        image_size=common.image_size,
         kind=places[0].partition(":")[0],
         overrides=overrides,
     )
@@ -140,7 +140,7 @@ def _command(plan: Plan, results: Results, options: argparse.Namespace) -> str:
     from samplers import SAMPLERS  # here: see _samplers
 
     samplers = "all" if names == set(SAMPLERS) else ",".join(name for name in SAMPLER_NAMES if name in names)
-    trials = max((line["trial"] for line in results.lines), default=0)
+    trials = max((line["trial"] for line in results.lines), default=options.trials)
     words = ["python", "-m", "benchmarks", "curves", "--dataset", plan.dataset, "--samplers", samplers]
     given: dict[str, Any] = {"initial": plan.initial, "budget": plan.budget, "cycles": plan.cycles, "trials": trials}
     given |= {"seed": plan.seed}

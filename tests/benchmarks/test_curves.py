@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -46,6 +46,15 @@ def quiet(*_: object) -> None:
 
 class Stopped(Exception):
     """Raised by a progress hook, as a kill would come."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As in the processes of the runs: sums of floats depend on how many share them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -201,10 +210,8 @@ def test_a_run_that_was_cut_off_gives_the_numbers_of_one_that_was_not(
 
 
 def command(folder: Path, root: Path, *more: str) -> list[str]:
-    return [
-        *("--dataset", str(folder), *SIZES, *SETS, "--work", str(root / "work"), "--out", str(root / "out")),
-        *more,
-    ]
+    kept = ["--work", str(root / "work"), "--out", str(root / "out")]
+    return ["--dataset", str(folder), "--devices", "cpu", *SIZES, *SETS, *kept, *more]
 
 
 @pytest.mark.slow
@@ -343,6 +350,7 @@ def test_from_the_command_to_the_page(
         (["--cycles", "12"], "10 labels and 11 purchases of 5 are 65, and the pool has 60 images"),
         (["--pool", "61"], "61 images are asked for, and the data set has 60"),
         (["--set", "subset=4"], "less than --budget 5"),
+        (["--image-size", "8"], "image_size must be 0, or 16 to 1024"),
         (["--devices", "cuda:99"], "there is no device cuda:99 here"),
         (["--dataset", "mnits"], "there is no data set 'mnits': choose one of fashion-mnist"),
     ],
