@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from backend.settings import Settings
-from benchmarks.measuring import Measured, in_turns
+from benchmarks.measuring import Measured, in_turns, seconds_of
 from benchmarks.pool import fill_cache, trained_learner
 from models.classifier import Classifier
 from models.data import Runtime
@@ -139,13 +139,17 @@ def measure_k_center(small: bool) -> Measured:
         lambda: [points @ point for point in points[:picks]],
         1 if small else _SAMPLER_REPETITIONS,
     )
+    at_once = seconds_of(lambda: points @ points[:picks].T)
     return Measured(
         "k-center",
         f"core-set: {picks:,} greedy picks ÷ {picks:,} bare products of all points with one",
         over,
         under,
         "s",
-        notes=(f"{count:,} points of {_FEATURES} features, {torch.get_num_threads()} threads",),
+        notes=(
+            f"{count:,} points of {_FEATURES} features, {torch.get_num_threads()} threads; the same products as one of "
+            f"matrices, which picks that wait for each other cannot have: {at_once:.2g} s",
+        ),
     )
 
 
