@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models import training_rows
+from models import alignment, training_rows
 from models.agreement import TwoClassifiers, build_two_classifiers, disagreement, one_vs_all_loss, uncertainty
 from models.alignment import AgreementDiscrepancy, Alignment, plan
 from models.classifier import Classifier, NetConfig, build_classifier
@@ -66,8 +66,8 @@ def test_discrepancy_moves_both_classifiers_and_nothing_else_batch_statistics_in
     net, classifiers = make_nets()
     net.train()
     before, classifiers_before = snapshot(net), snapshot(classifiers)
-    alignment = Alignment(net, classifiers, RECIPE, 0.1)
-    alignment.discrepancy_step(make_images(), torch.arange(8) % 3, make_images(seed=1))
+    passes = Alignment(net, classifiers, RECIPE, 0.1)
+    passes.discrepancy_step(make_images(), torch.arange(8) % 3, make_images(seed=1))
     assert changed(net, before) == set()
     assert changed(classifiers, classifiers_before) == classifiers_before.keys()
     assert all(module.training for module in net.modules())
@@ -76,8 +76,8 @@ def test_discrepancy_moves_both_classifiers_and_nothing_else_batch_statistics_in
 
 def test_agreement_steps_make_the_classifiers_agree() -> None:
     net, classifiers = make_nets()
-    alignment, images = Alignment(net, classifiers, RECIPE, 0.1), make_images(16)
-    losses = [alignment.agreement_step(images).item() for _ in range(15)]
+    passes, images = Alignment(net, classifiers, RECIPE, 0.1), make_images(16)
+    losses = [passes.agreement_step(images).item() for _ in range(15)]
     assert losses[-1] < 0.6 * losses[0]
 
 
@@ -92,10 +92,10 @@ def test_discrepancy_steps_part_them_where_they_are_uncertain_and_teach_them_the
             apart = (disagreement(unknown) * uncertainty(unknown)).sum() / uncertainty(unknown).sum()
             return one_vs_all_loss(known, targets).item(), apart.item()
 
-    alignment = Alignment(net, classifiers, RECIPE, 0.1)
+    passes = Alignment(net, classifiers, RECIPE, 0.1)
     loss, apart = state()
     for _ in range(30):
-        alignment.discrepancy_step(labelled, targets, unlabelled)
+        passes.discrepancy_step(labelled, targets, unlabelled)
     later_loss, later_apart = state()
     assert later_loss < 0.7 * loss
     assert later_apart > apart
@@ -104,15 +104,15 @@ def test_discrepancy_steps_part_them_where_they_are_uncertain_and_teach_them_the
 def test_the_optimisers_have_momentum_and_follow_the_rate() -> None:
     """A step at rate 0 moves nothing; were the optimiser made anew, the step after it would be a plain one."""
     net, classifiers = make_nets()
-    alignment = Alignment(net, classifiers, Recipe(momentum=0.9, weight_decay=0.0), 0.1)
-    alignment.set_learning_rate(0.0)
+    passes = Alignment(net, classifiers, Recipe(momentum=0.9, weight_decay=0.0), 0.1)
+    passes.set_learning_rate(0.0)
     before = snapshot(classifiers)
     for _ in range(2):
-        alignment.discrepancy_step(make_images(), torch.arange(8) % 3, make_images(seed=1))
+        passes.discrepancy_step(make_images(), torch.arange(8) % 3, make_images(seed=1))
     assert changed(classifiers, before) == set()
-    alignment.set_learning_rate(0.1)
+    passes.set_learning_rate(0.1)
     weight = classifiers.first.linear.weight
-    alignment.discrepancy_step(make_images(), torch.arange(8) % 3, make_images(seed=1))
+    passes.discrepancy_step(make_images(), torch.arange(8) % 3, make_images(seed=1))
     assert weight.grad is not None
     moved = before["first.linear.weight"] - weight.detach()
     torch.testing.assert_close(moved, 0.1 * (1 + 0.9 + 0.81) * weight.grad, rtol=1e-3, atol=1e-6)
@@ -146,8 +146,8 @@ def test_epochs_batches_and_their_size(
 class Watched(AgreementDiscrepancy):
     """Notes what happens in which order."""
 
-    def __init__(self, classifiers: TwoClassifiers) -> None:
-        super().__init__(classifiers, RECIPE)
+    def __init__(self, classifiers: TwoClassifiers, recipe: Recipe) -> None:
+        super().__init__(classifiers, recipe)
         self.log: list[str] = []
 
     def loss(self, net: Classifier, images: Tensor, targets: Tensor, progress: float) -> Tensor:
@@ -155,15 +155,15 @@ class Watched(AgreementDiscrepancy):
         return super().loss(net, images, targets, progress)
 
 
-def run(data: CycleData, recipe: Recipe = RECIPE, **options: Any) -> tuple[list[str], Classifier, TwoClassifiers]:
+def run(data: CycleData, recipe: Recipe = RECIPE) -> tuple[list[str], Classifier, TwoClassifiers]:
     net, classifiers = make_nets()
-    objective = Watched(classifiers)
+    objective = Watched(classifiers, recipe)
 
     def progress(phase: str, done: int, total: int) -> None:
         assert 0 < done <= total
         objective.log.append(phase)
 
-    train_classifier(net, data, objective, recipe, Runtime(CPU, options.get("seed", 0), progress))
+    train_classifier(net, data, objective, recipe, Runtime(CPU, 0, progress))
     return objective.log, net, classifiers
 
 
@@ -173,6 +173,20 @@ def test_the_passes_stand_between_the_labelled_ones() -> None:
     assert log == [*epoch, *["align"] * 6, "train", *epoch, *["align"] * 6, "train", *epoch, "train"]
     assert not net.training
     assert not classifiers.training
+
+
+def test_the_passes_follow_the_trainings_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth from 80 % of the steps on; the last epoch has no passes."""
+    rates: list[float] = []
+    plain = Alignment.set_learning_rate
+
+    def set_learning_rate(self: Alignment, learning_rate: float) -> None:
+        rates.append(learning_rate)
+        plain(self, learning_rate)
+
+    monkeypatch.setattr(Alignment, "set_learning_rate", set_learning_rate)
+    run(make_data(8, 4), Recipe(epochs=10, batch_size=8, learning_rate=0.05))
+    assert rates == [0.05] * 8 + [0.05 / 10]
 
 
 def test_without_unlabelled_rows_it_is_labelled_training() -> None:
@@ -229,12 +243,21 @@ def test_streams_are_closed_also_when_the_training_is_stopped(monkeypatch: pytes
             assert any(thread.name.startswith("read-rows") for thread in threading.enumerate())
             raise Stop
 
+    streams: list[Any] = []
+    endless = alignment._endless
+
+    def noted(*arguments: Any) -> Any:
+        streams.append(endless(*arguments))
+        return streams[-1]
+
+    monkeypatch.setattr(alignment, "_endless", noted)
     monkeypatch.setattr(training_rows, "RESIDENT_BYTES_CPU", 0)  # rows are streamed by threads
     before = threading.active_count()
     net, classifiers = make_nets()
     with pytest.raises(Stop):
         train_classifier(net, make_data(), AgreementDiscrepancy(classifiers, RECIPE), RECIPE, Runtime(CPU, 0, progress))
     assert threading.active_count() == before
+    assert [stream.gi_frame for stream in streams] == [None, None]  # closed, not merely forgotten
 
 
 @pytest.mark.parametrize(("labelled", "unlabelled"), [(1, 1), (2, 30), (21, 3)])
