@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from backend.errors import SettingsError
 from backend.learner import cycle_seed, random_subset
@@ -410,3 +411,35 @@ def test_the_time_to_go_is_at_the_pace_so_far(
         now[0] = 120.0
         display.finished(runs[0], [{"accuracy": 0.5, "labels": 10}])
     assert "1 of 4 runs, about 6 min to go" in capsys.readouterr().out
+
+
+def test_results_of_other_options_stay_where_they_are(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder for a data set's results is taken by another command's: these get one that their digest names."""
+    monkeypatch.setattr(curves, "RESULTS", tmp_path)
+    plan = plan_of(folder)
+    there = tmp_path / curves._safe(str(folder))
+    options = curves.parse(["--dataset", str(folder)])
+    assert curves._output(options, plan, Display()) == there
+    there.mkdir()
+    for digest, expected in ((plan.digest, there), ("another", tmp_path / f"{there.name}-{plan.digest}")):
+        (there / "plan.json").write_text(json.dumps({"digest": digest}))
+        assert curves._output(options, plan, Display()) == expected
+    assert "holds the curves of other options" in capsys.readouterr().out
+
+
+def test_a_terminal_shows_a_bar_for_each_run_and_one_for_all() -> None:
+    shown = io.StringIO()
+    display = Display(Console(file=shown, force_terminal=True, width=120))
+    runs = [Run("random", 1), Run("vaal", 1), Run("vaal", 2)]
+    with display.running(Plan("d", "", 10, 5, 4), runs, runs[1:]):
+        display.started(runs[1], "cuda:0")
+        display.phase(runs[1], 3, "train", 7, 9)
+        assert display._bars is not None
+        bars = {task.description: (task.completed, task.total) for task in display._bars.tasks}
+        # random's four cycles were stored, two of vaal's are over
+        assert bars == {"all cycles": (6, 12), "vaal, trial 1, cycle 3 of 4: train": (7, 9)}
+        display.failed(runs[1], "OSError: no disk", "")
+        assert len(display._bars.tasks) == 1
+    assert "all cycles" in shown.getvalue()
