@@ -62,16 +62,16 @@ DEMO_OPTIONS = $(if $(filter-out 0,$(ORACLE)),--oracle) $(if $(ROUNDS),--rounds 
 demo: setup
 	@$(RUN) -m benchmarks.demo $(DEMO_OPTIONS)
 
-# One test process a core, at most four; those of the shared servers stay together (tests/conftest.py).
+# One test process a core, at most four; those of the shared servers stay in one (tests/conftest.py).
 PYTEST_PROCESSES ?= $(shell cores=$$(nproc 2>/dev/null || echo 1); echo $$((cores < 4 ? cores : 4)))
 
 test: setup
-	$(RUN) -m pytest -n $(PYTEST_PROCESSES) --dist loadgroup $(PYTEST_ARGS)
+	$(RUN) -m pytest -n $(PYTEST_PROCESSES) $(PYTEST_ARGS)
 
 bench: setup
 	@$(RUN) -m benchmarks bench $(BENCH_ARGS)
 
-# All samplers in about 55 minutes of processor time: half an hour on two idle cores. The papers' sizes want a GPU;
+# All samplers in about 65 minutes of processor time, so 33 minutes on two idle cores. The papers' sizes want a GPU;
 # CURVES_ARGS replaces these.
 CURVES_ARGS ?= --dataset fashion-mnist --samplers all --pool 5000 --test 2000 --initial 400 --budget 200 --cycles 4 \
 	--trials 3 --set task_width=8 --set epochs=7 --set ensemble_size=3 \
