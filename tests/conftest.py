@@ -58,12 +58,20 @@ def _missing(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-SERVERS = {"label_studio", "postgres", "postgres_url", "chromium"}
+SERVERS = ("tests/integration/", "tests/backend/test_publisher.py", "tests/backend/test_labelstudio.py")
+SERVERS += ("tests/backend/test_cycle.py", "tests/backend/test_worker.py", "tests/backend/test_state.py")
+SERVERS += ("tests/benchmarks/test_bench.py", "tests/benchmarks/test_demo.py", "tests/benchmarks/test_processes.py")
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several test processes (`make test` uses one a core), all tests of the shared servers go to one of them."""
-    for item in items:
-        if SERVERS & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group("servers"))
+@pytest.hookimpl(optionalhook=True)  # a machine with a GPU may have pytest alone
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """With several test processes (`make test` has one a core) a file stays in one process, and all the files that need
+    the shared servers stay in the same one: there is one Label Studio.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "servers" if nodeid.startswith(SERVERS) else nodeid.partition("::")[0]
+
+    return ByFile(config, log)

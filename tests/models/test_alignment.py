@@ -1,5 +1,5 @@
 """The passes over unlabelled rows: what moves in which step, how long they are, when they happen (ADS, Fu et al., AAAI
-2021, figure 2 and section 3.2)."""
+2021)."""
 
 from __future__ import annotations
 
