@@ -71,11 +71,10 @@ test: setup
 bench: setup
 	@$(RUN) -m benchmarks bench $(BENCH_ARGS)
 
-# All samplers in about 65 minutes of processor time, so 33 minutes on two idle cores. The papers' sizes want a GPU;
+# All samplers in about 80 minutes of processor time, so 40 minutes on two idle cores. The papers' sizes want a GPU;
 # CURVES_ARGS replaces these.
-CURVES_ARGS ?= --dataset fashion-mnist --samplers all --pool 5000 --test 2000 --initial 400 --budget 200 --cycles 4 \
-	--trials 3 --set task_width=8 --set epochs=7 --set ensemble_size=3 \
-	--set vaal_width=16 --set vaal_batch_size=64 --set vaal_iterations=40
+CURVES_ARGS ?= --dataset fashion-mnist --samplers all --pool 5000 --test 2000 --initial 200 --budget 200 --cycles 4 \
+	--trials 3 --set task_width=8 --set vaal_width=16 --set vaal_batch_size=64 --set vaal_iterations=40
 
 curves: setup
 	@$(RUN) -m benchmarks curves $(CURVES_ARGS)
