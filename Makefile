@@ -62,11 +62,12 @@ DEMO_OPTIONS = $(if $(filter-out 0,$(ORACLE)),--oracle) $(if $(ROUNDS),--rounds 
 demo: setup
 	@$(RUN) -m benchmarks.demo $(DEMO_OPTIONS)
 
-# One test process a core, at most four; those of the shared servers stay in one (tests/conftest.py).
+# One test process a core, at most four; a file stays in one of them. In the order of the files: the slow ones, which
+# need servers, are neither first nor last.
 PYTEST_PROCESSES ?= $(shell cores=$$(nproc 2>/dev/null || echo 1); echo $$((cores < 4 ? cores : 4)))
 
 test: setup
-	$(RUN) -m pytest -n $(PYTEST_PROCESSES) $(PYTEST_ARGS)
+	$(RUN) -m pytest -n $(PYTEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 bench: setup
 	@$(RUN) -m benchmarks bench $(BENCH_ARGS)

@@ -56,22 +56,3 @@ def _missing(reason: str) -> NoReturn:
     if os.environ.get("CI") and os.geteuid() == 0:
         pytest.fail(reason)
     pytest.skip(reason)
-
-
-SERVERS = ("tests/integration/", "tests/backend/test_publisher.py", "tests/backend/test_labelstudio.py")
-SERVERS += ("tests/backend/test_cycle.py", "tests/backend/test_worker.py", "tests/backend/test_state.py")
-SERVERS += ("tests/benchmarks/test_bench.py", "tests/benchmarks/test_demo.py", "tests/benchmarks/test_processes.py")
-
-
-@pytest.hookimpl(optionalhook=True)  # a machine with a GPU may have pytest alone
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """With several test processes (`make test` has one a core) a file stays in one process, and all the files that need
-    the shared servers stay in the same one: there is one Label Studio.
-    """
-    from xdist.scheduler import LoadScopeScheduling
-
-    class ByFile(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return "servers" if nodeid.startswith(SERVERS) else nodeid.partition("::")[0]
-
-    return ByFile(config, log)

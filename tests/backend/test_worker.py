@@ -197,9 +197,9 @@ def test_a_label_config_that_cannot_be_served_waits_for_the_owner(bench: Workben
 
 def test_parameters_that_are_no_longer_allowed_are_said_once(bench: Workbench) -> None:
     hand = hire(bench)
-    bench.state.connect(bench.project.id, row(bench).key, row(bench).label_config, {"sampler": "margin"}, "", "")
+    bench.state.connect(bench.project.id, row(bench).key, row(bench).label_config, {"sampler": "psychic"}, "", "")
     assert hand.due(row(bench)) == hand.due(row(bench)) == frozenset()
-    assert "margin" in str(row(bench).last_error) and row(bench).failures == 1
+    assert "psychic" in str(row(bench).last_error) and row(bench).failures == 1
 
 
 def test_a_project_deleted_in_label_studio_is_forgotten(bench: Workbench) -> None:

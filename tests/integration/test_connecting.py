@@ -43,7 +43,7 @@ def connections(project: LabelProject) -> list[dict[str, Any]]:
         ({"buget": 5}, ["buget", "did you mean budget"]),
         ({"budget": 0}, ["budget", "not 0"]),
         ({"budget": "many"}, ["budget", "whole number", "many"]),
-        ({"sampler": "psychic"}, ["sampler", "random, entropy, vaal, dast-al", "psychic"]),
+        ({"sampler": "psychic"}, ["sampler", "random, least-confidence, margin", "psychic"]),
         ({"model_dir": "/"}, ["model_dir", "MODEL_DIR", "environment"]),
         ([1, 2], ["extra_params", "JSON object"]),
     ],

@@ -178,7 +178,7 @@ def test_options_reach_the_sampler_and_strange_ones_do_not_disturb(name: str) ->
 
 
 def test_an_unknown_sampler_is_refused_with_the_choice() -> None:
-    with pytest.raises(UnknownSampler, match=r"'oracle'.*random, entropy"):
+    with pytest.raises(UnknownSampler, match=r"'oracle'.*random, least-confidence"):
         build_sampler("oracle", {}, num_classes=2, image_size=SIZE)
 
 
