@@ -17,8 +17,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "several networks or draws": ("mc-dropout", "bald", "ensemble", "qbc"),
     "coverage, augmentation, discrepancy": ("core-set", "dast-al", "ads"),
     "loss prediction": ("learning-loss", "learning-loss-v2", "ta-vaal"),
-    "VAAL and its parts": ("vaal", "vaal-no-vae", "vaal-frozen-vae", "vaal-wasserstein"),
-    "state relabelled": ("sraal",),
+    "VAAL, its parts, SRAAL": ("vaal", "vaal-no-vae", "vaal-frozen-vae", "vaal-wasserstein", "sraal"),
 }
 OTHERS = "others"
 
