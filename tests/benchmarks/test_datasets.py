@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.datasets import DEBIAN, DIGIT_CLASSES, FASHION_CLASSES, fashion_mnist, read_idx
+from benchmarks.datasets import DEBIAN, DIGIT_CLASSES, FASHION_CLASSES, cifar, fashion_mnist, read_idx, svhn
 
 
 def test_idx_files_are_read_as_their_header_says(tmp_path: Path) -> None:
@@ -50,3 +51,49 @@ def test_digits_stand_in_when_nothing_else_can_be_had(tmp_path: Path) -> None:
     assert data.train_images.shape[1:] == (8, 8)
     assert data.train_images.max() == 255
     assert "not at hand" in data.source
+
+
+@pytest.mark.parametrize(("name", "key", "classes"), [("cifar10", "labels", 10), ("cifar100", "fine_labels", 100)])
+def test_cifar_from_files_of_torchvisions_form(
+    name: str, key: str, classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tiny files in the published layout; only their checksums cannot be the published ones."""
+    import torchvision.datasets.cifar as form
+
+    monkeypatch.setattr(form, "check_integrity", lambda *_: True)
+    kind = {"cifar10": form.CIFAR10, "cifar100": form.CIFAR100}[name]
+    folder = tmp_path / kind.base_folder
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    images = {}
+    for file, _ in (*kind.train_list, *kind.test_list):
+        images[file] = rng.integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
+        content = {"data": images[file].reshape(3, -1), key: [0, 1, classes - 1]}
+        (folder / file).write_bytes(pickle.dumps(content))
+    names = {kind.meta["key"]: [f"class {index}" for index in range(classes)]}
+    (folder / kind.meta["filename"]).write_bytes(pickle.dumps(names))
+
+    found = cifar(name, tmp_path)
+
+    assert found.train_images.shape == (3 * len(kind.train_list), 32, 32, 3) and found.train_images.dtype == np.uint8
+    assert found.test_images.shape == (3, 32, 32, 3)
+    first, last = kind.train_list[0][0], kind.test_list[0][0]
+    assert np.array_equal(found.train_images[1], images[first][1].transpose(1, 2, 0))
+    assert np.array_equal(found.test_images[2], images[last][2].transpose(1, 2, 0))
+    assert found.test_labels.tolist() == [0, 1, classes - 1] and len(found.class_names) == classes
+
+
+def test_svhn_from_files_of_torchvisions_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In these files the digit 0 has the label 10, and the images come last."""
+    import torchvision.datasets.svhn as form
+    from scipy.io import savemat
+
+    monkeypatch.setattr(form, "check_integrity", lambda *_: True)
+    images = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 4), dtype=np.uint8)
+    for part in ("train", "test"):
+        savemat(tmp_path / f"{part}_32x32.mat", {"X": images, "y": np.array([[1], [10], [9], [10]])})
+
+    found = svhn(tmp_path)
+
+    assert found.train_labels.tolist() == found.test_labels.tolist() == [1, 0, 9, 0]
+    assert np.array_equal(found.train_images, images.transpose(3, 0, 1, 2))
