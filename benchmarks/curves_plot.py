@@ -55,6 +55,8 @@ def picture(title: str, labels: Sequence[int], curves: Curves) -> bytes:
         axes.set_xlabel("labels")
     for axes in grid.flat[len(families) :]:
         axes.set_visible(False)
+    for axes in grid.flat[max(0, len(families) - columns) : len(families)]:
+        axes.tick_params(labelbottom=True)  # also where nothing is below
     for line in grid:
         line[0].set_ylabel("test accuracy, %")
     figure.suptitle(title, fontsize=12)
