@@ -96,5 +96,5 @@ def inverse_log_weights(counts: Tensor) -> Tensor:
     Paszke et al., ENet (2016), section 5. Between 1.4 for a class that is everywhere and 50.5 for one that is nowhere:
     the few pixels of a rare class do not take over, as they would with 1 / p_c, when only few images are labelled.
     """
-    share = counts / counts.sum().clamp(min=1)
-    return 1.0 / torch.log(BOUND + share)
+    share = counts.double() / counts.sum().clamp(min=1)
+    return (1.0 / torch.log(BOUND + share)).float()
