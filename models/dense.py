@@ -118,7 +118,7 @@ class GatherOverPixels:
 
 
 def as_linear(head: nn.Conv2d) -> nn.Linear:
-    """The 1 x 1 convolution (F, C) as what it is for each pixel: a linear layer on the same memory. It gets no gradient."""
+    """The 1 x 1 convolution (F, C) as what it is for each pixel: a linear layer on its memory, without gradient."""
     assert head.bias is not None
     linear = nn.Linear(head.in_channels, head.out_channels, device="meta")
     linear.weight = nn.Parameter(head.weight.detach().flatten(1), requires_grad=False)
