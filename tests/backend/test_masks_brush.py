@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from label_studio_sdk.converter.brush import decode_rle, encode_rle, mask2rle
 
 from backend.brush import BrushError, decode, decode_mask, encode, encode_mask
+
+
+def sdk_codec() -> ModuleType:
+    """``label_studio_sdk.converter.brush`` without its package, which imports nltk and scipy for other formats."""
+    package = importlib.util.find_spec("label_studio_sdk")
+    assert package is not None and package.origin is not None
+    path = Path(package.origin).parent / "converter" / "brush.py"
+    spec = importlib.util.spec_from_file_location("sdk_brush", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+SDK = sdk_codec()
 
 # 32 bits: the count; 00111: words of 8; 0010 0011 0111 1111: lengths of 3, 4, 8, 16 bits; then the pieces:
 #                          1 00 011 11111111   4 × 255          1 00 011 00000000   4 × 0
@@ -61,7 +78,7 @@ def test_reads_every_code_as_it_is_meant_and_as_the_sdk_does(coded: tuple[list[i
     rle, values = coded
     assert decode(rle).tolist() == values
     if values:
-        assert decode(rle).tolist() == decode_rle(rle).tolist()
+        assert decode(rle).tolist() == SDK.decode_rle(rle).tolist()
 
 
 @settings(deadline=None)
@@ -72,14 +89,14 @@ def test_reads_every_code_as_it_is_meant_and_as_the_sdk_does(coded: tuple[list[i
 )
 def test_writes_the_bytes_of_the_sdk(runs: list[tuple[int, int]]) -> None:
     values = np.concatenate([np.full(length, value, np.uint8) for value, length in runs])
-    assert encode(values) == encode_rle(values)
+    assert encode(values) == SDK.encode_rle(values)
     assert decode(encode(values)).tolist() == values.tolist()
 
 
 @pytest.mark.parametrize("length", [65535, 65536, 65537, 65536 + 3, 2 * 65536, 2 * 65536 + 1])
 def test_long_runs_are_cut_where_the_sdk_cuts_them(length: int) -> None:
     values = np.repeat(np.array([7, 0, 9], np.uint8), [2, length, 1])
-    assert encode(values) == encode_rle(values)
+    assert encode(values) == SDK.encode_rle(values)
     assert np.array_equal(decode(encode(values)), values)
 
 
@@ -88,9 +105,9 @@ def test_long_runs_are_cut_where_the_sdk_cuts_them(length: int) -> None:
 def test_a_mask_comes_back(height: int, width: int, seed: int, share: float) -> None:
     mask = np.random.default_rng(seed).random((height, width)) < share
     rle = encode_mask(mask)
-    assert rle == mask2rle(mask.astype(np.uint8) * 255)
+    assert rle == SDK.mask2rle(mask.astype(np.uint8) * 255)
     assert np.array_equal(decode_mask(rle, width, height), mask)
-    assert np.array_equal(decode_rle(rle).reshape(height, width, 4)[:, :, 3] > 0, mask)
+    assert np.array_equal(SDK.decode_rle(rle).reshape(height, width, 4)[:, :, 3] > 0, mask)
 
 
 def test_only_the_alpha_counts_and_half_of_it_is_enough() -> None:
