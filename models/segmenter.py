@@ -190,7 +190,12 @@ def carry_over(
         return "the earlier network has another architecture or width"
     weight, bias = old_state.get("head.weight"), old_state.get("head.bias")
     classes = 1 + len(old_labels)
-    if weight is None or bias is None or weight.shape != (classes, *own["head.weight"].shape[1:]):
+    if (
+        weight is None
+        or bias is None
+        or weight.shape != (classes, *own["head.weight"].shape[1:])
+        or len(bias) != classes
+    ):
         return "the earlier network's head does not match its classes"
     if not all(bool(torch.isfinite(value).all()) for value in old_state.values() if value.is_floating_point()):
         return "the earlier network's weights are not finite"
