@@ -113,8 +113,8 @@ class Scenes:
         layers = np.rot90(np.dstack([shade, alpha * np.uint8(255)]), int(turns))
         if mirrored:
             layers = layers[:, ::-1]
-        # Pillow weighs the shade with the alpha while it scales: no dark rim
-        scaled = Image.fromarray(np.ascontiguousarray(layers), "LA").resize((side, side), Image.Resampling.BICUBIC)
+        # Pillow weighs the shade with the alpha while it scales: no dark rim; bicubic would make a bright one
+        scaled = Image.fromarray(np.ascontiguousarray(layers), "LA").resize((side, side), Image.Resampling.BILINEAR)
 
         here = (slice(max(0, top), top + side), slice(max(0, left), left + side))
         cut = np.asarray(scaled)[max(0, -top) : self.size - top, max(0, -left) : self.size - left]
@@ -151,7 +151,7 @@ def _background(draw: np.random.Generator, size: int) -> tuple[np.ndarray, np.nd
 def _texture(draw: np.random.Generator, size: int) -> np.ndarray:
     """Two colours mixed by a field, (S, S, 3) float32."""
     field = _FIELDS[draw.integers(len(_FIELDS))](draw, size)[..., None]
-    dim = np.float32(draw.uniform(0.45, 1))  # as dark as items are on average: colour alone must not tell them apart
+    dim = np.float32(draw.uniform(0.6, 1))  # as dark as items are on average: colour alone must not tell them apart
     first, second = _colour(draw) * dim, _colour(draw) * dim
     return first + (second - first) * field
 

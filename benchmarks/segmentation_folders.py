@@ -155,9 +155,11 @@ def plain(root: Path) -> Layout:
         split = "a fifth for the test"
     classes = None
     if (root / "classes.txt").is_file():
-        classes = tuple(line.strip() for line in (root / "classes.txt").read_text().splitlines() if line.strip())
-        if not 2 <= len(classes) <= _UNKNOWN:
-            raise DatasetUnavailable(f"{root / 'classes.txt'} names {len(classes)} classes: 2 to {_UNKNOWN} can be used")
+        classes = tuple(line.strip() for line in (root / "classes.txt").read_text().rstrip().splitlines())
+        if not (2 <= len(classes) <= _UNKNOWN and all(classes)):
+            raise DatasetUnavailable(
+                f"{root / 'classes.txt'} must name 2 to {_UNKNOWN} classes, one a line from index 0"
+            )
     lookup = _lookup(range(len(classes) if classes else _UNKNOWN))
     return Layout(parts, classes, lookup, _common_size(parts["train"]), f"the folder {root.resolve().name}, {split}")
 
@@ -247,13 +249,15 @@ def read_pair(pair: Pair, frame: Frame, lookup: np.ndarray) -> tuple[np.ndarray,
     """The image (H, W, 3) and the mask (H, W) at ``frame`` (H, W), uint8. Raises as :func:`prepare`."""
     try:
         with Image.open(pair.image) as file:
+            if file.mode.startswith(("I", "F")):
+                raise ValueError("images of more than 8 bits are not read here")
             image = ImageOps.exif_transpose(file).convert("RGB")
         with Image.open(pair.mask) as file:
             mode, values = file.mode, np.asarray(file)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DatasetUnavailable(f"{pair.image} or its mask cannot be read: {error}") from error
-    if values.ndim != 2:
-        raise DatasetUnavailable(f"{pair.mask} is a picture in colour ({mode}): a mask has one channel of class indices")
+    if values.ndim != 2 or values.dtype.kind == "f":
+        raise DatasetUnavailable(f"{pair.mask} is of Pillow's mode {mode}: a mask has one channel of class indices")
     if values.shape != (image.height, image.width):
         raise DatasetUnavailable(
             f"{pair.mask} has {values.shape[1]}×{values.shape[0]} pixels and its image {image.width}×{image.height}"
