@@ -200,6 +200,7 @@ def test_carried_weights_are_copies() -> None:
     [
         (build_segmenter(SegmenterConfig("drn-d-22", 2, 2), 0).state_dict(), "another architecture"),
         (small("drn-d-22", 3).state_dict(), "head does not match"),
+        (small("drn-d-22", 2).state_dict() | {"head.bias": torch.zeros(3)}, "head does not match"),
         (small("drn-d-22", 2).state_dict() | {"head.bias": torch.tensor([0.0, torch.nan])}, "not finite"),
         ({}, "another architecture"),
     ],
