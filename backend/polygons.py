@@ -58,16 +58,17 @@ def outlines(mask: np.ndarray, tolerance: float = 0.0, smallest_hole: float = 0)
 
     Parts are connected over the edges of pixels, not over corners. Corners that lie within ``tolerance`` pixels of the
     line without them are left out (Douglas and Peucker 1973). A hole of ``smallest_hole`` or more pixels is joined to
-    the outline around it by a cut of no width, because a polygon of Label Studio is one line.
+    the outline around it by a cut of no width, because a polygon of Label Studio is one line; smaller ones are filled.
     """
-    number, parts, stats, _ = cv2.connectedComponentsWithStats(np.ascontiguousarray(mask, np.uint8), connectivity=4)
+    mask = _filled(np.ascontiguousarray(mask, np.uint8), smallest_hole)
+    number, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
     order = sorted(range(1, number), key=lambda part: (-int(stats[part, cv2.CC_STAT_AREA]), part))
     polygons = []
     for part in order:
         left, top, width, height = (int(value) for value in stats[part, :4])
         rings = _rings(parts[top : top + height, left : left + width] == part)
         outer = [ring for ring in rings if area(ring) > 0]  # one, because the part is connected
-        holes = [ring for ring in rings if area(ring) < 0 and -area(ring) >= smallest_hole]
+        holes = [ring for ring in rings if area(ring) < 0]
         simple = [_simplify(ring, tolerance) for ring in holes]
         line = _simplify(outer[0], tolerance)
         polygon = _join([line if len(line) >= 3 else outer[0], *(ring for ring in simple if len(ring) >= 3)])
@@ -79,6 +80,18 @@ def area(ring: np.ndarray) -> float:
     """The area of a polygon (N, 2); negative where it goes anticlockwise on the screen."""
     x, y = ring.T
     return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
+
+
+def _filled(mask: np.ndarray, smallest_hole: float) -> np.ndarray:
+    """``mask`` (H, W) uint8 with its small holes filled; what reaches the border is no hole."""
+    if smallest_hole <= 1:
+        return mask
+    _, gaps, stats, _ = cv2.connectedComponentsWithStats(1 - mask, connectivity=8)
+    left, top, width, height, pixels = stats.T
+    inside = (left > 0) & (top > 0) & (left + width < mask.shape[1]) & (top + height < mask.shape[0])
+    small = inside & (pixels < smallest_hole)
+    small[0] = False  # the mask itself
+    return np.where(small[gaps], np.uint8(1), mask)
 
 
 def _rings(part: np.ndarray) -> list[np.ndarray]:
