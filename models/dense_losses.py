@@ -115,6 +115,9 @@ class DenseISDA(DenseCrossEntropy):
     The augmentation is at the features' resolution, by the targets nearest to them, and is enlarged with the logits;
     the loss is at the targets'. Features get gradient through the logits only; the last layer's weight also through Q;
     Σ is a constant. The estimate begins anew with each training.
+
+    It bounds the expected cross entropy where a target is that of its neighbourhood on the map. At an edge a pixel also
+    gets augmentation that was meant for the target next to it, and the loss may fall below plain cross entropy.
     """
 
     def __init__(self, strength: float, covariance: str = "diag", class_weight: Tensor | None = None) -> None:
