@@ -16,10 +16,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from backend import brush, polygons
+from backend import masks_brush as brush
+from backend import masks_polygons as polygons
 from backend.decoding import MAX_PIXELS
 from backend.labeling import _age
-from backend.segmentation import IGNORE, Kind, SegmentationSpec
+from backend.labeling_segmentation import IGNORE, Kind, SegmentationSpec
 
 SMALLEST = 0.0005
 """Share of the image below which a connected part of a predicted class is a speck."""

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from label_studio_sdk.label_interface import LabelInterface
 
-from backend.brush import encode_mask
 from backend.errors import LabelConfigError
+from backend.labeling_segmentation import IGNORE, Control, SegmentationSpec, segmentation_spec
 from backend.masks import mask_to_regions, regions_to_mask, truth_of
-from backend.segmentation import IGNORE, Control, SegmentationSpec, segmentation_spec
+from backend.masks_brush import encode_mask
 
 IMAGE = '<Image name="img" value="$image"/>'
 BRUSH = '<BrushLabels name="paint" toName="img"><Label value="cat"/><Label value="dog"/></BrushLabels>'

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.brush import BrushError, decode, decode_mask, encode, encode_mask
+from backend.masks_brush import BrushError, decode, decode_mask, encode, encode_mask
 
 
 def sdk_codec() -> ModuleType:

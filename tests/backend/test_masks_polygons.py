@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backend.polygons import area, box, fill, outlines
+from backend.masks_polygons import area, box, fill, outlines
 
 
 def picture(*rows: str) -> np.ndarray:
