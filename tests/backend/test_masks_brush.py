@@ -72,6 +72,12 @@ def test_bytes_by_hand() -> None:
     assert code(3, [(False, 0, [1, 2, 3])], [3, 4, 8, 16]) == ONE_TWO_THREE
 
 
+def test_reads_what_the_editor_writes() -> None:
+    """Written by the rle-pack of Label Studio 1.23.2's editor: runs, and values one by one between them."""
+    rle = [0, 0, 0, 13, 57, 27, 252, 65, 32, 128, 129, 70, 6, 8, 40, 52, 32, 224]
+    assert decode(rle).tolist() == [9, 9, 9, 1, 2, 3, 3, 3, 3, 5, 6, 7, 7]
+
+
 @settings(deadline=None)
 @given(codes())
 def test_reads_every_code_as_it_is_meant_and_as_the_sdk_does(coded: tuple[list[int], list[int]]) -> None:
