@@ -32,6 +32,8 @@ SMALLEST, LARGEST = 0.3, 0.8
 """An item's frame of 28×28, as a share of the scene's side."""
 
 _OPAQUE_FROM = 16
+"""Of the thresholds 4, 8, 16 and 32 the one that leaves the fewest items in pieces, 6 in 100."""
+_AT_A_TIME = 4_096
 _OCTAVES = (3, 6, 13)
 _LIT = (0.3 + 0.7 * (np.arange(256) / 255) ** 0.7).astype(np.float32)
 """The light of every shade: never black, and the items' thin dark rims less so."""
@@ -49,7 +51,10 @@ class Items(NamedTuple):
 
 def cut_out(images: np.ndarray, labels: np.ndarray) -> Items:
     """Items of ``images`` (N, H, W) uint8 on black: what is brighter than black, without holes."""
-    return Items(images, fill_holes(images >= _OPAQUE_FROM), labels)
+    silhouettes = np.empty(images.shape, dtype=bool)
+    for start in range(0, len(images), _AT_A_TIME):
+        silhouettes[start : start + _AT_A_TIME] = fill_holes(images[start : start + _AT_A_TIME] >= _OPAQUE_FROM)
+    return Items(images, silhouettes, labels)
 
 
 def fill_holes(solid: np.ndarray) -> np.ndarray:
