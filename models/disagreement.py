@@ -140,6 +140,14 @@ class GatherVariationRatio(Gathering):
         return _variation_ratio(self._votes, self.opinions)
 
 
+class GatherVoteEntropy(GatherVariationRatio):
+    """`vote_entropy` of opinions in parts."""
+
+    def result(self) -> Tensor:
+        assert isinstance(self._votes, Tensor)
+        return _vote_entropy(self._votes, self.opinions)
+
+
 class GatherMeanStd(Gathering):
     """`mean_std` of opinions in parts, merged by their means as Chan, Golub & LeVeque (1979) do."""
 

@@ -35,6 +35,7 @@ ROOMS: dict[str, set[str]] = {
     "state": set(),
     "scores": set(),
     "labeling": set(),
+    "masks": {"decoding", "labeling"},
     "labelstudio": {"labeling"},
     "decoding": set(),
     "imageindex": set(),
@@ -70,6 +71,7 @@ ONLY_IN: dict[str, set[str]] = {
     "psycopg": {"state"},
     "prometheus_client": {"metrics"},
     "PIL": {"decoding"},
+    "cv2": {"masks"},
     "label_studio_ml": {"app", "compat", "model"},
     "flask": {"app", "compat", "model"},
 }

@@ -15,6 +15,7 @@ from models.disagreement import (
     GatherMaxEntropy,
     GatherMeanStd,
     GatherVariationRatio,
+    GatherVoteEntropy,
     bald,
     consensus,
     consensus_entropy,
@@ -32,6 +33,7 @@ STREAMED: list[tuple[Callable[[Tensor], Tensor], type[Gathering]]] = [
     (max_entropy, GatherMaxEntropy),
     (bald, GatherBald),
     (variation_ratio, GatherVariationRatio),
+    (vote_entropy, GatherVoteEntropy),
     (mean_std, GatherMeanStd),
 ]
 
