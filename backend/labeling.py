@@ -70,12 +70,12 @@ def target_of(annotations: Sequence[Mapping[str, Any]], spec: LabelSpec) -> str 
     labels = [(annotation, label) for annotation in annotations if (label := _label(annotation, spec))]
     truths = [pair for pair in labels if pair[0].get("ground_truth")]
     if truths:
-        return max(truths, key=lambda pair: _age(pair[0]))[1]
+        return max(truths, key=lambda pair: age(pair[0]))[1]
     if not labels:
         return None
     votes = Counter(label for _, label in labels)
     most = max(votes.values())
-    return max((pair for pair in labels if votes[pair[1]] == most), key=lambda pair: _age(pair[0]))[1]
+    return max((pair for pair in labels if votes[pair[1]] == most), key=lambda pair: age(pair[0]))[1]
 
 
 def countable(annotations: Sequence[Mapping[str, Any]], spec: LabelSpec) -> list[tuple[int, str]]:
@@ -232,7 +232,7 @@ def _label(annotation: Mapping[str, Any], spec: LabelSpec) -> str | None:
     return label if label in spec.classes else None
 
 
-def _age(annotation: Mapping[str, Any]) -> tuple[datetime, int]:
+def age(annotation: Mapping[str, Any]) -> tuple[datetime, int]:
     """Orders annotations from the oldest to the latest."""
     stamp = annotation.get("updated_at") or annotation.get("created_at")
     try:

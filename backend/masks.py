@@ -19,7 +19,7 @@ import numpy as np
 from backend import masks_brush as brush
 from backend import masks_polygons as polygons
 from backend.decoding import MAX_PIXELS
-from backend.labeling import _age
+from backend.labeling import age
 from backend.labeling_segmentation import IGNORE, Kind, SegmentationSpec
 
 SMALLEST = 0.0005
@@ -37,7 +37,7 @@ def truth_of(annotations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | No
     One without regions counts: it says that nothing is there.
     """
     valid = [one for one in annotations if not one.get("was_cancelled") and isinstance(one.get("result"), list)]
-    return max([one for one in valid if one.get("ground_truth")] or valid, key=_age, default=None)
+    return max([one for one in valid if one.get("ground_truth")] or valid, key=age, default=None)
 
 
 def regions_to_mask(

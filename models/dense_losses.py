@@ -29,8 +29,7 @@ PIXELS_PER_IMAGE = 4096  # of which the class covariances are taken
 def targets_at(targets: Tensor, height: int, width: int) -> Tensor:
     """Targets (B, H, W) of any integer type at the size of a map: (B, h, w), those nearest to its pixels' centres.
 
-    The centres are those that `models.segmenter.enlarge` gives the map's pixels, in the middle of their cells; the
-    authors' code takes the upper left corners.
+    The centres are those that `models.segmenter.enlarge` gives the map's pixels, in the middle of their cells.
     """
     rows = _nearest(targets.shape[1], height, targets.device)
     columns = _nearest(targets.shape[2], width, targets.device)

@@ -212,6 +212,7 @@ def test_what_does_not_fit_is_reported_and_leaves_the_net_fresh(old: dict[str, T
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("name", NAMES)
 def test_features_are_float32_from_a_trunk_in_bfloat16(name: str) -> None:
     net = small(name).cuda().to(memory_format=torch.channels_last).train()
