@@ -15,12 +15,12 @@ from models.classifier import Classifier
 from models.data import CycleData, Runtime
 from models.inference import predict_and_measure
 from models.objectives import Objective
-from models.training import Recipe
 from samplers.base import NotFitted, Sampler, Scored
+from samplers.recipe import RecipeOptions
 
 
 @dataclass(frozen=True)
-class AdsOptions:
+class AdsOptions(RecipeOptions):
     """ads_prototypes: K, of each class in each classifier; ads_alpha: α, temperature of the similarity to a prototype;
     ads_tau: τ, the entropy in bits at which agreement and discrepancy weigh the same. The paper's values.
 
@@ -30,11 +30,6 @@ class AdsOptions:
     ads_prototypes: int = 3
     ads_alpha: float = 0.05
     ads_tau: float = 0.1
-    epochs: int = 0
-    batch_size: int = 128
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
 
 
 class AdsSampler(Sampler):
@@ -58,10 +53,7 @@ class AdsSampler(Sampler):
 
     def objective(self, net: Classifier, data: CycleData, runtime: Runtime) -> Objective:
         options = self.options
-        recipe = Recipe(
-            options.epochs, options.batch_size, options.learning_rate, options.momentum, options.weight_decay
-        )
-        return AgreementDiscrepancy(self._networks(net, runtime), recipe, options.ads_tau)
+        return AgreementDiscrepancy(self._networks(net, runtime), options.recipe(), options.ads_tau)
 
     def fit(self, net: Classifier, data: CycleData, runtime: Runtime) -> dict[str, float]:
         """All is trained with the task network. Where that had nothing to train on, the classifiers are fresh ones."""

@@ -12,8 +12,8 @@ from torch import nn
 from models.classifier import Classifier, NetConfig
 from models.committee import member_seeds, place_member, train_members
 from models.data import CycleData, DataError, Runtime
-from models.training import Recipe
 from samplers.base import NotFitted, Sampler
+from samplers.recipe import RecipeOptions
 
 log = logging.getLogger(__name__)
 
@@ -21,18 +21,13 @@ CUDA_SIZE, CPU_SIZE = 5, 3  # networks, the task network among them
 
 
 @dataclass(frozen=True)
-class CommitteeOptions:
+class CommitteeOptions(RecipeOptions):
     """ensemble_size: M, the task network among them; 0: 5 (as Beluch et al. 2018) on CUDA, 3 on a CPU.
 
     The others are the task network's: the members train under the same recipe, with plain cross entropy.
     """
 
     ensemble_size: int = 0
-    epochs: int = 0
-    batch_size: int = 128
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
 
 
 class CommitteeSampler(Sampler):
@@ -65,7 +60,7 @@ class CommitteeSampler(Sampler):
         fresh = [place_member(net.config, seed, self.device) for seed in seeds[len(kept) :]]
         log.info("Committee: %d networks beside the task network, %d of them new (ensemble_size)", size - 1, len(fresh))
         members = kept + fresh
-        figures = train_members(members, seeds, data, self._recipe(), runtime)
+        figures = train_members(members, seeds, data, self.options.recipe(), runtime)
         self.members, self.seeds = nn.ModuleList(members), seeds
         return figures
 
@@ -109,10 +104,6 @@ class CommitteeSampler(Sampler):
 
     def _networks(self) -> list[Classifier]:
         return [member for member in self.members or () if isinstance(member, Classifier)]
-
-    def _recipe(self) -> Recipe:
-        options = self.options
-        return Recipe(options.epochs, options.batch_size, options.learning_rate, options.momentum, options.weight_decay)
 
 
 def _bare(config: NetConfig) -> NetConfig:

@@ -108,8 +108,10 @@ def test_answers_are_the_linear_heads_from_the_same_pass() -> None:
 
 
 def test_options_reach_the_training_with_the_papers_defaults() -> None:
-    assert dataclasses.astuple(AdsOptions())[:3] == (3, 0.05, 0.1)
-    options = AdsOptions(2, 0.1, 0.3, epochs=7, batch_size=4, learning_rate=0.2, momentum=0.5, weight_decay=0.01)
+    paper = AdsOptions()
+    assert (paper.ads_prototypes, paper.ads_alpha, paper.ads_tau) == (3, 0.05, 0.1)
+    own = {"ads_prototypes": 2, "ads_alpha": 0.1, "ads_tau": 0.3}
+    options = AdsOptions(**own, epochs=7, batch_size=4, learning_rate=0.2, momentum=0.5, weight_decay=0.01)
     sampler = make_sampler(options)
     objective = sampler.objective(make_net(), make_data(), RUNTIME)
     assert isinstance(objective, AgreementDiscrepancy)
