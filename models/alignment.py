@@ -103,7 +103,7 @@ class Alignment:
         return loss.detach()
 
 
-class AgreementDiscrepancy(Objective):
+class AgreementDiscrepancy(Objective[Classifier]):
     """Cross entropy of the linear head + one-vs-all losses of both classifiers, and the two passes after an epoch.
 
     Without unlabelled rows there are no such passes. They tell runtime.progress("align", batches, of both passes).

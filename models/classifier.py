@@ -71,6 +71,11 @@ class Classifier(nn.Module):
         self.tap_channels = tuple(config.width * factor for factor in _TAP_FACTORS[config.name])
         self._taps = frozenset(taps)
 
+    @property
+    def feature_channels(self) -> int:
+        """F."""
+        return self.head.in_features
+
     def features(self, x: Tensor) -> Tensor:
         with self._precision(x):
             maps = self.trunk(x)

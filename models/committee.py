@@ -14,20 +14,22 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, Runtime
+from models.dense import GatherOverPixels
+from models.dense_losses import cross_entropy_for
+from models.disagreement import Gathering
 from models.inference import Answers, answers_of
-from models.objectives import CrossEntropy
+from models.networks import TaskConfig, TaskNet, build_net
 from models.pixels import normalise
 from models.streaming import evaluating, map_rows
-from models.training import Recipe, train_classifier
+from models.training import Recipe, train_network
 
 
-def place_member(config: NetConfig, seed: int, device: torch.device) -> Classifier:
+def place_member(config: TaskConfig, seed: int, device: torch.device) -> TaskNet:
     """A network on the device, in the memory layout of training, in eval mode; its weights follow from `seed`."""
-    return build_classifier(config, seed).to(device).to(memory_format=torch.channels_last).eval()
+    return build_net(config, seed).to(device).to(memory_format=torch.channels_last).eval()
 
 
 def member_seeds(count: int, runtime: Runtime) -> list[int]:
@@ -39,14 +41,14 @@ def member_seeds(count: int, runtime: Runtime) -> list[int]:
 
 
 def train_members(
-    members: Sequence[Classifier], seeds: Sequence[int], data: CycleData, recipe: Recipe, runtime: Runtime
+    members: Sequence[TaskNet], seeds: Sequence[int], data: CycleData, recipe: Recipe, runtime: Runtime
 ) -> dict[str, float]:
     """Train each of the M - 1 members in place with cross entropy, `seeds` giving its order and augmentation.
 
     Reports runtime.progress("fit", ..) after each epoch of each, over all of them. Answers figures to record: members,
     loss (the mean of theirs in their last epoch) and seconds.
 
-    Raises what `models.training.train_classifier` does.
+    Raises what `models.training.train_network` does.
     """
     figures = []
     for number, (member, seed) in enumerate(zip(members, seeds, strict=True)):
@@ -55,7 +57,7 @@ def train_members(
             runtime.progress("fit", before * total + done, len(members) * total)
 
         own = replace(runtime, seed=seed, progress=progress)
-        figures.append(train_classifier(member, data, CrossEntropy(), recipe, own))
+        figures.append(train_network(member, data, cross_entropy_for(data), recipe, own))
     return {
         "members": float(len(members)),
         "loss": float(np.mean([one["loss"] for one in figures])),
@@ -64,23 +66,27 @@ def train_members(
 
 
 def predict_and_disagree(
-    net: Classifier,
-    members: Iterable[nn.Module],
+    net: TaskNet,
+    members: Iterable[TaskNet],
     pixels: np.ndarray,
     rows: np.ndarray,
     runtime: Runtime,
-    figure: Callable[[Tensor], Tensor],
+    figure: Callable[[], Gathering],
 ) -> tuple[Answers, np.ndarray]:
     """Answers of `net` alone and (N,) float64, a figure of all, from one reading of the rows.
 
-    figure: log-probabilities (M, B, C), `net`'s first -> (B,), see `models.disagreement`. `rows` must not be empty.
+    figure: one of `models.disagreement`; of segmenters it is averaged over the pixels. `rows` must not be empty.
     """
     nets = [net, *members]
 
     def batch(images: Tensor) -> tuple[Tensor, ...]:
         inputs = normalise(images)
-        logits = torch.stack([one(inputs) for one in nets])  # (M, B, C)
-        return (*answers_of(logits[0]), figure(logits.log_softmax(dim=-1)))
+        own = net.head(net.features(inputs))
+        gathering = GatherOverPixels(figure)
+        gathering.add(own)
+        for member in nets[1:]:
+            gathering.add(member.head(member.features(inputs)))
+        return (*answers_of(own), gathering.result())
 
     with evaluating(*nets):
         predicted, confidence, values = map_rows(pixels, rows, runtime, batch)

@@ -1,6 +1,6 @@
 """What a cycle computes on: the pixels, which rows are labelled, and where and how to run.
 
-Axis letters: M cached images, L labelled rows, U unlabelled rows, B batch, H W pixels.
+Axis letters: M cached images, K masks, L labelled rows, U unlabelled rows, B batch, C classes, H W pixels.
 """
 
 from __future__ import annotations
@@ -8,9 +8,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
+
+Task = Literal["classification", "segmentation"]
 
 
 class DataError(ValueError):
@@ -26,8 +29,13 @@ class CycleData:
     """One cycle's images and labels.
 
     pixels (M, H, W, 3) uint8, usually a read-only np.memmap: index rows of it, never copy it whole.
-    labelled (L,) int64 rows of `pixels`; targets (L,) int64 class indices in [0, num_classes).
+    labelled (L,) int64 rows of `pixels`.
     unlabelled (U,) int64 rows that a sampler may train on without their labels; may be empty.
+
+    Classification: images are square, targets (L,) int64 are class indices in [0, num_classes).
+    Segmentation: masks (K, H, W) uint8 is a map of index masks like `pixels`, and targets (L,) int64 are rows of it. A
+    mask holds class indices below num_classes, the background being class 0, and `models.masks.IGNORE`.
+    class_weight (C,) float32 weighs the pixels of the classes in its loss; None: all alike.
 
     Raises DataError when the parts do not fit together.
     """
@@ -37,6 +45,8 @@ class CycleData:
     targets: np.ndarray
     unlabelled: np.ndarray
     num_classes: int
+    masks: np.ndarray | None = None
+    class_weight: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         check_pixels(self.pixels)
@@ -49,15 +59,30 @@ class CycleData:
                 f"targets must be integers, one per label: got {self.targets.dtype}{self.targets.shape}"
                 f" for {len(self.labelled)} labelled rows"
             )
+        if self.masks is not None:
+            check_masks(self.masks, self.pixels)
+            check_rows(self.targets, len(self.masks))
+            return
+        if self.pixels.shape[1] != self.pixels.shape[2]:
+            raise DataError(f"images to classify must be square, got {self.pixels.shape[1]} x {self.pixels.shape[2]}")
         if len(self.targets) and not 0 <= self.targets.min() <= self.targets.max() < self.num_classes:
             raise DataError(
                 f"targets must lie in [0, {self.num_classes}), got {self.targets.min()}..{self.targets.max()}"
             )
 
     @property
+    def task(self) -> Task:
+        return "classification" if self.masks is None else "segmentation"
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """(H, W) of the images in pixels."""
+        return int(self.pixels.shape[1]), int(self.pixels.shape[2])
+
+    @property
     def image_size(self) -> int:
-        """Side of the square images in pixels."""
-        return int(self.pixels.shape[1])
+        """The longer side of the images in pixels."""
+        return max(self.frame)
 
 
 @dataclass(frozen=True)
@@ -93,9 +118,15 @@ class Runtime:
 
 
 def check_pixels(pixels: np.ndarray) -> None:
-    """Raise DataError unless `pixels` is (M, H, H, 3) uint8."""
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.shape[1] != pixels.shape[2]:
-        raise DataError(f"pixels must be (M, H, H, 3) uint8, got {pixels.dtype}{pixels.shape}")
+    """Raise DataError unless `pixels` is (M, H, W, 3) uint8."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
+        raise DataError(f"pixels must be (M, H, W, 3) uint8, got {pixels.dtype}{pixels.shape}")
+
+
+def check_masks(masks: np.ndarray, pixels: np.ndarray) -> None:
+    """Raise DataError unless `masks` is (K, H, W) uint8 with the H and W of `pixels`."""
+    if masks.dtype != np.uint8 or masks.ndim != 3 or masks.shape[1:] != pixels.shape[1:3]:
+        raise DataError(f"masks must be (K, H, W) uint8 like the pixels {pixels.shape}, got {masks.dtype}{masks.shape}")
 
 
 def check_rows(rows: np.ndarray, count: int) -> None:

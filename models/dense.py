@@ -7,7 +7,7 @@ how many are read at a time. The values of all pixels, one for each, are then re
 Chen et al., When Active Learning Meets Implicit Semantic Data Augmentation (ECCV 2022), section 4.2, average equation
 7 over the pixels; Gal, Islam & Ghahramani (ICML 2017) and the methods of `models.disagreement` are averaged alike.
 
-Axis letters: B batch, C classes, F features, h w map (P = h w pixels, p read at a time), K draws or members.
+Axis letters: B batch, C classes, h w map (P = h w pixels, p read at a time).
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from models import epmcm
 from models.disagreement import Gathering
-from models.dropout import thinned_opinions
 
 CHUNK = 1 << 20  # elements of the rows that are read at a time
 
@@ -75,6 +74,13 @@ def log_odds_of_mean(log_odds: Callable[..., Tensor], *maps: Tensor, chunk: int 
     return functional.logsigmoid(values).logsumexp(dim=1) - functional.logsigmoid(-values).logsumexp(dim=1)
 
 
+def per_image(reduce: Callable[..., Tensor], measure: Callable[..., Tensor], *outputs: Tensor) -> Tensor:
+    """`measure` of each image, (B,): of its own row where a network gives one, outputs (B, C), and `reduce` (one of the
+    functions above) over its pixels where it gives maps, outputs (B, C, h, w).
+    """
+    return measure(*outputs) if outputs[0].dim() == 2 else reduce(measure, *outputs)
+
+
 def log_bound(logits: Tensor, table: Tensor, chunk: int = CHUNK) -> Tensor:
     """Logarithm of the mean over the pixels of the bound of the expected partial model change, (B,) float64.
 
@@ -104,8 +110,9 @@ class GatherOverPixels:
         self._images = 0
 
     def add(self, logits: Tensor) -> None:
-        """Take in one more opinion: logits (B, C, h, w), each time of the same shape."""
+        """Take in one more opinion: logits (B, C, h, w), each time of the same shape; (B, C) are maps of one pixel."""
         self._images = len(logits)
+        logits = logits if logits.dim() > 2 else logits[:, :, None]
         for index, rows in enumerate(pixel_rows(logits, pixels_at_a_time(self._chunk, logits))):
             if index == len(self._parts):
                 self._parts.append(self._figure())
@@ -115,31 +122,3 @@ class GatherOverPixels:
         """The mean over the pixels of the figure for all opinions so far, (B,) float64."""
         values = [part.result().unflatten(0, (self._images, -1)) for part in self._parts]
         return torch.cat(values, dim=1).double().mean(dim=1)
-
-
-def as_linear(head: nn.Conv2d) -> nn.Linear:
-    """The 1 x 1 convolution (F, C) as what it is for each pixel: a linear layer on its memory, without gradient."""
-    assert head.bias is not None
-    linear = nn.Linear(head.in_channels, head.out_channels, device="meta")
-    linear.weight = nn.Parameter(head.weight.detach().flatten(1), requires_grad=False)
-    linear.bias = nn.Parameter(head.bias.detach(), requires_grad=False)
-    return linear
-
-
-def thinned_disagreement(
-    features: Tensor, head: nn.Conv2d, masks: Tensor, figure: Callable[[], Gathering], chunk: int = CHUNK
-) -> Tensor:
-    """A figure of the head's opinions through K masks, averaged over the pixels: (B,) float64.
-
-    features (B, F, h, w); masks (K, F) of `models.dropout.draw_masks`. A mask drops whole channels: it is the same
-    for all pixels and all images (`models.dropout` says why), a draw of the head's weights and not of noise.
-    """
-    linear = as_linear(head)
-
-    def measure(rows: Tensor) -> Tensor:
-        gathering = figure()
-        for log_p in thinned_opinions(rows, linear, masks):
-            gathering.add(log_p)
-        return gathering.result()
-
-    return mean_over_pixels(measure, features, chunk=chunk)

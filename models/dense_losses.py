@@ -10,6 +10,7 @@ Axis letters: B batch, C classes, F features, h w map, H W pixels of the image.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 
 import torch
 from torch import Tensor
@@ -19,9 +20,10 @@ from models.dense import CHUNK, pixel_rows, pixels_at_a_time
 from models.dropout import draw_masks
 from models.isda import CovarianceEstimator, covariance_shape, semantic_table
 from models.masks import IGNORE, pixel_cross_entropy
-from models.objectives import Objective
+from models.objectives import AnyObjective, CrossEntropy, Objective
+from models.pixels import normalise
 from models.segmenter import Segmenter, enlarge
-from models.streaming import evaluating
+from models.streaming import batches_of, evaluating, stream_batches
 
 PIXELS_PER_IMAGE = 4096  # of which the class covariances are taken
 
@@ -65,19 +67,21 @@ def isda_logits(logits: Tensor, targets: Tensor, table: Tensor, strength: float)
     return logits + (0.5 * strength) * (member @ table).movedim(-1, 1)
 
 
-class DenseCrossEntropy(Objective):
+class DenseCrossEntropy(Objective[Segmenter]):
     """Mean cross entropy of the labelled pixels, weighted by their class if wished; 0 for a batch without any.
 
-    As any `Objective`, but of a segmenter, with targets (B, H, W) uint8 or int64.
+    As any `Objective`, but of a segmenter, with targets (B, H, W) uint8 or int64. The weights are the data's; see
+    `models.masks.pixel_cross_entropy`.
     """
 
-    def __init__(self, class_weight: Tensor | None = None) -> None:
-        """class_weight (C,) on the device of training, see `models.masks.pixel_cross_entropy`."""
-        self.class_weight = class_weight
+    def __init__(self) -> None:
+        self.class_weight: Tensor | None = None  # (C,) float32 on the device, set by `begin`
 
-    def loss(  # type: ignore[override]
-        self, net: Segmenter, images: Tensor, targets: Tensor, progress: float
-    ) -> Tensor:
+    def begin(self, net: Segmenter, data: CycleData, runtime: Runtime) -> None:
+        weight = data.class_weight
+        self.class_weight = None if weight is None else torch.from_numpy(weight).float().to(runtime.device)
+
+    def loss(self, net: Segmenter, images: Tensor, targets: Tensor, progress: float) -> Tensor:
         logits = self.logits(net, net.features(images), targets, progress)
         return pixel_cross_entropy(enlarge(logits, targets.shape[1:]), targets, self.class_weight)
 
@@ -93,13 +97,12 @@ class DenseDropoutCrossEntropy(DenseCrossEntropy):
     The masks come from the runtime, an own one for each image.
     """
 
-    def __init__(self, rate: float, class_weight: Tensor | None = None) -> None:
-        super().__init__(class_weight)
+    def __init__(self, rate: float) -> None:
+        super().__init__()
         self.rate = rate
 
-    def begin(  # type: ignore[override]
-        self, net: Segmenter, data: CycleData, runtime: Runtime
-    ) -> None:
+    def begin(self, net: Segmenter, data: CycleData, runtime: Runtime) -> None:
+        super().begin(net, data, runtime)
         self._generator = runtime.generator("dropout")
 
     def logits(self, net: Segmenter, features: Tensor, targets: Tensor, progress: float) -> Tensor:
@@ -119,9 +122,9 @@ class DenseISDA(DenseCrossEntropy):
     gets augmentation that was meant for the target next to it, and the loss may fall below plain cross entropy.
     """
 
-    def __init__(self, strength: float, covariance: str = "diag", class_weight: Tensor | None = None) -> None:
+    def __init__(self, strength: float, covariance: str = "diag") -> None:
         """strength: λ0 >= 0; covariance: "diag" or "full". Raises ValueError."""
-        super().__init__(class_weight)
+        super().__init__()
         if not strength >= 0.0:
             raise ValueError(f"the strength of ISDA must be 0 or more, got {strength}")
         covariance_shape(covariance, 1, 1)
@@ -129,9 +132,8 @@ class DenseISDA(DenseCrossEntropy):
         self.kind = covariance
         self.estimator: CovarianceEstimator | None = None
 
-    def begin(  # type: ignore[override]
-        self, net: Segmenter, data: CycleData, runtime: Runtime
-    ) -> None:
+    def begin(self, net: Segmenter, data: CycleData, runtime: Runtime) -> None:
+        super().begin(net, data, runtime)
         self.estimator = estimator_for(net, self.kind)
 
     def logits(self, net: Segmenter, features: Tensor, targets: Tensor, progress: float) -> Tensor:
@@ -146,9 +148,32 @@ class DenseISDA(DenseCrossEntropy):
         return isda_logits(logits, nearest, table, self.strength * progress)
 
 
+def cross_entropy_for(data: CycleData) -> AnyObjective:
+    """Plain cross entropy, of whole images or of their pixels."""
+    return CrossEntropy() if data.masks is None else DenseCrossEntropy()
+
+
 def estimator_for(net: Segmenter, kind: str, dtype: torch.dtype = torch.float32) -> CovarianceEstimator:
     """An empty estimator of the network's classes and, last, the slot of the pixels to ignore; on its device."""
     return CovarianceEstimator(net.head.out_channels + 1, net.head.in_channels, kind, net.head.weight.device, dtype)
+
+
+def labelled_batches(data: CycleData, runtime: Runtime, phase: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """The labelled rows as they are: images (B, 3, H, W) normalised float and masks (B, H, W) uint8, on the device.
+
+    Calls runtime.progress(phase, rows done, L).
+    """
+    assert data.masks is not None
+    parts = batches_of(data.labelled, runtime, data.pixels)
+    done = 0
+    with (
+        closing(stream_batches(data.pixels, (data.labelled[part] for part in parts), runtime.device)) as images,
+        closing(stream_batches(data.masks, (data.targets[part] for part in parts), runtime.device)) as masks,
+    ):
+        for part, image, mask in zip(parts, images, masks, strict=True):
+            yield normalise(image), mask
+            done += len(part)
+            runtime.progress(phase, done, len(data.labelled))
 
 
 def pixel_covariance(

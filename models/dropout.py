@@ -6,7 +6,7 @@ layer, and a draw is one mask for all images, as in the "consistent" dropout of 
 NeurIPS 2019). So the trunk runs once instead of K times, the task network keeps its architecture, and a score depends
 on the image and the seed alone, not on its neighbours. The price: only the last layer's weights are uncertain.
 
-Axis letters: B batch, C classes, F features, K draws.
+Axis letters: B batch, C classes, F features, K draws, h w map.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from torch.nn import functional
 
 from models.classifier import Classifier
 from models.data import CycleData, Runtime
+from models.dense import CHUNK as PIXEL_CHUNK
+from models.dense import mean_over_pixels
 from models.disagreement import Gathering
 from models.inference import Answers, predict_and_measure
+from models.networks import TaskNet
 from models.objectives import Objective
 
 CHUNK = 1 << 22  # elements of the largest temporary tensor
@@ -36,7 +39,7 @@ def draw_masks(count: int, features: int, rate: float, generator: torch.Generato
     return kept / (1.0 - rate)
 
 
-class DropoutCrossEntropy(Objective):
+class DropoutCrossEntropy(Objective[Classifier]):
     """Mean cross entropy of the head on the labelled batch's features, a `rate` of which is dropped anew at each step.
 
     The masks come from the runtime, an own one for each image. The trunk is trained through what is left.
@@ -68,8 +71,37 @@ def thinned_opinions(features: Tensor, head: nn.Linear, masks: Tensor, chunk: in
         yield logits.transpose(0, 1).log_softmax(dim=-1)
 
 
+def disagreement_of(features: Tensor, head: nn.Linear, masks: Tensor, figure: Callable[[], Gathering]) -> Tensor:
+    """A figure of the head's opinions through K masks: features (B, F), masks (K, F) -> (B,)."""
+    gathering = figure()
+    for log_p in thinned_opinions(features, head, masks):
+        gathering.add(log_p)
+    return gathering.result()
+
+
+def as_linear(head: nn.Conv2d) -> nn.Linear:
+    """The 1 x 1 convolution (F, C) as what it is for each pixel: a linear layer on its memory, without gradient."""
+    assert head.bias is not None
+    linear = nn.Linear(head.in_channels, head.out_channels, device="meta")
+    linear.weight = nn.Parameter(head.weight.detach().flatten(1), requires_grad=False)
+    linear.bias = nn.Parameter(head.bias.detach(), requires_grad=False)
+    return linear
+
+
+def thinned_disagreement(
+    features: Tensor, head: nn.Conv2d, masks: Tensor, figure: Callable[[], Gathering], chunk: int = PIXEL_CHUNK
+) -> Tensor:
+    """A figure of the head's opinions through K masks, averaged over the pixels: (B,) float64.
+
+    features (B, F, h, w); masks (K, F) of `models.dropout.draw_masks`. A mask drops whole channels: it is the same
+    for all pixels and all images (`models.dropout` says why), a draw of the head's weights and not of noise.
+    """
+    linear = as_linear(head)
+    return mean_over_pixels(lambda rows: disagreement_of(rows, linear, masks, figure), features, chunk=chunk)
+
+
 def predict_and_disagree(
-    net: Classifier,
+    net: TaskNet,
     pixels: np.ndarray,
     rows: np.ndarray,
     runtime: Runtime,
@@ -77,18 +109,18 @@ def predict_and_disagree(
     draws: int,
     rate: float,
 ) -> tuple[Answers, np.ndarray]:
-    """Answers of the whole head and (N,) float64, the figure of `draws` thinned ones, from one pass of the trunk.
+    """Answers of the whole head and (N,) float64, the figure of `draws` thinned ones, from one pass of the trunk; a
+    segmenter's figure is averaged over the pixels.
 
     The masks depend on the runtime's seed alone and are the same on every device. `rows` must not be empty.
     """
     # Drawn on the CPU: a GPU's stream of the same seed is another one.
-    masks = draw_masks(draws, net.head.in_features, rate, runtime.generator("dropout draws", "cpu"))
+    masks = draw_masks(draws, net.feature_channels, rate, runtime.generator("dropout draws", "cpu"))
     masks = masks.to(runtime.device)
 
     def disagreement(features: Tensor, _: Tensor) -> Tensor:
-        gathering = figure()
-        for log_p in thinned_opinions(features, net.head, masks):
-            gathering.add(log_p)
-        return gathering.result()
+        if isinstance(net.head, nn.Conv2d):
+            return thinned_disagreement(features, net.head, masks, figure)
+        return disagreement_of(features, net.head, masks, figure)
 
     return predict_and_measure(net, pixels, rows, runtime, disagreement)

@@ -202,7 +202,9 @@ class RelabellingGame(VaalGame):
         uncertainty: Tensor,
         label_weight: float,
     ) -> None:
-        """targets (L,) int64 and uncertainty (U,) float32 in [0, 1], on the device; `vae` has classes."""
+        """targets (L,) int64, or probabilities (L, C) float32; uncertainty (U,) float32 in [0, 1]; both on the device.
+        `vae` has classes.
+        """
         super().__init__(vae, discriminator, recipe, noise)
         self._targets = targets
         self._uncertainty = uncertainty

@@ -145,7 +145,7 @@ def isda_loss(logits: Tensor, targets: Tensor, table: Tensor, strength: float) -
     return functional.cross_entropy(logits + (0.5 * strength) * table[targets], targets)
 
 
-class ISDA(Objective):
+class ISDA(Objective[Classifier]):
     """Cross entropy under implicit augmentation; its strength grows as λ = λ0 * epoch / epochs.
 
     Features get gradient through the logits only; the last layer's weight also through Q; Σ is a constant. The

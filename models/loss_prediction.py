@@ -18,9 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.classifier import Classifier
 from models.data import CycleData, Runtime
+from models.masks import image_cross_entropy
+from models.networks import TaskNet
 from models.objectives import Objective
+from models.segmenter import Segmenter, enlarge
 
 # predictions (B,), losses (B,) -> scalar
 PairLoss = Callable[[Tensor, Tensor], Tensor]
@@ -92,11 +94,20 @@ def ranking_loss(predicted: Tensor, losses: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(pair_differences(predicted), target)
 
 
-class LossPrediction(Objective):
+def image_losses(net: TaskNet, features: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy of each image, (B,): of its class, or the mean over its labelled pixels."""
+    logits = net.head(features)
+    if isinstance(net, Segmenter):
+        return image_cross_entropy(enlarge(logits, targets.shape[1:]), targets)
+    return functional.cross_entropy(logits, targets, reduction="none")
+
+
+class LossPrediction(Objective[TaskNet]):
     """Mean cross entropy + weight * pair loss of the predictions (LL, equation 1; TA-VAAL's L_T).
 
     The module is trained by the task network's optimiser. Its gradient also reaches the trunk, through the taps, up to
-    and with the epoch at `progress` = stop (epoch 120 of 200 in both papers' code), and no longer afterwards.
+    and with the epoch at `progress` = stop (epoch 120 of 200 in both papers' code), and no longer afterwards. Of a
+    segmenter the loss of an image is the mean over its labelled pixels.
     """
 
     def __init__(self, predictor: LossPredictor, pair_loss: PairLoss, weight: float = 1.0, stop: float = 0.6) -> None:
@@ -110,14 +121,14 @@ class LossPrediction(Objective):
     def networks(self) -> Sequence[nn.Module]:
         return (self.predictor,)
 
-    def begin(self, net: Classifier, data: CycleData, runtime: Runtime) -> None:
+    def begin(self, net: TaskNet, data: CycleData, runtime: Runtime) -> None:
         """Raises ValueError when the module was made for other taps."""
         if self.predictor.tap_channels != net.tap_channels:
             raise ValueError(f"the module reads taps of {self.predictor.tap_channels}, the net has {net.tap_channels}")
 
-    def loss(self, net: Classifier, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+    def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
         features, taps = net.features_and_taps(images)
-        losses = functional.cross_entropy(net.head(features), targets, reduction="none")
+        losses = image_losses(net, features, targets)
         if progress > self.stop:
             taps = tuple(tap.detach() for tap in taps)
         return losses.mean() + self.weight * self.pair_loss(self.predictor(taps), losses)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.classifier import Classifier
 from models.data import CycleData, Runtime
 
-if TYPE_CHECKING:
-    from models.classifier import Classifier
+N = TypeVar("N", bound=nn.Module)
 
 
-class Objective(ABC):
-    """The loss that `models.training.train_classifier` minimises. One object serves one training run."""
+class Objective(ABC, Generic[N]):
+    """The loss that `models.training.train_network` minimises, of task networks of the kind N: classifiers, segmenters,
+    or either. One object serves one training run.
+    """
 
     @property
     def networks(self) -> Sequence[nn.Module]:
@@ -25,31 +27,33 @@ class Objective(ABC):
         """
         return ()
 
-    def begin(  # noqa: B027 - most objectives have nothing to prepare
-        self, net: Classifier, data: CycleData, runtime: Runtime
-    ) -> None:
+    def begin(self, net: N, data: CycleData, runtime: Runtime) -> None:
         """Called once before the first step, `net` on `runtime.device`: make buffers, reset estimates."""
 
     @abstractmethod
-    def loss(self, net: Classifier, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+    def loss(self, net: N, images: Tensor, targets: Tensor, progress: float) -> Tensor:
         """Scalar loss of one batch.
 
-        images (B, 3, H, W) normalised float, augmented; targets (B,) int64, both on the device.
+        images (B, 3, H, W) normalised float, augmented; targets (B,) int64, of a segmenter masks (B, H, W) uint8; both
+        on the device.
         progress = epoch / epochs with epochs counted from 0: 0.0 throughout the first epoch, always < 1.
         `net` is in training mode. `net.features` answers float32 whatever precision it computes in, so losses
         need no care for mixed precision. Must not synchronise with the host (.item(), .cpu(), boolean masks).
         """
 
-    def after_epoch(self, net: Classifier, progress: float, learning_rate: float) -> None:  # noqa: B027
+    def after_epoch(self, net: N, progress: float, learning_rate: float) -> None:
         """Called after each pass over the labelled rows, with its `progress` and the rate of its last step: the
         place for steps on other rows. `net` and `networks` are in training mode and may be left in any.
         """
 
-    def finish(self) -> None:  # noqa: B027
+    def finish(self) -> None:
         """Called once when the training is over, also when it failed: close what `begin` opened."""
 
 
-class CrossEntropy(Objective):
+AnyObjective = Objective[Any]
+
+
+class CrossEntropy(Objective[Classifier]):
     """Mean cross entropy of the labelled batch."""
 
     def loss(self, net: Classifier, images: Tensor, targets: Tensor, progress: float) -> Tensor:

@@ -56,7 +56,7 @@ def extra_rows(batch: int, labelled: int, pseudo: int) -> int:
     return min(batch, math.ceil(batch * pseudo / labelled))
 
 
-class PseudoLabels(Objective):
+class PseudoLabels(Objective[Classifier]):
     """Mean cross entropy of each labelled batch joined with rows that the network, as it comes, is sure of.
 
     Both kinds weigh the same, as in the paper, until there are more pseudo-labels than labels: from there on a batch

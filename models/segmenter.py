@@ -72,6 +72,11 @@ class Segmenter(nn.Module):
         self.tap_channels = trunk.tap_channels
         self.head = nn.Conv2d(trunk.channels, config.num_classes, 1)
 
+    @property
+    def feature_channels(self) -> int:
+        """F."""
+        return self.head.in_channels
+
     def features(self, x: Tensor) -> Tensor:
         return self._maps(x, _ignored)
 
@@ -144,6 +149,9 @@ _TRUNKS: dict[str, Callable[[SegmenterConfig], Trunk]] = {
     "deeplabv3-resnet50": _deeplab_trunk,
     "lraspp-mobilenetv3": _lite_raspp_trunk,
 }
+
+
+NAMES = tuple(_TRUNKS)
 
 
 def _initialise(net: Segmenter, generator: torch.Generator) -> None:

@@ -64,15 +64,24 @@ def _release_pages(pixels: np.ndarray) -> None:
         base.madvise(mmap.MADV_DONTNEED)
 
 
-def eval_batch_size(runtime: Runtime, image_size: int) -> int:
-    """Rows per batch while scoring: the runtime's, else one that fills the device within about 2 GiB."""
+def eval_batch_size(runtime: Runtime, frame: tuple[int, int]) -> int:
+    """Rows of `frame` (H, W) per batch while scoring: the runtime's, else what fills the device within about 2 GiB."""
     if runtime.eval_batch_size > 0:
         return runtime.eval_batch_size
     # Nets for images up to 64 px work at full resolution, those for larger ones start with a stride of 4.
-    base, side = (1024, 32) if image_size <= 64 else (256, 224)
+    base, side = (1024, 32) if max(frame) <= 64 else (256, 224)
     if runtime.device.type != "cuda":
         base //= 8
-    return max(8, min(base, base * side * side // image_size**2))
+    area = frame[0] * frame[1]
+    fewest = 8 if area <= 512**2 else 1
+    return max(fewest, min(base, base * side * side // area))
+
+
+def batches_of(rows: np.ndarray, runtime: Runtime, pixels: np.ndarray) -> list[np.ndarray]:
+    """Positions 0..N-1 in `rows` (N,), in batches that suit the device, in ascending order of rows."""
+    order = np.argsort(rows, kind="stable")
+    size = eval_batch_size(runtime, (pixels.shape[1], pixels.shape[2]))
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def map_rows(
@@ -91,9 +100,7 @@ def map_rows(
 
     Calls runtime.progress(phase, rows done, N) after every batch.
     """
-    order = np.argsort(rows, kind="stable")
-    size = eval_batch_size(runtime, pixels.shape[1])
-    parts = [order[start : start + size] for start in range(0, len(order), size)]
+    parts = batches_of(rows, runtime, pixels)
     gathered = _Gathered(len(rows))
     done = 0
     stream = stream_batches(pixels, (rows[part] for part in parts), runtime.device)

@@ -2,30 +2,54 @@
 
 Recipe of the papers (Yoo & Kweon 2019, section 4.1, and DAST-AL): SGD, momentum 0.9, weight decay 5e-4, batch
 128, 200 epochs, learning rate 0.1 and a tenth of it from epoch 160 on, random crops and mirror images.
+
+Segmentation goes by the same recipe with other sizes: batches of at most 8, as in VAAL and TA-VAAL, fewer epochs, and
+mirror images only, unless crops are asked for.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from models.classifier import Classifier
-from models.data import CycleData, DataError, Runtime
-from models.objectives import Objective
+from models.data import CycleData, DataError, Runtime, Task
+from models.masks import augment_pairs, check_classes
+from models.networks import TaskNet
+from models.objectives import AnyObjective
 from models.pixels import augment, normalise
-from models.training_rows import TrainingRows, batches_per_epoch
+from models.training_rows import TrainingRows, batches_per_epoch, epoch_positions
 
-PAPER_EPOCHS = 200
-CPU_IMAGES = 9_000  # images seen in a training on a CPU, unless the epochs are set
-CPU_EPOCHS = (6, 120)  # fewest and most epochs of such a training
 DECAY_AT = 0.8  # share of the epochs after which the learning rate falls to a tenth
 WARM_UP = 0.05  # share of the steps over which the rate of a reduced batch rises
-SMALLEST_BATCH = 16
-FEWEST_STEPS = 300  # few images are cut into smaller batches to come to as many steps
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a training comes to unless its length is set.
+
+    epochs           on CUDA, the papers'.
+    cpu_images       images seen in a training on a CPU, within cpu_epochs, the fewest and the most.
+    smallest, largest  batch; fewest_steps: few images are cut into smaller batches to come to as many.
+    """
+
+    epochs: int
+    cpu_images: int
+    cpu_epochs: tuple[int, int]
+    smallest: int
+    largest: int
+    fewest_steps: int
+
+
+SIZES: dict[Task, Sizes] = {
+    "classification": Sizes(200, 9_000, (6, 120), 16, 1 << 20, 300),
+    "segmentation": Sizes(100, 3_000, (6, 60), 4, 8, 300),
+}
 
 
 class TrainingDiverged(ArithmeticError):
@@ -39,6 +63,7 @@ class Recipe:
     epochs         0 = chosen by device and number of labels (`epochs_for`).
     batch_size     the largest; short trainings take smaller ones (`batch_size_for`).
     learning_rate  for a full batch; a smaller one gets less (`peak_rate_for`).
+    crop           side in pixels of the crops that a segmenter is trained on; 0 = whole images.
     """
 
     epochs: int = 0
@@ -46,26 +71,29 @@ class Recipe:
     learning_rate: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    crop: int = 0
 
 
-def epochs_for(recipe: Recipe, labels: int, device: torch.device) -> int:
-    """The recipe's epochs, or: 200 on CUDA; on a CPU as many as see about 9,000 images, between 6 and 120."""
+def epochs_for(recipe: Recipe, labels: int, device: torch.device, task: Task = "classification") -> int:
+    """The recipe's epochs, or those of `SIZES`: on a CPU as many as see its number of images, within its bounds."""
     if recipe.epochs > 0:
         return recipe.epochs
+    sizes = SIZES[task]
     if device.type == "cuda":
-        return PAPER_EPOCHS
-    fewest, most = CPU_EPOCHS
-    return min(most, max(fewest, round(CPU_IMAGES / labels)))
+        return sizes.epochs
+    fewest, most = sizes.cpu_epochs
+    return min(most, max(fewest, round(sizes.cpu_images / labels)))
 
 
-def batch_size_for(recipe: Recipe, labels: int, epochs: int) -> int:
-    """The recipe's batch size, or the multiple of 16 below it that gives about 300 steps in all.
+def batch_size_for(recipe: Recipe, labels: int, epochs: int, task: Task = "classification") -> int:
+    """The recipe's batch size, or the multiple of the smallest below it that gives about 300 steps in all.
 
     Steps are what a short training lacks: on a CPU, batches of 16 to 32 learn more from the same number of images
     than 128 do, at nearly the same cost. 200 epochs of 192 labels or more keep the papers' 128.
     """
-    wanted = round(labels * epochs / FEWEST_STEPS / SMALLEST_BATCH) * SMALLEST_BATCH
-    return max(2, min(recipe.batch_size, max(SMALLEST_BATCH, wanted)))
+    sizes = SIZES[task]
+    wanted = round(labels * epochs / sizes.fewest_steps / sizes.smallest) * sizes.smallest
+    return max(2, min(recipe.batch_size, sizes.largest, max(sizes.smallest, wanted)))
 
 
 def peak_rate_for(recipe: Recipe, batch_size: int) -> float:
@@ -80,15 +108,16 @@ def learning_rate_at(step: int, steps: int, peak: float, warm_up: int) -> float:
     return peak if step < DECAY_AT * steps else peak / 10
 
 
-def train_classifier(
-    net: Classifier, data: CycleData, objective: Objective, recipe: Recipe, runtime: Runtime
+def train_network(
+    net: TaskNet, data: CycleData, objective: AnyObjective, recipe: Recipe, runtime: Runtime
 ) -> dict[str, float]:
     """Train `net` in place on the labelled rows; it moves to `runtime.device` and stays there, in eval mode.
 
     Reports runtime.progress("train", epoch, epochs) after each epoch. Answers figures to record: labels, epochs,
     steps, batch_size, loss (mean over the last epoch), seconds, images_per_second.
 
-    Raises models.data.DataError without labelled rows, TrainingDiverged when the loss is not finite.
+    Raises models.data.DataError without labelled rows or for a mask with a class that there is not, TrainingDiverged
+    when the loss is not finite.
     """
     if len(data.labelled) == 0:
         raise DataError("there is no labelled row to train on")
@@ -118,25 +147,59 @@ def train_classifier(
     }
 
 
+class _Images:
+    """Labelled images and their classes, augmented."""
+
+    def __init__(self, data: CycleData, runtime: Runtime) -> None:
+        self.rows = TrainingRows(data.pixels, data.labelled, runtime)
+        self._targets = torch.as_tensor(data.targets, dtype=torch.int64).to(runtime.device)
+        self._draws = runtime.generator("train augmentation")
+
+    def batches(self, plan: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images (B, H, W, 3) uint8 and classes (B,) int64 for each batch of positions."""
+        for positions, images in self.rows.batches(plan):
+            yield augment(images, self._draws), self._targets[positions]
+
+
+class _Masked:
+    """Labelled images and their masks, augmented alike."""
+
+    def __init__(self, data: CycleData, masks: np.ndarray, recipe: Recipe, runtime: Runtime) -> None:
+        check_classes(masks, data.targets, data.num_classes)
+        self.rows = TrainingRows(data.pixels, data.labelled, runtime)
+        self._masks = TrainingRows(masks, data.targets, runtime, beside=self.rows)
+        self._crop = (recipe.crop, recipe.crop) if recipe.crop else data.frame
+        self._draws = runtime.generator("train augmentation")
+
+    def batches(self, plan: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images (B, h, w, 3) uint8 and masks (B, h, w) uint8 for each batch of positions."""
+        plan = list(plan)
+        for (_, images), (_, masks) in zip(self.rows.batches(plan), self._masks.batches(plan), strict=True):
+            yield augment_pairs(images, masks, self._crop, self._draws)
+
+
+def _examples(data: CycleData, recipe: Recipe, runtime: Runtime) -> _Images | _Masked:
+    return _Images(data, runtime) if data.masks is None else _Masked(data, data.masks, recipe, runtime)
+
+
 class _Run:
     """One training: the network, its optimiser, the rows on the device, and the schedule's place."""
 
     def __init__(
-        self, net: Classifier, data: CycleData, objective: Objective, recipe: Recipe, runtime: Runtime
+        self, net: TaskNet, data: CycleData, objective: AnyObjective, recipe: Recipe, runtime: Runtime
     ) -> None:
-        labels = len(data.labelled)
-        self.epochs = epochs_for(recipe, labels, runtime.device)
-        self.batch_size = batch_size_for(recipe, labels, self.epochs)
+        self._labels, self._device = len(data.labelled), runtime.device
+        labels = self._labels
+        self.epochs = epochs_for(recipe, labels, runtime.device, data.task)
+        self.batch_size = batch_size_for(recipe, labels, self.epochs, data.task)
         self.steps = self.epochs * batches_per_epoch(labels, self.batch_size)
         self._step = 0
         self._peak = peak_rate_for(recipe, self.batch_size)
         reduced = self.batch_size < recipe.batch_size
         self._warm_up = round(WARM_UP * self.steps) if reduced else 0
         self._net = net.to(runtime.device).to(memory_format=torch.channels_last)
-        self._rows = TrainingRows(data.pixels, data.labelled, runtime)
-        self._targets = torch.as_tensor(data.targets, dtype=torch.int64).to(runtime.device)
-        self._order = runtime.generator("train order", self._rows.device)
-        self._crops = runtime.generator("train augmentation")
+        self._examples = _examples(data, recipe, runtime)
+        self._order = runtime.generator("train order", self._examples.rows.device)
         objective.begin(net, data, runtime)
         self._objective = objective
         self._nets = [net, *objective.networks]
@@ -151,14 +214,13 @@ class _Run:
         """One pass over the labelled rows; answers the mean loss (), still on the device."""
         for one in self._nets:
             one.train()
-        total = torch.zeros((), device=self._targets.device)
-        batches = 0
-        for positions, images in self._rows.epoch(self.batch_size, self._order):
+        total, batches = torch.zeros((), device=self._device), 0
+        plan = epoch_positions(self._labels, self.batch_size, self._order)
+        for images, targets in self._examples.batches(plan):
             rate = learning_rate_at(self._step, self.steps, self._peak, self._warm_up)
             for group in self._optimiser.param_groups:
                 group["lr"] = rate
-            inputs = normalise(augment(images, self._crops))
-            loss = self._objective.loss(self._net, inputs, self._targets[positions], epoch / self.epochs)
+            loss = self._objective.loss(self._net, normalise(images), targets, epoch / self.epochs)
             self._optimiser.zero_grad(set_to_none=True)
             loss.backward()
             self._optimiser.step()

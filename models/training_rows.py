@@ -28,19 +28,31 @@ class TrainingRows:
     """
 
     def __init__(
-        self, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, resident_bytes: int | None = None
+        self,
+        pixels: np.ndarray,
+        rows: np.ndarray,
+        runtime: Runtime,
+        resident_bytes: int | None = None,
+        beside: TrainingRows | None = None,
     ) -> None:
-        check_pixels(pixels)
+        """beside: the images that these rows are the masks of, position for position; `pixels` is (K, H, W) then. Both
+        are resident or neither is, and the same plan gives both in the same order.
+        """
+        if beside is None:
+            check_pixels(pixels)
         check_rows(rows, len(pixels))
         if len(rows) == 0:
             raise DataError("there is no row to train on")
         self._pixels = pixels
         self._rows = rows
+        self._read_order: np.ndarray = rows if beside is None else beside._read_order
         self._target = runtime.device
         row_bytes = int(np.prod(pixels.shape[1:]))
-        self.resident = len(rows) * row_bytes <= (
-            _resident_bytes(runtime.device) if resident_bytes is None else resident_bytes
-        )
+        if beside is None:
+            limit = _resident_bytes(runtime.device) if resident_bytes is None else resident_bytes
+            self.resident = len(rows) * row_bytes <= limit
+        else:
+            self.resident = beside.resident
         self.device = runtime.device if self.resident else torch.device("cpu")
         self._images: Tensor | None = None
         if self.resident:
@@ -51,23 +63,18 @@ class TrainingRows:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def epoch(self, batch_size: int, generator: torch.Generator) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """Every row once, shuffled: positions (B,) int64, images (B, H, W, 3) uint8, on the target device.
-
-        The batches differ by at most one row and none has a single one (batch statistics need two), except
-        that a single row is given twice. `generator` lives on `self.device`.
-        """
-        return self.batches(epoch_positions(len(self), batch_size, generator))
-
     def endless(self, batch_size: int, generator: torch.Generator) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """Shuffled epochs without end, always exactly `batch_size` rows; same form as `epoch`.
+        """Shuffled epochs without end, always exactly `batch_size` rows; same form as `batches`. `generator` lives on
+        `self.device`.
 
         Close the iterator when done with it (contextlib.closing): a reader thread may wait behind it.
         """
         return self.batches(endless_positions(len(self), batch_size, generator))
 
     def batches(self, plan: Iterable[Tensor]) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """The batches of positions in `plan` (tensors on `self.device`); same form as `epoch`."""
+        """The batches of positions in `plan` (tensors on `self.device`; see `epoch_positions`): positions (B,) int64,
+        images (B, H, W, 3) uint8, on the target device.
+        """
         if self._images is not None:
             for positions in plan:
                 yield positions, self._images[positions]
@@ -80,7 +87,7 @@ class TrainingRows:
         def rows_of_plan() -> Iterator[np.ndarray]:
             for positions in plan:
                 inside = positions.numpy()
-                inside = inside[np.argsort(self._rows[inside], kind="stable")]  # ascending rows read faster
+                inside = inside[np.argsort(self._read_order[inside], kind="stable")]  # ascending rows read faster
                 upcoming.append(inside)
                 yield self._rows[inside]
 
@@ -92,7 +99,11 @@ class TrainingRows:
 
 
 def epoch_positions(count: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """0..count-1 shuffled, in batches of at most about `batch_size`; sizes as `TrainingRows.epoch` says."""
+    """Every position 0..count-1 once, shuffled, on the generator's device, in batches of at most about `batch_size`.
+
+    The batches differ by at most one and none has a single one (batch statistics need two), except that a single
+    position is given twice.
+    """
     if count == 1:
         return (torch.zeros(2, dtype=torch.int64, device=generator.device),)
     shuffled = torch.randperm(count, generator=generator, device=generator.device)

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from models.agreement import TwoClassifiers, build_two_classifiers, uncertainty
 from models.alignment import AgreementDiscrepancy
-from models.classifier import Classifier
-from models.data import CycleData, Runtime
+from models.data import CycleData, Runtime, Task
 from models.inference import predict_and_measure
-from models.objectives import Objective
-from samplers.base import NotFitted, Sampler, Scored
+from models.networks import TaskNet
+from models.objectives import AnyObjective
+from samplers.base import NotFitted, Sampler, Scored, as_classifier
 from samplers.recipe import RecipeOptions
 
 
@@ -43,6 +43,7 @@ class AdsSampler(Sampler):
     summary: ClassVar[str] = "most uncertain to two classifiers that disagree where images are unlike the labelled ones"
     Options: ClassVar[type[Any]] = AdsOptions
     knows_classes: ClassVar[bool] = True
+    tasks: ClassVar[tuple[Task, ...]] = ("classification",)
 
     def __init__(
         self, options: Any = None, *, num_classes: int, image_size: int, device: torch.device | str = "cpu"
@@ -51,21 +52,21 @@ class AdsSampler(Sampler):
         # Made from the cycle's seed in `objective` or `fit`, or in `load_state_dict`.
         self.classifiers: TwoClassifiers | None = None
 
-    def objective(self, net: Classifier, data: CycleData, runtime: Runtime) -> Objective:
+    def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> AnyObjective:
         options = self.options
         return AgreementDiscrepancy(self._networks(net, runtime), options.recipe(), options.ads_tau)
 
-    def fit(self, net: Classifier, data: CycleData, runtime: Runtime) -> dict[str, float]:
+    def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         """All is trained with the task network. Where that had nothing to train on, the classifiers are fresh ones."""
         self._networks(net, runtime)
         return {}
 
-    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+    def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """E(x), the mean entropy of the two classifiers in bits, (N,), from one pass of the task network, whose own
         head gives the answers. With a single class there is nothing to be uncertain of: all rows get 0.
         """
         classifiers = self.classifiers
-        if classifiers is None or classifiers.num_features != net.head.in_features:
+        if classifiers is None or classifiers.num_features != as_classifier(self.name, net).feature_channels:
             raise NotFitted("sampler ads: its classifiers were neither trained nor loaded for this network yet")
 
         def acquisition(features: Tensor, _: Tensor) -> Tensor:
@@ -87,11 +88,12 @@ class AdsSampler(Sampler):
         classifiers.load_state_dict(weights)
         self.classifiers = classifiers.to(self.device).eval()
 
-    def _networks(self, net: Classifier, runtime: Runtime) -> TwoClassifiers:
+    def _networks(self, net: TaskNet, runtime: Runtime) -> TwoClassifiers:
         """The last cycle's where they read features like this network's, else fresh ones."""
-        if self.classifiers is None or self.classifiers.num_features != net.head.in_features:
+        num_features = as_classifier(self.name, net).feature_channels
+        if self.classifiers is None or self.classifiers.num_features != num_features:
             generator = runtime.generator("ads weights", "cpu")
-            self.classifiers = self._fresh(net.head.in_features, generator).to(self.device).eval()
+            self.classifiers = self._fresh(num_features, generator).to(self.device).eval()
         return self.classifiers
 
     def _fresh(self, num_features: int, generator: torch.Generator) -> TwoClassifiers:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from models.adversarial import AdversarialRecipe, Game, plan, state_accuracy, train_adversarially
-from models.classifier import Classifier
 from models.data import CycleData, DataError, Runtime
 from models.discriminator import build_discriminator
+from models.networks import TaskNet
 from models.streaming import evaluating, map_rows
 from models.training import TrainingDiverged
 from models.vae import VAE, VAEConfig, build_vae, prepare, working_size
@@ -103,11 +103,11 @@ class AdversarialSampler(Sampler):
         """The architecture wanted, at this width."""
 
     @abstractmethod
-    def game(self, net: Classifier, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> Game:
+    def game(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> Game:
         """What is played with `self.networks`; both sets have rows."""
 
     @abstractmethod
-    def judge(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
+    def judge(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
         """What `_score` answers, told to runtime.progress as `phase`."""
 
     def build(self, config: VAEConfig, generator: torch.Generator) -> dict[str, nn.Module]:
@@ -126,7 +126,7 @@ class AdversarialSampler(Sampler):
     def begin(self, data: CycleData, runtime: Runtime) -> None:
         """Called in `fit` when its networks are fresh ones."""
 
-    def finish(self, net: Classifier, data: CycleData, runtime: Runtime) -> dict[str, float]:
+    def finish(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         """Called at the end of every `fit`: what scoring needs beside the networks. Answers figures to record."""
         return {}
 
@@ -137,7 +137,7 @@ class AdversarialSampler(Sampler):
         """None before the first `fit`."""
         return None if self.networks is None else self.part(VAE)
 
-    def fit(self, net: Classifier, data: CycleData, runtime: Runtime) -> dict[str, float]:
+    def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         """Train on the labelled and unlabelled rows. Without unlabelled rows there is nothing to tell apart: the
         networks stay as they are, fresh ones where there are none. Raises DataError without labelled rows.
         """
@@ -151,7 +151,7 @@ class AdversarialSampler(Sampler):
             figures = self._play(net, data, config.image_size, runtime)
         return figures | self.finish(net, data, runtime)
 
-    def _play(self, net: Classifier, data: CycleData, size: int, runtime: Runtime) -> dict[str, float]:
+    def _play(self, net: TaskNet, data: CycleData, size: int, runtime: Runtime) -> dict[str, float]:
         recipe = self.recipe()
         iterations, batch_size = plan(recipe, len(data.labelled), len(data.unlabelled), size, runtime.device)
         log.info(

@@ -14,9 +14,11 @@ import numpy as np
 import torch
 
 from models.classifier import Classifier
-from models.data import CycleData, Runtime, check_pixels, check_rows
+from models.data import CycleData, Runtime, Task, check_pixels, check_rows
+from models.dense_losses import cross_entropy_for
 from models.inference import Answers
-from models.objectives import CrossEntropy, Objective
+from models.networks import TaskNet
+from models.objectives import AnyObjective
 
 
 class SamplerError(Exception):
@@ -29,6 +31,10 @@ class UnknownSampler(SamplerError):
 
 class EmptyPool(SamplerError):
     """There is no row to score."""
+
+
+class WrongTask(SamplerError):
+    """The sampler has no meaning for a network of this task."""
 
 
 class NotFitted(SamplerError):
@@ -72,23 +78,25 @@ class Sampler(ABC):
     Options: ClassVar[type[Any]] = NoOptions
     knows_classes: ClassVar[bool] = False
     """Its state depends on which class has which index: a change of classes means a fresh start."""
+    tasks: ClassVar[tuple[Task, ...]] = ("classification", "segmentation")
+    """What it has a meaning for."""
     spreads_first: ClassVar[bool] = True
     """Before there is any label the pool is ordered by spread; False: by chance, as a baseline has to."""
 
     def __init__(
         self, options: Any = None, *, num_classes: int, image_size: int, device: torch.device | str = "cpu"
     ) -> None:
-        """options: an instance of `self.Options` (None = its defaults); image_size: side in pixels."""
+        """options: an instance of `self.Options` (None = its defaults); image_size: the longer side in pixels."""
         self.options = self.Options() if options is None else options
         self.num_classes = num_classes
         self.image_size = image_size
         self.device = torch.device(device)
 
-    def objective(self, net: Classifier, data: CycleData, runtime: Runtime) -> Objective:
+    def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> AnyObjective:
         """What the task network trains on this cycle. Default: cross entropy."""
-        return CrossEntropy()
+        return cross_entropy_for(data)
 
-    def fit(self, net: Classifier, data: CycleData, runtime: Runtime) -> dict[str, float]:
+    def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         """Train the sampler's own networks or estimates after the task network was trained.
 
         Warm from loaded state where there is one. `data.unlabelled` and `data.labelled` may be empty: then do
@@ -96,10 +104,10 @@ class Sampler(ABC):
         """
         return {}
 
-    def score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+    def score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """One finite acquisition value per row, higher = label sooner.
 
-        pixels (M, H, H, 3) uint8, rows (N,) integers into it. Reads no labels and changes nothing: not the
+        pixels (M, H, W, 3) uint8, rows (N,) integers into it. Reads no labels and changes nothing: not the
         networks, not their mode, not the sampler. The same seed gives the same scores, whatever the batch
         size and the order of rows.
 
@@ -115,7 +123,7 @@ class Sampler(ABC):
         return scored
 
     @abstractmethod
-    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+    def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """`score` without the checks, which the base class makes; rows are valid and there is at least one.
 
         The docstring states the paper, the equation and the shapes.
@@ -131,6 +139,13 @@ class Sampler(ABC):
         Copies: the two samplers share no tensor afterwards. {} or a state that does not fit (the owner added a
         class or changed a width since) leaves the sampler as built.
         """
+
+
+def as_classifier(name: str, net: TaskNet) -> Classifier:
+    """`net` for the sampler of this name, which knows whole images only. Raises WrongTask for a segmenter."""
+    if not isinstance(net, Classifier):
+        raise WrongTask(f"sampler {name} has no meaning for masks: it judges the class of a whole image")
+    return net
 
 
 def check_acquisition(name: str, acquisition: np.ndarray, count: int) -> None:

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.classifier import Classifier
-from models.data import CycleData, Runtime
+from models.data import CycleData, Runtime, Task
 from models.inference import predict_and_measure
-from models.objectives import Objective
+from models.networks import TaskNet
+from models.objectives import AnyObjective
 from models.pseudo_labels import PseudoLabels, threshold_at
-from samplers.base import Sampler, Scored
+from samplers.base import Sampler, Scored, as_classifier
 from samplers.entropy import predictive_entropy
 from samplers.least_confidence import log_odds_of_error
 from samplers.margin import log_odds_of_no_margin
@@ -56,6 +56,7 @@ class CealSampler(Sampler):
     name: ClassVar[str] = "ceal"
     summary: ClassVar[str] = "an uncertainty criterion, with the network's sure answers as labels in training"
     Options: ClassVar[type[Any]] = CealOptions
+    tasks: ClassVar[tuple[Task, ...]] = ("classification",)
 
     def __init__(
         self, options: Any = None, *, num_classes: int, image_size: int, device: torch.device | str = "cpu"
@@ -76,24 +77,27 @@ class CealSampler(Sampler):
             return 0.0
         return threshold_at(self.fits - 1, options.ceal_delta, options.ceal_decay, options.ceal_schedule)
 
-    def objective(self, net: Classifier, data: CycleData, runtime: Runtime) -> Objective:
+    def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> AnyObjective:
+        as_classifier(self.name, net)
+
         def judge(logits: Tensor) -> tuple[Tensor, Tensor]:
             return predictive_entropy(logits), self.criterion(logits)
 
         self._training = PseudoLabels(judge, self.threshold, self.options.budget)
         return self._training
 
-    def fit(self, net: Classifier, data: CycleData, runtime: Runtime) -> dict[str, float]:
+    def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         """Nothing to train: report what the training before took for sure, and count the cycle."""
         training, self._training = self._training, None
         figures = {"pseudo_labels": float(training.count if training else 0), "delta": self.threshold}
         self.fits += 1
         return figures
 
-    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+    def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """The criterion on the task network's answers, (N,): entropy in nats, or the log-odds of least confidence or of
         no margin (the paper's EN, LC and MS; Settles 2009, section 3.1).
         """
+        net = as_classifier(self.name, net)
         answers, acquisition = predict_and_measure(net, pixels, rows, runtime, lambda _, logits: self.criterion(logits))
         return Scored(acquisition, answers)
 

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from models.classifier import Classifier, NetConfig
+from models.classifier import NetConfig
 from models.committee import member_seeds, place_member, train_members
 from models.data import CycleData, DataError, Runtime
+from models.networks import TaskConfig, TaskNet, config_from_dict
 from samplers.base import NotFitted, Sampler
 from samplers.recipe import RecipeOptions
 
@@ -50,7 +51,7 @@ class CommitteeSampler(Sampler):
         self.members: nn.ModuleList | None = None
         self.seeds: list[int] = []
 
-    def fit(self, net: Classifier, data: CycleData, runtime: Runtime) -> dict[str, float]:
+    def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         """Train the members on the labelled rows. Raises DataError without any."""
         if len(data.labelled) == 0:
             raise DataError(f"sampler {self.name}: there is no labelled row to train its committee on")
@@ -64,11 +65,11 @@ class CommitteeSampler(Sampler):
         self.members, self.seeds = nn.ModuleList(members), seeds
         return figures
 
-    def committee(self) -> nn.ModuleList:
+    def committee(self) -> list[TaskNet]:
         """The M - 1 members beside the task network. Raises NotFitted where there are none yet."""
         if self.members is None:
             raise NotFitted(f"sampler {self.name}: its committee was neither trained nor loaded yet")
-        return self.members
+        return self._networks()
 
     @property
     def size(self) -> int:
@@ -91,8 +92,9 @@ class CommitteeSampler(Sampler):
         """
         if not state:
             return
-        config = NetConfig.from_dict(state["config"])
-        if (config.num_classes, config.image_size) != (self.num_classes, self.image_size):
+        config = config_from_dict(state["config"])
+        size = config.image_size if isinstance(config, NetConfig) else self.image_size
+        if (config.num_classes, size) != (self.num_classes, self.image_size):
             log.info("Committee: the earlier networks have other classes or images, they are not used")
             return
         members = nn.ModuleList()
@@ -102,10 +104,10 @@ class CommitteeSampler(Sampler):
             members.append(member)
         self.members, self.seeds = members, list(state["seeds"])
 
-    def _networks(self) -> list[Classifier]:
-        return [member for member in self.members or () if isinstance(member, Classifier)]
+    def _networks(self) -> list[TaskNet]:
+        return [member for member in self.members or () if isinstance(member, TaskNet)]
 
 
-def _bare(config: NetConfig) -> NetConfig:
+def _bare(config: TaskConfig) -> TaskConfig:
     """The same architecture without pretrained weights: for a network whose weights are about to be replaced."""
     return replace(config, pretrained=False)

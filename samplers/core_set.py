@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from models.classifier import Classifier
 from models.cover import Cover, Entrance, greedy_cover
 from models.data import CycleData, Runtime
-from models.inference import embed, predict_and_measure
+from models.inference import embed, of_image, predict_and_measure
 from models.kcenter import MOST_POINTS
+from models.networks import TaskNet
 from samplers.base import NotFitted, Sampler, Scored
 
 NOTHING = 1e-12  # stands for a distance of 0 under the logarithm
@@ -33,7 +33,7 @@ class CoreSetSampler(Sampler):
     distance at which each became one. A row's score is the distance at which it becomes a center, so that the queue is
     greedy's order, and images that come later find their place in it. Of a pool or labelled set above
     `models.kcenter.MOST_POINTS` rows a random sample is embedded. The paper's second part, a mixed integer program that
-    improves on greedy, is left out, as in all code we know of.
+    improves on greedy, is left out, as in all code we know of. A segmenter's features are averaged over the pixels.
     """
 
     name: ClassVar[str] = "core-set"
@@ -46,7 +46,7 @@ class CoreSetSampler(Sampler):
         super().__init__(options, num_classes=num_classes, image_size=image_size, device=device)
         self.cover: Cover | None = None
 
-    def fit(self, net: Classifier, data: CycleData, runtime: Runtime) -> dict[str, float]:
+    def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         """Embed, then pick: phases "embed" and "core-set". Nothing of an earlier cycle is used."""
         started = time.perf_counter()
         rng = runtime.rng("core-set sample")
@@ -67,7 +67,7 @@ class CoreSetSampler(Sampler):
             "radius": float(nearest.max()) if len(pool) else 0.0,
         }
 
-    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+    def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """log of the distance at which a row becomes a center, (N,): for a pick the one of algorithm 1, line 3, when it
         was picked. 1 / (1 + exp(a)) = 1 / (1 + distance). See `models.cover`.
         """
@@ -75,7 +75,7 @@ class CoreSetSampler(Sampler):
             raise NotFitted("sampler core-set: its centers were neither computed nor loaded yet")
         entrance = Entrance(self.cover)
         answers, values = predict_and_measure(
-            net, pixels, rows, runtime, lambda features, _: entrance.distances(features)
+            net, pixels, rows, runtime, lambda features, _: entrance.distances(of_image(features))
         )
         return Scored(np.log(np.maximum(entrance.with_picks(values, rows), NOTHING)), answers)
 

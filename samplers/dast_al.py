@@ -10,12 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.classifier import Classifier
 from models.data import CycleData, Runtime
+from models.dense import log_mean_over_pixels, per_image
+from models.dense_losses import DenseISDA, labelled_batches, pixel_covariance
 from models.epmcm import log_bound
 from models.inference import embed, predict_and_measure
 from models.isda import ISDA, class_covariance, semantic_table
-from models.objectives import Objective
+from models.networks import TaskNet
+from models.objectives import AnyObjective
+from models.segmenter import Segmenter
 from samplers.base import Sampler, Scored
 
 
@@ -36,7 +39,7 @@ class DastAlSampler(Sampler):
     The task network trains on ISDA's loss. For scoring, the class covariances are computed anew from the labelled
     rows, with the trained network in eval mode and without augmentation; the pool never changes them. All that is
     kept of them is the table Q (C, C). A class with fewer than two labelled rows has no covariance, and rows
-    predicted as such a class are ordered by plain confidence.
+    predicted as such a class are ordered by plain confidence. In segmentation the pixels are the rows of this.
     """
 
     name: ClassVar[str] = "dast-al"
@@ -49,36 +52,46 @@ class DastAlSampler(Sampler):
         super().__init__(options, num_classes=num_classes, image_size=image_size, device=device)
         self.table = torch.zeros(num_classes, num_classes, device=self.device)
 
-    def objective(self, net: Classifier, data: CycleData, runtime: Runtime) -> Objective:
-        return ISDA(self.options.isda_lambda, self.options.covariance)
+    def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> AnyObjective:
+        kind = ISDA if data.masks is None else DenseISDA
+        return kind(self.options.isda_lambda, self.options.covariance)
 
-    def fit(self, net: Classifier, data: CycleData, runtime: Runtime) -> dict[str, float]:
+    def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         """Compute the table from the labelled rows: one pass. Without any, Q = 0: plain confidence."""
         started = time.perf_counter()
-        rows_of_class = np.bincount(data.targets, minlength=self.num_classes)
-        features = torch.from_numpy(embed(net, data.pixels, data.labelled, runtime, phase="fit"))
-        features = features.to(self.device, torch.float64)
-        targets = torch.as_tensor(data.targets, device=self.device)
-        covariance = class_covariance(features, targets, self.num_classes, self.options.covariance)
-        weight = net.head.weight.detach().to(self.device, torch.float64)
+        kind = self.options.covariance
+        if isinstance(net, Segmenter):
+            batches = labelled_batches(data, runtime, phase="fit")
+            covariance, seen = pixel_covariance(net, batches, runtime, kind)
+            rare = int((seen < 2).sum())
+        else:
+            rare = int((np.bincount(data.targets, minlength=self.num_classes) < 2).sum())
+            features = torch.from_numpy(embed(net, data.pixels, data.labelled, runtime, phase="fit"))
+            targets = torch.as_tensor(data.targets, device=self.device)
+            covariance = class_covariance(features.to(self.device, torch.float64), targets, self.num_classes, kind)
+        weight = net.head.weight.detach().flatten(1).to(self.device, torch.float64)
         self.table = semantic_table(weight, covariance).float()
         return {
             "seconds": time.perf_counter() - started,
-            "classes_without_covariance": float((rows_of_class < 2).sum()),
+            "classes_without_covariance": float(rare),
             "largest_semantic_term": float(self.table.max()),
         }
 
-    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+    def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """log UB of equation 7, (N,), from one pass of the task network, which also gives the answers.
 
         1 / (1 + exp(log UB)) is the confidence in the predicted class with augmentation averaged in, and plain
-        softmax confidence where Q = 0. With a single class nothing can change: all rows get 0.
+        softmax confidence where Q = 0. With a single class nothing can change: all rows get 0. Of pixels, the mean of
+        the bound over them (section 4.2).
         """
 
-        def acquisition(_: Tensor, logits: Tensor) -> Tensor:
+        def log_bounds(logits: Tensor) -> Tensor:
             if self.num_classes == 1:
                 return 0.0 * logits[:, 0]  # NaN stays NaN, for the check of the base class
             return log_bound(logits, self.table)
+
+        def acquisition(_: Tensor, logits: Tensor) -> Tensor:
+            return per_image(log_mean_over_pixels, log_bounds, logits)
 
         answers, values = predict_and_measure(net, pixels, rows, runtime, acquisition)
         return Scored(values, answers)

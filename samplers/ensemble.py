@@ -6,10 +6,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from models.classifier import Classifier
 from models.committee import predict_and_disagree
 from models.data import Runtime
-from models.disagreement import variation_ratio
+from models.disagreement import GatherVariationRatio
+from models.networks import TaskNet
+from models.segmenter import Segmenter
 from samplers.base import Scored
 from samplers.committee import CommitteeSampler
 from samplers.noise import uniform_noise
@@ -21,9 +22,11 @@ class EnsembleSampler(CommitteeSampler):
     name: ClassVar[str] = "ensemble"
     summary: ClassVar[str] = "most votes against the majority, in a committee of networks trained apart"
 
-    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
-        """1 - (votes for the mode) / M, (N,), of M networks. It has few values: a random part of less than the step
-        between two of them orders the rows of one value.
+    def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+        """1 - (votes for the mode) / M, (N,), of M networks. Of an image it has few values: a random part of less than
+        the step between two of them orders the rows of one value. Its mean over pixels needs none.
         """
-        answers, values = predict_and_disagree(net, self.committee(), pixels, rows, runtime, variation_ratio)
-        return Scored(values + 0.5 / self.size * uniform_noise(rows, runtime.seed), answers)
+        answers, values = predict_and_disagree(net, self.committee(), pixels, rows, runtime, GatherVariationRatio)
+        if not isinstance(net, Segmenter):
+            values = values + 0.5 / self.size * uniform_noise(rows, runtime.seed)
+        return Scored(values, answers)

@@ -8,9 +8,10 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
-from models.classifier import Classifier
 from models.data import Runtime
+from models.dense import mean_over_pixels, per_image
 from models.inference import predict_and_measure
+from models.networks import TaskNet
 from samplers.base import Sampler, Scored
 
 
@@ -20,10 +21,12 @@ class EntropySampler(Sampler):
     name: ClassVar[str] = "entropy"
     summary: ClassVar[str] = "widest spread of the task network's class probabilities"
 
-    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
-        """H = -sum_c p_c log p_c in nats, (N,), between 0 and log C (Settles 2009, section 3.1)."""
+    def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+        """H = -sum_c p_c log p_c in nats, (N,), between 0 and log C (Settles 2009, section 3.1); its mean over
+        the pixels.
+        """
         answers, acquisition = predict_and_measure(
-            net, pixels, rows, runtime, lambda _, logits: predictive_entropy(logits)
+            net, pixels, rows, runtime, lambda _, logits: per_image(mean_over_pixels, predictive_entropy, logits)
         )
         return Scored(acquisition, answers)
 

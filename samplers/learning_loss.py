@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.classifier import Classifier
 from models.data import CycleData, Runtime
 from models.inference import Inside, predict_and_measure_inside
 from models.loss_prediction import LossPrediction, LossPredictor, PairLoss, build_loss_predictor, margin_loss
-from models.objectives import Objective
+from models.networks import TaskNet
+from models.objectives import AnyObjective
 from samplers.base import NotFitted, Sampler, Scored
 
 
@@ -62,17 +62,17 @@ class LearningLossSampler(Sampler):
         """What the module is trained on."""
         return partial(margin_loss, margin=self.options.learning_loss_margin)
 
-    def objective(self, net: Classifier, data: CycleData, runtime: Runtime) -> Objective:
+    def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> AnyObjective:
         options = self.options
         predictor = self._network(net, runtime)
         return LossPrediction(predictor, self.pair_loss(), options.learning_loss_weight, options.learning_loss_stop)
 
-    def fit(self, net: Classifier, data: CycleData, runtime: Runtime) -> dict[str, float]:
+    def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         """The module was trained with the task network. Where that had nothing to train on, it is a fresh one."""
         self._network(net, runtime)
         return {}
 
-    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+    def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """The predicted loss l̂, (N,), on a scale of the module's own (section 3.1), from one pass of the task network,
         which also gives the answers.
         """
@@ -101,7 +101,7 @@ class LearningLossSampler(Sampler):
         predictor.load_state_dict(weights)
         self.predictor = predictor.to(self.device).eval()
 
-    def _network(self, net: Classifier, runtime: Runtime) -> LossPredictor:
+    def _network(self, net: TaskNet, runtime: Runtime) -> LossPredictor:
         """The last cycle's module where it reads taps like this network's, else a fresh one."""
         if self.predictor is None or self.predictor.tap_channels != net.tap_channels:
             generator = runtime.generator("learning loss weights", "cpu")

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from models.classifier import Classifier
 from models.data import Runtime
 from models.loss_prediction import PairLoss, ranking_loss
+from models.networks import TaskNet
 from samplers.base import Scored
 from samplers.learning_loss import LearningLossSampler, LossPredictionOptions
 
@@ -25,7 +25,7 @@ class LearningLossV2Sampler(LearningLossSampler):
     def pair_loss(self) -> PairLoss:
         return ranking_loss
 
-    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+    def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """The predicted rank r, (N,): for two images, σ(r_i - r_j) is the probability that the loss of the first is
         the larger one. From the pass of the task network that also gives the answers.
         """

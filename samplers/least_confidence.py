@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.classifier import Classifier
 from models.data import Runtime
+from models.dense import log_odds_of_mean, per_image
 from models.inference import predict_and_measure
+from models.networks import TaskNet
 from samplers.base import Sampler, Scored
 
 
@@ -22,12 +23,12 @@ class LeastConfidenceSampler(Sampler):
     name: ClassVar[str] = "least-confidence"
     summary: ClassVar[str] = "lowest confidence of the task network in its own answer"
 
-    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+    def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """log((1 - p_ŷ) / p_ŷ), (N,), which rises with 1 - p_ŷ (Lewis & Gale 1994, section 4; Settles 2009, section
-        3.1: x*_LC).
+        3.1: x*_LC). Of pixels, the p_ŷ averaged over them.
         """
         answers, acquisition = predict_and_measure(
-            net, pixels, rows, runtime, lambda _, logits: log_odds_of_error(logits)
+            net, pixels, rows, runtime, lambda _, logits: per_image(log_odds_of_mean, log_odds_of_error, logits)
         )
         return Scored(acquisition, answers)
 

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.classifier import Classifier
 from models.data import Runtime
+from models.dense import log_odds_of_mean, per_image
 from models.inference import predict_and_measure
+from models.networks import TaskNet
 from samplers.base import Sampler, Scored
 
 SMALLEST = math.log(torch.finfo(torch.float64).tiny)  # stands for the logarithm of a margin of 0
@@ -23,12 +24,12 @@ class MarginSampler(Sampler):
     name: ClassVar[str] = "margin"
     summary: ClassVar[str] = "smallest lead of the most probable class over the second"
 
-    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+    def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """log((1 - m) / m), (N,), which falls as the margin m = p_1 - p_2 rises (Scheffer, Decomain & Wrobel 2001;
-        Settles 2009, section 3.1: x*_M).
+        Settles 2009, section 3.1: x*_M). Of pixels, the m averaged over them.
         """
         answers, acquisition = predict_and_measure(
-            net, pixels, rows, runtime, lambda _, logits: log_odds_of_no_margin(logits)
+            net, pixels, rows, runtime, lambda _, logits: per_image(log_odds_of_mean, log_odds_of_no_margin, logits)
         )
         return Scored(acquisition, answers)
 

@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from models.classifier import Classifier
 from models.data import Runtime
+from models.dense import log_odds_of_mean, per_image
 from models.inference import predict_and_measure
+from models.networks import TaskNet
 from samplers.base import Sampler, Scored
 from samplers.least_confidence import log_odds_of_error
 
@@ -24,9 +25,9 @@ class MaxProbSampler(Sampler):
     name: ClassVar[str] = "max-prob"
     summary: ClassVar[str] = "negative control: highest confidence first, worse than random on purpose"
 
-    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+    def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """log(p_ŷ / (1 - p_ŷ)), (N,): higher = more confident (the baseline "Maxp" of Chen et al. 2022, table 1)."""
         answers, acquisition = predict_and_measure(
-            net, pixels, rows, runtime, lambda _, logits: -log_odds_of_error(logits)
+            net, pixels, rows, runtime, lambda _, logits: -per_image(log_odds_of_mean, log_odds_of_error, logits)
         )
         return Scored(acquisition, answers)

@@ -1,4 +1,4 @@
-"""MC-dropout: ask where many thinned copies of the classifier leave the answer open between them."""
+"""MC-dropout: ask where many thinned copies of the task network leave the answer open between them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from models.classifier import Classifier
-from models.data import CycleData, Runtime
+from models.data import Runtime
 from models.disagreement import Gathering, GatherMaxEntropy, GatherMeanStd, GatherVariationRatio
-from models.dropout import DropoutCrossEntropy, predict_and_disagree
-from models.objectives import Objective
-from samplers.base import Sampler, Scored
+from models.networks import TaskNet
+from models.segmenter import Segmenter
+from samplers.base import Scored
+from samplers.dropout import DropoutOptions, DropoutSampler
 from samplers.noise import uniform_noise
 
 FIGURES: dict[str, Callable[[], Gathering]] = {
@@ -24,41 +24,27 @@ FIGURES: dict[str, Callable[[], Gathering]] = {
 
 
 @dataclass(frozen=True)
-class McDropoutOptions:
-    """dropout_rate: share of the penultimate features that is dropped, in training and in scoring (0.5 in the paper).
+class McDropoutOptions(DropoutOptions):
+    """mc_dropout_score: what of the thinned networks' answers counts."""
 
-    dropout_draws: how many masks are asked (100 in the paper's code). mc_dropout_score: what of their answers counts.
-    """
-
-    dropout_rate: float = 0.5
-    dropout_draws: int = 100
     mc_dropout_score: str = "max-entropy"
 
 
-class McDropoutSampler(Sampler):
-    """Uncertainty under dropout (Gal, Islam & Ghahramani, ICML 2017, section 4).
-
-    Dropout is before the last layer only, and its masks are shared by the whole pool: `models.dropout` says why. It
-    needs no state: the masks follow from the seed.
-    """
+class McDropoutSampler(DropoutSampler):
+    """Uncertainty under dropout (Gal, Islam & Ghahramani, ICML 2017, section 4)."""
 
     name: ClassVar[str] = "mc-dropout"
     summary: ClassVar[str] = "least certain on average over many random dropouts of the task network's features"
     Options: ClassVar[type[Any]] = McDropoutOptions
 
-    def objective(self, net: Classifier, data: CycleData, runtime: Runtime) -> Objective:
-        return DropoutCrossEntropy(self.options.dropout_rate)
-
-    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+    def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """H[p̄], variation ratio or mean standard deviation over the draws, (N,): Gal et al. (2017), section 4.
 
-        The variation ratio has one of K + 1 values; a random part of less than the step between two of them orders
-        the rows of one value.
+        The variation ratio of an image has one of K + 1 values; a random part of less than the step between two of them
+        orders the rows of one value. Its mean over pixels needs none.
         """
-        options = self.options
-        figure = FIGURES[options.mc_dropout_score]
-        draws = options.dropout_draws
-        answers, values = predict_and_disagree(net, pixels, rows, runtime, figure, draws, options.dropout_rate)
-        if options.mc_dropout_score == "variation-ratio":
-            values = values + 0.5 / draws * uniform_noise(rows, runtime.seed)
+        kind = self.options.mc_dropout_score
+        answers, values = self.disagreement(net, pixels, rows, runtime, FIGURES[kind])
+        if kind == "variation-ratio" and not isinstance(net, Segmenter):
+            values = values + 0.5 / self.options.dropout_draws * uniform_noise(rows, runtime.seed)
         return Scored(values, answers)

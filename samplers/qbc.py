@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor
 
-from models.classifier import Classifier
 from models.committee import predict_and_disagree
 from models.data import Runtime
-from models.disagreement import consensus_entropy, vote_entropy
+from models.disagreement import Gathering, GatherMaxEntropy, GatherVoteEntropy
+from models.networks import TaskNet
+from models.segmenter import Segmenter
 from samplers.base import Scored
 from samplers.committee import CommitteeOptions, CommitteeSampler
 from samplers.noise import uniform_noise
 
-FIGURES: dict[str, Callable[[Tensor], Tensor]] = {
-    "vote-entropy": vote_entropy,
-    "consensus-entropy": consensus_entropy,
+FIGURES: dict[str, Callable[[], Gathering]] = {
+    "vote-entropy": GatherVoteEntropy,
+    "consensus-entropy": GatherMaxEntropy,
 }
 TIE_BREAK = 1e-9
 """Less than the step between two vote entropies, which is 1.8e-8 or more for up to 45 networks, by enumeration."""
@@ -42,13 +42,14 @@ class QbcSampler(CommitteeSampler):
     summary: ClassVar[str] = "votes spread widest over the classes, in a committee of networks trained apart"
     Options: ClassVar[type[Any]] = QbcOptions
 
-    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+    def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """-sum_c V_c/M log V_c/M of the votes V of M networks, or H[p̄] of their consensus, (N,), in nats.
 
-        Vote entropy has few values: a random part of less than the step between two of them orders the rows of one.
+        The vote entropy of an image has few values: a random part of less than the step between two of them orders the
+        rows of one. Its mean over pixels needs none.
         """
         kind = self.options.qbc_score
         answers, values = predict_and_disagree(net, self.committee(), pixels, rows, runtime, FIGURES[kind])
-        if kind == "vote-entropy":
+        if kind == "vote-entropy" and not isinstance(net, Segmenter):
             values = values + TIE_BREAK * uniform_noise(rows, runtime.seed)
         return Scored(values, answers)

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from models.classifier import Classifier
 from models.data import Runtime
+from models.networks import TaskNet
 from samplers.base import Sampler, Scored
 from samplers.noise import logistic_noise
 
@@ -19,7 +19,7 @@ class RandomSampler(Sampler):
     summary: ClassVar[str] = "random order, the baseline"
     spreads_first: ClassVar[bool] = False
 
-    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+    def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """Standard logistic noise (N,), so that 1 / (1 + exp(a)) is uniform in (0, 1).
 
         The task network is not run.

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from models.adversarial import AdversarialRecipe, Game
-from models.classifier import Classifier
 from models.data import CycleData, Runtime
+from models.dense import mean_over_pixels, per_image
 from models.discriminator import Discriminator
 from models.games import RelabellingGame
 from models.inference import measure
+from models.masks import class_counts
+from models.networks import TaskNet
 from models.vae import VAE, VAEConfig
 from samplers.adversarial import GameOptions
 from samplers.base import Scored
@@ -47,6 +49,19 @@ def uncertainty(probabilities: Tensor) -> Tensor:
     return (1.0 - top * ratio).clamp(0.0, 1.0).to(probabilities.dtype)
 
 
+def image_targets(data: CycleData, runtime: Runtime) -> Tensor:
+    """What the classifier of latent halves learns, on the device: the classes (L,) int64 of the labelled images, or of
+    masks the share of each class in the labelled pixels, (L, C) float32, as probabilities to be told.
+    """
+    if data.masks is None:
+        return torch.as_tensor(data.targets, dtype=torch.int64).to(runtime.device)
+    shares = torch.empty(len(data.targets), data.num_classes)
+    for place, row in enumerate(data.targets):
+        counts = class_counts(torch.from_numpy(data.masks[row][None]), data.num_classes).float()
+        shares[place] = counts / counts.sum().clamp(min=1.0)
+    return shares.to(runtime.device)
+
+
 @dataclass(frozen=True)
 class SraalOptions(GameOptions):
     """sraal_latent        size of the latent space, both halves (200 in the authors' configuration for CIFAR-100).
@@ -73,6 +88,8 @@ class SraalSampler(VaalSampler):
     - The ELBO is VAAL's (`vaal_kl_reduction`). In the code it is 5 times the mean squared error of a pixel value plus
       the KL's mean over the batch; in comparison the squared errors weigh 614 times as much here (at 32 px), and the
       class loss and the adversarial loss are gentle pushes beside them.
+    - Of masks, which the paper's supervised part has another decoder for, the classifier learns the classes' shares in
+      an image, and the uncertainty is the mean over the pixels.
     - Both steps of the autoencoder have the labels of their own images, where the code's second has the first's.
     """
 
@@ -85,9 +102,9 @@ class SraalSampler(VaalSampler):
     def config(self, width: int) -> VAEConfig:
         return VAEConfig(self.working_size(), width, self.options.sraal_latent, classes=self.num_classes)
 
-    def game(self, net: Classifier, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> Game:
+    def game(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> Game:
         def of_batch(_: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
-            return (uncertainty(torch.softmax(logits, dim=1)),)
+            return (per_image(mean_over_pixels, lambda rows: uncertainty(rows.softmax(dim=1)), logits).float(),)
 
         uncertain = measure(net, data.pixels, data.unlabelled, runtime, of_batch, "fit")[0]
         return RelabellingGame(
@@ -95,12 +112,12 @@ class SraalSampler(VaalSampler):
             self.part(Discriminator),
             recipe,
             runtime.generator("vaal noise"),
-            targets=torch.as_tensor(data.targets, dtype=torch.int64).to(runtime.device),
+            targets=image_targets(data, runtime),
             uncertainty=torch.from_numpy(uncertain).to(runtime.device),
             label_weight=self.options.sraal_label_weight,
         )
 
-    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+    def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """-logit D(μ(x)), (N,): higher = less like the labelled images and more uncertain. The paper's D is 1 - D
         here, so its largest come first.
         """

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from models.adversarial import AdversarialRecipe, Game
-from models.classifier import Classifier
 from models.data import CycleData, Runtime
 from models.discriminator import Discriminator
 from models.games import ConditionedGame, Conditions
 from models.inference import Inside, measure_inside, predict_and_measure_inside
 from models.loss_prediction import LossPredictor
-from models.objectives import Objective
+from models.networks import TaskNet
+from models.objectives import AnyObjective
 from models.streaming import evaluating
 from models.vae import VAE, VAEConfig, prepare
 from samplers.adversarial import AdversarialSampler, GameOptions
@@ -76,19 +76,19 @@ class TaVaalSampler(AdversarialSampler):
     def recipe(self) -> AdversarialRecipe:
         return replace(super().recipe(), vae_steps=self.options.ta_vaal_vae_steps)
 
-    def objective(self, net: Classifier, data: CycleData, runtime: Runtime) -> Objective:
+    def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> AnyObjective:
         """Mean cross entropy + η times the ranking loss."""
         return self._ranking.objective(net, data, runtime)
 
-    def fit(self, net: Classifier, data: CycleData, runtime: Runtime) -> dict[str, float]:
+    def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         return self._ranking.fit(net, data, runtime) | super().fit(net, data, runtime)
 
-    def game(self, net: Classifier, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> Game:
+    def game(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> Game:
         conditions = self._conditions(net, data, runtime)
         noise = runtime.generator("vaal noise")
         return ConditionedGame(self.part(VAE), self.part(Discriminator), recipe, noise, conditions)
 
-    def _conditions(self, net: Classifier, data: CycleData, runtime: Runtime) -> Conditions:
+    def _conditions(self, net: TaskNet, data: CycleData, runtime: Runtime) -> Conditions:
         """Of all rows, from one pass of the task network in eval mode."""
         ranker = self._ranker(net)
 
@@ -101,13 +101,13 @@ class TaVaalSampler(AdversarialSampler):
         (decoder_l, decoder_u), (state_l, state_u) = (part.tensor_split([len(data.labelled)]) for part in both)
         return Conditions(decoder_l, decoder_u, state_l, state_u)
 
-    def _ranker(self, net: Classifier) -> LossPredictor:
+    def _ranker(self, net: TaskNet) -> LossPredictor:
         ranker = self._ranking.predictor
         if ranker is None or ranker.tap_channels != net.tap_channels:
             raise NotFitted(f"sampler {self.name}: its ranker was neither trained nor loaded for this network yet")
         return ranker
 
-    def judge(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
+    def judge(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
         vae, discriminator, ranker = self.part(VAE), self.part(Discriminator), self._ranker(net)
 
         def minus_logit(inside: Inside) -> Tensor:
@@ -120,7 +120,7 @@ class TaVaalSampler(AdversarialSampler):
             answers, values = predict_and_measure_inside(net, pixels, rows, runtime, minus_logit, phase)
         return Scored(values, answers)
 
-    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+    def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """-logit D(r(x), μ(x)), (N,): algorithm 1 of the supplement takes argmin D. Task network, ranker and encoder
         see a batch in the same pass, which also gives the answers.
         """

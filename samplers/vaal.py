@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from models.adversarial import AdversarialRecipe, Game
-from models.classifier import Classifier
 from models.data import CycleData, Runtime
 from models.discriminator import Discriminator
 from models.games import VaalGame
+from models.networks import TaskNet
 from models.vae import VAE, VAEConfig
 from samplers.adversarial import AdversarialSampler, GameOptions
 from samplers.base import Scored
@@ -39,14 +39,14 @@ class VaalSampler(AdversarialSampler):
     def config(self, width: int) -> VAEConfig:
         return VAEConfig(self.working_size(), width, self.options.vaal_latent)
 
-    def game(self, net: Classifier, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> Game:
+    def game(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> Game:
         return VaalGame(self.part(VAE), self.part(Discriminator), recipe, runtime.generator("vaal noise"))
 
-    def judge(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
+    def judge(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
         encoder, discriminator = self.part(VAE).encoder, self.part(Discriminator)
         return self.order(pixels, rows, runtime, lambda images: -discriminator(encoder.means(images)), phase)
 
-    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+    def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """-logit D(μ(x)), (N,): higher = less like the labelled images (section 2 of the extended abstract: the
         closer D is to zero, the more likely the image is unlabelled). 1 / (1 + exp(a)) is D itself.
         """

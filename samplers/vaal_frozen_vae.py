@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from models.adversarial import AdversarialRecipe
-from models.classifier import Classifier
 from models.data import CycleData, Runtime
+from models.networks import TaskNet
 from models.vae import VAE, settle_statistics
 from samplers.adversarial import AdversarialOptions
 from samplers.base import Scored
@@ -48,6 +48,6 @@ class VaalFrozenVaeSampler(VaalSampler):
         some = rng.choice(everything, min(SETTLING_ROWS, len(everything)), replace=False)
         settle_statistics(self.part(VAE), data.pixels, np.sort(some), runtime)
 
-    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+    def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """-logit D(μ(x)), (N,), as VAAL's; μ of the encoder as initialised."""
         return super()._score(net, pixels, rows, runtime)

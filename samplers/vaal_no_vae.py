@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from models.adversarial import AdversarialRecipe, Game
-from models.classifier import Classifier
 from models.data import CycleData, Runtime
 from models.discriminator import ImageDiscriminator, build_image_discriminator
 from models.games import ImageGame
+from models.networks import TaskNet
 from models.vae import VAEConfig
 from samplers.adversarial import AdversarialOptions, AdversarialSampler
 from samplers.base import Scored
@@ -44,13 +44,13 @@ class VaalNoVaeSampler(AdversarialSampler):
     def recipe(self) -> AdversarialRecipe:
         return replace(super().recipe(), vae_steps=0)
 
-    def game(self, net: Classifier, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> Game:
+    def game(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> Game:
         return ImageGame(self.part(ImageDiscriminator), recipe, runtime.device)
 
-    def judge(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
+    def judge(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
         discriminator = self.part(ImageDiscriminator)
         return self.order(pixels, rows, runtime, lambda images: -discriminator(images), phase)
 
-    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+    def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """-logit D(x), (N,), of the image itself: higher = less like the labelled images."""
         return self.judge(net, pixels, rows, runtime, "score")

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from models.adversarial import AdversarialRecipe, Game
-from models.classifier import Classifier
 from models.data import CycleData, Runtime
 from models.games import AutoencoderGame
+from models.networks import TaskNet
 from models.vae import VAE, Encoder, VAEConfig, build_vae
 from samplers.adversarial import AdversarialOptions, AdversarialSampler
 from samplers.base import Scored
@@ -79,17 +79,17 @@ class VaalWassersteinSampler(AdversarialSampler):
     def recipe(self) -> AdversarialRecipe:
         return replace(super().recipe(), discriminator_steps=0)
 
-    def game(self, net: Classifier, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> Game:
+    def game(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> Game:
         return AutoencoderGame(self.part(VAE), recipe, runtime.generator("vaal noise"))
 
-    def finish(self, net: Classifier, data: CycleData, runtime: Runtime) -> dict[str, float]:
+    def finish(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         encoder, centroid = self.part(VAE).encoder, self.part(Centroid)
         means, deviations = self.measure(data.pixels, data.labelled, runtime, partial(posterior, encoder), "fit")
         centroid.mean.copy_(torch.from_numpy(means.mean(axis=0, dtype=np.float64)))
         centroid.deviation.copy_(torch.from_numpy(deviations.mean(axis=0, dtype=np.float64)))
         return {}
 
-    def judge(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
+    def judge(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
         encoder, centroid = self.part(VAE).encoder, self.part(Centroid)
 
         def distance(images: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class VaalWassersteinSampler(AdversarialSampler):
 
         return self.order(pixels, rows, runtime, distance, phase)
 
-    def _score(self, net: Classifier, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
+    def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """log W₂²( N(μ(x), σ²(x)), centroid of the labelled ), (N,): higher = farther away. Published is
         1 / (1 + W₂²).
         """

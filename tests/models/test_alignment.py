@@ -18,7 +18,7 @@ from models.alignment import AgreementDiscrepancy, Alignment, plan
 from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, Runtime
 from models.objectives import CrossEntropy
-from models.training import Recipe, train_classifier
+from models.training import Recipe, train_network
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 NOBODY = np.empty(0, dtype=np.int64)
@@ -163,7 +163,7 @@ def run(data: CycleData, recipe: Recipe = RECIPE) -> tuple[list[str], Classifier
         assert 0 < done <= total
         objective.log.append(phase)
 
-    train_classifier(net, data, objective, recipe, Runtime(CPU, 0, progress))
+    train_network(net, data, objective, recipe, Runtime(CPU, 0, progress))
     return objective.log, net, classifiers
 
 
@@ -229,7 +229,7 @@ def test_the_draws_of_the_labelled_pass_are_those_of_a_plain_training() -> None:
             return plain(net, x, y, at)
 
         objective.loss = loss  # type: ignore[method-assign]
-        train_classifier(make_nets()[0], make_data(), objective, RECIPE, Runtime(CPU, 0))
+        train_network(make_nets()[0], make_data(), objective, RECIPE, Runtime(CPU, 0))
         seen.append(images)
     assert all(torch.equal(a, b) for a, b in zip(*seen, strict=True))
 
@@ -255,7 +255,7 @@ def test_streams_are_closed_also_when_the_training_is_stopped(monkeypatch: pytes
     before = threading.active_count()
     net, classifiers = make_nets()
     with pytest.raises(Stop):
-        train_classifier(net, make_data(), AgreementDiscrepancy(classifiers, RECIPE), RECIPE, Runtime(CPU, 0, progress))
+        train_network(net, make_data(), AgreementDiscrepancy(classifiers, RECIPE), RECIPE, Runtime(CPU, 0, progress))
     assert threading.active_count() == before
     assert [stream.gi_frame for stream in streams] == [None, None]  # closed, not merely forgotten
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from models.classifier import Classifier, NetConfig
 from models.committee import member_seeds, place_member, predict_and_disagree, train_members
 from models.data import CycleData, DataError, Runtime
-from models.disagreement import bald, variation_ratio
+from models.disagreement import GatherBald, GatherVariationRatio, bald
 from models.inference import measure, predict
 from models.objectives import CrossEntropy
 from models.pixels import normalise
-from models.training import Recipe, train_classifier
+from models.training import Recipe, train_network
 
 CPU = torch.device("cpu")
 RUNTIME = Runtime(CPU, 0)
@@ -75,7 +75,7 @@ def test_a_member_is_trained_as_the_task_network_is_with_another_seed() -> None:
     (seed,) = member_seeds(1, RUNTIME)
     member, expected = place_member(CONFIG, seed, CPU), place_member(CONFIG, seed, CPU)
     figures = train_members([member], [seed], make_data(), RECIPE, RUNTIME)
-    single = train_classifier(expected, make_data(), CrossEntropy(), RECIPE, Runtime(CPU, seed))
+    single = train_network(expected, make_data(), CrossEntropy(), RECIPE, Runtime(CPU, seed))
     assert torch.equal(weights(member), weights(expected))
     assert figures["members"] == 1
     assert figures["loss"] == single["loss"]
@@ -108,7 +108,7 @@ def test_without_labels_there_is_nothing_to_train_on() -> None:
 def test_the_figure_is_that_of_all_networks_and_the_answers_are_the_first_ones() -> None:
     nets, data = [make_net(seed) for seed in range(3)], make_data()
     rows = data.unlabelled[::-1].copy()
-    answers, values = predict_and_disagree(nets[0], nets[1:], data.pixels, rows, RUNTIME, bald)
+    answers, values = predict_and_disagree(nets[0], nets[1:], data.pixels, rows, RUNTIME, GatherBald)
     logits = [measure(net, data.pixels, rows, RUNTIME, lambda _, logits: (logits,))[0] for net in nets]
     log_p = torch.from_numpy(np.stack(logits)).log_softmax(dim=-1)
     np.testing.assert_allclose(values, bald(log_p).numpy(), atol=1e-6)
@@ -120,20 +120,20 @@ def test_the_figure_is_that_of_all_networks_and_the_answers_are_the_first_ones()
 
 def test_members_equal_to_the_task_network_never_disagree() -> None:
     net, data = make_net(), make_data()
-    for figure in (bald, variation_ratio):
+    for figure in (GatherBald, GatherVariationRatio):
         values = predict_and_disagree(net, [net, net], data.pixels, data.unlabelled, RUNTIME, figure)[1]
         np.testing.assert_allclose(values, 0.0, atol=1e-6)
 
 
 def test_asking_leaves_modes_and_batch_statistics_alone() -> None:
     nets, data = [make_net(seed) for seed in range(2)], make_data()
-    expected = predict_and_disagree(nets[0], nets[1:], data.pixels, data.unlabelled, RUNTIME, bald)[1]
+    expected = predict_and_disagree(nets[0], nets[1:], data.pixels, data.unlabelled, RUNTIME, GatherBald)[1]
     for net in nets:
         net.train()
     nets[1].trunk.bn1.eval()
     modes = [[module.training for module in net.modules()] for net in nets]
     before = [{key: value.clone() for key, value in net.state_dict().items()} for net in nets]
-    found = predict_and_disagree(nets[0], nets[1:], data.pixels, data.unlabelled, RUNTIME, bald)[1]
+    found = predict_and_disagree(nets[0], nets[1:], data.pixels, data.unlabelled, RUNTIME, GatherBald)[1]
     assert (found == expected).all()
     assert [[module.training for module in net.modules()] for net in nets] == modes
     for net, state in zip(nets, before, strict=True):

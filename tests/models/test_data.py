@@ -43,7 +43,10 @@ def rows(*values: int) -> np.ndarray:
         ({"targets": rows(-1, 0)}, "targets must lie in"),
         ({"num_classes": 0}, "num_classes"),
         ({"pixels": np.zeros((4, 8, 8, 3))}, "uint8"),
-        ({"pixels": np.zeros((4, 8, 6, 3), dtype=np.uint8)}, "pixels must be"),
+        ({"pixels": np.zeros((4, 8, 6, 3), dtype=np.uint8)}, "must be square"),
+        ({"masks": np.zeros((2, 8, 6), dtype=np.uint8)}, "masks must be"),
+        ({"masks": np.zeros((2, 8, 8), dtype=np.int64)}, "masks must be"),
+        ({"masks": np.zeros((1, 8, 8), dtype=np.uint8)}, "rows must lie in"),  # the targets are rows of masks
         ({"labelled": np.array([0.0, 1.0])}, "vector of integers"),
     ],
 )
@@ -236,12 +239,14 @@ def test_progress_that_raises_stops_the_pass(tmp_path: Path) -> None:
 
 
 def test_eval_batch_size_is_the_runtimes_or_fits_the_image() -> None:
-    assert eval_batch_size(Runtime(CPU, 0, eval_batch_size=7), 32) == 7
-    sizes = [eval_batch_size(Runtime(CPU, 0), side) for side in (16, 32, 64, 224, 512, 4096)]
-    assert min(sizes) >= 8
+    assert eval_batch_size(Runtime(CPU, 0, eval_batch_size=7), (32, 32)) == 7
+    sizes = [eval_batch_size(Runtime(CPU, 0), (side, side)) for side in (16, 32, 64, 224, 512, 4096)]
+    assert min(sizes[:5]) >= 8
+    assert sizes[5] == 1
+    assert eval_batch_size(Runtime(CPU, 0), (112, 448)) == sizes[3]
     assert sizes[1] > sizes[2]
     assert sizes[3] > sizes[4]
-    assert eval_batch_size(Runtime(torch.device("cuda"), 0), 32) > sizes[1]
+    assert eval_batch_size(Runtime(torch.device("cuda"), 0), (32, 32)) > sizes[1]
 
 
 def test_evaluating_restores_every_module(tmp_path: Path) -> None:
@@ -291,7 +296,7 @@ def test_training_rows_resident_or_streamed_give_the_same_rows(tmp_path: Path, r
     assert source.resident is (resident_bytes > 0)
     generator = torch.Generator(source.device).manual_seed(4)
     seen = []
-    for positions, images in source.epoch(2, generator):
+    for positions, images in source.batches(epoch_positions(5, 2, generator)):
         assert images[:, 0, 0, 0].tolist() == chosen[positions.numpy()].tolist()
         seen += positions.tolist()
     assert sorted(seen) == [0, 1, 2, 3, 4]
@@ -300,6 +305,24 @@ def test_training_rows_resident_or_streamed_give_the_same_rows(tmp_path: Path, r
         assert images[:, 0, 0, 0].tolist() == chosen[positions.numpy()].tolist()
         assert len(positions) == 4
     endless.close()
+
+
+@pytest.mark.parametrize("resident_bytes", [0, 1 << 30])
+def test_masks_come_beside_their_images(tmp_path: Path, resident_bytes: int) -> None:
+    """Row r of the masks belongs to another row of the images; a streamed batch is read in the order of the images."""
+    pixels = memmap_of(tmp_path, 60)
+    masks = np.repeat(np.arange(9, dtype=np.uint8)[:, None, None], 64, axis=1).reshape(9, 8, 8)
+    chosen, theirs = np.array([50, 3, 17, 44, 8], dtype=np.int64), np.array([2, 8, 0, 5, 7], dtype=np.int64)
+    images = TrainingRows(pixels, chosen, Runtime(CPU, 0), resident_bytes)
+    beside = TrainingRows(masks, theirs, Runtime(CPU, 0), beside=images)
+    plan = epoch_positions(5, 3, torch.Generator().manual_seed(4))
+    count = 0
+    for (at, image), (also_at, mask) in zip(images.batches(plan), beside.batches(plan), strict=True):
+        assert torch.equal(at, also_at)
+        assert image[:, 0, 0, 0].tolist() == chosen[at.numpy()].tolist()
+        assert mask[:, 0, 0].tolist() == theirs[at.numpy()].tolist()
+        count += len(at)
+    assert count == 5
 
 
 def test_no_rows_to_train_on_is_an_error(tmp_path: Path) -> None:
@@ -316,7 +339,7 @@ def test_rows_reach_the_gpu(tmp_path: Path, resident_bytes: int) -> None:
     source = TrainingRows(pixels, np.arange(240), runtime, resident_bytes)
     generator = torch.Generator(source.device).manual_seed(4)
     for _ in range(20):
-        for positions, images in source.epoch(16, generator):
+        for positions, images in source.batches(epoch_positions(240, 16, generator)):
             assert images.is_cuda
             assert torch.equal(images[:, 0, 0, 0].long(), positions)
     (values,) = map_rows(pixels, np.arange(240)[::-1].copy(), runtime, lambda images: (images[:, 0, 0, 0],))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models import dense, disagreement, epmcm
-from models.dense import GatherOverPixels, log_odds_of_mean, mean_over_pixels, thinned_disagreement
+from models.dense import GatherOverPixels, log_odds_of_mean, mean_over_pixels
 from models.disagreement import (
     GatherBald,
     Gathering,
@@ -19,7 +19,7 @@ from models.disagreement import (
     GatherVariationRatio,
     GatherVoteEntropy,
 )
-from models.dropout import draw_masks, thinned_opinions
+from models.dropout import draw_masks, thinned_disagreement, thinned_opinions
 from samplers.entropy import predictive_entropy
 from samplers.least_confidence import log_odds_of_error
 from samplers.margin import log_odds_of_no_margin

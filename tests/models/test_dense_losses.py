@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,7 +116,9 @@ def test_class_weights_weigh_the_mean() -> None:
     logits = net.head(net.features(images))
     large = functional.interpolate(logits, size=(8, 8), mode="bilinear", align_corners=False)
     expected = functional.cross_entropy(large, targets, weight, ignore_index=255)
-    torch.testing.assert_close(DenseCrossEntropy(weight).loss(net, images, targets, 0.5), expected)
+    objective = DenseCrossEntropy()
+    objective.begin(net, replace(DATA, class_weight=weight.numpy()), Runtime(CPU, 0))
+    torch.testing.assert_close(objective.loss(net, images, targets, 0.5), expected)
 
 
 def test_dropout_drops_channels_of_whole_images() -> None:

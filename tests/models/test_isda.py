@@ -19,7 +19,7 @@ from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, Runtime
 from models.isda import ISDA, CovarianceEstimator, class_covariance, isda_loss, semantic_table
 from models.objectives import CrossEntropy
-from models.training import Recipe, train_classifier
+from models.training import Recipe, train_network
 
 CPU = torch.device("cpu")
 KINDS = pytest.mark.parametrize("kind", ["diag", "full"])
@@ -314,7 +314,7 @@ def test_each_training_begins_with_an_empty_estimate() -> None:
     with pytest.raises(RuntimeError, match="begin"):
         objective.loss(net, torch.zeros(2, 3, 16, 16), torch.tensor([0, 1]), 0.0)
     for _ in range(2):
-        figures = train_classifier(net, data, objective, Recipe(epochs=2), runtime)
+        figures = train_network(net, data, objective, Recipe(epochs=2), runtime)
         assert objective.estimator is not None
         assert objective.estimator.count.sum() == 2 * 48  # every augmented view once, none of the last training
         assert np.isfinite(figures["loss"])

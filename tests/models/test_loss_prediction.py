@@ -22,7 +22,7 @@ from models.loss_prediction import (
     pair_differences,
     ranking_loss,
 )
-from models.training import Recipe, train_classifier
+from models.training import Recipe, train_network
 
 CPU = torch.device("cpu")
 NOBODY = np.empty(0, dtype=np.int64)
@@ -258,7 +258,7 @@ def test_the_module_is_trained_and_decays_by_the_task_networks_sgd() -> None:
         net, predictor = make_net(), make_predictor(4, 8, 16, 32)
         before = predictor.last.weight.detach().clone()
         objective = LossPrediction(predictor, ranking_loss, weight)
-        figures = train_classifier(net, make_data(), objective, recipe, Runtime(CPU, 0))
+        figures = train_network(net, make_data(), objective, recipe, Runtime(CPU, 0))
         rate = 0.1 * math.sqrt(16 / 24)  # 24 labels once are fewer steps than 300: batches of 16, at a lower rate
         assert (figures["steps"], figures["batch_size"]) == (2, 16)
         left.append(predictor.last.weight / (before * (1 - rate) ** 2))

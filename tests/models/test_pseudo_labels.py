@@ -20,7 +20,7 @@ from models.inference import measure, predict
 from models.objectives import CrossEntropy
 from models.pixels import normalise
 from models.pseudo_labels import PseudoLabels, believed, confident_positions, extra_rows, threshold_at
-from models.training import Recipe, train_classifier
+from models.training import Recipe, train_network
 
 CPU = torch.device("cpu")
 RUNTIME = Runtime(CPU, 0)
@@ -39,9 +39,7 @@ def make_data() -> CycleData:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (LABELLED + POOL, 2, 2, 3)).repeat(SIZE // 2, axis=1).repeat(SIZE // 2, axis=2)
     rows = rng.permutation(LABELLED + POOL)
-    return CycleData(
-        pixels.astype(np.uint8), rows[:LABELLED], np.arange(LABELLED) % CLASSES, rows[LABELLED:], CLASSES
-    )
+    return CycleData(pixels.astype(np.uint8), rows[:LABELLED], np.arange(LABELLED) % CLASSES, rows[LABELLED:], CLASSES)
 
 
 def make_net() -> Classifier:
@@ -196,7 +194,7 @@ def test_without_pseudo_labels_it_is_plain_cross_entropy(kind: str) -> None:
 
 def train(objective: PseudoLabels, runtime: Runtime = RUNTIME) -> Classifier:
     net = make_net()
-    train_classifier(net, make_data(), objective, Recipe(epochs=2, batch_size=4, learning_rate=0.01), runtime)
+    train_network(net, make_data(), objective, Recipe(epochs=2, batch_size=4, learning_rate=0.01), runtime)
     return net
 
 

@@ -22,7 +22,7 @@ from models.training import (
     epochs_for,
     learning_rate_at,
     peak_rate_for,
-    train_classifier,
+    train_network,
 )
 
 CPU = torch.device("cpu")
@@ -45,7 +45,7 @@ def striped(count: int, num_classes: int = 2, seed: int = 0) -> CycleData:
 
 
 def train(net: Classifier, data: CycleData, objective: Objective | None = None, **recipe: Any) -> dict[str, float]:
-    return train_classifier(net, data, objective or CrossEntropy(), Recipe(**recipe), Runtime(CPU, 0))
+    return train_network(net, data, objective or CrossEntropy(), Recipe(**recipe), Runtime(CPU, 0))
 
 
 # --- schedule ---
@@ -104,7 +104,7 @@ def test_it_learns_what_can_be_learnt_and_answers_figures() -> None:
 def test_the_same_seed_gives_the_same_weights_and_moves_no_global_generator() -> None:
     def weights(seed: int) -> dict[str, Tensor]:
         net = tiny()
-        train_classifier(net, striped(20), CrossEntropy(), Recipe(epochs=2), Runtime(CPU, seed))
+        train_network(net, striped(20), CrossEntropy(), Recipe(epochs=2), Runtime(CPU, seed))
         return net.state_dict()
 
     torch.manual_seed(1)
@@ -208,7 +208,7 @@ def test_progress_is_told_after_each_epoch_and_may_stop_the_work() -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_classifier(tiny(), striped(8), CrossEntropy(), Recipe(epochs=5), Runtime(CPU, 0, progress))
+        train_network(tiny(), striped(8), CrossEntropy(), Recipe(epochs=5), Runtime(CPU, 0, progress))
     assert told == [("train", 1, 5), ("train", 2, 5)]
 
 
@@ -236,7 +236,7 @@ def test_cross_entropy_by_hand() -> None:
 def test_on_cuda_it_learns_without_waiting_in_the_step() -> None:
     data, net = striped(256, num_classes=3), tiny(3)
     runtime = Runtime(CUDA, 0)
-    train_classifier(net, data, CrossEntropy(), Recipe(epochs=1), runtime)  # fills caches of constants
+    train_network(net, data, CrossEntropy(), Recipe(epochs=1), runtime)  # fills caches of constants
 
     class NoWaiting(CrossEntropy):
         def begin(self, net: Classifier, data: CycleData, runtime: Runtime) -> None:
@@ -247,7 +247,7 @@ def test_on_cuda_it_learns_without_waiting_in_the_step() -> None:
             torch.cuda.set_sync_debug_mode("default")
 
     try:
-        train_classifier(net, data, NoWaiting(), Recipe(epochs=15), Runtime(CUDA, 0, progress))
+        train_network(net, data, NoWaiting(), Recipe(epochs=15), Runtime(CUDA, 0, progress))
     finally:
         torch.cuda.set_sync_debug_mode("default")
     held_out = predict(net, data.pixels, data.unlabelled, runtime).predicted

@@ -17,7 +17,7 @@ from models.alignment import AgreementDiscrepancy
 from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, Runtime
 from models.inference import embed, predict
-from models.training import Recipe, train_classifier
+from models.training import Recipe, train_network
 from samplers.ads import AdsOptions, AdsSampler
 from samplers.base import NonFiniteScores, NotFitted
 
@@ -52,7 +52,7 @@ def learnt(num_classes: int = CLASSES) -> tuple[AdsSampler, Classifier]:
     sampler, net, data = make_sampler(num_classes=num_classes), make_net(num_classes), make_data(num_classes)
     objective = sampler.objective(net, data, RUNTIME)
     assert isinstance(objective, AgreementDiscrepancy)
-    train_classifier(net, data, objective, Recipe(epochs=2, batch_size=9, learning_rate=0.02), RUNTIME)
+    train_network(net, data, objective, Recipe(epochs=2, batch_size=9, learning_rate=0.02), RUNTIME)
     sampler.fit(net, data, RUNTIME)
     assert sampler.classifiers is objective.classifiers  # the very ones that were trained
     return sampler, net

@@ -10,7 +10,8 @@ from models.data import CycleData, Runtime
 from models.dropout import DropoutCrossEntropy, draw_masks
 from models.inference import embed, predict
 from models.pixels import normalise
-from samplers.bald import BaldOptions, BaldSampler
+from samplers.bald import BaldSampler
+from samplers.dropout import DropoutOptions
 from samplers.mc_dropout import McDropoutOptions, McDropoutSampler
 
 CPU = torch.device("cpu")
@@ -32,7 +33,7 @@ def make_net() -> Classifier:
 
 
 def score(net: Classifier, rate: float = 0.5) -> np.ndarray:
-    sampler = BaldSampler(BaldOptions(rate, DRAWS), num_classes=CLASSES, image_size=16)
+    sampler = BaldSampler(DropoutOptions(rate, DRAWS), num_classes=CLASSES, image_size=16)
     return sampler.score(net, make_pixels(), ROWS, RUNTIME).acquisition
 
 
@@ -69,7 +70,7 @@ def test_a_row_on_which_the_draws_disagree_beats_one_that_is_equally_unsure_for_
         net.head.bias.copy_(torch.tensor([0.0, 0.0, -50.0]))
     strong, silent = torch.full((1, 32), 8.0), torch.zeros(1, 32)
     net.features = lambda x: torch.cat([strong, silent])[: len(x)]  # type: ignore[method-assign]
-    sampler = BaldSampler(BaldOptions(0.5, 200), num_classes=CLASSES, image_size=16)
+    sampler = BaldSampler(DropoutOptions(0.5, 200), num_classes=CLASSES, image_size=16)
     first, second = sampler.score(net, make_pixels(), np.arange(2), RUNTIME).acquisition
     assert second == 0.0
     assert 0.5 < first < np.log(2) + 1e-6
@@ -81,7 +82,7 @@ def test_without_dropout_there_is_nothing_to_learn() -> None:
 
 def test_answers_are_the_whole_heads_and_it_trains_with_dropout() -> None:
     net, pixels = make_net(), make_pixels()
-    sampler = BaldSampler(BaldOptions(0.9, 3), num_classes=CLASSES, image_size=16)
+    sampler = BaldSampler(DropoutOptions(0.9, 3), num_classes=CLASSES, image_size=16)
     scored, expected = sampler.score(net, pixels, ROWS, RUNTIME), predict(net, pixels, ROWS, RUNTIME)
     assert scored.answers is not None
     assert (scored.answers.confidence == expected.confidence).all()

@@ -19,7 +19,7 @@ from models.data import CycleData, Runtime
 from models.objectives import CrossEntropy
 from models.pixels import normalise
 from models.pseudo_labels import PseudoLabels, believed, threshold_at
-from models.training import Recipe, train_classifier
+from models.training import Recipe, train_network
 from samplers.base import Sampler
 from samplers.ceal import CRITERIA, CealOptions, CealSampler
 from samplers.entropy import EntropySampler, predictive_entropy
@@ -42,9 +42,7 @@ def make_data() -> CycleData:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (LABELLED + POOL, 2, 2, 3)).repeat(SIZE // 2, axis=1).repeat(SIZE // 2, axis=2)
     rows = rng.permutation(LABELLED + POOL)
-    return CycleData(
-        pixels.astype(np.uint8), rows[:LABELLED], np.arange(LABELLED) % CLASSES, rows[LABELLED:], CLASSES
-    )
+    return CycleData(pixels.astype(np.uint8), rows[:LABELLED], np.arange(LABELLED) % CLASSES, rows[LABELLED:], CLASSES)
 
 
 def make_net() -> Classifier:
@@ -63,7 +61,7 @@ def make_sampler(**options: Any) -> CealSampler:
 def cycle(sampler: CealSampler, net: Classifier, seed: int = 0) -> dict[str, float]:
     data, runtime = make_data(), Runtime(CPU, seed)
     recipe = Recipe(epochs=1, batch_size=4, learning_rate=0.01)
-    train_classifier(net, data, sampler.objective(net, data, runtime), recipe, runtime)
+    train_network(net, data, sampler.objective(net, data, runtime), recipe, runtime)
     return sampler.fit(net, data, runtime)
 
 
@@ -92,7 +90,7 @@ def test_without_a_threshold_ceal_is_its_base_strategy() -> None:
     for seed in range(2):
         assert cycle(sampler, net, seed)["pseudo_labels"] == 0
         recipe = Recipe(epochs=1, batch_size=4, learning_rate=0.01)
-        train_classifier(base, data, CrossEntropy(), recipe, Runtime(CPU, seed))
+        train_network(base, data, CrossEntropy(), recipe, Runtime(CPU, seed))
     assert all(torch.equal(one, other) for one, other in zip(net.parameters(), base.parameters(), strict=True))
 
 

@@ -20,7 +20,7 @@ from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, DataError, Runtime
 from models.objectives import Objective
 from models.pixels import normalise
-from models.training import Recipe, train_classifier
+from models.training import Recipe, train_network
 from samplers import SAMPLERS, build_sampler
 from samplers.base import (
     EmptyPool,
@@ -117,7 +117,7 @@ def learn(sampler: Sampler, net: Classifier, data: CycleData, seed: int = 0) -> 
 
 
 def train(objective: Objective, net: Classifier, data: CycleData, runtime: Runtime) -> None:
-    train_classifier(net, data, objective, Recipe(epochs=EPOCHS, batch_size=8, learning_rate=0.01), runtime)
+    train_network(net, data, objective, Recipe(epochs=EPOCHS, batch_size=8, learning_rate=0.01), runtime)
 
 
 def step(objective: Objective, net: Classifier, data: CycleData, runtime: Runtime) -> Tensor:

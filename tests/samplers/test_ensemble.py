@@ -100,7 +100,7 @@ def test_the_recipe_is_the_settings() -> None:
     for sampler in (slow, fast):
         sampler.fit(make_net(), make_data(), RUNTIME)
     start = weights(build_classifier(CONFIG, slow.seeds[0]))
-    steps = [(weights(sampler.committee()) - start).norm() for sampler in (slow, fast)]
+    steps = [(weights(sampler.members) - start).norm() for sampler in (slow, fast)]
     assert slow.seeds == fast.seeds
     assert 0 < 2 * steps[0] < steps[1]
 
@@ -108,17 +108,17 @@ def test_the_recipe_is_the_settings() -> None:
 def test_members_go_on_from_where_they_were(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     straight, loaded = fitted(), make_sampler()
-    before = weights(straight.committee())
+    before = weights(straight.members)
     loaded.load_state_dict(straight.state_dict())
-    assert torch.equal(weights(loaded.committee()), before)
+    assert torch.equal(weights(loaded.members), before)
     assert loaded.seeds == straight.seeds
     for sampler in (straight, loaded):
         sampler.fit(make_net(), make_data(), Runtime(CPU, 4))
-    assert torch.equal(weights(straight.committee()), weights(loaded.committee()))
-    assert not torch.equal(weights(straight.committee()), before)
+    assert torch.equal(weights(straight.members), weights(loaded.members))
+    assert not torch.equal(weights(straight.members), before)
     fresh = make_sampler()
     fresh.fit(make_net(), make_data(), Runtime(CPU, 4))
-    assert not torch.equal(weights(straight.committee()), weights(fresh.committee()))
+    assert not torch.equal(weights(straight.members), weights(fresh.members))
     assert [line.split(",")[1].strip() for line in caplog.messages] == [
         "2 of them new (ensemble_size)",
         "0 of them new (ensemble_size)",

@@ -16,7 +16,7 @@ from models.data import CycleData, Runtime
 from models.inference import predict
 from models.loss_prediction import LossPrediction, LossPredictor, margin_loss, ranking_loss
 from models.pixels import normalise
-from models.training import Recipe, train_classifier
+from models.training import Recipe, train_network
 from samplers import build_sampler
 from samplers.base import NotFitted
 from samplers.learning_loss import LearningLossOptions, LearningLossSampler
@@ -54,7 +54,7 @@ def learn(sampler: LearningLossSampler, net: Classifier, epochs: int = 2) -> Los
     data = make_data()
     objective = sampler.objective(net, data, RUNTIME)
     assert isinstance(objective, LossPrediction)
-    train_classifier(net, data, objective, Recipe(epochs=epochs, batch_size=9, learning_rate=0.05), RUNTIME)
+    train_network(net, data, objective, Recipe(epochs=epochs, batch_size=9, learning_rate=0.05), RUNTIME)
     sampler.fit(net, data, RUNTIME)
     return objective
 
@@ -200,7 +200,7 @@ def test_images_that_are_hard_to_learn_come_first(name: str) -> None:
     net = build_classifier(NetConfig("resnet18", 2, size, 4), 0)
     sampler = build_sampler(name, {"learning_loss_width": 16}, num_classes=2, image_size=size)
     recipe = Recipe(epochs=6, batch_size=16, learning_rate=0.05)
-    train_classifier(net, data, sampler.objective(net, data, RUNTIME), recipe, RUNTIME)
+    train_network(net, data, sampler.objective(net, data, RUNTIME), recipe, RUNTIME)
     scores = sampler.score(net, data.pixels, pool, RUNTIME).acquisition
     first = pool[np.argsort(-scores)[: hard[pool].sum()]]
     assert hard[first].mean() > 0.7

@@ -22,7 +22,7 @@ from models.inference import embed
 from models.loss_prediction import LossPredictor
 from models.objectives import CrossEntropy
 from models.pixels import augment, normalise
-from models.training import Recipe, train_classifier
+from models.training import Recipe, train_network
 from samplers import SAMPLERS
 from samplers.noise import logistic_noise
 from tests.samplers.test_contract import CPU, Fitted, fitted, make_data, make_net, make_pixels, make_sampler, step
@@ -182,7 +182,7 @@ def test_any_number_of_labels_trains_in_batches_of_four(name: str, labels: int, 
     data = CycleData(make_pixels(), rows[:labels], targets, rows[labels:], num_classes)
     net, sampler = make_net(num_classes), make_sampler(name, num_classes)
     recipe = Recipe(epochs=1, batch_size=4, learning_rate=0.01)
-    figures = train_classifier(net, data, sampler.objective(net, data, RUNTIME), recipe, RUNTIME)
+    figures = train_network(net, data, sampler.objective(net, data, RUNTIME), recipe, RUNTIME)
     assert (figures["labels"], figures["batch_size"]) == (labels, 4)
     assert np.isfinite(figures["loss"])
     assert all(parameter.isfinite().all() for parameter in net.parameters())
@@ -203,7 +203,7 @@ def test_scoring_augments_nothing(name: str, monkeypatch: pytest.MonkeyPatch) ->
             if value is augment:
                 monkeypatch.setattr(module, attribute, refuse)
     with pytest.raises(AssertionError, match="augmented"):  # the trap works
-        train_classifier(make_net(3), world.data, CrossEntropy(), Recipe(epochs=1), RUNTIME)
+        train_network(make_net(3), world.data, CrossEntropy(), Recipe(epochs=1), RUNTIME)
     assert (world.score(world.data.unlabelled) == expected).all()
 
 

@@ -18,7 +18,7 @@ from models.discriminator import Discriminator
 from models.inference import predict
 from models.loss_prediction import LossPrediction, ranking_loss
 from models.pixels import normalise
-from models.training import Recipe, train_classifier
+from models.training import Recipe, train_network
 from models.vae import VAE, prepare
 from samplers.ta_vaal import TaVaalSampler, rank_conditions
 from tests.samplers.novelty import LABELLED, NET, UNLABELLED, make_data, make_sampler
@@ -127,7 +127,7 @@ def test_the_ranker_is_trained_with_the_task_network_and_travels_with_the_state(
     objective = sampler.objective(net, data, RUNTIME)
     assert isinstance(objective, LossPrediction)
     before = {name: value.clone() for name, value in objective.predictor.named_parameters()}
-    train_classifier(net, data, objective, Recipe(epochs=1, batch_size=8, learning_rate=0.01), RUNTIME)
+    train_network(net, data, objective, Recipe(epochs=1, batch_size=8, learning_rate=0.01), RUNTIME)
     trained = dict(sampler._ranker(net).named_parameters())
     assert not torch.equal(trained["branches.0.weight"], before["branches.0.weight"])
     sampler.fit(net, data, RUNTIME)
