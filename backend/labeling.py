@@ -1,7 +1,8 @@
 """What a project asks and what was answered: label config ↔ classes, annotations → targets, answers → regions.
 
-One kind of project is served: one single-choice ``Choices`` on one ``Image``. Both are found by type, whatever their
-names; every other control beside them is left alone.
+Here the question is one class for each image: one single-choice ``Choices`` on one ``Image``. Both are found by type,
+whatever their names; every other control beside them is left alone. Masks are asked for in
+``backend.labeling_segmentation``; ``backend.question`` knows which of the two a project asks.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from backend.errors import LabelConfigError
 
@@ -34,12 +35,25 @@ class LabelSpec:
     data_key: str
     classes: tuple[str, ...]
 
+    @property
+    def task(self) -> Literal["classification"]:
+        return "classification"
+
+
+class NoQuestion(LabelConfigError):
+    """The label config asks for no class of an image. ``several``: it does, but takes several answers."""
+
+    def __init__(self, message: str, *, several: bool = False) -> None:
+        super().__init__(message)
+        self.several = several
+
 
 def parse_label_config(xml: str) -> LabelSpec:
     """Find the one single-choice ``Choices`` on an ``Image``.
 
     Raises:
-        LabelConfigError: there is none, there is more than one, or it cannot be served; says why in one sentence.
+        NoQuestion: there is none.
+        LabelConfigError: there is more than one, or it cannot be served. Both say why in one sentence.
     """
     interface = _interface(xml)
     control, image = _question(interface)
@@ -51,7 +65,14 @@ def parse_label_config(xml: str) -> LabelSpec:
     )
 
 
-def image_source(task_data: Mapping[str, Any], spec: LabelSpec) -> str | None:
+class ImageField(Protocol):
+    """Of a spec of any kind: which field of a task's data holds its image."""
+
+    @property
+    def data_key(self) -> str: ...
+
+
+def image_source(task_data: Mapping[str, Any], spec: ImageField) -> str | None:
     """The address of a task's image, or None when the task has none. ``$a.b`` looks inside ``a``."""
     value: Any = task_data.get(spec.data_key)
     if value is None:
@@ -120,15 +141,16 @@ def _question(interface: LabelInterface) -> tuple[ControlTag, ObjectTag]:
         if tag.tag.lower() == "choices" and images.keys() & set(tag.to_name) and not _per_region(tag)
     ]
     if not on_image:
-        raise LabelConfigError(
+        raise NoQuestion(
             "The label config has no <Choices> on its <Image> (with toName set to the image's name, for the whole "
             "image): this backend ranks images for classification."
         )
     single = [tag for tag in on_image if _attribute(tag, "choice", "single").lower() in _SINGLE]
     if not single:
-        raise LabelConfigError(
+        raise NoQuestion(
             f'The <Choices name="{on_image[0].name}"> takes several answers: set choice="single", so that each image '
-            "has one class."
+            "has one class.",
+            several=True,
         )
     # a follow-up question that only shows after another answer is no rival of the one that always shows
     always = [tag for tag in single if not _attribute(tag, "visibleWhen")] or single

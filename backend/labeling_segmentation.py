@@ -5,8 +5,9 @@ Like ``backend.labeling`` for classification: found by type, whatever the names;
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from backend.errors import LabelConfigError
 from backend.labeling import _attribute, _data_key, _interface
@@ -54,17 +55,32 @@ class Control:
 
 @dataclass(frozen=True)
 class SegmentationSpec:
-    """Where the question stands in the label config. ``classes[i]`` is the value i + 1 of a mask; 0 is background."""
+    """Where the question stands in the label config. ``classes[i]`` is the value i + 1 of a mask; 0 is background.
+
+    ``asks_more``: the label config has other controls too, which may be all that an annotation answers.
+    """
 
     to_name: str
     data_key: str
     classes: tuple[str, ...]
     controls: tuple[Control, ...]
+    asks_more: bool = False
+
+    @property
+    def task(self) -> Literal["segmentation"]:
+        return "segmentation"
 
     @property
     def has_background_label(self) -> bool:
         """Whether annotators can paint class 0. Without it, a project that ignores unlabelled pixels never shows it."""
         return any(_is_background(label) for control in self.controls for label in control.labels)
+
+    def kind_of(self, region: Any) -> Kind | None:
+        """Which of our controls drew an item of a ``result``; None for what is no region of ours."""
+        if not isinstance(region, Mapping) or region.get("to_name", self.to_name) != self.to_name:
+            return None
+        drawn = str(region.get("type")).lower()
+        return next((control.kind for control in self.controls if control.type == drawn), None)
 
     def index_of(self, label: str) -> int | None:
         """A label's value in a mask; None when the label config has no such label."""
@@ -78,6 +94,14 @@ class SegmentationSpec:
         return next((control for control in able if control.kind == kind), able[0])
 
 
+class NothingDrawn(LabelConfigError):
+    """The label config has no brush or polygon labels on its image. ``unread``: it draws with something else."""
+
+    def __init__(self, message: str, *, unread: bool = False) -> None:
+        super().__init__(message)
+        self.unread = unread
+
+
 def segmentation_spec(label_config: str, *, rectangles: bool = False) -> SegmentationSpec:
     """Find the ``BrushLabels`` and ``PolygonLabels`` of one ``Image``; with ``rectangles`` its ``RectangleLabels`` too.
 
@@ -85,7 +109,8 @@ def segmentation_spec(label_config: str, *, rectangles: bool = False) -> Segment
     filled boxes and never drawn, so their labels must also be in a brush or a polygon control.
 
     Raises:
-        LabelConfigError: there are none, or they cannot be served; says why in one sentence.
+        NothingDrawn: there are none.
+        LabelConfigError: they cannot be served. Both say why in one sentence.
     """
     interface = _interface(label_config)
     images = {tag.name: tag for tag in interface.objects if tag.tag.lower() == "image"}
@@ -97,7 +122,7 @@ def segmentation_spec(label_config: str, *, rectangles: bool = False) -> Segment
         if _TAGS.get(tag.tag.lower(), "rectangle") != "rectangle" and images.keys() & set(tag.to_name)
     ]
     if not tags:
-        raise LabelConfigError(_instead(interface, set(images)))
+        raise _instead(interface, set(images))
     names = {name for tag in tags for name in tag.to_name}
     if len(names) > 1:
         listed = ", ".join(f'"{name}"' for name in sorted(names))
@@ -108,7 +133,8 @@ def segmentation_spec(label_config: str, *, rectangles: bool = False) -> Segment
     controls = tuple(_control(tag) for tag in tags)
     labels = dict.fromkeys(label for control in controls for label in control.labels)
     classes = tuple(label for label in labels if not _is_background(label))
-    spec = SegmentationSpec(to_name, _data_key(images[to_name]), classes, controls)
+    asks_more = len(list(interface.controls)) > len(tags)
+    spec = SegmentationSpec(to_name, _data_key(images[to_name]), classes, controls, asks_more)
     _check(spec)
     return spec
 
@@ -143,13 +169,16 @@ def _check(spec: SegmentationSpec) -> None:
             )
 
 
-def _instead(interface: LabelInterface, images: set[str]) -> str:
+def _instead(interface: LabelInterface, images: set[str]) -> NothingDrawn:
     """Why a config without brush and polygon labels is refused."""
     for tag in interface.controls:
         better = _UNREAD.get(tag.tag.lower())
         if better and images & set(tag.to_name):
-            return f'The regions of <{tag.tag} name="{tag.name}"> are not read as masks: use {better} on the <Image>.'
-    return (
+            return NothingDrawn(
+                f'The regions of <{tag.tag} name="{tag.name}"> are not read as masks: use {better} on the <Image>.',
+                unread=True,
+            )
+    return NothingDrawn(
         "The label config has no <BrushLabels> or <PolygonLabels> on its <Image> (with toName set to the image's "
         "name): segmentation learns from one of them."
     )

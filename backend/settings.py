@@ -98,15 +98,26 @@ class Settings(SamplerSettings):
         Check("empty or one of " + ", ".join(PRESETS), lambda value: value == "" or value in PRESETS),
     )
     budget: int = project(50, "New annotations that make a cycle due.", between(1, 1_000_000))
-    task_net: str = project("resnet18", "The task network.", one_of("resnet18", "vgg16-bn"))
+    task: str = project(
+        "auto",
+        "What is learnt; auto: classification where the label config has a single-choice `Choices`, else masks.",
+        one_of("auto", "classification", "segmentation"),
+    )
+    task_net: str = project("resnet18", "The task network of classification.", one_of("resnet18", "vgg16-bn"))
+    segmentation_net: str = project(
+        "drn-d-22", "The task network of masks.", one_of("drn-d-22", "deeplabv3-resnet50", "lraspp-mobilenetv3")
+    )
     task_width: int = project(
         0,
-        "Channels of the task network's first stage; 0: the paper's 64 on CUDA, 16 on a CPU.",
+        "Channels of the task network's first stage; 0: the paper's 64 on CUDA, 16 on a CPU; drn-d-22: 16 and 4.",
         zero_or(4, 512),
     )
     pretrained: bool = project(False, "Start from torchvision's ImageNet weights.", YES_NO)
     image_size: int = project(
-        0, "Side of the cached images in pixels; 0: 32 for images up to 40 px, else 224.", zero_or(16, 1024)
+        0,
+        "Side of the cached images in pixels; 0: 32 for images up to 40 px, else 224. Masks: the longer side, at least "
+        "32; 0: that of the first images, at most 256 on a CPU and 1024 on CUDA.",
+        zero_or(16, 1024),
     )
     epochs: int = project(0, "Epochs of task training in a cycle; 0: scaled to labels and device.", zero_or(1, 10_000))
     batch_size: int = project(128, "Batch of task training.", between(2, 4096))
@@ -120,6 +131,26 @@ class Settings(SamplerSettings):
         True, "Set the project's sampling and model version, and make the “Acquisition queue” tab.", YES_NO
     )
     shortlist: int = project(20, "Predictions written one by one before the queue switches.", between(1, 1000))
+    rectangles: bool = project(False, "Masks: read `RectangleLabels` too, as filled boxes.", YES_NO)
+    unlabelled: str = project(
+        "background",
+        "Masks: what pixels are that no region covers; ignore: nothing is learnt from them.",
+        one_of("background", "ignore"),
+    )
+    class_balance: bool = project(
+        False, "Masks: weigh each class by 1 / ln(1.02 + its share of the labelled pixels) in the loss.", YES_NO
+    )
+    crop_size: int = project(0, "Masks: side of the training crops in pixels; 0: the whole image.", zero_or(32, 1024))
+    preannotation: str = project(
+        "brush", "Masks: what answers are drawn with where the label config has both.", one_of("brush", "polygon")
+    )
+    preannotate: int = project(
+        200,
+        "Masks: tasks at the head of a new order that get a mask with their score, at least `budget` + `shortlist`; "
+        "0: all. Those behind them get one when their predictions are retrieved.",
+        between(0, 1_000_000),
+    )
+
     @property
     def directory(self) -> Path:
         """``model_dir`` as a path, with ``~`` resolved. It may not exist yet."""

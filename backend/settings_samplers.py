@@ -36,6 +36,12 @@ SAMPLER_NAMES = (
 )
 """Written out because ``samplers`` imports torch, which the web process does without; a test compares them."""
 
+CLASSIFICATION_ONLY: dict[str, str] = {
+    "ads": "it compares two classifiers of a whole image",
+    "ceal": "its pseudo-labels are classes of whole images",
+}
+"""Samplers that have no meaning for masks, and why. Written out for the same reason; a test compares them."""
+
 
 @dataclass(frozen=True)
 class SamplerSettings:

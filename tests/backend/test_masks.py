@@ -60,6 +60,7 @@ def test_classes_come_in_the_order_of_the_labels() -> None:
         "image",
         ("cat", "dog", "owl"),
         (Control("brush", "paint", ("cat", "dog")), Control("polygon", "line", ("dog", "owl"))),
+        asks_more=True,  # the boxes, which are not read
     )
     assert SPEC.controls[2] == Control("rectangle", "box", ("cat",))
     assert [SPEC.index_of(label) for label in ("cat", "dog", "owl", "cow")] == [1, 2, 3, None]

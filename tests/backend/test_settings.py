@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from backend.errors import SettingsError
 from backend.settings import Settings, all_settings, project_keys, settings_table
 from backend.settings_samplers import PRESETS, SAMPLER_NAMES
-from backend.settings_spec import spec_of
+from backend.settings_spec import one_of, spec_of
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -41,6 +41,13 @@ def test_the_names_of_the_samplers_are_those_of_the_table_of_samplers() -> None:
     from samplers import SAMPLERS
 
     assert set(SAMPLER_NAMES) == set(SAMPLERS)
+
+
+def test_the_names_of_the_networks_are_those_that_can_be_built() -> None:
+    from models.segmenter import NAMES
+
+    choices = one_of(*NAMES).allowed
+    assert next(spec_of(item).check.allowed for item in fields(Settings) if item.name == "segmentation_net") == choices
 
 
 def test_defaults_pass_their_own_checks() -> None:
@@ -77,6 +84,11 @@ def test_the_environment_is_read_by_upper_case_names_and_types() -> None:
         ("LABEL_STUDIO_URL", "label-studio:8080", "http(s)://"),
         ("LOG_LEVEL", "loud", "DEBUG"),
         ("IMAGE_SIZE", "8", "0, or 16 to 1024"),
+        ("TASK", "detection", "one of auto, classification, segmentation"),
+        ("UNLABELLED", "void", "one of background, ignore"),
+        ("RECTANGLES", "some", "true or false"),
+        ("CROP_SIZE", "8", "0, or 32 to 1024"),
+        ("PREANNOTATE", "-1", "0 to 1000000"),
     ],
 )
 def test_a_bad_environment_is_refused_by_name_value_and_what_is_allowed(name: str, text: str, allowed: str) -> None:
