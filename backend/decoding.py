@@ -1,13 +1,18 @@
-"""Encoded image → the square uint8 pixels that every network here reads. Images come from strangers."""
+"""Encoded image → the uint8 pixels that every network here reads. Images come from strangers.
+
+A classifier's images are square, the middle of the picture; those with masks are whole, stretched to one frame.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import threading
+from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from backend.errors import ImageError
 
@@ -26,6 +31,9 @@ _FORMATS = (
     "JPEG", "MPO", "PNG", "GIF", "WEBP", "AVIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM", "TGA", "ICO", "PCX",
 )  # fmt: skip
 
+_ON_ITS_SIDE = (5, 6, 7, 8)
+"""EXIF orientations that change width and height."""
+
 
 def decode(data: bytes, size: int) -> np.ndarray:
     """Decode an image of any usual kind to (size, size, 3) uint8 RGB.
@@ -38,32 +46,75 @@ def decode(data: bytes, size: int) -> np.ndarray:
     Raises:
         ImageError: not an image, damaged, too large, or of a kind that is not read; says which.
     """
-    try:
-        with Image.open(io.BytesIO(data), formats=_formats()) as image:
-            image.draft(None, (size, size))  # JPEG: decode at 1/2, 1/4 or 1/8 as long as that is not below ``size``
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(f"the image has {image.width}×{image.height} pixels: more than can be decoded safely")
-            if image.width * image.height < LARGE_PIXELS:
-                return _fit(_to_rgb(image), size)
-            with _one_large_at_a_time:  # so that many threads do not hold many large images at once
-                return _fit(_to_rgb(image), size)
-    except ImageError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise ImageError("the image has more pixels than can be decoded safely") from error
-    except (
-        Exception
-    ) as error:  # Pillow's readers raise a dozen kinds: OSError, ValueError, SyntaxError …
-        raise ImageError(_what_it_is(data, error)) from error
+    with _opened(data) as image:
+        image.draft(None, (size, size))  # JPEG: decode at 1/2, 1/4 or 1/8 as long as that is not below ``size``
+        with _memory_for(image):
+            return _fit(_to_rgb(image), size)
+
+
+def decode_whole(data: bytes, frame: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
+    """Decode an image of any usual kind to (H, W, 3) uint8 RGB, all of it, stretched to ``frame`` (H, W).
+
+    Like :func:`decode` but for the shape. Beside the pixels: (height, width) of the image as browsers show it, its EXIF
+    orientation applied. Raises ImageError.
+    """
+    with _opened(data) as image:
+        if image.format in ("JPEG", "MPO"):
+            shown = _shown(image)
+            stored = frame if shown != (image.height, image.width) else frame[::-1]  # Pillow says (width, height)
+            box = (image.draft(None, stored) or (None, None))[1]  # as in ``decode``; exact, where the pixels round up
+            with _memory_for(image):
+                return np.asarray(_to_rgb(image.resize(stored, Image.Resampling.BILINEAR, box))), shown
+        with _memory_for(image):
+            whole = _to_rgb(image)
+            pixels = np.asarray(whole.resize(frame[::-1], Image.Resampling.BILINEAR))
+            return pixels, (whole.height, whole.width)
 
 
 def dimensions(data: bytes) -> tuple[int, int]:
     """(width, height) from the header alone. Raises ImageError."""
+    with _opened(data) as image:
+        return image.size
+
+
+def shown_size(data: bytes) -> tuple[int, int]:
+    """(height, width) as browsers show it, its EXIF orientation applied. Raises ImageError."""
+    with _opened(data) as image:
+        if image.format != "PNG":
+            return _shown(image)
+        with _memory_for(image):  # its EXIF data may stand behind its pixels
+            return _shown(image)
+
+
+@contextlib.contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """Read up to the pixels. Whatever goes wrong, also inside the block, becomes an ImageError."""
     try:
         with Image.open(io.BytesIO(data), formats=_formats()) as image:
-            return image.size
-    except Exception as error:
+            yield image
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError("the image has more pixels than can be decoded safely") from error
+    except Exception as error:  # Pillow's readers raise a dozen kinds: OSError, ValueError, SyntaxError …
         raise ImageError(_what_it_is(data, error)) from error
+
+
+@contextlib.contextmanager
+def _memory_for(image: Image.Image) -> Iterator[None]:
+    """Refuses images too large to decode, and lets one large one at a time through: many threads decode at once."""
+    pixels = image.width * image.height
+    if pixels > MAX_PIXELS:
+        raise ImageError(f"the image has {image.width}×{image.height} pixels: more than can be decoded safely")
+    with _one_large_at_a_time if pixels >= LARGE_PIXELS else contextlib.nullcontext():
+        yield
+
+
+def _shown(image: Image.Image) -> tuple[int, int]:
+    """(height, width) once the EXIF orientation is applied, of an image that is not turned yet."""
+    # Pillow's TIFF reader gives the turned size itself
+    turned = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation) in _ON_ITS_SIDE
+    return (image.width, image.height) if turned else (image.height, image.width)
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""The index of an image cache: which task's pixels are in which row, and of which source they were made."""
+"""The index of a cache: which task's pixels are in which row, and of which source they were made."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Index:
     A file that is damaged, or of another format or size, counts as empty: everything in a cache can be had again.
     """
 
-    def __init__(self, path: Path, size: int, rows_on_disk: Callable[[], int]) -> None:
+    def __init__(self, path: Path, size: int | list[int], rows_on_disk: Callable[[], int]) -> None:
         self._path, self._size, self._rows_on_disk = path, size, rows_on_disk
         self._stamp: tuple[int, int, int] | None = None
         self._row_of: dict[int, int] = {}
@@ -120,7 +120,7 @@ class Index:
         except (OSError, ValueError, KeyError, TypeError):
             sound = False
         if not sound:
-            log.warning("The image index %s is damaged or of another version: images are fetched again", self._path)
+            log.warning("The index %s is damaged or of another version: what it names is made again", self._path)
             return [], []
         tasks = np.frombuffer(payload, dtype="<i8", count=rows).tolist()
         digests = payload[8 * rows :]

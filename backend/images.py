@@ -1,35 +1,32 @@
 """Task data → decoded pixels in a file, each image fetched and decoded once: the owner of task id ↔ row.
 
-On disk, in one directory per project and size:
+On disk, in one directory per project and size, as ``backend.rowcache`` says:
 
-    pixels.u8   rows of size×size×3 bytes, and nothing else
-    index       row → task id and digest of the image's address; replaced whole, atomically
-    lock        held while something is written, so that two workers cannot
-
-A row's pixels reach the disk before the index that names it, and a row that the index on disk names is never
-overwritten. So a kill at any instant loses at most the last batch, and readers always see whole images.
+    pixels.u8   rows of H×W×3 bytes
+    sizes.u32   of whole images: rows of two numbers, height and width of the original
+    index       row → task id and digest of the image's address
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import itertools
 import json
 import logging
-import os
-import time
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
-from backend.decoding import SMALL_SIZE, SMALL_UP_TO, decode, dimensions
+from backend.decoding import SMALL_SIZE, SMALL_UP_TO, decode, decode_whole, dimensions, shown_size
 from backend.errors import ImageError
-from backend.imageindex import Index, replace_file
+from backend.imageindex import replace_file
+from backend.rowcache import Row, RowCache
 
 __all__ = ["Broken", "Fetch", "ImageCache", "decode"]
 
@@ -40,8 +37,14 @@ Fetch = Callable[[int, str], bytes]
 
 Progress = Callable[[str, int, int], None]
 
+Parts = tuple[np.ndarray, ...]
+Decode = Callable[[bytes], Parts]
+"""Encoded image → a row of each file. Raises ImageError."""
+
+_Item = tuple[int, str, bytes]
+
 LARGE_SIZE = 224
-_BATCH_ROWS, _BATCH_SECONDS = 512, 5.0  # what a kill may lose
+_PIXELS, _SIZES = "pixels.u8", "sizes.u32"
 _LOOK_AT, _TRY_AT_MOST = 16, 64  # images, to choose a size
 
 
@@ -54,25 +57,28 @@ class Broken:
     reason: str
 
 
-class ImageCache:
-    """The pixels of a project's tasks at one size. One writer at a time; any number of readers, in any process.
+class ImageCache(RowCache):
+    """The pixels of a project's tasks in one frame: see :class:`backend.rowcache.RowCache` for who may read and write.
 
-    Each thread needs an object of its own. A reader asks for ``rows`` each time it reads: rows of deleted tasks are
-    used again.
+    ``frame`` as a number is the side of square images, of which the middle is kept: a classifier's. As (H, W) it is
+    the frame that whole images are stretched to, so that masks fit on them; then their own sizes are kept beside.
     """
 
-    def __init__(self, directory: Path, size: int) -> None:
-        if size < 1:
-            raise ValueError(f"size must be positive, not {size}")
-        self.directory, self.size = Path(directory), size
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self._index = Index(self.directory / "index", size, self._rows_on_disk)
-        self._map: np.ndarray | None = None
-        self._index.refresh()
+    def __init__(self, directory: Path, frame: int | tuple[int, int]) -> None:
+        self.frame = (frame, frame) if isinstance(frame, int) else frame
+        if min(self.frame) < 1:
+            raise ValueError(f"the frame must be positive, not {frame}")
+        files: dict[str, Row] = {_PIXELS: (np.uint8, (*self.frame, 3))}
+        if isinstance(frame, int):
+            self._decode: Decode = lambda data: (decode(data, frame),)
+        else:
+            self._decode = lambda data: _parts(*decode_whole(data, frame))
+            files[_SIZES] = ("<u4", (2,))
+        super().__init__(directory, frame if isinstance(frame, int) else list(frame), files)
 
     @classmethod
     def open_auto(cls, folder: Path, size: int, tasks: Iterable[tuple[int, str]], fetch: Fetch) -> ImageCache:
-        """The cache of ``size`` under ``folder``; 0 chooses by the first images, once, and remembers.
+        """The cache of square images of ``size`` under ``folder``; 0 chooses by the first images, once, and remembers.
 
         32 when the first ones are all up to 40 px on their longer side, else 224.
         """
@@ -82,7 +88,7 @@ class ImageCache:
         try:
             chosen = int(json.loads(kept.read_text())["size"])
         except (OSError, ValueError, KeyError, TypeError):
-            longest = _longest_sides(tasks, fetch)
+            longest = [max(size) for size in _first_sizes(tasks, fetch, dimensions)]
             chosen = SMALL_SIZE if longest and max(longest) <= SMALL_UP_TO else LARGE_SIZE
             if longest:  # as long as no image can be had, nothing is decided
                 folder.mkdir(parents=True, exist_ok=True)
@@ -90,29 +96,42 @@ class ImageCache:
                 log.info("Images are kept at %d px: the first ones measure up to %d px", chosen, max(longest))
         return cls(folder / f"images-{chosen}", chosen)
 
+    @classmethod
+    def open_whole(
+        cls, folder: Path, size: int, tasks: Iterable[tuple[int, str]], fetch: Fetch, largest: int
+    ) -> ImageCache:
+        """The cache of whole images under ``folder``: longer side ``size`` px, in the shape of the first ones.
+
+        0 chooses the size too: the longest side of the first images, but at most ``largest``. Looked at once, and
+        remembered with what was chosen.
+        """
+        kept = folder / "frame.json"
+        try:
+            known = json.loads(kept.read_text())
+            aspect, chosen = float(known["aspect"]), int(known["size"])
+            if not (aspect > 0 and chosen > 0):
+                raise ValueError
+        except (OSError, ValueError, KeyError, TypeError):
+            sizes = _first_sizes(tasks, fetch, shown_size)
+            aspect = median(wide / high for high, wide in sizes) if sizes else 1.0
+            chosen = min(largest, max((max(size) for size in sizes), default=largest))
+            if sizes:
+                folder.mkdir(parents=True, exist_ok=True)
+                replace_file(kept, json.dumps({"aspect": aspect, "size": chosen, "first": sizes}).encode())
+                log.info("Whole images are kept in %d×%d px (height×width)", *frame_of(aspect, size or chosen))
+        frame = frame_of(aspect, size or chosen)
+        return cls(folder / f"frame-{frame[0]}x{frame[1]}", frame)
+
     # -- reading -----------------------------------------------------------------------------------------------------
 
     @property
     def pixels(self) -> np.ndarray:
         """(M, H, W, 3) uint8, read-only, mapped from the file: index it with :meth:`rows`, never copy it whole."""
-        self._index.refresh()
-        count = self._index.row_count
-        if count == 0:
-            return np.empty((0, self.size, self.size, 3), np.uint8)
-        if self._map is None or len(self._map) < count:
-            shape = (count, self.size, self.size, 3)
-            self._map = np.memmap(self._pixel_file, np.uint8, "r", shape=shape)
-        return self._map
+        return self.mapped(_PIXELS)
 
-    def rows(self, task_ids: Sequence[int]) -> np.ndarray:
-        """The row (N,) int64 of each task's pixels; -1 where there are none."""
-        self._index.refresh()
-        return self._index.rows(task_ids)
-
-    def task_ids(self) -> list[int]:
-        """Every task that has pixels here."""
-        self._index.refresh()
-        return self._index.task_ids()
+    def sizes(self, rows: np.ndarray) -> np.ndarray:
+        """(N, 2) int64: (height, width) of the originals of ``rows`` (N,), as browsers show them. Whole ones only."""
+        return np.asarray(self.mapped(_SIZES)[rows], np.int64)
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -134,120 +153,65 @@ class ImageCache:
             if not missing:
                 return []
             broken: list[Broken] = []
-            batch = _Batch(self)
-            try:
-                with contextlib.closing(_in_threads(missing, fetch, self.size, workers)) as results:
-                    for done, (task, source, digest, outcome) in enumerate(results, 1):
-                        if isinstance(outcome, ImageError):
-                            broken.append(Broken(task, source, str(outcome)))
-                            self._index.drop([task])  # pixels of an earlier source are not this task's any more
-                        else:
-                            batch.add(task, digest, outcome)
-                        progress("images", done, len(missing))
-            finally:
-                batch.flush()
+            with self._batch() as batch, contextlib.closing(self._in_threads(missing, fetch, workers)) as results:
+                for done, (task, source, digest, outcome) in enumerate(results, 1):
+                    if isinstance(outcome, ImageError):
+                        broken.append(Broken(task, source, str(outcome)))
+                        batch.drop(task)  # pixels of an earlier source are not this task's any more
+                    else:
+                        batch.add(task, digest, *outcome)
+                    progress("images", done, len(missing))
         return broken
 
-    def forget(self, task_ids: Collection[int]) -> None:
-        """Drop tasks; their rows are used again."""
-        with self._writing():
-            if self._index.drop(task_ids):
-                self._index.save()
+    def _in_threads(
+        self, missing: Sequence[_Item], fetch: Fetch, workers: int
+    ) -> Generator[tuple[int, str, bytes, Parts | ImageError], None, None]:
+        """A row's parts or an ImageError for each item, in the order in which they are ready."""
 
-    # -- inside ------------------------------------------------------------------------------------------------------
+        def one(task: int, source: str) -> Parts | ImageError:
+            try:
+                return self._decode(fetch(task, source))
+            except ImageError as error:
+                return error
 
-    @property
-    def _pixel_file(self) -> Path:
-        return self.directory / "pixels.u8"
-
-    @property
-    def _row_bytes(self) -> int:
-        return self.size * self.size * 3
-
-    def _rows_on_disk(self) -> int:
-        try:
-            return self._pixel_file.stat().st_size // self._row_bytes
-        except FileNotFoundError:
-            return 0
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        with (self.directory / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the process, however that ends
-            self._index.refresh()
-            yield
+        waiting = iter(missing)
+        running: dict[Future[Parts | ImageError], _Item] = {}
+        with ThreadPoolExecutor(max(1, workers), thread_name_prefix="images") as pool:
+            try:
+                while True:
+                    for item in itertools.islice(waiting, 4 * max(1, workers) - len(running)):
+                        running[pool.submit(one, item[0], item[1])] = item
+                    if not running:
+                        return
+                    ready, _ = wait(running, return_when=FIRST_COMPLETED)
+                    for future in ready:
+                        yield (*running.pop(future), future.result())
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
 
 
-class _Batch:
-    """Writes pixels at once and the index now and then."""
-
-    def __init__(self, cache: ImageCache) -> None:
-        self._cache, self._index = cache, cache._index
-        self._file: int | None = None
-        self._since, self._count = time.monotonic(), 0
-
-    def add(self, task: int, digest: bytes, pixels: np.ndarray) -> None:
-        if self._file is None:
-            self._file = os.open(self._cache._pixel_file, os.O_RDWR | os.O_CREAT, 0o644)
-        # written, not mapped: a full disk is then an error here, not a bus error that ends the process
-        _write_all(self._file, pixels.tobytes(), self._index.next_row() * self._cache._row_bytes)
-        self._index.place(task, digest)
-        self._count += 1
-        # the index is written whole, so the more there is in it the rarer
-        enough = self._count >= max(_BATCH_ROWS, self._index.row_count // 16)
-        if enough or time.monotonic() - self._since >= _BATCH_SECONDS:
-            self._save()
-
-    def flush(self) -> None:
-        try:
-            self._save()
-        finally:
-            if self._file is not None:
-                os.close(self._file)
-                self._file = None
-
-    def _save(self) -> None:
-        if self._file is not None:
-            os.fsync(self._file)
-        self._index.save()
-        self._since, self._count = time.monotonic(), 0
+def frame_of(aspect: float, longer: int) -> tuple[int, int]:
+    """(H, W) of about the shape ``aspect``, W / H, with the longer side ``longer``: multiples of 8, 32 at least."""
+    longer = _rounded(longer)  # first, so that the other side fits it
+    return _rounded(longer / max(aspect, 1.0)), _rounded(longer * min(aspect, 1.0))
 
 
-_Item = tuple[int, str, bytes]
+def _rounded(side: float) -> int:
+    return max(32, 8 * math.floor(side / 8 + 0.5))
 
 
-def _in_threads(
-    missing: Sequence[_Item], fetch: Fetch, size: int, workers: int
-) -> Generator[tuple[int, str, bytes, np.ndarray | ImageError], None, None]:
-    """Pixels or an ImageError for each item, in the order in which they are ready."""
-
-    def one(task: int, source: str) -> np.ndarray | ImageError:
-        try:
-            return decode(fetch(task, source), size)
-        except ImageError as error:
-            return error
-
-    waiting = iter(missing)
-    running: dict[Future[np.ndarray | ImageError], _Item] = {}
-    with ThreadPoolExecutor(max(1, workers), thread_name_prefix="images") as pool:
-        try:
-            while True:
-                for item in itertools.islice(waiting, 4 * max(1, workers) - len(running)):
-                    running[pool.submit(one, item[0], item[1])] = item
-                if not running:
-                    return
-                ready, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in ready:
-                    yield (*running.pop(future), future.result())
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+def _parts(pixels: np.ndarray, shown: tuple[int, int]) -> Parts:
+    return pixels, np.array(shown)
 
 
-def _longest_sides(tasks: Iterable[tuple[int, str]], fetch: Fetch) -> list[int]:
-    found: list[int] = []
+def _first_sizes(
+    tasks: Iterable[tuple[int, str]], fetch: Fetch, measure: Callable[[bytes], tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """What ``measure`` says of the first images that can be had."""
+    found: list[tuple[int, int]] = []
     for task, source in itertools.islice(tasks, _TRY_AT_MOST):
         with contextlib.suppress(ImageError):
-            found.append(max(dimensions(fetch(task, source))))
+            found.append(measure(fetch(task, source)))
         if len(found) == _LOOK_AT:
             break
     return found
@@ -255,10 +219,3 @@ def _longest_sides(tasks: Iterable[tuple[int, str]], fetch: Fetch) -> list[int]:
 
 def _digest(source: str) -> bytes:
     return hashlib.blake2b(source.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def _write_all(file: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(file, view, offset)
-        view, offset = view[written:], offset + written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -17,11 +18,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as sized
+from hypothesis import strategies as st
 from PIL import Image
 
-from backend.decoding import decode, dimensions
+from backend.decoding import decode, decode_whole, dimensions, shown_size
 from backend.errors import ImageError, LabelStudioUnavailable
-from backend.images import ImageCache
+from backend.images import ImageCache, frame_of
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -37,9 +41,14 @@ def plain(colour: Any, size: tuple[int, int] = (64, 48), mode: str = "RGB") -> I
 
 
 def middle(data: bytes, size: int = 32) -> tuple[int, ...]:
+    """The colour in the middle, which the whole image has too."""
     pixels = decode(data, size)
     assert pixels.shape == (size, size, 3)
     assert pixels.dtype == np.uint8
+    whole, _ = decode_whole(data, (size + 8, size))
+    assert whole.shape == (size + 8, size, 3)
+    assert whole.dtype == np.uint8
+    assert np.abs(whole[size // 2, size // 2].astype(int) - pixels[size // 2, size // 2]).max() <= 1
     return tuple(pixels[size // 2, size // 2].tolist())
 
 
@@ -94,6 +103,41 @@ def test_exif_orientation_is_applied(orientation: int, kind: str) -> None:
     assert decode(data, 32)[4, 4, 2] < 60 < decode(data, 32)[4, 27, 2]
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_whole_images_are_as_browsers_show_them(orientation: int, kind: str) -> None:
+    upright = plain(WHITE, (1203, 401))  # a JPEG of it is decoded at a fraction that does not go into its sides
+    upright.paste(RED, (0, 0, 600, 200))
+    upright.paste((0, 0, 255), (600, 0, 1203, 200))
+    stored = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}[orientation]  # what undoes each orientation
+    image = upright if stored is None else upright.transpose(Image.Transpose(stored))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(image, kind, exif=exif)
+    pixels, shown = decode_whole(data, (40, 96))
+    assert shown == shown_size(data) == (401, 1203)
+    assert pixels.shape == (40, 96, 3)
+    assert np.abs(pixels[4, 4].astype(int) - RED).max() < 60
+    assert np.abs(pixels[4, 90].astype(int) - (0, 0, 255)).max() < 60
+    assert pixels[25:].min() > 200
+
+
+def test_whole_images_keep_every_place_where_it_was() -> None:
+    """Edges at known shares of the image are at those shares of the frame, also of a JPEG decoded at an eighth."""
+    high, wide = 1003, 1601
+    for kind, options in (("PNG", {}), ("JPEG", {"quality": 95})):
+        for share in (0.25, 0.5, 0.9, 0.98):
+            picture = np.zeros((high, wide), np.uint8)
+            picture[round(share * high) :] = 255
+            upright = decode_whole(encoded(Image.fromarray(picture), kind, **options), (64, 96))[0]
+            picture = np.zeros((high, wide), np.uint8)
+            picture[:, round(share * wide) :] = 255
+            sideways = decode_whole(encoded(Image.fromarray(picture), kind, **options), (64, 96))[0]
+            # the dark share of a line through the frame is where the edge is, to a tenth of a pixel
+            assert abs((255 - upright[:, 50, 0].astype(float)).sum() / 255 - 64 * share) < 0.1
+            assert abs((255 - sideways[30, :, 0].astype(float)).sum() / 255 - 96 * share) < 0.1
+
+
 def test_small_images_stay_whole() -> None:
     digit = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
     pixels = decode(encoded(Image.fromarray(digit)), 32)
@@ -145,12 +189,18 @@ def bomb() -> bytes:
 def test_unreadable_images_say_why(data: bytes, words: str) -> None:
     with pytest.raises(ImageError, match=words):
         decode(data, 32)
+    with pytest.raises(ImageError, match=words):
+        decode_whole(data, (32, 40))
 
 
 def test_dimensions() -> None:
     assert dimensions(encoded(plain(RED, (7, 9)))) == (7, 9)
     with pytest.raises(ImageError):
         dimensions(b"no")
+    assert shown_size(encoded(plain(RED, (7, 9)))) == (9, 7)
+    for broken in (b"no", bomb(), b""):
+        with pytest.raises(ImageError):
+            shown_size(broken)
 
 
 # -- cache -------------------------------------------------------------------------------------------------------------
@@ -310,9 +360,9 @@ def test_few_images_are_on_their_way_at_a_time(tmp_path: Path) -> None:
 WRITER = """
 import os, sys
 from pathlib import Path
-from backend import images
+from backend import images, rowcache
 from tests.backend.test_images import grey
-images._BATCH_ROWS = 8
+rowcache._BATCH_ROWS = 8
 cache = images.ImageCache(Path(sys.argv[1]), 32)
 def progress(phase, done, total):
     print(done, flush=True)
@@ -370,22 +420,187 @@ def test_a_full_disk_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
     assert values(cache, list(range(200))) == list(range(200))
 
 
+# -- whole images ------------------------------------------------------------------------------------------------------
+
+
+def side_of(task: int) -> tuple[int, int]:
+    """(height, width) of a task's image in what follows."""
+    return 20 + task % 7, 30 + task % 5
+
+
+def framed(task: int, source: str) -> bytes:
+    high, wide = side_of(task)
+    return encoded(plain(int(source), (wide, high), "L"))
+
+
+def test_whole_images_lie_in_their_frame_with_their_own_sizes(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path, (32, 48))
+    assert cache.frame == (32, 48)
+    assert cache.pixels.shape == (0, 32, 48, 3)
+    assert cache.sizes(np.zeros(0, np.int64)).shape == (0, 2)
+    assert cache.sync([(task, str(task)) for task in range(30)], framed) == []
+    assert cache.pixels.shape == (30, 32, 48, 3)
+    tasks = [7, 3, 29]
+    rows = cache.rows(tasks)
+    assert cache.sizes(rows).tolist() == [list(side_of(task)) for task in tasks]
+    assert [np.unique(cache.pixels[row]).tolist() for row in rows] == [[task] for task in tasks]
+    cache.forget([7])
+    cache.sync([(100, "100"), (3, "33")], framed)
+    again = ImageCache(tmp_path, (32, 48))
+    assert values(again, [7, 100, 3, 29]) == [-1, 100, 33, 29]
+    assert again.sizes(again.rows([100, 3])).tolist() == [list(side_of(100)), list(side_of(3))]
+    sizes = np.fromfile(tmp_path / "sizes.u32", "<u4").reshape(-1, 2)  # as it is on disk
+    assert sizes[again.rows([29])[0]].tolist() == list(side_of(29))
+
+
+def test_a_cache_of_another_frame_or_without_its_sizes_is_empty(tmp_path: Path) -> None:
+    ImageCache(tmp_path, (32, 48)).sync([(1, "1"), (2, "2")], framed)
+    assert ImageCache(tmp_path, (48, 32)).task_ids() == []
+    assert ImageCache(tmp_path, 32).task_ids() == []
+    assert ImageCache(tmp_path, (32, 48)).task_ids() == [1, 2]
+    os.truncate(tmp_path / "sizes.u32", 8)
+    assert ImageCache(tmp_path, (32, 48)).task_ids() == []
+    (tmp_path / "sizes.u32").unlink()
+    assert ImageCache(tmp_path, (32, 48)).task_ids() == []
+
+
+def test_a_running_installation_keeps_its_images(tmp_path: Path) -> None:
+    """The cache of a classifier byte for byte as it has been from the first release on: nothing is fetched again."""
+    pixels = np.arange(3 * 16 * 16 * 3, dtype=np.uint32).astype(np.uint8).reshape(3, 16, 16, 3)
+    folder = tmp_path / "images-16"
+    folder.mkdir()
+    (folder / "pixels.u8").write_bytes(pixels.tobytes())
+    digests = [hashlib.blake2b(source.encode(), digest_size=16).digest() for source in ("a", "b")]
+    payload = struct.pack("<3q", 5, -1, 9) + digests[0] + bytes(16) + digests[1]
+    head = {"format": 1, "size": 16, "rows": 3, "crc": zlib.crc32(payload)}
+    (folder / "index").write_bytes(json.dumps(head).encode() + b"\n" + payload)
+    store = Store()
+    cache = ImageCache.open_auto(tmp_path, 16, [], store)
+    assert cache.sync([(5, "a"), (9, "b")], store) == []
+    assert store.fetched == []
+    assert np.array_equal(cache.pixels, pixels)
+    assert cache.rows([5, 9, 7]).tolist() == [0, 2, -1]
+    cache.sync([(7, "77")], store)
+    assert cache.rows([5, 9, 7]).tolist() == [0, 2, 1]
+    assert sorted(path.name for path in folder.iterdir()) == ["index", "lock", "pixels.u8"]
+
+
+WRITER_OF_WHOLE = """
+import sys
+from pathlib import Path
+from backend import images, rowcache
+from tests.backend.test_images import framed
+rowcache._BATCH_ROWS = 8
+cache = images.ImageCache(Path(sys.argv[1]), (32, 40))
+def progress(phase, done, total):
+    print(done, flush=True)
+cache.sync([(n, str(n % 250)) for n in range(int(sys.argv[2]), 100000)], framed, 2, progress)
+"""
+
+
+def test_a_kill_leaves_whole_images_with_their_own_sizes(tmp_path: Path) -> None:
+    first = 0
+    for kill_after in (1, 8, 30, 75):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER_OF_WHOLE, str(tmp_path), str(first)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= kill_after:
+                break
+        process.send_signal(signal.SIGKILL)
+        finished = int([line, *process.stdout.read().split()][-1])
+        process.wait()
+        cache = ImageCache(tmp_path, (32, 40))
+        kept = [task for task in cache.task_ids() if task >= first]
+        assert finished - max(8, len(cache.pixels) // 16) - 1 <= len(kept) <= finished + 2
+        everything = cache.task_ids()
+        assert values(cache, everything) == [task % 250 for task in everything]
+        assert cache.sizes(cache.rows(everything)).tolist() == [list(side_of(task)) for task in everything]
+        first += 10_000
+
+
 # -- choosing a size ---------------------------------------------------------------------------------------------------
 
 
 def test_the_size_follows_the_first_images_and_is_remembered(tmp_path: Path) -> None:
     small = ImageCache.open_auto(tmp_path / "a", 0, [(1, "gone"), (2, "2"), (3, "3")], Store())
-    assert small.size == 32
+    assert small.frame == (32, 32)
     assert small.directory == tmp_path / "a" / "images-32"
     large = ImageCache.open_auto(tmp_path / "b", 0, [(1, "x")], lambda task, source: encoded(plain(RED, (41, 20))))
-    assert large.size == 224
+    assert large.frame == (224, 224)
     store = Store()
-    assert ImageCache.open_auto(tmp_path / "b", 0, [(1, "1")], store).size == 224
+    assert ImageCache.open_auto(tmp_path / "b", 0, [(1, "1")], store).frame == (224, 224)
     assert store.fetched == []  # it was decided before
-    assert ImageCache.open_auto(tmp_path / "b", 64, [], store).size == 64  # the owner knows better
+    assert ImageCache.open_auto(tmp_path / "b", 64, [], store).frame == (64, 64)  # the owner knows better
     assert json.loads((tmp_path / "b" / "image-size.json").read_text())["size"] == 224
 
 
 def test_no_size_is_decided_without_an_image(tmp_path: Path) -> None:
-    assert ImageCache.open_auto(tmp_path, 0, [(1, "gone")], Store()).size == 224
-    assert ImageCache.open_auto(tmp_path, 0, [(1, "1")], Store()).size == 32
+    assert ImageCache.open_auto(tmp_path, 0, [(1, "gone")], Store()).frame == (224, 224)
+    assert ImageCache.open_auto(tmp_path, 0, [(1, "1")], Store()).frame == (32, 32)
+
+
+def pictures(*sizes: tuple[int, int]) -> Callable[[int, str], bytes]:
+    """Task n has a picture of the n-th (height, width), the rest is gone."""
+
+    def fetch(task: int, source: str) -> bytes:
+        if not 0 < task <= len(sizes):
+            raise ImageError("gone")
+        return encoded(plain(RED, sizes[task - 1][::-1]))
+
+    return fetch
+
+
+@pytest.mark.parametrize(
+    ("sizes", "size", "largest", "frame"),
+    [
+        ([(100, 200)], 0, 256, (104, 200)),  # multiples of 8
+        ([(480, 640)], 0, 256, (192, 256)),
+        ([(480, 640)], 0, 1024, (480, 640)),
+        ([(640, 480)], 0, 256, (256, 192)),
+        ([(640, 480)], 100, 256, (104, 80)),  # asked for: 100 is no multiple of 8
+        ([(640, 480)], 512, 256, (512, 384)),  # what was asked for is more than the usual
+        ([(20, 20)], 0, 256, (32, 32)),
+        ([(10, 3000)], 0, 256, (32, 256)),
+        ([(100, 100), (100, 300), (100, 200)], 0, 256, (128, 256)),  # the shape in the middle, the longest side
+        ([], 0, 256, (256, 256)),
+        ([], 128, 256, (128, 128)),
+    ],
+)
+def test_the_frame_follows_the_first_images(
+    tmp_path: Path, sizes: list[tuple[int, int]], size: int, largest: int, frame: tuple[int, int]
+) -> None:
+    tasks = [(number, str(number)) for number in range(1, len(sizes) + 3)]
+    cache = ImageCache.open_whole(tmp_path, size, tasks, pictures(*sizes), largest)
+    assert cache.frame == frame
+    assert cache.directory == tmp_path / f"frame-{frame[0]}x{frame[1]}"
+    store = Store()
+    again = ImageCache.open_whole(tmp_path, size, [], store, 32)  # it was decided before
+    assert again.frame == (frame if sizes or size else (32, 32))
+    assert store.fetched == []
+    assert (tmp_path / "frame.json").exists() == bool(sizes)  # without an image nothing is decided
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"aspect": 0, "size": 64}', '{"aspect": NaN, "size": 64}'])
+def test_a_damaged_frame_is_decided_again(tmp_path: Path, damage: str) -> None:
+    (tmp_path / "frame.json").write_text(damage)
+    assert ImageCache.open_whole(tmp_path, 0, [(1, "1")], pictures((64, 32)), 256).frame == (64, 32)
+    assert json.loads((tmp_path / "frame.json").read_text())["size"] == 64
+
+
+def test_a_photograph_held_upright_counts_as_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(plain(RED, (640, 320)), "JPEG", exif=exif)
+    assert ImageCache.open_whole(tmp_path, 0, [(1, "1")], lambda task, source: data, 256).frame == (256, 128)
+
+
+@sized(max_examples=200, deadline=None)
+@given(st.floats(1e-4, 1e4), st.integers(16, 1024))
+def test_every_frame_is_of_use_to_a_network(aspect: float, longer: int) -> None:
+    high, wide = frame_of(aspect, longer)
+    assert high % 8 == wide % 8 == 0 and min(high, wide) >= 32
+    assert abs(max(high, wide) - max(32, longer)) <= 4
+    if min(high, wide) > 32:  # the shape is that of the images, but for the rounding
+        assert abs(wide - aspect * high) <= 4 * (1 + aspect)

@@ -328,7 +328,7 @@ def annotate(api: Any, task: int, label: str | None, **more: Any) -> int:
 def test_annotated(api: Any, gateway: LabelStudio, project: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labelstudio, "_ANNOTATED_A_PAGE", 3)
     ids = add_tasks(api, project, 12)
-    assert gateway.annotated(project) == []
+    assert list(gateway.annotated(project)) == []
     annotate(api, ids[0], "cat")
     annotate(api, ids[1], "cat")
     two = annotate(api, ids[1], "dog")
@@ -340,7 +340,7 @@ def test_annotated(api: Any, gateway: LabelStudio, project: int, monkeypatch: py
     last = annotate(api, ids[11], "dog")
     api("DELETE", f"annotations/{gone}/")
     api("POST", "predictions/", json={"task": ids[0], "result": to_region(SPEC, "owl", 0.1), "score": 0.1})
-    found = gateway.annotated(project)
+    found = list(gateway.annotated(project))
     assert [item.task_id for item in found] == [ids[n] for n in (0, 1, 2, 3, 4, 11)]
     assert [target_of(item.annotations, SPEC) for item in found] == ["cat", "dog", None, "owl", None, "dog"]
     first = found[3].annotations[0]
@@ -349,10 +349,73 @@ def test_annotated(api: Any, gateway: LabelStudio, project: int, monkeypatch: py
     assert len(countable(found[1].annotations, SPEC)) == 2
     before = dict(countable(found[1].annotations, SPEC))[two]
     api("PATCH", f"annotations/{two}/", json={"result": to_region(SPEC, "owl", 1.0)})
-    again = gateway.annotated(project)[1]
+    again = list(gateway.annotated(project))[1]
     assert target_of(again.annotations, SPEC) == "owl"
     assert dict(countable(again.annotations, SPEC))[two] > before  # an edit is news
     assert found[-1].annotations[0]["id"] == last
+
+
+def test_annotations_of_chosen_tasks(api: Any, gateway: LabelStudio, project: int) -> None:
+    ids = add_tasks(api, project, 6)
+    for task in (ids[0], ids[2], ids[4]):
+        annotate(api, task, "cat")
+    annotate(api, ids[3], None, was_cancelled=True)
+    found = {item.task_id: item.annotations for item in gateway.annotations_of(project, [ids[4], ids[3], ids[1]])}
+    assert found.keys() - {ids[1]} == {ids[3], ids[4]}
+    assert found.get(ids[1], []) == []
+    assert target_of(found[ids[4]], SPEC) == "cat" and found[ids[3]][0]["was_cancelled"]
+    assert list(gateway.annotations_of(project, [])) == []
+    assert list(gateway.annotations_of(project, [10**9])) == []
+    wide = [*range(10**9, 10**9 + 250), *ids]  # over several pages
+    assert [item.task_id for item in gateway.annotations_of(project, wide) if item.annotations] == [
+        *(ids[0], ids[2], ids[3], ids[4])
+    ]
+
+
+def test_annotations_without_what_they_say(api: Any, gateway: LabelStudio, project: int) -> None:
+    """A brush stroke is a list of thousands of numbers: it is not sent where it is not read."""
+    ids = add_tasks(api, project, 3)
+    numbers = [number % 256 for number in range(50_000)]
+    region = {"type": "brushlabels", "from_name": "brush", "to_name": "img", "original_width": 9, "original_height": 9}
+    stroke = [region | {"value": {"format": "rle", "rle": numbers, "brushlabels": ["cat"]}}]
+    for task in ids[:2]:
+        api("POST", f"tasks/{task}/annotations/", json={"result": stroke})
+    sent: list[int] = []
+    client = gateway._call._sdk()._client_wrapper.httpx_client.httpx_client
+    client.event_hooks["response"].append(lambda answer: sent.append(len(answer.read())))
+    try:
+        short = list(gateway.annotated(project, results=False))
+        assert max(sent) < 10_000
+        whole = list(gateway.annotated(project, drawn=True))
+        assert max(sent) > 200_000
+    finally:
+        client.event_hooks["response"].pop()
+    assert [item.task_id for item in short] == [item.task_id for item in whole] == ids[:2]
+    for without, full in zip(short, whole, strict=True):
+        (one,), (other,) = without.annotations, full.annotations
+        assert one == {key: value for key, value in other.items() if key != "result"}
+        assert other["result"][0]["value"]["rle"] == numbers
+
+
+def test_annotations_arrive_page_by_page(
+    api: Any, gateway: LabelStudio, project: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labelstudio, "_DRAWN_A_PAGE", 2)
+    ids = add_tasks(api, project, 5)
+    for task in ids:
+        annotate(api, task, "cat")
+    asked: list[str] = []
+    client = gateway._call._sdk()._client_wrapper.httpx_client.httpx_client
+    client.event_hooks["response"].append(lambda answer: asked.append(answer.url.path))
+    try:
+        listing = gateway.annotated(project, drawn=True)
+        assert (next(listing).task_id, len(asked)) == (ids[0], 1)
+        assert (next(listing).task_id, len(asked)) == (ids[1], 1)
+        assert (next(listing).task_id, len(asked)) == (ids[2], 2)
+        assert [item.task_id for item in listing] == ids[3:]
+        assert len(asked) == 3
+    finally:
+        client.event_hooks["response"].pop()
 
 
 def test_overlap_tells_finished_tasks(api: Any, gateway: LabelStudio, project: int) -> None:
