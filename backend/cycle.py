@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
 from backend import publisher
+from backend.artefacts import keep_masks, last_learner, save_learner
 from backend.errors import BackendError, NoLabels, Stopped
 from backend.images import ImageCache
-from backend.job import Job, Reporter
+from backend.job import Job, Progress, Reporter
 from backend.learner import Learner, cycle_seed, random_subset
+from backend.maskcache import open_masks
 from backend.scores import join_published, to_published
+from backend.settings import Settings
 from backend.state import Version
 from backend.truth import Truth, open_images, read_truth
 from models.data import CycleData, Runtime
@@ -27,6 +29,9 @@ from models.kcenter import spread_order
 from samplers import SAMPLERS
 
 log = logging.getLogger(__name__)
+
+PROBLEMS_KEPT = 20
+"""Of what is wrong with regions, in the history of a cycle."""
 
 
 def run_cycle(job: Job) -> Version:
@@ -47,7 +52,8 @@ def run_cycle(job: Job) -> Version:
         if not truth.targets:
             raise NoLabels("There are no labels to learn from yet: label a few tasks first.")
         cache = open_images(job, truth, report)
-        data, pool = cycle_data(job, truth, cache, seed)
+        labels = open_labels(job, truth, cache, report)
+        data, pool = cycle_data(job, truth, cache, labels, seed)
         report("train", 0, 1)
         job.state.report(report.cycle_id, "train", 0, 1, labels=len(data.labelled))
 
@@ -59,7 +65,10 @@ def run_cycle(job: Job) -> Version:
         report("score", 0, len(pool))
         scored = Pool.scored(learner, cache, pool, runtime) if pool else Pool.empty()
         cycle.metrics.update({"labels": len(data.labelled), "pool": len(pool), "newest_task": max(truth.sources)})
-        version = store_version(job, learner, scored, cycle.number, seed, cycle.metrics, truth)
+        cycle.metrics.update(facts(truth, cache, labels.problems))
+        name = save_learner(job, learner, cycle.number)
+        keep_masks(job, learner, cache, scored.head(job.settings, seed), name, runtime)
+        version = store_version(job, name, learner, scored, cycle, truth)
 
         report("publish", 0, len(pool))
         version = publisher.publish(job, version, lambda done, total: report("publish", done, total))
@@ -83,7 +92,9 @@ def cold_start(job: Job, truth: Truth) -> Version:
             rank = np.random.default_rng(seed).permutation(len(pool))
         scored = Pool(pool, _by_rank(rank))
         cycle.metrics.update({"pool": len(pool), "newest_task": max(truth.sources, default=0)})
-        version = store_version(job, None, scored, 0, seed, cycle.metrics)
+        cycle.metrics.update(facts(truth, cache))
+        digest = hashlib.sha256(repr((job.project.key, time.time_ns())).encode()).hexdigest()
+        version = store_version(job, f"{job.settings.sampler}-c0-{digest[:8]}", None, scored, cycle)
         report("publish", 0, len(pool))
         return publisher.publish(job, version, lambda done, total: report("publish", done, total))
 
@@ -133,10 +144,12 @@ def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
     seed = cycle_seed(job.settings.seed, version.cycle)
     runtime = Runtime(device=job.device, seed=seed, progress=lambda phase, done, total: job.check())
     taken = np.array([answer.score for answer in job.state.all_scores(version)])
-    if version.checkpoint is None:
+    learner = None if version.checkpoint is None else Learner.load(version.checkpoint, job.device)
+    if learner is None or (learner.task, learner.frame) != (truth.spec.task, cache.frame):  # or the project changed
         scored = Pool(tasks, _by_rank(np.random.default_rng([seed, tasks[0]]).permutation(len(tasks))))
     else:
-        scored = Pool.scored(Learner.load(version.checkpoint, job.device), cache, tasks, runtime)
+        scored = Pool.scored(learner, cache, tasks, runtime)
+        keep_masks(job, learner, cache, scored.head(job.settings, seed), version.name, runtime)
     published = join_published(scored.acquisition, taken, seed)
     columns = (np.array(scored.tasks), published, scored.class_index, scored.confidence)
     job.state.add_scores(job.project.id, job.owner, version.id, *columns)
@@ -145,7 +158,8 @@ def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
 
 
 class Pool:
-    """Scored tasks: ``tasks`` ids, ``acquisition`` (N,), and class index and confidence (N,) where a net answered."""
+    """Scored tasks: ``tasks`` ids, ``acquisition`` (N,), and confidence (N,) where a net answered; the class index (N,)
+    where it answered with a class."""
 
     def __init__(
         self,
@@ -164,99 +178,97 @@ class Pool:
     @classmethod
     def scored(cls, learner: Learner, cache: ImageCache, tasks: Sequence[int], runtime: Runtime) -> Pool:
         acquisition, answers = learner.score(cache.pixels, cache.rows(tasks), runtime)
-        return cls(tasks, acquisition, answers.predicted, answers.confidence)
+        index = answers.predicted if learner.task == "classification" else None
+        return cls(tasks, acquisition, index, answers.confidence)
+
+    def head(self, settings: Settings, seed: int) -> list[int]:
+        """The tasks that get their answer with their score where that is large, a mask: the first ones of the order."""
+        # as many as are served before the next order, and some more
+        wanted = max(settings.preannotate, settings.budget + settings.shortlist)
+        count = wanted if settings.preannotate else len(self.tasks)
+        order = np.argsort(to_published(self.acquisition, seed))
+        return [self.tasks[place] for place in order[:count]]
 
 
-def cycle_data(job: Job, truth: Truth, cache: ImageCache, seed: int) -> tuple[CycleData, list[int]]:
-    """Rows and targets of this cycle, and the pool: the unlabelled tasks to score, all or a random subset R."""
-    classes = {name: index for index, name in enumerate(truth.spec.classes)}
-    labelled = _with_image(cache, list(truth.targets))
-    if not labelled:
+@dataclass(frozen=True)
+class Labels:
+    """What there is to learn from, of tasks whose image can be had.
+
+    ``targets`` (L,) as :class:`models.data.CycleData` takes them: class indices, or rows of ``masks`` (K, H, W).
+    ``problems``: what was drawn and cannot be used, in words for the project's owner.
+    """
+
+    tasks: list[int]
+    targets: np.ndarray
+    masks: np.ndarray | None = None
+    problems: Sequence[str] = ()
+
+
+def open_labels(job: Job, truth: Truth, cache: ImageCache, progress: Progress) -> Labels:
+    """The targets of the labelled tasks; masks are drawn from their regions once, and kept.
+
+    Raises:
+        BackendError: not one can be used; says why.
+    """
+    tasks = _with_image(cache, list(truth.targets))
+    if not tasks:
         raise BackendError("none of the labelled images can be read; `status` lists why")
+    if truth.spec.task == "classification":
+        classes = {name: index for index, name in enumerate(truth.spec.classes)}
+        return Labels(tasks, np.array([classes[truth.targets[task]] for task in tasks], dtype=np.int64))
+    kept, problems = open_masks(job, truth, cache, progress)
+    rows = kept.rows(tasks)
+    if not (rows >= 0).any():
+        raise BackendError(": ".join(["none of the labelled images has a mask to learn from", *problems[:1]]))
+    usable = [task for task, row in zip(tasks, rows.tolist(), strict=True) if row >= 0]
+    return Labels(usable, rows[rows >= 0], kept.masks, problems)
+
+
+def cycle_data(job: Job, truth: Truth, cache: ImageCache, labels: Labels, seed: int) -> tuple[CycleData, list[int]]:
+    """Rows and targets of this cycle, and the pool: the unlabelled tasks to score, all or a random subset R."""
     pool = _with_image(cache, truth.unlabelled)
     if 0 < job.settings.subset < len(pool):
         pool = [pool[index] for index in random_subset(len(pool), job.settings.subset, seed)]
     data = CycleData(
         pixels=cache.pixels,
-        labelled=cache.rows(labelled),
-        targets=np.array([classes[truth.targets[task]] for task in labelled], dtype=np.int64),
+        labelled=cache.rows(labels.tasks),
+        targets=labels.targets,
         unlabelled=cache.rows(pool),
-        num_classes=len(classes),
+        num_classes=len(truth.spec.classes) + (labels.masks is not None),  # of masks, 0 is the background
+        masks=labels.masks,
     )
     return data, pool
 
 
+def facts(truth: Truth, cache: ImageCache, problems: Sequence[str] = ()) -> dict[str, Any]:
+    """What `status` tells of a cycle besides numbers."""
+    found: dict[str, Any] = {"task": truth.spec.task, "frame": list(cache.frame)}
+    if problems:
+        found |= {"regions_unread": list(problems[:PROBLEMS_KEPT]), "regions_unread_count": len(problems)}
+    return found
+
+
 def store_version(
-    job: Job,
-    learner: Learner | None,
-    scored: Pool,
-    cycle: int,
-    seed: int,
-    metrics: dict[str, Any],
-    learnt: Truth | None = None,
+    job: Job, name: str, learner: Learner | None, scored: Pool, cycle: Recorded, learnt: Truth | None = None
 ) -> Version:
-    """Checkpoint first, atomically; then the row that points to it, and with it the truth that was ``learnt``."""
-    folder = job.folder / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = None
-    if learner is None:
-        digest = hashlib.sha256(repr((job.project.key, time.time_ns())).encode()).hexdigest()
-    else:
-        draft = folder / f"cycle-{cycle}.draft"
-        digest = learner.save(draft)
-    name = f"{job.settings.sampler}-c{cycle}-{digest[:8]}"
-    if learner is not None:
-        path = draft.replace(folder / f"{name}.pt")
+    """The row that points to checkpoint and masks, which are there by now; with it the truth that was ``learnt``."""
     job.check()
     return job.state.add_version(
         job.project.id,
         job.owner,
-        cycle=cycle,
+        cycle=0 if learner is None else cycle.number,
         name=name,
         sampler=job.settings.sampler,
-        checkpoint=None if path is None else str(path),
+        checkpoint=None if learner is None else str(job.folder / "checkpoints" / f"{name}.pt"),
         classes=() if learner is None else learner.classes,
-        metrics=metrics,
+        metrics=cycle.metrics,
         task_ids=np.array(scored.tasks, dtype=np.int64),
-        published=to_published(scored.acquisition, seed),
+        published=to_published(scored.acquisition, cycle.seed),
         class_index=scored.class_index,
         confidence=scored.confidence,
         seen=None if learnt is None else learnt.annotations,
         train_seen=None if learnt is None else learnt.train_seq,
     )
-
-
-def sweep_checkpoints(job: Job) -> None:
-    """Delete checkpoints that no version points to: of cycles that were killed before their version's row was in, and
-    of removed versions. Safe because whoever holds the lease is the only one who writes them."""
-    wanted = {f"{version.name}.pt" for version in job.state.versions(job.project.id) if version.status != "removed"}
-    for path in (job.folder / "checkpoints").glob("*"):
-        if path.name not in wanted:
-            log.info("Project %s: deleting %s, left over from a cycle that was cut off", job.project.id, path.name)
-            path.unlink(missing_ok=True)
-
-
-def last_learner(job: Job) -> Learner | None:
-    """The model of the newest version that has one, for a warm start; None when it cannot be read any more."""
-    for version in job.state.versions(job.project.id):
-        if version.checkpoint:
-            try:
-                return Learner.load(version.checkpoint, job.device)
-            except BackendError as error:
-                log.warning("Project %s: training from scratch, %s", job.project.id, error)
-                return None
-    return None
-
-
-def load_answerer(version: Version, device: str = "cpu") -> Learner:
-    """The model of ``version``, to :meth:`~backend.learner.Learner.answer` for tasks that it has not scored.
-
-    Raises:
-        BackendError: a cold-start version has no model, or its checkpoint cannot be read.
-    """
-    if version.checkpoint is None:
-        raise BackendError(f"{version.name} was made before any label and has no model")
-    return Learner.load(version.checkpoint, torch.device(device))
 
 
 def _by_rank(rank: np.ndarray) -> np.ndarray:

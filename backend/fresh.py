@@ -1,4 +1,5 @@
-"""Answers for tasks that the current version has not scored: loaded model, fetched image, one small batch.
+"""Answers for tasks that the current version has not scored, or kept no mask of: loaded model, fetched image, one small
+batch.
 
 The web process does without torch until the first such task, then keeps the last few models. Everything is bounded:
 models, images in a request, seconds.
@@ -10,15 +11,19 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backend.answers import Result, Size, regions_of, result_of
 from backend.errors import BackendError, ImageError
-from backend.labeling import LabelSpec, image_source
+from backend.labeling import image_source
+from backend.labeling_segmentation import SegmentationSpec
 from backend.labelstudio import LabelStudio
+from backend.question import Spec
+from backend.settings import Settings
 from backend.state import Answer, Version
 
 if TYPE_CHECKING:
@@ -28,9 +33,14 @@ log = logging.getLogger(__name__)
 
 MODELS = 2
 IMAGES = 64
+MASKS = 16
+"""Of them where masks are asked for: larger images, and seconds each on a CPU. They are answered one by one."""
 SECONDS = 30.0  # Label Studio waits 100 for /predict
 FETCHERS = 4
 FETCH_SECONDS = 10.0
+
+Found = dict[int, tuple[np.ndarray, Size]]
+"""Task id → pixels (H, W, 3) uint8 as the model reads them, and (height, width) of the image itself."""
 
 
 class FreshAnswers:
@@ -41,9 +51,15 @@ class FreshAnswers:
         self._turn = threading.Lock()  # one at a time: a batch uses every core that the worker leaves
 
     def __call__(
-        self, version: Version, gateway: LabelStudio, spec: LabelSpec, tasks: Sequence[Mapping[str, Any]]
-    ) -> dict[int, Answer]:
-        """Task id → answer, for those of ``tasks`` that can be answered in time. Never raises for one bad image.
+        self,
+        version: Version,
+        gateway: LabelStudio,
+        spec: Spec,
+        settings: Settings,
+        tasks: Sequence[Mapping[str, Any]],
+    ) -> dict[int, tuple[Answer, Result]]:
+        """Task id → answer and its result, for those of ``tasks`` that can be answered in time. Never raises for one
+        bad image.
 
         Raises:
             BackendError: ``version`` has no model, or it cannot be loaded.
@@ -53,23 +69,20 @@ class FreshAnswers:
             return {}
         try:
             model = self._model(version)
-            images = _fetch(gateway, spec, tasks[:IMAGES], model.net_config.image_size, until)
-            if not images:
-                return {}
-            labels, confidence, scores = model.answer(np.stack(list(images.values())))
+            masks = model.task == "segmentation"
+            found = _fetch(gateway, spec, tasks[: MASKS if masks else IMAGES], model, until)
+            if masks:
+                return dict(_masks(model, version, found, spec, settings, until))
+            return dict(_classes(model, version, found, spec, settings)) if found else {}
         finally:
             self._turn.release()
-        return {
-            task: Answer(task, version.name, label, float(sure), float(score))
-            for task, label, sure, score in zip(images, labels, confidence, scores, strict=True)
-        }
 
     def _model(self, version: Version) -> Learner:
         key = (version.id, version.checkpoint or "")
         if key not in self._models:
             import torch
 
-            from backend.cycle import load_answerer
+            from backend.artefacts import load_answerer
 
             torch.set_num_threads(1)  # the worker has the other cores
             while len(self._models) >= MODELS:
@@ -79,17 +92,40 @@ class FreshAnswers:
         return self._models[key]
 
 
-def _fetch(
-    gateway: LabelStudio, spec: LabelSpec, tasks: Sequence[Mapping[str, Any]], size: int, until: float
-) -> dict[int, np.ndarray]:
-    """Task id → pixels (size, size, 3) uint8, of those whose image arrived and decoded in time."""
-    from backend.decoding import decode
+Answered = Iterator[tuple[int, tuple[Answer, Result]]]
 
-    def one(task: Mapping[str, Any]) -> np.ndarray:
+
+def _classes(model: Learner, version: Version, found: Found, spec: Spec, settings: Settings) -> Answered:
+    labels, confidence, scores = model.answer(np.stack([pixels for pixels, _ in found.values()]))
+    for task, label, sure, score in zip(found, labels, confidence, scores, strict=True):
+        answer = Answer(task, version.name, label, float(sure), float(score))
+        yield task, (answer, result_of(answer, spec, settings, None))
+
+
+def _masks(model: Learner, version: Version, found: Found, spec: Spec, settings: Settings, until: float) -> Answered:
+    for done, (task, (pixels, size)) in enumerate(found.items()):
+        if time.monotonic() > until:
+            log.warning("%d masks were not predicted in time for an answer", len(found) - done)
+            return
+        (mask,), (sure,), (mean,), (score,) = model.answer_masks(pixels[None])
+        result: Result = []
+        if isinstance(spec, SegmentationSpec):  # else the label config asks for something else since
+            result = regions_of(mask, sure, model.classes, size, spec, settings)
+        yield task, (Answer(task, version.name, None, float(mean), float(score)), result)
+
+
+def _fetch(gateway: LabelStudio, spec: Spec, tasks: Sequence[Mapping[str, Any]], model: Learner, until: float) -> Found:
+    """The images that arrived and decoded in time."""
+    from backend.decoding import decode, decode_whole
+
+    def one(task: Mapping[str, Any]) -> tuple[np.ndarray, Size]:
         source = image_source(task.get("data") or {}, spec)
         if source is None:
             raise ImageError(f'the task has no "{spec.data_key}"')
-        return decode(gateway.fetch_image(source, int(task["id"])), size)
+        data = gateway.fetch_image(source, int(task["id"]))
+        if model.task == "segmentation":
+            return decode_whole(data, model.frame)
+        return decode(data, model.frame[0]), (0, 0)  # where the middle is cut out, nothing is drawn
 
     pool = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
     waiting = {pool.submit(one, task): int(task["id"]) for task in tasks}

@@ -26,6 +26,7 @@ from models.inference import Answers, predict, predict_masks
 from models.masks import class_counts, inverse_log_weights
 from models.networks import TaskConfig, TaskNet, build_net, carry_over, config_from_dict
 from models.segmenter import Segmenter, SegmenterConfig
+from models.streaming import one_by_one
 from models.training import Recipe, train_network
 from samplers import Sampler, build_sampler
 
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 PAPER_WIDTH, CPU_WIDTH = 64, 16  # channels of the first stage of a network that classifies
-DRN_WIDTH, DRN_CPU_WIDTH = 16, 8  # and of drn-d-22
+DRN_WIDTH, DRN_CPU_WIDTH = 16, 4  # and of drn-d-22
 
 
 @dataclass(frozen=True)
@@ -228,8 +229,8 @@ def _class_weight(data: CycleData) -> np.ndarray:
     """Weights (C,) float32 that make up for how few pixels of a class are labelled."""
     assert data.masks is not None
     counts = torch.zeros(data.num_classes, dtype=torch.int64)
-    for row in data.targets:
-        counts += class_counts(torch.from_numpy(data.masks[row][None]), data.num_classes)
+    for mask in one_by_one(data.masks, data.targets):
+        counts += class_counts(mask, data.num_classes)
     return inverse_log_weights(counts).numpy()
 
 

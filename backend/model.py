@@ -8,27 +8,31 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from backend import events
+from backend.answers import KeptMasks, Result, answers_folder, result_of
 from backend.compat import Plugin
-from backend.errors import BackendError, LabelConfigError, LabelStudioRefused, OwnerError
+from backend.errors import BackendError, LabelStudioRefused, OwnerError
 from backend.fresh import FETCH_SECONDS, FreshAnswers
+from backend.job import project_folder
 from backend.keycheck import KeyCheck
-from backend.labeling import LabelSpec, parse_label_config, to_region
 from backend.labelstudio import LabelStudio, import_ahead
 from backend.logs import Redactor
+from backend.question import Spec, question_of
 from backend.settings import Settings, parse_extra_params
-from backend.state import Answer, Project, State
+from backend.state import Answer, Project, State, Version
 from backend.writer import Writer
 
 log = logging.getLogger(__name__)
 
 SETUP_SECONDS = 0.5  # besides the key check's two, of Label Studio's three
 WEBHOOK_SECONDS = 0.1  # of Label Studio's one
+REGIONS_SECONDS = 30.0  # of the 100 for /predict: a mask on a large photograph takes one or two to draw
 
 NO_ANSWER: dict[str, Any] = {"result": [], "score": 0.0, "model_version": ""}
 """Label Studio keeps it as a prediction of no version: it takes no part in any order."""
@@ -96,7 +100,7 @@ class ActiveLearningBackend(Plugin):
             raise OwnerError("The request does not say which project it is for.")
         params = dict(parse_extra_params(extra_params))
         settings = self.services.settings.for_project(params)
-        parse_label_config(self.label_config)
+        question_of(self.label_config, settings)
         self.services.redact.add(self._access_token)
         key = self._checked_key(settings)
         known = self.services.state.project(self.project_id)
@@ -136,34 +140,60 @@ class ActiveLearningBackend(Plugin):
 
     def answer(self, tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """One entry for each of ``tasks``, in order: stored, else fresh, else :data:`NO_ANSWER`. Never raises."""
-        answers: dict[int, Answer] = {}
-        spec = None
+        entries: dict[int, dict[str, Any]] = {}
         try:
             project = None if self.project_id is None else self.services.state.project(self.project_id)
             if project is not None:
-                spec = self._spec(project)
-                ids = [int(task["id"]) for task in tasks if isinstance(task.get("id"), int)]
-                answers = self.services.state.answers(project.id, ids)
-                if missing := [task for task in tasks if isinstance(task.get("id"), int) and task["id"] not in answers]:
-                    answers |= self._fresh(project, spec, missing)
+                self._answer(project, [task for task in tasks if isinstance(task.get("id"), int)], entries)
         except Exception as error:  # an error for all would cost the annotator the answers that are there
             log.warning("No answers for project %s: %s", self.project_id, error, exc_info=_unexpected(error))
-        return [_entry(spec, answers.get(task.get("id", -1))) for task in tasks]
+        return [entries.get(task.get("id", -1)) or dict(NO_ANSWER) for task in tasks]
 
-    def _spec(self, project: Project) -> LabelSpec:
-        try:
-            return parse_label_config(self.label_config or project.label_config)
-        except LabelConfigError:  # as edited in this moment; the connected one still says what the model answers
-            return parse_label_config(project.label_config)
-
-    def _fresh(self, project: Project, spec: LabelSpec, tasks: Sequence[Mapping[str, Any]]) -> dict[int, Answer]:
+    def _answer(self, project: Project, tasks: Sequence[Mapping[str, Any]], entries: dict[int, dict[str, Any]]) -> None:
+        """Fill ``entries``, by task id."""
         version = self.services.state.current_version(project.id)
-        if version is None or version.checkpoint is None:
-            return {}
-        settings = self.services.settings
-        url, token = settings.label_studio_url or project.url, settings.label_studio_api_key or project.token
+        if version is None:
+            return
+        settings = self._settings(project)
+        spec = self._spec(project, settings)
+        stored = self.services.state.answers(project.id, [task["id"] for task in tasks])
+        kept = KeptMasks.open(answers_folder(project_folder(settings.model_dir, project.key), version.name))
+        until = time.monotonic() + REGIONS_SECONDS
+        for task, answer in stored.items():
+            in_time = time.monotonic() < until
+            entries[task] = _entry(answer, result_of(answer, spec, settings, kept) if in_time else [])
+        wanted = [task for task in tasks if task["id"] not in stored]
+        if spec.task == version.metrics.get("task") == "segmentation":  # only the head of the queue has masks kept
+            wanted += [task for task in tasks if task["id"] in stored and not (kept and kept.holds(task["id"]))]
+        for task, (answer, result) in self._fresh(project, version, spec, settings, wanted).items():
+            entries[task] = _entry(stored.get(task, answer), result)  # a stored score is the one that orders the queue
+
+    def _settings(self, project: Project) -> Settings:
         try:
-            return self.services.fresh(version, LabelStudio(url, token, timeout=FETCH_SECONDS), spec, tasks)
+            return self.services.settings.for_project(project.extra_params)
+        except OwnerError:  # stored by another version of the backend; the worker tells the owner
+            return self.services.settings
+
+    def _spec(self, project: Project, settings: Settings) -> Spec:
+        try:
+            return question_of(self.label_config or project.label_config, settings)
+        except OwnerError:  # as edited in this moment; the connected one still says what the model answers
+            return question_of(project.label_config, settings)
+
+    def _fresh(
+        self,
+        project: Project,
+        version: Version,
+        spec: Spec,
+        settings: Settings,
+        tasks: Sequence[Mapping[str, Any]],
+    ) -> dict[int, tuple[Answer, Result]]:
+        if version.checkpoint is None or not tasks:
+            return {}
+        url, token = settings.label_studio_url or project.url, settings.label_studio_api_key or project.token
+        gateway = LabelStudio(url, token, timeout=FETCH_SECONDS)
+        try:
+            return self.services.fresh(version, gateway, spec, settings, tasks)
         except Exception as error:
             log.warning("No fresh answers by %s: %s", version.name, error, exc_info=_unexpected(error))
             return {}
@@ -186,12 +216,8 @@ class ActiveLearningBackend(Plugin):
         return version.name if version else ""
 
 
-def _entry(spec: LabelSpec | None, answer: Answer | None) -> dict[str, Any]:
-    """One entry of ``/predict``'s results. A class that left the label config is no answer; its score still is."""
-    if spec is None or answer is None:
-        return dict(NO_ANSWER)
-    known = answer.label is not None and answer.label in spec.classes
-    result = to_region(spec, str(answer.label), answer.confidence or 0.0) if known else []
+def _entry(answer: Answer, result: Result) -> dict[str, Any]:
+    """One entry of ``/predict``'s results."""
     return {"result": result, "score": answer.score, "model_version": answer.version}
 
 

@@ -3,7 +3,7 @@
 Shortlist (the next K tasks, one by one) → switch the project's version → backfill the rest in one bulk call. Label
 Studio's bulk call costs seconds whatever its size, a single write a few hundredths, so annotators work by the new
 order long before the whole pool is written; and at every instant the queue is ordered by one complete shortlist, the
-old one or the new one.
+old one or the new one. Only where the rest carries many masks it takes several calls, each of bounded size.
 
 Label Studio does not deduplicate. So before any write whose predecessor's outcome is unknown (a kill, a time-out, a
 5xx), :func:`_settle` reads back what Label Studio holds of this version, and only the rest is written.
@@ -12,12 +12,16 @@ Label Studio does not deduplicate. So before any write whose predecessor's outco
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
+from backend.answers import KeptMasks, Result, answers_folder, result_of
 from backend.errors import BackendError, LabelStudioUnavailable
 from backend.job import Job
-from backend.labeling import LabelSpec, parse_label_config, to_region
+from backend.question import Spec, question_of
 from backend.state import Answer, Version
 
 log = logging.getLogger(__name__)
@@ -27,6 +31,12 @@ SETTLE_SECONDS = 10.0
 SETTLE_SECONDS_PER_ROW = 0.002
 """How long a bulk call that was cut off may still be at work inside Label Studio: about four times what was
 measured."""
+
+ATTEMPTS = 3
+"""At a bulk call that Label Studio refuses because tasks were deleted meanwhile."""
+
+NUMBERS_A_CALL = 2_000_000
+"""Of the masks in one bulk call, runs and points together: some 9 MB of JSON, which Label Studio writes in a second."""
 
 
 def publish(job: Job, version: Version, progress: Callable[[int, int], None] = lambda done, total: None) -> Version:
@@ -84,11 +94,11 @@ def switch(job: Job, version: Version) -> None:
 
 
 def write_singly(job: Job, version: Version, rows: Sequence[Answer]) -> None:
-    spec = project_spec(job)
+    result = results(job, version)
     for row in rows:
         job.check()
         try:
-            job.gateway.create_prediction(row.task_id, _result(spec, row), row.score, version.name)
+            job.gateway.create_prediction(row.task_id, result(row), row.score, version.name)
         except LabelStudioUnavailable:
             raise
         except BackendError as error:
@@ -98,18 +108,17 @@ def write_singly(job: Job, version: Version, rows: Sequence[Answer]) -> None:
 
 
 def write_rest(job: Job, version: Version, rows: Sequence[Answer]) -> None:
-    """Everything else in one call. A few rows go one by one: cheaper, and no call that recounts every task."""
+    """Everything else in one call, or in as few as its masks allow. A few rows go one by one: cheaper, and no call that
+    recounts every task."""
     if len(rows) <= job.settings.shortlist:
         write_singly(job, version, rows)
         return
-    spec = project_spec(job)
-    for _attempt in range(3):
+    result = results(job, version)
+    whole, refused = True, 0
+    while rows:
+        items = _next_call(version, rows, result)
         job.check()
         version = job.state.update_version(version, job.owner, writing_since=job.state.now())
-        items = [
-            {"task": row.task_id, "result": _result(spec, row), "score": row.score, "model_version": version.name}
-            for row in rows
-        ]
         try:
             taken = job.gateway.import_predictions(job.project.id, items)
         except LabelStudioUnavailable as error:
@@ -118,25 +127,53 @@ def write_rest(job: Job, version: Version, rows: Sequence[Answer]) -> None:
             raise  # else the outcome is unknown: writing_since stays, and the next attempt looks first
         except BackendError as error:  # refused before anything was written: most likely a task was deleted meanwhile
             job.state.update_version(version, job.owner, writing_since=None)
-            there = {task.id for task in job.gateway.tasks(job.project.id)}
-            gone = [row.task_id for row in rows if row.task_id not in there]
-            if not gone:
-                raise
-            log.info("Project %s: %d tasks were deleted during publishing (%s)", job.project.id, len(gone), error)
-            job.state.replace_tasks(job.project.id, {}, gone)
-            rows = [row for row in rows if row.task_id in there]
+            rows = _without_deleted(job, rows, error)
+            refused += 1
+            if refused == ATTEMPTS:
+                words = "tasks were deleted faster than predictions could be written; trying again later"
+                raise BackendError(words) from error
             continue
-        if taken == len(items):
-            job.state.mark_written(version, job.owner, None)
-        else:  # the label config changed at this moment, say: the rest is written by the new one
+        written, rows = rows[: len(items)], rows[len(items) :]
+        whole = whole and taken == len(items)
+        if taken < len(items):  # the label config changed at this moment, say: the rest is written by the new one
             _read_back(job, version)
+        else:
+            every_row = whole and not rows  # one statement, however many
+            job.state.mark_written(version, job.owner, None if every_row else [row.task_id for row in written])
         job.state.update_version(version, job.owner, writing_since=None)
-        return
-    raise BackendError("tasks were deleted faster than predictions could be written; trying again later")
+
+
+def _next_call(version: Version, rows: Sequence[Answer], result: Callable[[Answer], Result]) -> list[dict[str, Any]]:
+    """Predictions of as many of the first ``rows`` as one call takes, at least of one."""
+    items: list[dict[str, Any]] = []
+    numbers = 0
+    for row in rows:
+        found = result(row)
+        numbers += sum(_numbers(region["value"]) for region in found)
+        if items and numbers > NUMBERS_A_CALL:
+            break
+        items.append({"task": row.task_id, "result": found, "score": row.score, "model_version": version.name})
+    return items
+
+
+def _numbers(value: dict[str, Any]) -> int:
+    return len(value.get("rle", ())) + 2 * len(value.get("points", ()))
+
+
+def _without_deleted(job: Job, rows: Sequence[Answer], refusal: BackendError) -> Sequence[Answer]:
+    """``rows`` without those whose task is gone from Label Studio; they are forgotten. Raises ``refusal`` when that
+    explains nothing."""
+    there = {task.id for task in job.gateway.tasks(job.project.id)}
+    gone = [row.task_id for row in rows if row.task_id not in there]
+    if not gone:
+        raise refusal
+    log.info("Project %s: %d tasks were deleted during publishing (%s)", job.project.id, len(gone), refusal)
+    job.state.replace_tasks(job.project.id, {}, gone)
+    return [row for row in rows if row.task_id in there]
 
 
 def remove_superseded(job: Job) -> int:
-    """Take the predictions of superseded versions out of Label Studio, and drop their scores and checkpoints."""
+    """Take the predictions of superseded versions out of Label Studio, and drop their scores, checkpoints and masks."""
     removed = 0
     current = job.state.current_version(job.project.id)
     keep = {current.checkpoint} if current else set()
@@ -150,6 +187,7 @@ def remove_superseded(job: Job) -> int:
         job.state.drop_scores(version, job.owner)
         if version.checkpoint and version.checkpoint not in keep:
             (job.folder / "checkpoints" / f"{version.name}.pt").unlink(missing_ok=True)
+        shutil.rmtree(answers_folder(job.folder, version.name), ignore_errors=True)
         removed += 1
     return removed
 
@@ -206,12 +244,13 @@ def _drop_deleted(job: Job, task_id: int, error: BackendError) -> None:
     job.state.replace_tasks(job.project.id, {}, [task_id])
 
 
-def project_spec(job: Job) -> LabelSpec:
+def project_spec(job: Job) -> Spec:
     """The label config as it is now: Label Studio refuses answers to a question that is no longer asked."""
-    return parse_label_config(job.gateway.project(job.project.id).label_config)
+    return question_of(job.gateway.project(job.project.id).label_config, job.settings)
 
 
-def _result(spec: LabelSpec, row: Answer) -> list[dict[str, object]]:
-    if row.label is None or row.label not in spec.classes:
-        return []
-    return to_region(spec, row.label, row.confidence if row.confidence is not None else row.score)
+def results(job: Job, version: Version) -> Callable[[Answer], Result]:
+    """What makes the ``result`` of a prediction of a row of ``version``, in the words of the label config as it is now.
+    Masks become regions when they are asked for, one after the other."""
+    kept = KeptMasks.open(answers_folder(job.folder, version.name))
+    return partial(result_of, spec=project_spec(job), settings=job.settings, kept=kept)

@@ -34,10 +34,13 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
     except OwnerError as refused:
         sampler, budget, error = "?", 0, str(refused)
     running = next((cycle for cycle in cycles if cycle.status == "running"), None)
+    learnt = next((version.metrics for version in versions), {})  # of the newest
     return {
         "id": project.id,
         "title": project.title,
         "sampler": sampler,
+        "task": learnt.get("task"),
+        "frame": learnt.get("frame"),
         "counts": state.counts(project.id),
         "pending_annotations": project.pending_annotations,
         "budget": budget,
@@ -56,6 +59,8 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
             {"task": b.task_id, "source": b.source, "reason": b.reason, "attempts": b.attempts, "retry_at": b.retry_at}
             for b in state.broken_images(project.id)
         ],
+        "regions_unread": learnt.get("regions_unread", []),
+        "regions_unread_count": learnt.get("regions_unread_count", 0),
     }
 
 
@@ -87,10 +92,12 @@ def show(found: dict[str, Any], console: Console) -> None:
     console.print(_versions(found))
     if any(project["broken_images"] for project in found["projects"]):
         console.print(_broken(found))
+    if any(project["regions_unread"] for project in found["projects"]):
+        console.print(_unread(found))
 
 
 def _overview(found: dict[str, Any]) -> Table:
-    names = ("project", "sampler", "tasks", "labelled", "scored", "broken", "new labels", "due", "running")
+    names = ("project", "task", "sampler", "tasks", "labelled", "scored", "broken", "new labels", "due", "running")
     table = _table("Projects", *names)
     for project in found["projects"]:
         counts, running = project["counts"], project["running"]
@@ -102,6 +109,7 @@ def _overview(found: dict[str, Any]) -> Table:
         _add(
             table,
             f"{project['id']} {project['title']}".strip(),
+            _what_is_learnt(project),
             project["sampler"],
             *(str(counts[key]) for key in ("tasks", "labelled", "scored", "broken")),
             f"{project['pending_annotations']}/{project['budget']}",
@@ -109,6 +117,14 @@ def _overview(found: dict[str, Any]) -> Table:
             phase or "-",
         )
     return table
+
+
+def _what_is_learnt(project: dict[str, Any]) -> str:
+    """The kind of task and the size in which its images are kept, as of the last order."""
+    if not project["frame"]:
+        return "-"
+    high, wide = project["frame"]
+    return f"{project['task']} {wide}×{high}"
 
 
 def _versions(found: dict[str, Any]) -> Table:
@@ -141,6 +157,16 @@ def _broken(found: dict[str, Any]) -> Table:
             _add(table, *values)
         if len(images) > BROKEN_SHOWN:
             _add(table, project["id"], f"and {len(images) - BROKEN_SHOWN} more", "", "", "")
+    return table
+
+
+def _unread(found: dict[str, Any]) -> Table:
+    table = _table("Regions that the last cycle could not use", "project", "what is wrong")
+    for project in found["projects"]:
+        for problem in project["regions_unread"]:
+            _add(table, project["id"], problem)
+        if more := project["regions_unread_count"] - len(project["regions_unread"]):
+            _add(table, project["id"], f"and {more} more")
     return table
 
 

@@ -176,11 +176,11 @@ class Worker:
             raise
 
     def _upkeep(self, job: Job) -> None:
-        from backend import cycle, truth
+        from backend import artefacts, cycle, truth
 
         state, project_id = self.state, job.project.id
         state.drop_drafts(project_id, job.owner)
-        cycle.sweep_checkpoints(job)
+        artefacts.sweep_leftovers(job)
         if version := state.unpublished_version(project_id):
             publisher.publish(job, version)
             state.finish_resumed(project_id, job.owner, version.metrics)

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from backend import cycle, publisher
-from backend.job import Job
-from backend.labeling import to_region
+from backend import artefacts, cycle, publisher
+from backend.job import Job, Reporter
+from backend.labeling import parse_label_config, to_region
 from backend.labelstudio import LabelStudio
 from backend.learner import Learner
 from backend.scores import to_published
@@ -90,7 +90,9 @@ class _Bench:
                 served.append((time.perf_counter() - started, task))
 
         started = time.perf_counter()
-        version = cycle.store_version(self.job, self.learner, scored, number, number, {})
+        recorded = cycle.Recorded(number, number, Reporter(self.job, 0))
+        name = artefacts.save_learner(self.job, self.learner, number)
+        version = cycle.store_version(self.job, name, self.learner, scored, recorded)
         publisher.publish(self.job, version, ask)
         whole = time.perf_counter() - started
         seconds, task = served[0]
@@ -103,7 +105,7 @@ class _Bench:
 
     def import_in_one_call(self, acquisition: np.ndarray, version: str) -> float:
         """Seconds of one call that writes all predictions, with everything made ready beforehand."""
-        spec = publisher.project_spec(self.job)
+        spec = parse_label_config(self.job.gateway.project(self.job.project.id).label_config)
         items = [
             {"task": task, "result": to_region(spec, CLASSES[0], 0.5), "score": score, "model_version": version}
             for task, score in zip(self.open_tasks, to_published(acquisition, 0).tolist(), strict=True)

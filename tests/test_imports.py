@@ -7,6 +7,7 @@ The design's table in code: a newcomer who breaks it hears about it here, with t
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,23 +36,34 @@ ROOMS: dict[str, set[str]] = {
     "state": set(),
     "scores": set(),
     "labeling": set(),
+    "question": {"labeling"},
     "masks": {"decoding", "labeling"},
+    "answers": {"labeling", "masks", "question", "state"},
     "labelstudio": {"labeling"},
     "decoding": set(),
     "imageindex": set(),
-    "images": {"decoding", "imageindex", "labelstudio"},
+    "rowcache": {"imageindex"},
+    "images": {"decoding", "imageindex", "labelstudio", "rowcache"},
     "events": {"state"},
     "job": {"state", "labelstudio"},
-    "truth": {"images", "job", "labeling", "labelstudio", "state"},
+    "truth": {"images", "job", "labeling", "labelstudio", "masks", "question", "state"},
+    "maskcache": {"images", "imageindex", "job", "labeling", "labelstudio", "masks", "rowcache", "truth"},
     "learner": {"scores"},
-    "publisher": {"job", "labeling", "labelstudio", "state"},
-    "cycle": {"images", "job", "labeling", "labelstudio", "learner", "publisher", "scores", "state", "truth"},
+    "artefacts": {"answers", "images", "job", "learner", "state"},
+    "publisher": {"answers", "job", "labeling", "labelstudio", "question", "state"},
+    "cycle": {
+        *("artefacts", "images", "job", "labeling", "labelstudio", "learner", "maskcache", "publisher", "question"),
+        *("scores", "state", "truth"),
+    },
     "leases": {"state"},
-    "worker": {"cycle", "events", "job", "labelstudio", "leases", "publisher", "state", "truth"},
-    "fresh": {"cycle", "decoding", "labeling", "labelstudio", "learner", "state"},
+    "worker": {"artefacts", "cycle", "events", "job", "labelstudio", "leases", "publisher", "state", "truth"},
+    "fresh": {"answers", "artefacts", "decoding", "labeling", "labelstudio", "learner", "question", "state"},
     "keycheck": {"labelstudio"},
     "compat": set(),
-    "model": {"compat", "events", "fresh", "keycheck", "labeling", "labelstudio", "logs", "state", "writer"},
+    "model": {
+        *("answers", "compat", "events", "fresh", "job", "keycheck", "labeling", "labelstudio", "logs", "question"),
+        *("state", "writer"),
+    },
     "metrics": {"state"},
     "app": {"compat", "events", "labelstudio", "logs", "metrics", "model", "state"},
     "status": {"metrics", "state"},
@@ -78,7 +90,7 @@ ONLY_IN: dict[str, set[str]] = {
 
 # Only these rooms need torch when they are imported: it takes seconds and hundreds of megabytes, which neither the
 # web process at its start nor an idle worker should pay.
-WITH_TORCH = {"cycle", "learner"}
+WITH_TORCH = {"artefacts", "cycle", "learner"}
 
 
 @dataclass(frozen=True)
@@ -234,6 +246,14 @@ def test_only_the_cycle_and_what_it_is_made_of_need_torch_at_start() -> None:
         if any(found.is_within(name) for name in (*heavy, *(f"backend.{room}" for room in WITH_TORCH)))
     ]
     assert wrong == []
+
+
+def test_the_web_process_starts_without_what_only_a_worker_needs() -> None:
+    """What its modules import in the end, not only by name."""
+    code = "import sys, backend.app; print(*sorted(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    heavy = {"torch", "torchvision", "cv2", "PIL", "label_studio_sdk.client", "label_studio_sdk.label_interface"}
+    assert heavy & set(run.stdout.split()) == set()
 
 
 def test_modules_import_each_other_in_one_direction() -> None:

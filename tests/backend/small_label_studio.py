@@ -12,6 +12,9 @@ from typing import Any
 
 CONFIG = """<View><Image name="pic" value="$image"/><Choices name="what" toName="pic">
 <Choice value="cat"/><Choice value="dog"/></Choices></View>"""
+MASKS_CONFIG = """<View><Image name="pic" value="$image"/><BrushLabels name="paint" toName="pic">
+<Label value="cat"/><Label value="dog"/></BrushLabels><PolygonLabels name="outline" toName="pic">
+<Label value="cat"/><Label value="dog"/></PolygonLabels></View>"""
 CREATED = 1_700_000_000
 
 

@@ -10,7 +10,7 @@ import signal
 import sqlite3
 import threading
 import time
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,12 +22,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from backend import model
+from backend.answers import answers_folder, write_answers
 from backend.app import PHRASE_CHARACTERS, create_app, reason_phrase
+from backend.job import project_folder
+from backend.labeling_segmentation import segmentation_spec
+from backend.labelstudio import import_ahead
+from backend.masks import regions_to_mask
 from backend.model import NO_ANSWER
 from backend.settings import Settings
 from backend.state import State, Version
 from benchmarks.servers import BackendServer
-from tests.backend.small_label_studio import CONFIG, SmallLabelStudio, project_key, small_label_studio
+from tests.backend.small_label_studio import CONFIG, MASKS_CONFIG, SmallLabelStudio, project_key, small_label_studio
 
 TOKEN = "a-token-of-ours-and-nobody-else"
 BROUGHT = "the-token-that-setup-brought"
@@ -286,6 +292,10 @@ def test_setup_tells_the_version_in_force(server: BackendServer, state: State) -
         ({"schema": "<View/>"}, "Image"),
         ({"schema": "<View"}, "label config"),
         ({"schema": ""}, "label config"),
+        ({"schema": MASKS_CONFIG, "extra_params": {"sampler": "ads"}}, "has no meaning for masks"),
+        ({"schema": MASKS_CONFIG, "extra_params": {"unlabelled": "ignore"}}, "what is background"),
+        ({"schema": MASKS_CONFIG, "extra_params": {"task": "classification"}}, "Choices"),
+        ({"schema": CONFIG, "extra_params": {"task": "segmentation"}}, "BrushLabels"),
     ],
 )
 def test_what_the_owner_can_put_right_stands_in_the_reason_phrase(
@@ -322,6 +332,7 @@ def test_the_same_number_in_another_label_studio_is_refused(server: BackendServe
 def test_a_token_that_label_studio_brought_and_refuses(
     tmp_path: Path, studio: SmallLabelStudio, caplog: pytest.LogCaptureFixture
 ) -> None:
+    import_ahead()  # as the web process does: it takes longer than the check may
     app = create_app(Settings(model_dir=str(tmp_path)))
     studio.mode = "refuses"
     answer = app.test_client().post("/setup", json=setup_body(1, hostname=studio.url))
@@ -467,6 +478,176 @@ def wait_for(condition: Callable[[], bool], seconds: float = 15) -> None:
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+# -- /predict with masks -----------------------------------------------------------------------------------------------
+
+FRAME, ORIGINAL = (12, 16), (24, 32)
+
+
+def connect_masks(server: BackendServer, number: int, **extra_params: Any) -> None:
+    answer = call(server.url, "POST", "/setup", setup_body(number, extra_params, schema=MASKS_CONFIG))
+    assert answer.status == 200, answer.reason
+
+
+def published_masks(
+    server: BackendServer, state: State, number: int, tasks: list[int], kept: int, **values: Any
+) -> np.ndarray:
+    """A version of masks in force; those (kept, H, W) of its first ``kept`` tasks come back: a cat, and from the second
+    on a dog too."""
+    name = f"entropy-c1-{number:08x}"
+    masks = np.zeros((kept, *FRAME), np.uint8)
+    masks[:, 2:8, 1:7], masks[1:, 3:11, 9:14] = 1, 2
+    folder = answers_folder(project_folder(server.directory, project_key(number)), name)
+    sure = np.full(masks.shape, 51, np.uint8)
+    sizes = np.tile(ORIGINAL, (kept, 1))
+    write_answers(folder, ["cat", "dog"], FRAME, tasks[:kept], sizes, [(np.arange(kept), masks, sure)])
+    fields = {"class_index": None, "metrics": {"task": "segmentation"}, **values}
+    version = published(state, number, tasks, name=name, **fields)
+    assert version.name == name
+    return masks
+
+
+@pytest.mark.parametrize("kind", ["brush", "polygon"])
+def test_stored_masks_are_regions_of_the_image_as_it_is(server: BackendServer, state: State, kind: str) -> None:
+    from label_studio_sdk.label_interface import LabelInterface
+
+    number = 61 + len(kind)
+    connect_masks(server, number, preannotation=kind)
+    masks = published_masks(server, state, number, [5, 6, 7], kept=2)
+    second, first, without = predict(server, number, [{"id": 6}, {"id": 5}, {"id": 7}], MASKS_CONFIG)
+    spec = segmentation_spec(MASKS_CONFIG)
+    for entry, mask, labels in ((first, masks[0], ["cat"]), (second, masks[1], ["cat", "dog"])):
+        assert LabelInterface(MASKS_CONFIG).validate_prediction(entry)
+        assert sorted(region["value"][f"{kind}labels"][0] for region in entry["result"]) == labels
+        assert {region["score"] for region in entry["result"]} == {0.2}
+        assert {(region["original_height"], region["original_width"]) for region in entry["result"]} == {ORIGINAL}
+        np.testing.assert_array_equal(regions_to_mask(entry["result"], spec, FRAME)[0], mask)
+    assert [entry["score"] for entry in (first, second, without)] == pytest.approx([0.1, 0.5, 0.9])
+    assert without["result"] == [] and without["model_version"] == first["model_version"]
+
+
+def test_stored_masks_that_take_too_long_to_draw_leave_the_scores(
+    tmp_path: Path, studio: SmallLabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with BackendServer(tmp_path, studio.url, TOKEN, worker=False) as server:
+        connect_masks(server, 1)
+        state = State(f"sqlite:///{tmp_path / 'state.sqlite3'}")
+        version_masks = published_masks(server, state, 1, [1, 2, 3], kept=3)
+        state.close()
+    assert version_masks.any()
+    monkeypatch.setattr(model, "REGIONS_SECONDS", 0.0)
+    app = create_app(Settings(model_dir=str(tmp_path)))
+    body = {"tasks": [{"id": 1}, {"id": 3}], "project": project_key(1), "label_config": MASKS_CONFIG}
+    entries = app.test_client().post("/predict", json=body).json["results"]
+    assert [entry["result"] for entry in entries] == [[], []]
+    assert [entry["score"] for entry in entries] == pytest.approx([0.1, 0.9])
+
+
+def test_stored_masks_follow_the_label_config(server: BackendServer, state: State) -> None:
+    connect_masks(server, 71)
+    published_masks(server, state, 71, [1, 2], kept=2)
+    _, entry = predict(server, 71, [{"id": 1}, {"id": 2}], MASKS_CONFIG.replace('"cat"', '"lion"'))
+    assert {region["value"]["brushlabels"][0] for region in entry["result"]} == {"dog"}
+    _, entry = predict(server, 71, [{"id": 1}, {"id": 2}], CONFIG)  # one class an image is asked for now
+    assert (entry["result"], entry["score"]) == ([], pytest.approx(0.9))
+    call(server.url, "POST", "/setup", setup_body(72))
+    published(state, 72, [1, 2])
+    cat, _ = predict(server, 72, [{"id": 1}, {"id": 2}], MASKS_CONFIG)  # and the other way round
+    assert (cat["result"], cat["score"]) == ([], pytest.approx(0.1))
+
+
+def photograph(seed: int, size: tuple[int, int] = (60, 90)) -> str:
+    """A JPEG that a camera took on its side: (height, width) as browsers show it is ``size`` turned round."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.uint8)
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(buffer, "JPEG", exif=exif)
+    return "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode()
+
+
+def test_tasks_without_a_stored_mask_get_a_fresh_one_and_keep_their_stored_score(
+    server: BackendServer, state: State, tmp_path: Path
+) -> None:
+    import torch
+    from label_studio_sdk.label_interface import LabelInterface
+
+    from backend.answers import regions_of
+    from backend.decoding import decode_whole
+    from backend.learner import Learner
+
+    settings = Settings(sampler="entropy", task_width=4)
+    learner = Learner.fresh(settings, ("cat", "dog"), (48, 32), torch.device("cpu"), seed=0, task="segmentation")
+    learner.save(tmp_path / "entropy.pt")
+    connect_masks(server, 73)
+    masks = published_masks(server, state, 73, [1, 2, 3], kept=1, checkpoint=str(tmp_path / "entropy.pt"))
+
+    tasks = [
+        {"id": 1, "data": {"image": photograph(1)}},
+        {"id": 2, "data": {"image": photograph(2)}},
+        {"id": 3, "data": {"image": "data:image/png;base64,AAAA"}},
+        *({"id": number, "data": {"image": photograph(number)}} for number in range(50, 56)),
+    ]
+    stored, scored, broken, *new = predict(server, 73, tasks, MASKS_CONFIG)
+    spec = segmentation_spec(MASKS_CONFIG)
+    np.testing.assert_array_equal(regions_to_mask(stored["result"], spec, FRAME)[0], masks[0])
+    assert [entry["score"] for entry in (stored, scored, broken)] == pytest.approx([0.1, 0.5, 0.9])
+    assert broken["result"] == [] and broken["model_version"] == stored["model_version"]
+    drawn = 0
+    for task, entry in zip([tasks[1], *tasks[3:]], [scored, *new], strict=True):
+        encoded = b64decode(task["data"]["image"].partition(",")[2])
+        pixels, size = decode_whole(encoded, learner.frame)
+        (mask,), (sure,), _, (score,) = learner.answer_masks(pixels[None])
+        expected = regions_of(mask, sure, ("cat", "dog"), size, spec, settings)
+        assert size == (90, 60)
+        assert LabelInterface(MASKS_CONFIG).validate_prediction(entry)
+        assert [region["value"] for region in entry["result"]] == [region["value"] for region in expected]
+        assert {(region["original_height"], region["original_width"]) for region in entry["result"]} <= {size}
+        if entry is not scored:
+            assert entry["score"] == pytest.approx(score, rel=1e-3)
+        drawn += len(entry["result"])
+    assert drawn > 0
+
+    stored, fresh = predict(server, 73, [tasks[0], tasks[3]], CONFIG)  # one class an image is asked for now
+    assert stored["result"] == fresh["result"] == [] and fresh["score"] == pytest.approx(new[0]["score"], rel=1e-6)
+
+
+def test_what_comes_too_late_for_a_mask_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import torch
+
+    from backend import fresh
+    from backend.labelstudio import LabelStudio
+    from backend.learner import Learner
+    from backend.question import question_of
+
+    class Slow:
+        """Lets the time run out after the first mask."""
+
+        def __init__(self, learner: Learner) -> None:
+            self.learner, self.asked = learner, 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.learner, name)
+
+        def answer_masks(self, images: np.ndarray) -> Any:
+            self.asked += len(images)
+            monkeypatch.setattr(fresh.time, "monotonic", lambda: 1e12)
+            return self.learner.answer_masks(images)
+
+    settings = Settings(sampler="entropy", task_width=4)
+    slow = Slow(Learner.fresh(settings, ("cat", "dog"), (32, 32), torch.device("cpu"), seed=0, task="segmentation"))
+    version = Version(1, 1, 1, "entropy-c1-0", "entropy", "current", "x.pt", ["cat", "dog"], {}, 0.0, 0.0, None)
+    answers = fresh.FreshAnswers()
+    answers._models[1, "x.pt"] = slow  # type: ignore[assignment]
+    tasks = [{"id": number, "data": {"image": photograph(number, (40, 40))}} for number in range(6)]
+    found = answers(
+        version, LabelStudio("http://127.0.0.1:9", "k"), question_of(MASKS_CONFIG, settings), settings, tasks
+    )
+    assert list(found) == [0] and slow.asked == 1
+    assert "5 masks were not predicted in time" in caplog.text
 
 
 # -- /webhook and the rest ---------------------------------------------------------------------------------------------

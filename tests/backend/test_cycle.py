@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,16 +11,38 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from label_studio_sdk.label_interface import LabelInterface
+from rich.console import Console
 
-from backend import cycle, labelstudio_http, publisher
+from backend import artefacts, cycle, labelstudio_http, publisher
+from backend.answers import KeptMasks, answers_folder
 from backend.errors import BackendError, LabelStudioUnavailable, NoLabels, Stopped
+from backend.labeling_segmentation import segmentation_spec
 from backend.learner import Learner
+from backend.masks import regions_to_mask
 from backend.scores import to_published
 from backend.state import Cycle, Version
+from backend.status import show, snapshot
 from backend.truth import open_images, read_truth
 from benchmarks.servers import LabelStudioServer
 from models.data import Runtime
-from tests.backend.workbench import OWNER, Workbench, add_tasks, label, workbench
+from tests.backend.workbench import (
+    OUTLINE,
+    OWNER,
+    PAINT,
+    SCENE,
+    Workbench,
+    add_scenes,
+    add_tasks,
+    annotate,
+    both_config,
+    draw,
+    draw_on,
+    label,
+    masks_config,
+    painted,
+    workbench,
+)
 from tests.integration.helpers import choices_config
 
 pytestmark = pytest.mark.slow
@@ -138,9 +161,9 @@ def test_what_a_kill_before_the_version_is_there_leaves_is_swept(
     assert len(files(bench)) == 2
     assert [version.name for version in bench.state.versions(bench.project.id)] == [first.name]
     bench.state.drop_drafts(bench.project.id, OWNER)
-    cycle.sweep_checkpoints(bench.job)
+    artefacts.sweep_leftovers(bench.job)
     assert files(bench) == [f"{first.name}.pt"]
-    assert cycle.last_learner(bench.job) is not None
+    assert artefacts.last_learner(bench.job) is not None
     assert cycle.run_cycle(bench.job).status == "current"
 
 
@@ -240,7 +263,7 @@ def test_when_everything_is_labelled_there_is_a_version_without_a_queue(bench: W
     assert (bench.order(version), version.status) == ([], "current")
     assert bench.project.version() == before.name  # Label Studio takes no version without predictions
     assert bench.project.next_task() is None
-    answers = cycle.load_answerer(version).answer(np.zeros((1, 32, 32, 3), np.uint8))
+    answers = artefacts.load_answerer(version).answer(np.zeros((1, 32, 32, 3), np.uint8))
     assert answers[0][0] in bench.project.classes
 
 
@@ -248,3 +271,237 @@ def test_each_cycle_has_a_seed_of_its_own() -> None:
     seeds = {cycle.cycle_seed(seed, number) for seed in range(20) for number in range(20)}
     assert len(seeds) == 400 and all(0 <= seed < 2**62 for seed in seeds)
     assert cycle.cycle_seed(3, 4) == cycle.cycle_seed(3, 4)
+
+
+# -- masks -------------------------------------------------------------------------------------------------------------
+
+HEAD = 6
+"""Tasks whose masks are predicted: more than the shortlist, fewer than the pool."""
+
+
+@pytest.fixture
+def canvas(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
+    """A project to paint and outline in, with a box in each of its images."""
+    monkeypatch.setattr(labelstudio_http, "RETRY_AFTER", (0.01, 0.02))
+    monkeypatch.setattr(publisher, "SETTLE_SECONDS", 1.0)
+    settings = {"sampler": "entropy", "shortlist": 2, "budget": 1, "preannotate": HEAD, "epochs": 30, "class_balance": True}
+    with workbench(label_studio, tmp_path, tasks=TASKS, pictures=True, masks=True, **settings) as made:
+        yield made
+
+
+def kept(bench: Workbench, version: Version) -> dict[int, np.ndarray]:
+    """Task → planes (2, H, W), from the disk."""
+    opened = KeptMasks.open(answers_folder(bench.job.folder, version.name))
+    tasks = opened.tasks if opened else set()
+    return {task: planes for task in tasks if opened and (planes := opened.planes(task)) is not None}
+
+
+def predicted(bench: Workbench, version: Version, tasks: list[int]) -> dict[int, np.ndarray]:
+    """Task → planes (2, H, W), computed anew from the checkpoint."""
+    learner = Learner.load(str(version.checkpoint), torch.device("cpu"))
+    cache = open_images(bench.job, read_truth(bench.job), lambda *_: None)
+    runtime = Runtime(torch.device("cpu"), 0)
+    found = {}
+    for positions, masks, sure in learner.masks(cache.pixels, cache.rows(tasks), runtime):
+        found |= {tasks[place]: np.stack(pair) for place, *pair in zip(positions, masks, sure, strict=True)}
+    return found
+
+
+def equal(one: dict[int, np.ndarray], other: dict[int, np.ndarray]) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[task], other[task]) for task in one)
+
+
+def check_regions(bench: Workbench, version: Version) -> None:
+    """What Label Studio holds of ``version`` is valid, and draws the kept masks of the tasks that have one."""
+    config = bench.project.info()["label_config"]
+    interface, spec = LabelInterface(config), segmentation_spec(config)
+    masks = kept(bench, version)
+    assert any(planes[0].any() for planes in masks.values()), "not one region was predicted: this would prove nothing"
+    for item in bench.project.predictions(version.name):
+        assert interface.validate_prediction({key: item[key] for key in ("result", "score", "model_version")})
+        assert item["task"] in masks or not item["result"]
+        if item["task"] in masks:
+            drawn, problems = regions_to_mask(item["result"], spec, SCENE)
+            differs = drawn != masks[item["task"]][0]
+            assert not problems and differs.mean() < 0.05  # specks are left out
+
+
+def test_a_cycle_of_masks_learns_publishes_and_keeps_the_masks_of_the_head(canvas: Workbench) -> None:
+    labelled = draw(canvas, 6)
+    version = cycle.run_cycle(canvas.job)
+    done = newest(canvas)
+    assert (done.status, done.labels, done.error) == ("done", 6, None)
+    assert {"masks", "train", "score", "predict", "publish"} <= set(done.metrics["seconds"])
+    pool = [task for task in canvas.tasks if task not in labelled]
+    assert sorted(canvas.order(version)) == pool
+    assert canvas.project.published_order(version.name) == canvas.order(version)
+    rows = canvas.state.all_scores(version)
+    assert {row.task_id: row.score for row in rows} == pytest.approx(expected(canvas, version, pool), rel=1e-6)
+    assert all(row.label is None and row.confidence is not None and 0 < row.confidence <= 1 for row in rows)
+    head = canvas.order(version)[:HEAD]
+    assert equal(kept(canvas, version), predicted(canvas, version, head))
+    check_regions(canvas, version)
+    assert (done.metrics["task"], done.metrics["frame"]) == ("segmentation", list(SCENE))
+    assert "regions_unread" not in done.metrics
+
+
+def test_all_of_the_pool_gets_masks_when_that_is_asked_for(canvas: Workbench) -> None:
+    draw(canvas, 4)
+    version = cycle.run_cycle(canvas.with_settings(preannotate=0))
+    assert set(kept(canvas, version)) == set(canvas.order(version))
+    version = cycle.run_cycle(canvas.with_settings(preannotate=1))
+    assert list(kept(canvas, version).keys()) and set(kept(canvas, version)) == set(canvas.order(version)[:3])
+
+
+def test_the_first_order_of_masks_needs_no_label(canvas: Workbench) -> None:
+    version = cycle.cold_start(canvas.with_settings(sampler="dast-al"), read_truth(canvas.job))
+    assert kept(canvas, version) == {} and version.metrics["frame"] == list(SCENE)
+    assert canvas.project.published_order(version.name) == canvas.order(version) != canvas.tasks
+    assert all(item["result"] == [] for item in canvas.project.predictions(version.name))
+
+
+@pytest.mark.parametrize("moment", ["the masks are half written", "no row points to them", "its scores are half in"])
+def test_masks_that_a_kill_leaves_are_swept(canvas: Workbench, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    draw(canvas, 4)
+    first = cycle.run_cycle(canvas.job)
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    def stub(*_: Any, **__: Any) -> Iterator[Any]:
+        (canvas.job.folder / "answers" / first.name / "cut-off.draft").write_bytes(b"half")  # as a kill leaves it
+        yield from ()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        if moment.startswith("the masks"):
+            patched.setattr(Learner, "masks", stub)
+        else:
+            patched.setattr(canvas.state, "add_version" if moment.startswith("no row") else "add_scores", die)
+        cycle.run_cycle(canvas.job)
+    assert len(list((canvas.job.folder / "answers").iterdir())) == 2
+    canvas.state.drop_drafts(canvas.project.id, OWNER)
+    artefacts.sweep_leftovers(canvas.job)
+    assert [path.name for path in (canvas.job.folder / "answers").iterdir()] == [first.name]
+    assert [path.suffix for path in (canvas.job.folder / "answers" / first.name).iterdir()] == [".masks"]
+    assert files(canvas) == [f"{first.name}.pt"]
+    check_regions(canvas, first)
+    assert cycle.run_cycle(canvas.job).status == "current"
+
+
+def test_a_cycle_of_masks_that_is_cut_off_while_publishing_goes_on_under_the_label_config_of_then(
+    canvas: Workbench,
+) -> None:
+    apple, pear, plum = canvas.project.classes
+    for task in canvas.tasks[:4]:
+        box = canvas.project.tasks()[task]["data"]["box"]
+        draw_on(canvas, task, apple if task % 2 else pear, box)
+    canvas.proxy.set(*BULK, cut="before", stays=True)
+    with pytest.raises(LabelStudioUnavailable):
+        cycle.run_cycle(canvas.with_settings(preannotate=0))
+    canvas.proxy.clear()
+    canvas.ask_for(masks_config(("quince", pear, apple)))  # Label Studio keeps labels that were used
+    version = canvas.state.unpublished_version(canvas.project.id)
+    assert version is not None and tuple(version.classes) == (apple, pear, plum)
+    publisher.publish(canvas.restarted(), version)
+    assert canvas.project.missing_predictions(version.name) == ""
+    masks = kept(canvas, version)
+    spec = segmentation_spec(canvas.project.info()["label_config"])
+    rest = set(canvas.order(version)[3:])  # the shortlist went out before
+    for item in canvas.project.predictions(version.name):
+        if item["task"] in rest:
+            drawn, _ = regions_to_mask(item["result"], spec, SCENE)
+            now = np.array([0, 3, 2, 0], np.uint8)[masks[item["task"]][0]]
+            assert (drawn != now).mean() < 0.05
+
+
+def test_new_scenes_join_with_their_masks(canvas: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw(canvas, 4)
+    version = cycle.run_cycle(canvas.job)
+    before = kept(canvas, version)
+    old = set(canvas.tasks)
+    add_scenes(canvas.project, 8, seed=5)
+    new = sorted(set(canvas.tasks) - old)
+    truth = read_truth(canvas.job)
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):  # masks are there, their scores not
+        patched.setattr(canvas.state, "add_scores", die)
+        cycle.join_new_tasks(canvas.job, version, truth)
+    assert cycle.join_new_tasks(canvas.job, version, truth) == 8
+    assert cycle.join_new_tasks(canvas.job, version, truth) == 0
+    joined = [task for task in canvas.order(version) if task in new]
+    after = kept(canvas, version)
+    assert equal({task: after[task] for task in before}, before)
+    assert equal({task: after[task] for task in after if task in new}, predicted(canvas, version, joined[:HEAD]))
+    assert len(list(answers_folder(canvas.job.folder, version.name).iterdir())) == 2
+    publisher.complete(canvas.job, version)
+    assert canvas.project.missing_predictions(version.name) == ""
+    assert canvas.project.published_order(version.name) == canvas.order(version)
+    check_regions(canvas, version)
+
+
+def test_regions_that_cannot_be_read_are_told_in_words(canvas: Workbench) -> None:
+    draw(canvas, 4, tag=PAINT)
+    mask = np.zeros(SCENE, bool)
+    mask[10:30, 10:30] = True
+    damaged = painted("apple", mask)
+    damaged["value"]["rle"] = damaged["value"]["rle"][:-3]
+    annotate(canvas, canvas.tasks[10], [damaged, painted("pear", ~mask)])
+    cycle.run_cycle(canvas.job)
+    done = newest(canvas)
+    assert done.labels == 5  # what else is in it is learnt
+    (words,) = done.metrics["regions_unread"]
+    assert str(canvas.tasks[10]) in words and 'brush region of "apple" cannot be read' in words
+    (project,) = snapshot(canvas.state, canvas.job.settings)["projects"]
+    assert (project["regions_unread"], project["task"], project["frame"]) == ([words], "segmentation", list(SCENE))
+    console = Console(record=True, width=250, file=io.StringIO())
+    show(snapshot(canvas.state, canvas.job.settings), console)
+    text = console.export_text()
+    assert words in text and "segmentation 64×48" in text
+
+
+def test_masks_of_which_none_can_be_read_are_said(canvas: Workbench) -> None:
+    damaged = painted("apple", np.ones(SCENE, bool))
+    damaged["value"]["rle"] = [1, 2, 3]
+    annotate(canvas, canvas.tasks[0], [damaged])
+    with pytest.raises(BackendError, match=f"mask to learn from: task {canvas.tasks[0]}: A brush region"):
+        cycle.run_cycle(canvas.job)
+
+
+def test_from_classes_to_masks_and_back(canvas: Workbench) -> None:
+    """The label config asks for both, the owner changes the setting; nothing of one task is taken for the other's."""
+    project = canvas.project
+    canvas.ask_for(both_config(project.classes))
+    tasks = project.tasks()
+    for number, task in enumerate(canvas.tasks[:6]):
+        data, regions = tasks[task]["data"], []
+        draw_on(canvas, task, data["kind"], data["box"], (PAINT, OUTLINE)[number % 2])
+        (drawn,) = project.studio.get(f"/api/tasks/{task}/annotations/")
+        choice = {"from_name": "choice", "to_name": "picture", "type": "choices", "value": {"choices": [data["kind"]]}}
+        regions = [*drawn["result"], choice]
+        project.studio.patch(f"/api/annotations/{drawn['id']}/", {"result": regions})
+
+    first = cycle.run_cycle(canvas.with_settings(task="classification"))
+    assert {row.label for row in canvas.state.all_scores(first)} <= set(project.classes)
+    assert kept(canvas, first) == {} and first.metrics["task"] == "classification"
+
+    job = canvas.with_settings(task="segmentation")
+    add_scenes(project, 2, seed=7)
+    assert cycle.join_new_tasks(job, first, read_truth(job)) == 2  # in an order of which they know nothing: by chance
+    publisher.complete(job, first)
+    assert all(item["result"] == [] for item in project.predictions() if item["task"] in canvas.tasks[-2:])
+
+    second = cycle.run_cycle(job.reread())
+    assert set(kept(canvas, second)) == set(canvas.order(second)[:HEAD])
+    assert all(row.label is None for row in canvas.state.all_scores(second))
+    types = {region["type"] for item in project.predictions(second.name) for region in item["result"]}
+    assert types == {"brushlabels"}
+
+    third = cycle.run_cycle(canvas.with_settings(task="classification").reread())
+    assert kept(canvas, third) == {}
+    types = {region["type"] for item in project.predictions(third.name) for region in item["result"]}
+    assert types == {"choices"}
+    assert [cycle.status for cycle in canvas.state.cycles(project.id)] == ["done"] * 3

@@ -11,13 +11,17 @@ import pytest
 import torch
 
 from backend.errors import BackendError
-from backend.learner import CPU_WIDTH, PAPER_WIDTH, Learner
+from backend.learner import CPU_WIDTH, DRN_CPU_WIDTH, PAPER_WIDTH, Learner
 from backend.scores import to_published
 from backend.settings import Settings
 from backend.settings_samplers import SAMPLER_NAMES
 from models import checkpoint
+from models.classifier import NetConfig
 from models.data import CycleData, Runtime
+from models.inference import predict_masks
+from models.masks import IGNORE
 from models.pixels import normalise
+from models.segmenter import Segmenter, SegmenterConfig
 from tests.integration.helpers import drawing
 
 CPU = torch.device("cpu")
@@ -176,3 +180,165 @@ def test_a_checkpoint_that_cannot_be_read_says_so(tmp_path: Path, damage: Any, w
     damage(path)
     with pytest.raises(BackendError, match=words):
         Learner.load(path, CPU)
+
+
+def test_a_checkpoint_of_before_there_were_masks_is_read(tmp_path: Path) -> None:
+    learner = trained(with_sampler("entropy"))
+    payload = learner.payload()
+    assert payload.pop("frame") == [32, 32]
+    checkpoint.save(tmp_path / "earlier.pt", payload)
+    again = Learner.load(tmp_path / "earlier.pt", CPU)
+    assert (again.frame, again.task) == ((32, 32), "classification")
+    assert isinstance(again.net_config, NetConfig)
+    assert np.array_equal(scores(learner), scores(again))
+
+
+# --- masks ---
+
+FRAME = (24, 40)
+LABELS = ("cup", "plate")
+MASKED = dataclasses.replace(TINY, epochs=2, batch_size=4)
+
+
+def scenes(labels: int = 2) -> CycleData:
+    """Twelve labelled images of noise with bars, and eight others. The first label's bars stand high and are bright,
+    the second's are low; a twentieth of the pixels is IGNORE. Rows of images and of masks are in different orders."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 90, (20, *FRAME, 3))
+    masks = np.zeros((20, *FRAME), dtype=np.uint8)
+    for row, (first, second) in enumerate(rng.integers(0, 24, (20, 2))):
+        masks[row, 2:10, first : first + 16] = 1
+        if labels > 1:
+            masks[row, 16:21, second : second + 12] = 2
+    pixels[masks == 1] += 150
+    pixels[masks == 2, 0] += 120
+    masks[rng.random(masks.shape) < 0.05] = IGNORE
+    order = rng.permutation(20)
+    kept = np.empty_like(masks)
+    kept[order] = masks
+    kept.setflags(write=False)
+    rows = rng.permutation(20)
+    return CycleData(pixels.astype(np.uint8), rows[:12], order[rows[:12]], rows[12:], 1 + labels, kept)
+
+
+def trained_on_scenes(settings: Settings, seed: int = 5, previous: Learner | None = None) -> Learner:
+    return Learner.trained(settings, LABELS, scenes(), Runtime(CPU, seed), previous)[0]
+
+
+def masked(name: str, **changes: Any) -> Settings:
+    return dataclasses.replace(MASKED, sampler=name, **changes)
+
+
+@pytest.mark.parametrize("name", ["entropy", "dast-al", "ensemble", "ta-vaal", "sraal"])
+def test_a_segmenter_that_was_saved_scores_and_paints_the_same(name: str, tmp_path: Path) -> None:
+    learner, data = trained_on_scenes(masked(name)), scenes()
+    assert (learner.task, learner.frame, learner.classes) == ("segmentation", FRAME, LABELS)
+    learner.save(tmp_path / "model.pt")
+    again = Learner.load(tmp_path / "model.pt", CPU)
+    assert (again.task, again.frame, again.classes) == ("segmentation", FRAME, LABELS)
+    assert again.net_config == learner.net_config == SegmenterConfig("drn-d-22", 3, 4)
+    assert again.sampler.image_size == 40
+    found = [one.score(data.pixels, data.unlabelled, Runtime(CPU, 5)) for one in (learner, again)]
+    assert np.array_equal(found[0][0], found[1][0])
+    assert np.array_equal(found[0][1].confidence, found[1][1].confidence)
+    for ours, theirs in zip(*(one.answer_masks(data.pixels[:5]) for one in (learner, again)), strict=True):
+        assert np.array_equal(ours, theirs)
+    same = trained_on_scenes(masked(name))
+    assert same.save(tmp_path / "same.pt") == learner.save(tmp_path / "again.pt")
+
+
+def test_answers_for_images_are_masks_with_confidence_and_a_published_score() -> None:
+    learner, data = trained_on_scenes(masked("entropy")), scenes()
+    assert isinstance(learner.net, Segmenter)
+    images = data.pixels[[9, 2, 14]]
+    masks, sure, confidence, score = learner.answer_masks(images)
+    assert masks.shape == sure.shape == (3, *FRAME) and masks.dtype == sure.dtype == np.uint8
+    for places, mask, pixel in predict_masks(learner.net, data.pixels, np.array([9, 2, 14]), Runtime(CPU, 0)):
+        assert np.array_equal(masks[places], mask) and np.array_equal(sure[places], pixel)
+    p = torch.softmax(logits(learner, images), dim=1).double().numpy()
+    assert (masks == p.argmax(axis=1)).mean() > 0.999
+    with torch.no_grad():
+        maps = learner.net.head(learner.net.features(normalise(torch.from_numpy(images)))).double().softmax(dim=1)
+    assert confidence == pytest.approx(maps.amax(dim=1).mean(dim=(1, 2)).numpy(), rel=1e-4)
+    entropy = -(maps * maps.log()).sum(dim=1).mean(dim=(1, 2)).numpy()
+    assert score == pytest.approx(to_published(entropy, 0), abs=1e-4)
+
+
+def test_the_width_of_a_segmenter_is_the_devices_unless_it_is_set() -> None:
+    unset = dataclasses.replace(MASKED, task_width=0)
+    learner = Learner.fresh(unset, LABELS, FRAME, CPU, 0, "segmentation")
+    assert learner.net_config == SegmenterConfig("drn-d-22", 3, DRN_CPU_WIDTH)
+    other = dataclasses.replace(unset, segmentation_net="lraspp-mobilenetv3")
+    assert Learner.fresh(other, LABELS, FRAME, CPU, 0, "segmentation").net_config.name == "lraspp-mobilenetv3"
+
+
+def test_labels_that_come_go_and_change_places_keep_what_is_known_of_them() -> None:
+    old = trained_on_scenes(masked("entropy"))
+    for labels in (("fork", "plate", "cup"), ("plate",), ("plate", "cup"), ("cup", "plate", "spoon")):
+        new = Learner.fresh(masked("entropy"), labels, FRAME, CPU, 1, "segmentation")
+        fresh = new.net.head.weight.detach().clone()
+        new.warm_from(old)
+        images = scenes().pixels[:3]
+        found, before = logits(new, images), logits(old, images)
+        torch.testing.assert_close(found[:, 0], before[:, 0])  # the background
+        for place, label in enumerate(labels, start=1):
+            if label in LABELS:
+                torch.testing.assert_close(found[:, place], before[:, 1 + LABELS.index(label)])
+            else:
+                assert torch.equal(new.net.head.weight[place], fresh[place])
+
+
+def test_a_warm_start_goes_on_with_masks_and_its_sampler_too() -> None:
+    old = trained_on_scenes(masked("vaal"))
+    new = Learner.fresh(masked("vaal"), LABELS, FRAME, CPU, 1, "segmentation")
+    new.warm_from(old)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*map(parameters, (new, old)), strict=True))
+    data = scenes()
+    found = [one.score(data.pixels, data.unlabelled, Runtime(CPU, 5))[0] for one in (new, old)]
+    assert np.array_equal(*found)
+
+
+@pytest.mark.parametrize("name", ["entropy", "vaal", "ensemble", "dast-al"])
+def test_a_model_of_another_task_is_no_start(name: str) -> None:
+    """Not even its sampler: what it knows was learnt of other pictures, cut to squares."""
+    classifier = trained(with_sampler(name), classes=(*LABELS, "background"))
+    after = trained_on_scenes(masked(name), previous=classifier)
+    scratch = trained_on_scenes(masked(name))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*map(parameters, (after, scratch)), strict=True))
+    data = scenes()
+    found = [one.score(data.pixels, data.unlabelled, Runtime(CPU, 5))[0] for one in (after, scratch)]
+    assert np.array_equal(*found)
+    pixels, kinds = pictures(24)
+    back = CycleData(pixels, np.arange(12), kinds[:12], np.arange(12, 24), 3)
+    learners = [Learner.trained(with_sampler(name), CLASSES, back, Runtime(CPU, 2), one)[0] for one in (after, None)]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*map(parameters, learners), strict=True))
+
+
+def test_balanced_classes_weigh_the_loss_by_the_labelled_pixels() -> None:
+    """1 / ln(1.02 + share), the shares counted by NumPy in the labelled masks alone, IGNORE nowhere."""
+    data, settings = scenes(), masked("entropy", class_balance=True)
+    assert data.masks is not None
+    seen = data.masks[data.targets]
+    counts = np.bincount(seen[seen != IGNORE], minlength=3)
+    weight = (1.0 / np.log(1.02 + counts / counts.sum())).astype(np.float32)
+    by_hand = dataclasses.replace(data, class_weight=weight)
+    balanced = Learner.trained(settings, LABELS, data, Runtime(CPU, 5))[0]
+    expected = Learner.trained(masked("entropy"), LABELS, by_hand, Runtime(CPU, 5))[0]
+    plain = trained_on_scenes(masked("entropy"))
+    for ours, theirs in zip(*map(parameters, (balanced, expected)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+    assert not torch.allclose(balanced.net.head.bias, plain.net.head.bias, rtol=1e-3)
+
+
+def test_crops_are_what_the_setting_says() -> None:
+    """0: the network is shown whole images."""
+    shown: list[set[tuple[int, ...]]] = []
+    for crop in (0, 16):
+        sizes: set[tuple[int, ...]] = set()
+        learner = Learner.fresh(masked("random", crop_size=crop), LABELS, FRAME, CPU, 0, "segmentation")
+        learner.net.trunk.register_forward_pre_hook(
+            lambda _, inputs, sizes=sizes: sizes.add(tuple(inputs[0].shape[2:]))
+        )
+        learner.learn(scenes(), masked("random", crop_size=crop), Runtime(CPU, 0))
+        shown.append(sizes)
+    assert shown == [{FRAME}, {(16, 16)}]

@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from label_studio_sdk.label_interface import LabelInterface
 
-from backend import labelstudio, labelstudio_http, publisher
-from backend.errors import BackendError, LabelStudioUnavailable, LeaseLost
+from backend import answers, labelstudio, labelstudio_http, publisher
+from backend.errors import BackendError, LabelStudioUnavailable, LeaseLost, SettingsError
+from backend.labeling_segmentation import segmentation_spec
+from backend.masks import regions_to_mask
 from backend.state import Answer, Version
 from benchmarks.servers import LabelStudioServer
-from tests.backend.workbench import OWNER, Workbench, add_tasks, workbench
+from tests.backend.workbench import OWNER, Workbench, add_tasks, masks_config, workbench
 from tests.integration.helpers import UNCERTAINTY, choices_config
 
 pytestmark = pytest.mark.slow
@@ -349,3 +352,192 @@ def test_a_refusal_that_is_no_deleted_task_reaches_the_owner(bench: Workbench) -
     with pytest.raises(BackendError, match="struck"):
         publisher.write_singly(bench.job, version, [row])
     assert row.task_id in bench.state.scored_task_ids(version)
+
+
+# -- masks -------------------------------------------------------------------------------------------------------------
+
+HEAD = 7
+FRAME = (30, 40)
+
+
+@pytest.fixture
+def canvas(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
+    """A project to paint and outline in. A bulk call takes the masks of two tasks."""
+    monkeypatch.setattr(labelstudio_http, "RETRY_AFTER", (0.01, 0.02))
+    monkeypatch.setattr(publisher, "SETTLE_SECONDS", 1.0)
+    with workbench(label_studio, tmp_path, tasks=TASKS, shortlist=SHORTLIST, masks=True) as made:
+        version, masks = made.scored_masks(HEAD)
+        result = publisher.results(made.job, version)
+        each = [
+            sum(len(region["value"]["rle"]) for region in result(row))
+            for row in made.state.all_scores(version)
+            if row.task_id in masks
+        ]
+        monkeypatch.setattr(publisher, "NUMBERS_A_CALL", max(each) * 2)
+        made.proxy.requests.clear()
+        yield made
+
+
+def newest(bench: Workbench) -> Version:
+    return bench.state.versions(bench.project.id)[0]
+
+
+def drawn(bench: Workbench, version: Version) -> dict[int, np.ndarray]:
+    """Task → mask (H, W) as the predictions in Label Studio draw it, after Label Studio's own validation of each."""
+    config = bench.project.info()["label_config"]
+    interface, spec = LabelInterface(config), segmentation_spec(config)
+    found = {}
+    for item in bench.project.predictions(version.name):
+        assert interface.validate_prediction({key: item[key] for key in ("result", "score", "model_version")})
+        for region in item["result"]:
+            assert (region["original_height"], region["original_width"]) == (60, 80)
+            assert region["score"] == pytest.approx(0.8)
+        if item["result"]:
+            found[item["task"]], problems = regions_to_mask(item["result"], spec, FRAME)
+            assert problems == []
+    return found
+
+
+def kept(bench: Workbench, version: Version) -> dict[int, np.ndarray]:
+    opened = answers.KeptMasks.open(answers.answers_folder(bench.job.folder, version.name))
+    assert opened is not None
+    return {task: planes[0] for task in opened.tasks if (planes := opened.planes(task)) is not None}
+
+
+def same_masks(one: dict[int, np.ndarray], other: dict[int, np.ndarray]) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[task], other[task]) for task in one)
+
+
+@pytest.mark.parametrize("kind", ["brush", "polygon"])
+def test_the_head_of_the_queue_carries_its_masks_and_the_rest_its_place(canvas: Workbench, kind: str) -> None:
+    canvas.with_settings(preannotation=kind)
+    version = newest(canvas)
+    publish(canvas, version)
+    check_out(canvas, version)
+    assert set(drawn(canvas, version)) == set(canvas.order(version)[:HEAD])
+    assert same_masks(drawn(canvas, version), kept(canvas, version))
+    regions = [region for item in canvas.project.predictions(version.name) for region in item["result"]]
+    assert {region["type"] for region in regions} == {f"{kind}labels"}
+
+
+def test_many_masks_take_calls_of_bounded_size(canvas: Workbench) -> None:
+    version = newest(canvas)
+    publish(canvas, version)
+    calls = [call for call in canvas.proxy.writes(version.name) if call.path.endswith("/import/predictions")]
+    sizes = [call.body.count('"task"') for call in calls]
+    assert sum(sizes) == TASKS - SHORTLIST
+    assert len(calls) >= (HEAD - SHORTLIST) // 2
+    assert max(call.body.count('"brushlabels": [') for call in calls) <= 2 * len(canvas.project.classes)
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("how", BREAKS)
+def test_what_breaks_between_the_calls_is_resumed_and_nothing_is_doubled(canvas: Workbench, how: str, nth: int) -> None:
+    version = newest(canvas)
+    resumes(canvas, version, BULK, nth, how)
+    assert same_masks(drawn(canvas, version), kept(canvas, version))
+
+
+def test_one_of_several_calls_that_label_studio_is_still_at_is_waited_for(
+    canvas: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How much of the version that call brings is not known; so it is waited for as long as it can take."""
+    version = newest(canvas)
+    monkeypatch.setattr(publisher, "SETTLE_SECONDS", 5.0)
+    trap = canvas.proxy.set(*BULK, nth=2, hold=2.0)
+    with monkeypatch.context() as patched, pytest.raises(LabelStudioUnavailable) as caught:
+        patched.setattr(labelstudio, "BULK_SECONDS", 1.0)
+        publish(canvas, version)
+    assert caught.value.maybe_written and not trap.done.is_set()
+    publish(canvas, version)
+    assert trap.done.is_set()
+    check_out(canvas, version)
+    assert same_masks(drawn(canvas, version), kept(canvas, version))
+
+
+@pytest.mark.parametrize("moment", ["mark_written", "update_version"])
+def test_a_kill_after_each_step_between_the_calls_makes_no_doubles(
+    canvas: Workbench, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    version = newest(canvas)
+    act = getattr(canvas.state, moment)
+    for count in range(30):
+        left = count
+
+        def die(*args: Any, **options: Any) -> Any:
+            nonlocal left
+            if not left:
+                raise KeyboardInterrupt
+            left -= 1
+            return act(*args, **options)
+
+        try:
+            with monkeypatch.context() as patched:
+                patched.setattr(canvas.state, moment, die)
+                publish(canvas, version)
+        except KeyboardInterrupt:
+            continue
+        break
+    assert 2 < count < 29  # killed at each, and each time it got further
+    check_out(canvas, version)
+    assert same_masks(drawn(canvas, version), kept(canvas, version))
+
+
+def test_tasks_deleted_between_the_calls_do_not_stop_it(canvas: Workbench) -> None:
+    version = newest(canvas)
+    order = canvas.order(version)
+    gone = [order[HEAD - 1], order[-1]]
+    delete = lambda: [canvas.project.delete_task(task) for task in gone]  # type: ignore[func-returns-value]  # noqa: E731
+    canvas.proxy.set(*BULK, nth=1, after=delete)  # type: ignore[arg-type]
+    publish(canvas, version)
+    check_out(canvas, version)
+    assert canvas.order(version) == [task for task in order if task not in gone]
+
+
+def test_a_label_that_left_takes_its_regions_along_and_the_others_keep_their_names(canvas: Workbench) -> None:
+    version = newest(canvas)
+    before = kept(canvas, version)
+    apple, pear, plum = canvas.project.classes
+    canvas.ask_for(masks_config(("quince", plum, apple)))  # a new one, the others turned round, no pear
+    publish(canvas, version)
+    check_out(canvas, version)
+    now = np.array([0, 3, 0, 2], np.uint8)  # apple, pear, plum as the new label config numbers them
+    assert same_masks(drawn(canvas, version), {task: now[mask] for task, mask in before.items()})
+    assert pear not in str(canvas.project.predictions(version.name))
+
+
+def test_a_project_that_asks_for_something_else_since_gets_the_order_alone(canvas: Workbench) -> None:
+    version = newest(canvas)
+    canvas.ask_for(choices_config(canvas.project.classes))
+    publish(canvas, version)
+    check_out(canvas, version)
+    assert all(item["result"] == [] for item in canvas.project.predictions(version.name))
+    canvas.ask_for(masks_config(canvas.project.classes))
+    classified = canvas.scored()  # the other way round: a class, and now masks are asked for
+    publish(canvas, classified)
+    check_out(canvas, classified)
+    assert all(item["result"] == [] for item in canvas.project.predictions(classified.name))
+
+
+def test_masks_that_are_lost_cost_the_regions_only(canvas: Workbench) -> None:
+    version = newest(canvas)
+    for path in answers.answers_folder(canvas.job.folder, version.name).iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    publish(canvas, version)
+    check_out(canvas, version)
+    assert drawn(canvas, version) == {}
+
+
+def test_masks_go_with_their_superseded_version(canvas: Workbench) -> None:
+    old = newest(canvas)
+    publish(canvas, old)
+    new, _ = canvas.scored_masks(2, name="segmenting-c2-11111111", seed=1)
+    publish(canvas, new)
+    assert publisher.remove_superseded(canvas.job) == 1
+    assert [path.name for path in (canvas.job.folder / "answers").iterdir()] == [new.name]
+    assert same_masks(drawn(canvas, new), kept(canvas, new))
+
+
+def test_settings_that_do_not_go_with_masks_are_said(canvas: Workbench) -> None:
+    with pytest.raises(SettingsError, match="has no meaning for masks"):
+        publisher.project_spec(canvas.with_settings(sampler="ads"))

@@ -17,7 +17,7 @@ from backend.events import Work
 from backend.state import Project, Version
 from backend.worker import Worker
 from benchmarks.servers import LabelStudioServer
-from tests.backend.workbench import OWNER, Workbench, add_tasks, label, workbench
+from tests.backend.workbench import OWNER, Workbench, add_tasks, draw, label, masks_config, workbench
 from tests.integration.helpers import wait_for
 
 pytestmark = pytest.mark.slow
@@ -136,6 +136,49 @@ def test_superseded_versions_go_when_it_is_quiet(bench: Workbench) -> None:
     assert bench.status(first) == "removed"
     kept = [path.name for path in (bench.job.folder / "checkpoints").iterdir()]
     assert kept == [f"{current(bench).name}.pt"]
+
+
+def test_masks_go_the_whole_way_and_leave_with_their_version(
+    label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first order, two cycles, a worker that is killed with masks half written, and the tidying up."""
+    monkeypatch.setattr(labelstudio_http, "RETRY_AFTER", (0.01, 0.02))
+    learning = {"epochs": 40, "class_balance": True}  # so that three scenes are enough to draw something
+    settings = {"sampler": "entropy", "shortlist": 3, "preannotate": 4, "budget": BUDGET, **learning}
+    with workbench(label_studio, tmp_path, tasks=TASKS, pictures=True, masks=True, **settings) as bench:
+        bench.state.release(bench.project.id, OWNER)
+        hand = hire(bench, reconcile_seconds=10_000.0)
+        assert work_off(bench, hand)[0] is Work.UPKEEP and current(bench).cycle == 0
+        assert {item["result"] == [] for item in bench.project.predictions()} == {True}
+        for cycle in (1, 2):
+            draw(bench, BUDGET)
+            bench.state.hint(bench.project.id, annotations=BUDGET)
+            assert work_off(bench, hand) == [Work.CYCLE]
+            assert current(bench).cycle == cycle
+            assert bench.project.published_order() == bench.order(current(bench))
+            drawn = {item["task"] for item in bench.project.predictions(bench.project.version()) if item["result"]}
+            assert drawn and drawn <= set(bench.order(current(bench))[:4])
+        folder = bench.job.folder / "answers"
+        assert len(list(folder.iterdir())) == 2
+        (folder / "entropy-c3-killed").mkdir()
+        (folder / "entropy-c3-killed" / "x.draft").write_bytes(b"half")
+        (folder / current(bench).name / "x.draft").write_bytes(b"half")
+        work_off(bench, hire(bench, cleanup_seconds=0.0))
+        assert [path.name for path in folder.iterdir()] == [current(bench).name]
+        assert [path.suffix for path in (folder / current(bench).name).iterdir()] == [".masks"]
+
+
+def test_a_sampler_that_does_not_go_with_masks_waits_for_the_owner(bench: Workbench) -> None:
+    hand = hire(bench)
+    work_off(bench, hand)
+    bench.ask_for(masks_config(bench.project.classes))
+    key, config = row(bench).key, bench.project.info()["label_config"]
+    bench.state.connect(bench.project.id, key, config, {"sampler": "ads"}, row(bench).url, "")
+    hand.attend(row(bench), Work.UPKEEP)
+    assert "has no meaning for masks" in str(row(bench).last_error) and row(bench).retry_at > bench.state.now() + 200
+    bench.state.connect(bench.project.id, key, config, {"sampler": "entropy"}, row(bench).url, "")
+    work_off(bench, hand)
+    assert row(bench).last_error is None
 
 
 # -- failures ----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,14 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
+from backend.answers import answers_folder, write_answers
 from backend.errors import LeaseLost
 from backend.job import Job
 from backend.labelstudio import LabelStudio
+from backend.masks_brush import encode_mask
 from backend.settings import Settings
 from backend.state import State, Version
 from benchmarks.servers import LabelStudioServer
-from tests.integration.helpers import FRUIT, LabelProject, Studio, drawings
+from tests.integration.helpers import FRUIT, LabelProject, Studio, choices_config, drawings
 from tests.integration.proxy import Proxy
 
 OWNER = "bench"
@@ -72,6 +76,43 @@ class Workbench:
             confidence=np.full(len(chosen), 0.5),
         )
 
+    def scored_masks(
+        self, count: int, *, name: str = "segmenting-c1-00000000", frame: tuple[int, int] = (30, 40), seed: int = 0
+    ) -> tuple[Version, dict[int, np.ndarray]]:
+        """A version that waits to be published, with made-up masks (H, W) of the ``count`` tasks at its head: a blob
+        of each class. Task → mask comes back with it."""
+        classes = self.project.classes
+        chosen = np.array(self.tasks, dtype=np.int64)
+        rng = np.random.default_rng(seed)
+        published = rng.permutation(np.linspace(0.1, 0.9, len(chosen)))
+        head = chosen[np.argsort(published)][:count]
+        masks = np.stack([blobs(frame, len(classes), rng) for _ in head])
+        sizes = np.tile([2 * frame[0], 2 * frame[1]], (count, 1))
+        sure = np.full(masks.shape, 204, np.uint8)
+        folder = answers_folder(self.job.folder, name)
+        write_answers(folder, classes, frame, head.tolist(), sizes, [(np.arange(count), masks, sure)])
+        number = self.state.next_cycle_number(self.project.id)
+        self.state.start_cycle(self.project.id, OWNER, number, "entropy", 0)
+        version = self.state.add_version(
+            self.project.id,
+            OWNER,
+            cycle=number,
+            name=name,
+            sampler="entropy",
+            checkpoint=None,
+            classes=classes,
+            metrics={"task": "segmentation", "frame": list(frame)},
+            task_ids=chosen,
+            published=published,
+            class_index=None,
+            confidence=np.full(len(chosen), 0.8),
+        )
+        return version, dict(zip(head.tolist(), masks, strict=True))
+
+    def ask_for(self, label_config: str) -> None:
+        """The owner changes the label config."""
+        self.project.studio.patch(f"/api/projects/{self.project.id}", {"label_config": label_config})
+
     def order(self, version: Version) -> list[int]:
         """Task ids of ``version`` as scored, lowest first."""
         return [answer.task_id for answer in self.state.all_scores(version)]
@@ -95,14 +136,18 @@ def workbench(
     tasks: int = 30,
     classes: Sequence[str] = FRUIT,
     pictures: bool = False,
+    masks: bool = False,
     **settings: Any,
 ) -> Iterator[Workbench]:
-    """A project of ``tasks`` tasks, with ``pictures`` inside their data or with addresses that nobody asks for."""
+    """A project of ``tasks`` tasks, with ``pictures`` inside their data or with addresses that nobody asks for; with
+    ``masks`` it is one to paint and outline in (:func:`masks_config`)."""
     project = Studio(server).make_project("workbench", classes)
+    if masks:
+        project.studio.patch(f"/api/projects/{project.id}", {"label_config": masks_config(classes)})
     proxy = Proxy(server.url)
     state = State(f"sqlite:///{folder / 'state.sqlite3'}")
     try:
-        add_tasks(project, tasks, pictures=pictures)
+        (add_scenes if masks and pictures else add_tasks)(project, tasks, pictures=pictures)
         token = server.personal_access_token()
         config = Settings(**{"model_dir": str(folder), **TINY, **settings})
         info = LabelStudio(server.url, token).project(project.id)
@@ -143,3 +188,109 @@ def label(bench: Workbench, count: int) -> list[int]:
     for task in chosen:
         bench.project.annotate(task, tasks[task]["data"]["kind"])
     return chosen
+
+
+# -- masks -------------------------------------------------------------------------------------------------------------
+
+PAINT, OUTLINE = "paint", "outline"
+SCENE = (48, 64)
+"""Height and width of the scenes' images."""
+
+
+def masks_config(classes: Sequence[str], *tags: str, names: tuple[str, str] = ("picture", "image")) -> str:
+    """To paint and to outline, or with one of the ``tags`` alone, on the image that :func:`choices_config` names."""
+    labels = "".join(f'<Label value="{name}"/>' for name in classes)
+    to_name, key = names
+    kinds = {"BrushLabels": PAINT, "PolygonLabels": OUTLINE}
+    controls = "".join(
+        f'<{tag} name="{kinds[tag]}" toName="{to_name}">{labels}</{tag}>' for tag in tags or tuple(kinds)
+    )
+    return f'<View><Image name="{to_name}" value="${key}"/>{controls}</View>'
+
+
+def both_config(classes: Sequence[str]) -> str:
+    """A class for each image, and masks: what is learnt is the owner's choice, by the setting ``task``."""
+    return choices_config(classes).replace("</View>", masks_config(classes).partition('value="$image"/>')[2])
+
+
+def blobs(frame: tuple[int, int], classes: int, rng: np.random.Generator) -> np.ndarray:
+    """A mask (H, W) uint8 with an upright box of each class 1..``classes`` in a column of its own."""
+    high, wide = frame
+    mask = np.zeros(frame, np.uint8)
+    width = wide // classes
+    for index in range(classes):
+        top, left = rng.integers(1, high // 3), index * width + rng.integers(0, width // 4)
+        mask[top : top + high // 2, left : left + width // 2] = index + 1
+    return mask
+
+
+def scene(kind: int, rng: np.random.Generator) -> tuple[bytes, list[int]]:
+    """A PNG of :data:`SCENE` with a box in the colour of class ``kind`` on noise, and the box: x, y, width, height."""
+    high, wide = SCENE
+    pixels = rng.integers(0, 60, (high, wide, 3)).astype(np.uint8)
+    width, height = (int(side) for side in rng.integers(12, 24, 2))
+    x, y = int(rng.integers(0, wide - width)), int(rng.integers(0, high - height))
+    pixels[y : y + height, x : x + width, kind % 3] += 180
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue(), [x, y, width, height]
+
+
+def add_scenes(project: LabelProject, count: int, *, pictures: bool = True, seed: int = 0) -> None:
+    """Tasks with a scene each; its class and its box are in their data."""
+    rng = np.random.default_rng(seed)
+    items = []
+    for number in range(count):
+        kind = number % len(project.classes)
+        data, box = scene(kind, rng)
+        inside = "data:image/png;base64," + base64.b64encode(data).decode()
+        items.append({project.names[2]: inside, "kind": project.classes[kind], "box": box})
+    if items:
+        project.import_tasks(items)
+
+
+def painted(label: str, mask: np.ndarray, to_name: str = "picture") -> dict[str, Any]:
+    """A brush region of ``mask`` (H, W) bool at the size of its image, as the editor sends it."""
+    high, wide = mask.shape
+    value = {"format": "rle", "rle": encode_mask(mask), "brushlabels": [label]}
+    return {
+        "type": "brushlabels", "from_name": PAINT, "to_name": to_name, "image_rotation": 0,
+        "original_height": high, "original_width": wide, "value": value,
+    }  # fmt: skip
+
+
+def outlined(label: str, box: Sequence[int], size: tuple[int, int] = SCENE, to_name: str = "picture") -> dict[str, Any]:
+    """A polygon region around a box of pixels, as the editor sends it."""
+    (x, y, width, height), (high, wide) = box, size
+    corners = [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
+    points = [[100 * across / wide, 100 * down / high] for across, down in corners]
+    return {
+        "type": "polygonlabels", "from_name": OUTLINE, "to_name": to_name, "image_rotation": 0,
+        "original_height": high, "original_width": wide,
+        "value": {"points": points, "closed": True, "polygonlabels": [label]},
+    }  # fmt: skip
+
+
+def draw(bench: Workbench, count: int, *, tag: str = "") -> list[int]:
+    """Annotates truly the ``count`` unlabelled scenes with the smallest ids: painted and outlined in turn, or as
+    ``tag`` says."""
+    tasks = bench.project.tasks()
+    chosen = sorted(bench.project.unlabelled())[:count]
+    for place, task in enumerate(chosen):
+        data = tasks[task]["data"]
+        draw_on(bench, task, data["kind"], data["box"], tag or (PAINT, OUTLINE)[place % 2])
+    return chosen
+
+
+def draw_on(bench: Workbench, task: int, label: str, box: Sequence[int], tag: str = PAINT) -> None:
+    x, y, width, height = box
+    mask = np.zeros(SCENE, bool)
+    mask[y : y + height, x : x + width] = True
+    region = painted(label, mask) if tag == PAINT else outlined(label, box)
+    annotate(bench, task, [region])
+
+
+def annotate(bench: Workbench, task: int, result: list[dict[str, Any]], **fields: Any) -> int:
+    """An annotation of these regions, submitted; its id."""
+    body = {"result": result, "lead_time": 1.0, **fields}
+    return int(bench.project.studio.post(f"/api/tasks/{task}/annotations/", body)["id"])
