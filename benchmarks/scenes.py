@@ -1,10 +1,10 @@
 """Scenes for segmentation: Fashion-MNIST items on textured backgrounds, with exact masks.
 
 Every scene is drawn from (seed, part, row) alone, so scenes can be made in any order. Training scenes hold items of
-Fashion-MNIST's training part, test scenes of its test part. A scene has two to six items, each scaled, turned by
-right angles, mirrored and tinted; later ones lie over earlier ones and some reach over the border. Backgrounds are
-value noise, stripes and gradients of two textures, the second one seen through patches that are no item; their colours
-come from the same range as the items'.
+Fashion-MNIST's training part, test scenes of its test part. A scene has two to six items, each scaled, mirrored and
+tinted, upright as Fashion-MNIST has them; later ones lie over earlier ones and some reach over the border. Backgrounds
+are value noise, stripes and gradients of two textures, the second one seen through patches that are no item; their
+colours are duller than the items', so that a small network finds out from some tens of scenes what is background.
 
 Axis letters: N items, K items of a scene, S side of a scene, H W pixels of an item.
 """
@@ -22,13 +22,12 @@ from PIL import Image, ImageDraw
 from benchmarks.curves_kept import PARTS
 from benchmarks.datasets import FASHION_CLASSES, Dataset, fashion_mnist_itself
 from benchmarks.segmentation_kept import draft_of, finish
-from models.data import no_progress
 
 NAME = "fashion-scenes"
 SCENE_CLASSES = ("background", *FASHION_CLASSES)
 TRAIN, TEST = 5_000, 1_000
 FEWEST, MOST = 2, 6
-SMALLEST, LARGEST = 0.3, 0.8
+SMALLEST, LARGEST = 0.4, 0.8
 """An item's frame of 28×28, as a share of the scene's side."""
 
 _OPAQUE_FROM = 16
@@ -39,6 +38,10 @@ _LIT = (0.3 + 0.7 * (np.arange(256) / 255) ** 0.7).astype(np.float32)
 """The light of every shade: never black, and the items' thin dark rims less so."""
 
 Tell = Callable[[str, int, int], None]
+
+
+def _silent(words: str, done: int, total: int) -> None:
+    """Tells nobody."""
 
 
 class Items(NamedTuple):
@@ -110,12 +113,12 @@ class Scenes:
         """Lay one item over what is there."""
         which = draw.integers(len(self.items.labels))
         side = max(4, round(self.size * SMALLEST * (LARGEST / SMALLEST) ** draw.random()))
-        turns, mirrored = draw.integers(4), draw.random() < 0.5
+        mirrored = draw.random() < 0.5
         top, left = np.rint(draw.uniform(0.12, 0.88, 2) * self.size - side / 2).astype(int)
         tint = _colour(draw)
 
         shade, alpha = self.items.pixels[which], self.items.silhouettes[which]
-        layers = np.rot90(np.dstack([shade, alpha * np.uint8(255)]), int(turns))
+        layers = np.dstack([shade, alpha * np.uint8(255)])
         if mirrored:
             layers = layers[:, ::-1]
         # Pillow weighs the shade with the alpha while it scales: no dark rim; bicubic would make a bright one
@@ -156,9 +159,15 @@ def _background(draw: np.random.Generator, size: int) -> tuple[np.ndarray, np.nd
 def _texture(draw: np.random.Generator, size: int) -> np.ndarray:
     """Two colours mixed by a field, (S, S, 3) float32."""
     field = _FIELDS[draw.integers(len(_FIELDS))](draw, size)[..., None]
-    dim = np.float32(draw.uniform(0.6, 1))  # as dark as items are on average: colour alone must not tell them apart
-    first, second = _colour(draw) * dim, _colour(draw) * dim
+    first, second = _dull(draw), _dull(draw)
     return first + (second - first) * field
+
+
+def _dull(draw: np.random.Generator) -> np.ndarray:
+    """(3,) float32: a colour nearer to grey and darker than an item's."""
+    colour = _colour(draw)
+    grey = colour.mean()
+    return (grey + (colour - grey) * np.float32(0.4)) * np.float32(draw.uniform(0.3, 0.6))
 
 
 def _noise(draw: np.random.Generator, size: int) -> np.ndarray:
@@ -213,7 +222,7 @@ def prepare_scenes(
 
 
 def write_scenes(
-    folder: Path, count: int, size: int, seed: int, *, raw: Dataset, test: int = TEST, tell: Tell = no_progress
+    folder: Path, count: int, size: int, seed: int, *, raw: Dataset, test: int = TEST, tell: Tell = _silent
 ) -> None:
     """Write ``count`` training and ``test`` test scenes of ``size`` px to a new ``folder``, one at a time, for
     :class:`~benchmarks.segmentation_kept.MaskSet` to open. ``raw`` holds the items: Fashion-MNIST itself."""

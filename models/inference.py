@@ -20,7 +20,7 @@ from models.data import Runtime, check_pixels, check_rows
 from models.masks import tally
 from models.networks import TaskNet
 from models.pixels import normalise
-from models.segmenter import Segmenter
+from models.segmenter import Segmenter, enlarge
 from models.streaming import batches_of, evaluating, map_rows, stream_batches
 
 # (features, logits), both float32 on the device -> tensors (B, ...)
@@ -194,10 +194,13 @@ def predict_masks(
     stream = stream_batches(pixels, (rows[part] for part in parts), runtime.device)
     with evaluating(net), torch.inference_mode(), closing(stream) as images_of:
         for part, images in zip(parts, images_of, strict=True):
-            predicted, confidence = of_pixels(net(normalise(images)))
-            sure = confidence.cpu()
+            # Logits of full size are the largest there is, C numbers a pixel: of one image at a time.
+            maps = net.head(net.features(normalise(images))).split(1)
+            answers = [of_pixels(enlarge(one, images.shape[1:3])) for one in maps]
+            masks = torch.cat([predicted.to(torch.uint8) for predicted, _ in answers]).cpu()
+            sure = torch.cat([confidence for _, confidence in answers]).cpu()
             if not bool(torch.isfinite(sure).all()):
                 raise NonFiniteOutputs("the task network answers NaN or infinity: its training diverged")
-            yield part, predicted.to(torch.uint8).cpu().numpy(), (255.0 * sure).round().to(torch.uint8).numpy()
+            yield part, masks.numpy(), (255.0 * sure).round().to(torch.uint8).numpy()
             done += len(part)
             runtime.progress(phase, done, len(rows))

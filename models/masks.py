@@ -8,12 +8,15 @@ Axis letters: B batch, C classes, H W pixels, h w those of the crop.
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from models.data import DataError
+from models.streaming import one_by_one
 
 IGNORE = 255
 BOUND = 1.02  # c in `inverse_log_weights`
@@ -22,13 +25,13 @@ BOUND = 1.02  # c in `inverse_log_weights`
 def check_classes(masks: np.ndarray, rows: np.ndarray, num_classes: int) -> None:
     """Raise DataError where one of the `rows` (L,) of masks (K, H, W) uint8 holds a class that there is not.
 
-    On a CUDA device such a mask would end the process. One pass in small parts: the masks may be a mapped file.
+    On a CUDA device such a mask would end the process.
     """
-    for row in rows:
-        mask = masks[row]
-        highest = int(mask.max(initial=0, where=mask != IGNORE))
-        if highest >= num_classes:
-            raise DataError(f"the mask in row {row} holds the class {highest}, and there are {num_classes}")
+    with closing(one_by_one(masks, rows)) as each:
+        for row, mask in zip(rows, each, strict=True):
+            highest = int(mask.masked_fill(mask == IGNORE, 0).max())
+            if highest >= num_classes:
+                raise DataError(f"the mask in row {row} holds the class {highest}, and there are {num_classes}")
 
 
 def augment_pairs(

@@ -39,6 +39,12 @@ def stream_batches(
             yield waiting.popleft().result().to(device, non_blocking=True)
 
 
+def one_by_one(pixels: np.ndarray, rows: np.ndarray) -> Generator[Tensor, None, None]:
+    """Each of the rows (N,) on its own, (1, ...) uint8 on the host. So a mapped file that is read through does not
+    stay in the process's memory."""
+    return stream_batches(pixels, rows[:, None], torch.device("cpu"))
+
+
 def _read(pixels: np.ndarray, rows: np.ndarray, device: torch.device) -> Tensor:
     """Rows in host memory, pinned on their way to a CUDA device (torch keeps such a buffer until copied)."""
     on_cuda = device.type == "cuda"

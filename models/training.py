@@ -36,6 +36,7 @@ class Sizes:
     epochs           on CUDA, the papers'.
     cpu_images       images seen in a training on a CPU, within cpu_epochs, the fewest and the most.
     smallest, largest  batch; fewest_steps: few images are cut into smaller batches to come to as many.
+    full_batch       the batch that the learning rate is for, unless the recipe's is smaller.
     """
 
     epochs: int
@@ -44,11 +45,12 @@ class Sizes:
     smallest: int
     largest: int
     fewest_steps: int
+    full_batch: int
 
 
 SIZES: dict[Task, Sizes] = {
-    "classification": Sizes(200, 9_000, (6, 120), 16, 1 << 20, 300),
-    "segmentation": Sizes(100, 3_000, (6, 60), 4, 8, 300),
+    "classification": Sizes(200, 9_000, (6, 120), 16, 1 << 20, 300, 1 << 20),
+    "segmentation": Sizes(100, 3_000, (6, 60), 4, 8, 1_000, 16),
 }
 
 
@@ -86,7 +88,7 @@ def epochs_for(recipe: Recipe, labels: int, device: torch.device, task: Task = "
 
 
 def batch_size_for(recipe: Recipe, labels: int, epochs: int, task: Task = "classification") -> int:
-    """The recipe's batch size, or the multiple of the smallest below it that gives about 300 steps in all.
+    """The recipe's batch size, or the multiple of the smallest below it that gives about as many steps in all as `SIZES` has.
 
     Steps are what a short training lacks: on a CPU, batches of 16 to 32 learn more from the same number of images
     than 128 do, at nearly the same cost. 200 epochs of 192 labels or more keep the papers' 128.
@@ -96,9 +98,10 @@ def batch_size_for(recipe: Recipe, labels: int, epochs: int, task: Task = "class
     return max(2, min(recipe.batch_size, sizes.largest, max(sizes.smallest, wanted)))
 
 
-def peak_rate_for(recipe: Recipe, batch_size: int) -> float:
-    """The recipe's learning rate, scaled by the square root of the batch's share of the recipe's."""
-    return recipe.learning_rate * math.sqrt(min(1.0, batch_size / recipe.batch_size))
+def peak_rate_for(recipe: Recipe, batch_size: int, task: Task = "classification") -> float:
+    """The recipe's learning rate, scaled by the square root of the batch's share of a full one."""
+    full = min(recipe.batch_size, SIZES[task].full_batch)
+    return recipe.learning_rate * math.sqrt(min(1.0, batch_size / full))
 
 
 def learning_rate_at(step: int, steps: int, peak: float, warm_up: int) -> float:
@@ -194,7 +197,7 @@ class _Run:
         self.batch_size = batch_size_for(recipe, labels, self.epochs, data.task)
         self.steps = self.epochs * batches_per_epoch(labels, self.batch_size)
         self._step = 0
-        self._peak = peak_rate_for(recipe, self.batch_size)
+        self._peak = peak_rate_for(recipe, self.batch_size, data.task)
         reduced = self.batch_size < recipe.batch_size
         self._warm_up = round(WARM_UP * self.steps) if reduced else 0
         self._net = net.to(runtime.device).to(memory_format=torch.channels_last)

@@ -215,14 +215,15 @@ def build_vae(config: VAEConfig, generator: torch.Generator) -> VAE:
 
 
 def prepare(images: Tensor, size: int) -> Tensor:
-    """(B, H, H, 3) uint8 to (B, 3, S, S) float32 in [-1, 1] with S = size, channels_last.
+    """(B, H, W, 3) uint8 to (B, 3, S, S) float32 in [-1, 1] with S = size, channels_last.
 
-    Larger images are averaged over areas, smaller ones interpolated.
+    Images that are larger in one direction are averaged over areas, smaller ones interpolated. Those that are not
+    square are compressed to one.
     """
     x = normalise(images, HALF, HALF)
-    if x.shape[2] > size:
+    if max(x.shape[2:]) > size:
         x = functional.interpolate(x, size=(size, size), mode="area")
-    elif x.shape[2] < size:
+    elif min(x.shape[2:]) < size:
         x = functional.interpolate(x, size=(size, size), mode="bilinear", align_corners=False)
     return x.contiguous(memory_format=torch.channels_last)
 

@@ -17,6 +17,7 @@ from models.games import RelabellingGame
 from models.inference import measure
 from models.masks import class_counts
 from models.networks import TaskNet
+from models.streaming import one_by_one
 from models.vae import VAE, VAEConfig
 from samplers.adversarial import GameOptions
 from samplers.base import Scored
@@ -56,8 +57,8 @@ def image_targets(data: CycleData, runtime: Runtime) -> Tensor:
     if data.masks is None:
         return torch.as_tensor(data.targets, dtype=torch.int64).to(runtime.device)
     shares = torch.empty(len(data.targets), data.num_classes)
-    for place, row in enumerate(data.targets):
-        counts = class_counts(torch.from_numpy(data.masks[row][None]), data.num_classes).float()
+    for place, mask in enumerate(one_by_one(data.masks, data.targets)):
+        counts = class_counts(mask, data.num_classes).float()
         shares[place] = counts / counts.sum().clamp(min=1.0)
     return shares.to(runtime.device)
 

@@ -12,7 +12,7 @@ import torch
 
 from models.data import CycleData, DataError, Runtime
 from models.pixels import MEAN, STD, augment, normalise
-from models.streaming import FLUSH_EVERY, eval_batch_size, evaluating, map_rows, stream_batches
+from models.streaming import FLUSH_EVERY, eval_batch_size, evaluating, map_rows, one_by_one, stream_batches
 from models.training_rows import TrainingRows, batches_per_epoch, endless_positions, epoch_positions
 
 CPU = torch.device("cpu")
@@ -146,6 +146,15 @@ def test_stream_gives_every_batch_in_order(tmp_path: Path) -> None:
     plan = [rows(3, 4), rows(49), rows(0, 7, 7)]
     batches = [batch[:, 0, 0, 0].tolist() for batch in stream_batches(pixels, plan, CPU)]
     assert batches == [[3, 4], [49], [0, 7, 7]]
+
+
+def test_rows_one_by_one_come_in_order_as_copies(tmp_path: Path) -> None:
+    pixels = memmap_of(tmp_path, 9)
+    seen = list(one_by_one(pixels, rows(7, 2, 2, 8)))
+    assert [one.shape for one in seen] == [(1, 8, 8, 3)] * 4
+    assert [int(one[0, 0, 0, 0]) for one in seen] == [7, 2, 2, 8]
+    seen[0].zero_()  # the file is read-only
+    assert pixels[7, 0, 0, 0] == 7
 
 
 def test_stream_of_endless_batches_ends_its_thread_when_closed(tmp_path: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
 
 from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import DataError, Runtime
-from models.inference import NonFiniteOutputs, embed, measure, predict, predict_and_measure
+from models.inference import NonFiniteOutputs, embed, measure, predict, predict_and_measure, predict_masks
 from models.pixels import normalise
+from models.segmenter import Segmenter, SegmenterConfig, build_segmenter
 
 CPU = torch.device("cpu")
 
@@ -125,6 +128,124 @@ def test_confidence_of_extreme_logits_is_exact(net: Classifier, pixels: np.ndarr
         net.head.bias.copy_(torch.tensor([500.0, 500.0, -500.0, 0.0, 0.0]))  # exp(500) overflows float32
     answers = predict(net, pixels, np.arange(3), Runtime(CPU, 0))
     assert answers.confidence == pytest.approx([0.5] * 3, rel=1e-6)
+
+
+# --- masks ---
+
+FRAME = (24, 40)
+
+
+@pytest.fixture(scope="module")
+def wide() -> np.ndarray:
+    patches = np.random.default_rng(0).integers(0, 256, (20, 3, 5, 3), dtype=np.uint8)
+    return patches.repeat(8, axis=1).repeat(8, axis=2)
+
+
+@pytest.fixture
+def segmenter(wide: np.ndarray) -> Segmenter:
+    """It answers every class somewhere."""
+    net = build_segmenter(SegmenterConfig("drn-d-22", 3, 4), 0)
+    with torch.no_grad():
+        net(normalise(torch.from_numpy(wide)))
+        net.head.weight.mul_(8.0)
+        net.head.bias.sub_(net.eval()(normalise(torch.from_numpy(wide))).mean(dim=(0, 2, 3)))
+    return net
+
+
+def collected(
+    net: Segmenter, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Masks and confidence in the order of `rows`, and how many batches said something of each of them."""
+    shape = (len(rows), *pixels.shape[1:3])
+    masks, confidence, told = np.empty(shape, np.uint8), np.empty(shape, np.uint8), np.zeros(len(rows), int)
+    for places, mask, sure in predict_masks(net, pixels, rows, runtime):
+        assert mask.dtype == sure.dtype == np.uint8
+        masks[places], confidence[places] = mask, sure
+        told[places] += 1
+    return masks, confidence, told
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 500])
+def test_masks_are_the_largest_logit_in_each_pixel_of_the_image(
+    segmenter: Segmenter, wide: np.ndarray, batch_size: int
+) -> None:
+    rows = np.random.default_rng(batch_size).permutation(20)[:13]
+    rows[5] = rows[0]
+    masks, confidence, told = collected(segmenter, wide, rows, Runtime(CPU, 0, eval_batch_size=batch_size))
+    assert (told == 1).all()
+    with torch.no_grad():
+        p = segmenter.eval()(normalise(torch.from_numpy(wide[rows]))).double().softmax(dim=1).numpy()
+    best = np.sort(p, axis=1)
+    clear = best[:, -1] - best[:, -2] > 1e-4  # elsewhere rounding decides
+    assert p.shape[2:] == FRAME and clear.mean() > 0.99
+    assert (masks == p.argmax(axis=1))[clear].all()
+    assert set(masks.flatten()) == {0, 1, 2}
+    assert np.abs(confidence - 255 * best[:, -1]).max() <= 0.51
+
+
+def test_a_sure_answer_has_all_of_the_confidence_there_is(segmenter: Segmenter, wide: np.ndarray) -> None:
+    with torch.no_grad():
+        segmenter.head.weight.zero_()
+        segmenter.head.bias.copy_(torch.tensor([-500.0, -500.0, 500.0]))
+    masks, confidence, _ = collected(segmenter, wide, np.arange(3), Runtime(CPU, 0))
+    assert (masks == 2).all() and (confidence == 255).all()
+
+
+def test_masks_come_a_batch_at_a_time_when_asked_for(segmenter: Segmenter, wide: np.ndarray) -> None:
+    """So a pool's masks are never in memory together, neither the network's maps nor what was given before."""
+    sizes: list[int] = []
+    hook = segmenter.trunk.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    told: list[tuple[str, int, int]] = []
+    runtime = Runtime(CPU, 0, lambda *parts: told.append(parts), eval_batch_size=6)
+    stream = predict_masks(segmenter, wide, np.arange(20), runtime)
+    assert sizes == []
+    before: list[weakref.ref[np.ndarray]] = []
+    for number, (_, masks, confidence) in enumerate(stream, start=1):
+        assert len(sizes) == number
+        assert [reference() for reference in before] == [None] * len(before)
+        before = [weakref.ref(masks), weakref.ref(confidence)]
+        del masks, confidence
+    hook.remove()
+    assert sizes == [6, 6, 6, 2]
+    assert told == [("predict", done, 20) for done in (6, 12, 18, 20)]
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_masks_leave_the_network_in_the_mode_it_was_in(segmenter: Segmenter, wide: np.ndarray, early: bool) -> None:
+    segmenter.train()
+    norm = next(module for module in segmenter.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    norm.eval()
+    modes = [module.training for module in segmenter.modules()]
+    before = {key: value.clone() for key, value in segmenter.state_dict().items()}
+    stream = predict_masks(segmenter, wide, np.arange(20), Runtime(CPU, 0, eval_batch_size=6))
+    next(stream)
+    assert not any(module.training for module in segmenter.modules())
+    stream.close() if early else list(stream)  # type: ignore[attr-defined]
+    assert [module.training for module in segmenter.modules()] == modes
+    assert all(torch.equal(value, before[key]) for key, value in segmenter.state_dict().items())
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_masks_of_broken_weights_or_of_rows_that_do_not_exist_are_errors(
+    segmenter: Segmenter, wide: np.ndarray
+) -> None:
+    assert list(predict_masks(segmenter, wide, np.empty(0, dtype=np.int64), Runtime(CPU, 0))) == []
+    with pytest.raises(DataError, match="rows must lie in"):
+        next(predict_masks(segmenter, wide, np.array([0, 20]), Runtime(CPU, 0)))
+    with torch.no_grad():
+        segmenter.head.bias[1] = torch.nan
+    with pytest.raises(NonFiniteOutputs, match="diverged"):
+        next(predict_masks(segmenter, wide, np.arange(4), Runtime(CPU, 0)))
+    with pytest.raises(NonFiniteOutputs, match="diverged"):
+        predict(segmenter, wide, np.arange(4), Runtime(CPU, 0))
+
+
+def test_features_of_an_image_that_is_segmented_are_the_mean_of_its_map(segmenter: Segmenter, wide: np.ndarray) -> None:
+    rows = np.array([7, 2, 13])
+    with torch.no_grad():
+        expected = segmenter.eval().features(normalise(torch.from_numpy(wide[rows]))).mean(dim=(2, 3))
+    np.testing.assert_allclose(embed(segmenter, wide, rows, Runtime(CPU, 0)), expected.numpy(), rtol=1e-4, atol=1e-6)
+    assert embed(segmenter, wide, rows[:0], Runtime(CPU, 0)).shape == (0, segmenter.feature_channels)
 
 
 @pytest.mark.gpu

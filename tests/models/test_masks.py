@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.data import DataError
 from models.masks import (
     IGNORE,
     augment_pairs,
+    check_classes,
     class_counts,
     image_cross_entropy,
     inverse_log_weights,
@@ -152,6 +155,20 @@ def test_loss_of_each_image() -> None:
 
 
 # --- class weights ---
+
+
+def test_a_class_that_there_is_not_is_found_before_anything_is_trained() -> None:
+    masks = np.full((4, 5, 6), IGNORE, dtype=np.uint8)
+    masks[0, :2] = 2
+    masks[2, 4, 5] = 3
+    masks.setflags(write=False)
+    check_classes(masks, np.array([0, 1, 3]), 3)  # the third is nobody's label
+    check_classes(masks, np.empty(0, dtype=np.int64), 1)
+    check_classes(masks, np.array([2, 0, 2]), 4)
+    with pytest.raises(DataError, match="the mask in row 2 holds the class 3, and there are 3"):
+        check_classes(masks, np.array([0, 1, 2]), 3)
+    with pytest.raises(DataError, match="the mask in row 0 holds the class 2, and there are 1"):
+        check_classes(masks, np.array([0]), 1)
 
 
 def test_class_counts() -> None:

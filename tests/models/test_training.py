@@ -10,12 +10,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models import training_rows
 from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, DataError, Runtime
-from models.inference import predict
+from models.dense_losses import DenseCrossEntropy
+from models.inference import predict, predict_masks
+from models.masks import IGNORE
 from models.objectives import CrossEntropy, Objective
 from models.pixels import MEAN, STD
+from models.segmenter import Segmenter, SegmenterConfig, build_segmenter
 from models.training import (
+    SIZES,
     Recipe,
     TrainingDiverged,
     batch_size_for,
@@ -229,6 +234,171 @@ def test_cross_entropy_by_hand() -> None:
         net.head.bias.copy_(torch.log(torch.tensor([0.1, 0.2, 0.3, 0.4])))
     loss = CrossEntropy().loss(net, torch.zeros(2, 3, 16, 16), torch.tensor([1, 3]), 0.0)
     assert loss.item() == pytest.approx(-(np.log(0.2) + np.log(0.4)) / 2, rel=1e-5)
+
+
+# --- segmentation ---
+
+
+def test_sizes_of_a_segmenters_training() -> None:
+    """On a CPU about the same number of images is seen whatever the labels, within bounds; batches are small ones."""
+    sizes, recipe = SIZES["segmentation"], Recipe()
+    fewest, most = sizes.cpu_epochs
+    assert epochs_for(recipe, 1000, CUDA, "segmentation") == sizes.epochs
+    assert epochs_for(Recipe(epochs=3), 100, CPU, "segmentation") == 3
+    assert epochs_for(recipe, 1, CPU, "segmentation") == most
+    assert epochs_for(recipe, 1_000_000, CPU, "segmentation") == fewest
+    labels = sizes.cpu_images // (most - 1)
+    assert labels * epochs_for(recipe, labels, CPU, "segmentation") == pytest.approx(sizes.cpu_images, rel=0.05)
+    for labels in (1, 10, 100, 10_000):
+        size = batch_size_for(recipe, labels, 10, "segmentation")
+        assert sizes.smallest <= size <= sizes.largest <= 8 and size % sizes.smallest == 0
+        assert 0.0 < peak_rate_for(recipe, size, "segmentation") <= recipe.learning_rate
+    assert batch_size_for(recipe, 10_000, 10, "segmentation") == sizes.largest
+    assert batch_size_for(Recipe(batch_size=2), 10_000, 10, "segmentation") == 2
+
+
+def halves(count: int, height: int = 24, width: int = 40, seed: int = 0) -> CycleData:
+    """Noise with a bright band: the pixels of the band are class 1, all others 0. A tenth of the labelled pixels are
+    IGNORE; masks lie in another order than images. As many labelled rows as others."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 100, (2 * count, height, width, 3))
+    masks = np.zeros((2 * count, height, width), dtype=np.uint8)
+    for row, start in enumerate(rng.integers(0, width // 2, 2 * count)):
+        pixels[row, :, start : start + width // 2] += 120
+        masks[row, :, start : start + width // 2] = 1
+    order = rng.permutation(2 * count)
+    kept = np.empty_like(masks)
+    kept[order] = np.where(rng.random(masks.shape) < 0.1, IGNORE, masks)
+    kept.setflags(write=False)
+    rows = rng.permutation(2 * count)
+    return CycleData(pixels.astype(np.uint8), rows[:count], order[rows[:count]], rows[count:], 2, kept)
+
+
+def tiny_segmenter(num_classes: int = 2) -> Segmenter:
+    return build_segmenter(SegmenterConfig("drn-d-22", num_classes, 4), 0)
+
+
+def test_a_segmenter_learns_where_things_are() -> None:
+    data, net = halves(16), tiny_segmenter()
+    figures = train_network(net, data, DenseCrossEntropy(), Recipe(epochs=20), Runtime(CPU, 0))
+    assert (figures["labels"], figures["epochs"]) == (16, 20)
+    assert figures["loss"] < 0.3
+    right, seen = 0, 0
+    for places, masks, _ in predict_masks(net, data.pixels, data.unlabelled, Runtime(CPU, 0)):
+        truth = (data.pixels[data.unlabelled[places]].mean(axis=3) > 110).astype(int)  # nearly all pixels of the band
+        right, seen = right + (masks == truth).sum(), seen + masks.size
+    assert right / seen > 0.85
+
+
+def test_the_same_seed_gives_the_same_segmenter() -> None:
+    states = []
+    for seed in (0, 0, 1):
+        net = tiny_segmenter()
+        train_network(net, halves(4), DenseCrossEntropy(), Recipe(epochs=2), Runtime(CPU, seed))
+        states.append(net.state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert not torch.equal(states[0]["head.weight"], states[2]["head.weight"])
+
+
+class Watching(DenseCrossEntropy):
+    """Writes down the rows of each batch, and checks that every mask is that of its image, pixel by pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[list[int]] = []
+        self.shapes: set[tuple[int, ...]] = set()
+        self.masks: list[Tensor] = []
+
+    def loss(self, net: Segmenter, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+        shown = [((images[:, channel] * STD[channel] + MEAN[channel]) * 255).round() for channel in range(3)]
+        inside = shown[2] > 0  # outside of the image it is black
+        assert torch.equal(targets.float() * 20, torch.where(inside, shown[0], 20.0 * IGNORE))
+        rows = shown[1].amax(dim=(1, 2)).long()
+        assert torch.equal(shown[1], torch.where(inside, rows[:, None, None].float(), 0.0))
+        self.rows.append(rows.tolist())
+        self.shapes.add(tuple(targets.shape[1:]))
+        self.masks.append(targets)
+        return super().loss(net, images, targets, progress)
+
+
+def numbered(count: int, height: int = 12, width: int = 20) -> CycleData:
+    """A pixel of image i says 20 times the class it is of, the number i, and 255; its classes are drawn at random."""
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, 5, (count, height, width))
+    numbers = np.broadcast_to(np.arange(count)[:, None, None], classes.shape)
+    pixels = np.stack([20 * classes, numbers, np.full_like(classes, 255)], axis=-1).astype(np.uint8)
+    order = rng.permutation(count)
+    masks = np.empty(classes.shape, dtype=np.uint8)
+    masks[order] = classes
+    rows = rng.permutation(count)[:-1]
+    return CycleData(pixels, rows, order[rows], NOBODY, 5, masks)
+
+
+@pytest.mark.parametrize("crop", [0, 8, 16])  # 16 is higher than the images
+def test_resident_or_streamed_images_and_their_masks_are_cut_and_mirrored_alike(
+    crop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, seen = numbered(12), []
+    for resident_bytes in (1 << 30, 0):
+        monkeypatch.setattr(training_rows, "RESIDENT_BYTES_CPU", resident_bytes)
+        objective = Watching()
+        recipe = Recipe(epochs=3, batch_size=4, crop=crop)
+        train_network(tiny_segmenter(5), data, objective, recipe, Runtime(CPU, 0))
+        assert objective.shapes == {(crop, crop) if crop else (12, 20)}
+        assert len(objective.rows) == 9
+        for epoch in range(3):
+            batches = objective.rows[3 * epoch : 3 * epoch + 3]
+            assert sorted(row for batch in batches for row in batch) == sorted(data.labelled)
+        seen.append([sorted(batch) for batch in objective.rows])
+    assert seen[0] == seen[1]  # the same batches, though each in the order in which the file is read
+
+
+def test_whole_images_are_shown_mirrored_or_not() -> None:
+    data, objective = numbered(12), Watching()
+    train_network(tiny_segmenter(5), data, objective, Recipe(epochs=4, batch_size=4), Runtime(CPU, 0))
+    assert data.masks is not None
+    ways = set()
+    mask_of = dict(zip(data.labelled.tolist(), data.targets.tolist(), strict=True))
+    for rows, targets in zip(objective.rows, objective.masks, strict=True):
+        for row, target in zip(rows, targets, strict=True):
+            mask = torch.from_numpy(data.masks[mask_of[row]])
+            ways.add((torch.equal(target, mask), torch.equal(target, mask.flip(1))))
+    assert ways == {(True, False), (False, True)}
+
+
+def test_a_mask_with_a_class_too_many_is_refused_in_words() -> None:
+    data = halves(4)
+    assert data.masks is not None
+    masks = data.masks.copy()
+    masks[data.targets[2], 3, 5] = 2
+    wrong = CycleData(data.pixels, data.labelled, data.targets, NOBODY, 2, masks)
+    with pytest.raises(DataError, match=f"mask in row {data.targets[2]} holds the class 2, and there are 2"):
+        train_network(tiny_segmenter(), wrong, DenseCrossEntropy(), Recipe(epochs=1), Runtime(CPU, 0))
+    others = [place for place in range(4) if place != 2]
+    fine = CycleData(data.pixels, data.labelled[others], data.targets[others], NOBODY, 2, masks)
+    train_network(tiny_segmenter(), fine, DenseCrossEntropy(), Recipe(epochs=1), Runtime(CPU, 0))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_on_cuda_a_segmenter_learns_without_waiting_in_the_step() -> None:
+    data, net = halves(32), tiny_segmenter()
+    train_network(net, data, DenseCrossEntropy(), Recipe(epochs=1), Runtime(CUDA, 0))  # fills caches of constants
+
+    class NoWaiting(DenseCrossEntropy):
+        def begin(self, net: Segmenter, data: CycleData, runtime: Runtime) -> None:
+            super().begin(net, data, runtime)
+            torch.cuda.set_sync_debug_mode("error")
+
+    def progress(phase: str, done: int, total: int) -> None:
+        if done == total:
+            torch.cuda.set_sync_debug_mode("default")
+
+    try:
+        figures = train_network(net, data, NoWaiting(), Recipe(epochs=5), Runtime(CUDA, 0, progress))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert figures["loss"] < 0.5
 
 
 @pytest.mark.gpu

@@ -85,6 +85,18 @@ def test_preparing_keeps_a_plain_image_plain_and_averages_larger_ones() -> None:
     torch.testing.assert_close(prepare(board, 32), torch.full((1, 3, 32, 32), 50 / 127.5 - 1.0), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("frame", [(32, 64), (64, 32), (32, 20), (20, 64), (28, 40)])
+def test_images_that_are_not_square_are_compressed_to_a_square(frame: tuple[int, int]) -> None:
+    """A left half in black stays the left half, whether a side is as long as the square's, longer or shorter."""
+    images = torch.full((2, *frame, 3), 255, dtype=torch.uint8)
+    images[:, :, : frame[1] // 2] = 0
+    found = prepare(images, 32)
+    assert found.shape == (2, 3, 32, 32)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found[..., :15], torch.full((2, 3, 32, 15), -1.0))
+    torch.testing.assert_close(found[..., 17:], torch.full((2, 3, 32, 15), 1.0))
+
+
 def test_weights_come_from_the_generator_alone() -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()

@@ -17,15 +17,27 @@ from torch.nn import functional
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from backend.scores import to_published
-from models.data import CycleData, Runtime
+from models.data import CycleData, Runtime, Task
 from models.inference import embed
 from models.loss_prediction import LossPredictor
+from models.masks import IGNORE
 from models.objectives import CrossEntropy
 from models.pixels import augment, normalise
 from models.training import Recipe, train_network
 from samplers import SAMPLERS
 from samplers.noise import logistic_noise
-from tests.samplers.test_contract import CPU, Fitted, fitted, make_data, make_net, make_pixels, make_sampler, step
+from tests.samplers.test_contract import (
+    CPU,
+    EVERY_TASK,
+    Fitted,
+    data_for,
+    fitted,
+    make_net,
+    make_pixels,
+    make_sampler,
+    net_for,
+    step,
+)
 
 EVERY = pytest.mark.parametrize("name", SAMPLERS)
 LOSS_PREDICTION = {"learning-loss", "learning-loss-v2", "ta-vaal"}
@@ -47,9 +59,9 @@ def test_random_asks_for_every_row_of_a_subset_exactly_once(seed: int) -> None:
     assert len(first) == 1000 and len(rest) == 9000
 
 
-@EVERY
-def test_the_whole_pool_is_queued_once(name: str) -> None:
-    world = fitted(name, 3)
+@EVERY_TASK
+def test_the_whole_pool_is_queued_once(name: str, task: Task) -> None:
+    world = fitted(name, 3, task)
     published = to_published(world.score(world.data.unlabelled), seed=0)
     assert len(np.unique(published)) == len(world.data.unlabelled)
     assert ((published > 0) & (published <= 1)).all()
@@ -73,9 +85,9 @@ def watched() -> Iterator[dict[nn.Module, bool]]:
         hook.remove()
 
 
-@EVERY
-def test_all_networks_score_in_eval_mode_also_when_left_in_training_mode(name: str) -> None:
-    world = fitted(name, 3)
+@EVERY_TASK
+def test_all_networks_score_in_eval_mode_also_when_left_in_training_mode(name: str, task: Task) -> None:
+    world = fitted(name, 3, task)
     rows = world.data.unlabelled
     with watched() as seen:
         expected = world.score(rows)
@@ -98,17 +110,19 @@ def test_all_networks_score_in_eval_mode_also_when_left_in_training_mode(name: s
 # --- 3. a condition that is always true: every method trains with the ranker's loss (TA-VAAL) ---
 
 
-@EVERY
-def test_only_those_that_predict_losses_train_a_loss_predictor(name: str) -> None:
-    data, net = make_data(3), make_net(3)
-    objective = make_sampler(name, 3).objective(net, data, RUNTIME)
+@EVERY_TASK
+def test_only_those_that_predict_losses_train_a_loss_predictor(name: str, task: Task) -> None:
+    data = data_for(task, 3)
+    net = net_for(data)
+    objective = make_sampler(name, 3, data.image_size).objective(net, data, RUNTIME)
     loss = step(objective, net, data, RUNTIME)
     modules = [module for network in objective.networks for module in network.modules()]
     assert any(isinstance(module, LossPredictor) for module in modules) == (name in LOSS_PREDICTION)
     if name not in OWN_LOSS:
         images = normalise(torch.from_numpy(data.pixels[data.labelled]))
         assert list(objective.networks) == []
-        assert loss == functional.cross_entropy(net(images), torch.from_numpy(data.targets))
+        targets = torch.from_numpy(data.targets if data.masks is None else data.masks[data.targets].astype(np.int64))
+        torch.testing.assert_close(loss, functional.cross_entropy(net(images), targets, ignore_index=IGNORE))
     objective.finish()
 
 
@@ -207,9 +221,9 @@ def test_scoring_augments_nothing(name: str, monkeypatch: pytest.MonkeyPatch) ->
     assert (world.score(world.data.unlabelled) == expected).all()
 
 
-@EVERY
-def test_the_task_network_sees_the_images_as_they_are(name: str) -> None:
-    world = fitted(name, 3)
+@EVERY_TASK
+def test_the_task_network_sees_the_images_as_they_are(name: str, task: Task) -> None:
+    world = fitted(name, 3, task)
     shown: list[Tensor] = []
     hook = world.net.trunk.register_forward_pre_hook(lambda module, inputs: shown.append(inputs[0]))
     try:
