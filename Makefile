@@ -1,7 +1,9 @@
 # make setup     the two environments: .venv (the backend, development tools) and .venv-label-studio
 # make demo      Label Studio, the backend and a project to label, until Ctrl-C
 # make demo ORACLE=1 [ROUNDS=3 BUDGET=100 SAMPLER=dast-al]    the same, labelled by its own ground truth
+# make demo TASK=segmentation [ORACLE=1 ...]    the same with scenes whose items are painted
 # make curves    every sampler's learning curve, small enough for two CPU cores; goes on where it was interrupted
+# make curves-segmentation    some samplers' curves of mean IoU, likewise
 # make test | lint | bench | audit | test-gpu
 #
 # Everything depends on setup, which runs again only when a requirement file changed.
@@ -24,7 +26,7 @@ INSTALL = $(RUN) -m uv pip sync --quiet
 # torch's parts are hundreds of megabytes each
 export UV_HTTP_TIMEOUT ?= 300
 
-.PHONY: help setup demo test test-gpu bench curves lint audit lock
+.PHONY: help setup demo test test-gpu bench curves curves-segmentation lint audit lock
 
 help:
 	@sed -n 's/^# \?//p' Makefile | sed -n '1,/^$$/p'
@@ -57,7 +59,7 @@ $(LABEL_STUDIO)/.installed: requirements-label-studio.txt | $(LABEL_STUDIO)/bin/
 
 DEMO_OPTIONS = $(if $(filter-out 0,$(ORACLE)),--oracle) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	$(if $(BUDGET),--budget $(BUDGET)) $(if $(SAMPLER),--sampler $(SAMPLER)) $(if $(TASKS),--tasks $(TASKS)) \
-	$(if $(PORT),--port $(PORT)) $(if $(filter-out 0,$(KEEP)),--keep)
+	$(if $(TASK),--task $(TASK)) $(if $(PORT),--port $(PORT)) $(if $(filter-out 0,$(KEEP)),--keep)
 
 demo: setup
 	@$(RUN) -m benchmarks.demo $(DEMO_OPTIONS)
@@ -79,6 +81,13 @@ CURVES_ARGS ?= --dataset fashion-mnist --samplers all --pool 5000 --test 2000 --
 
 curves: setup
 	@$(RUN) -m benchmarks curves $(CURVES_ARGS)
+
+# Scenes of 64 px: about 45 minutes of processor time.
+CURVES_SEGMENTATION_ARGS ?= --dataset fashion-scenes --samplers random,entropy,dast-al,vaal --image-size 64 --pool 3000 \
+	--test 500 --initial 200 --budget 200 --cycles 4 --trials 3
+
+curves-segmentation: setup
+	@$(RUN) -m benchmarks curves --task segmentation $(CURVES_SEGMENTATION_ARGS)
 
 lint: setup
 	$(RUN) -m ruff check .

@@ -1,7 +1,9 @@
-"""``python -m benchmarks curves``: accuracy over labels, one curve for each sampler, through the worker's own cycle.
+"""``python -m benchmarks curves``: accuracy, of segmentation mean IoU, over labels, one curve for each sampler, through
+the worker's own cycle.
 
     python -m benchmarks curves --dataset fashion-mnist --samplers all --initial 1000 --budget 1000 --cycles 5 \\
         --trials 3 --seed 0
+    python -m benchmarks curves --task segmentation --dataset fashion-scenes --samplers random,entropy,dast-al,vaal
 
 ``--cycles 5`` is five trainings: one on the initial labels and one after each of four purchases. It may be interrupted
 at any instant; the same command goes on after the last finished cycle of each run.
@@ -18,25 +20,25 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from backend.errors import SettingsError
 from backend.settings import Settings
-from backend.settings_samplers import SAMPLER_NAMES
-from benchmarks.curves_data import prepare, split_name
+from backend.settings_samplers import CLASSIFICATION_ONLY, SAMPLER_NAMES
 from benchmarks.curves_jobs import Jobs, play_all
-from benchmarks.curves_kept import ImageSet
+from benchmarks.curves_measures import CLASSIFICATION, MEASURES, SEGMENTATION
 from benchmarks.curves_plan import Plan, PlanError, Run, code_digest, overrides_of
 from benchmarks.curves_report import Results, write
+from benchmarks.curves_sets import opened, prepare
 from benchmarks.curves_store import RunStore
 from benchmarks.curves_watch import Display
 from benchmarks.datasets import DOWNLOADS, DatasetUnavailable
 from benchmarks.measuring import machine
 
 RESULTS = Path(__file__).parent / "results" / "curves"
-BUDGET = 1_000
+LABELS = {CLASSIFICATION: 1_000, SEGMENTATION: 150}
+"""Before the first purchase, and in each, unless told otherwise. A mask is worth many classes, and costs as many."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -54,20 +56,19 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _main(options: argparse.Namespace, display: Display) -> int:
-    samplers, overrides = _samplers(options.samplers), overrides_of(options.set)
-    base, _ = split_name(options.dataset)
+    samplers, overrides = _samplers(options.samplers, options.task), overrides_of(options.set)
     places, threads = _places(options.devices, options.jobs)
     work = options.work.expanduser()
     size = {"image_size": options.image_size} if options.image_size else {}
     common = Settings().for_project({**overrides, **size})
     with display.preparing() as tell:
-        folder = prepare(base, common.image_size, options.data, work / "images", tell)
-    images = ImageSet.open(folder)
+        folder = prepare(options.task, options.dataset, common.image_size, options.data, work / "images", tell)
+    images = opened(options.task, folder)
     plan = Plan(
         dataset=options.dataset,
         data_digest=images.digest,
-        initial=options.initial,
-        budget=options.budget or (common.budget if common.preset else BUDGET),
+        initial=options.initial or LABELS[options.task],
+        budget=options.budget or (common.budget if common.preset else LABELS[options.task]),
         cycles=options.cycles,
         seed=options.seed,
         pool=options.pool,
@@ -75,8 +76,9 @@ def _main(options: argparse.Namespace, display: Display) -> int:
         image_size=common.image_size,
         kind=places[0].partition(":")[0],
         overrides=overrides,
+        task=options.task,
     )
-    _check(images, plan)
+    _check(folder, plan)
     out = _output(options, plan, display)
     runs = [Run(sampler, trial) for trial in range(1, options.trials + 1) for sampler in samplers]
     kept = work / "runs" / f"{_safe(options.dataset)}-{plan.digest}"
@@ -126,7 +128,8 @@ def _output(options: argparse.Namespace, plan: Plan, display: Display) -> Path:
         return wanted
     if there.get("digest") == plan.digest or options.replace:
         return wanted
-    differ = [key for key, value in json.loads(json.dumps(asdict(plan))).items() if there.get(key) != value]
+    facts = json.loads(json.dumps(plan.facts()))
+    differ = [key for key in {**facts, **there} if key != "digest" and facts.get(key) != there.get(key)]
     words = f"{wanted} holds the curves of other options ({', '.join(differ)})"
     if options.out:
         raise PlanError(f"{words}: choose another --out, or overwrite them with --replace")
@@ -137,11 +140,11 @@ def _output(options: argparse.Namespace, plan: Plan, display: Display) -> Path:
 def _command(plan: Plan, results: Results, options: argparse.Namespace) -> str:
     """The command that makes these results, from nothing."""
     names = {line["sampler"] for line in results.lines}
-    from samplers import SAMPLERS  # here: see _samplers
-
-    samplers = "all" if names == set(SAMPLERS) else ",".join(name for name in SAMPLER_NAMES if name in names)
+    every = names == set(_samplers("all", plan.task))
+    samplers = "all" if every else ",".join(name for name in SAMPLER_NAMES if name in names)
     trials = max((line["trial"] for line in results.lines), default=options.trials)
-    words = ["python", "-m", "benchmarks", "curves", "--dataset", plan.dataset, "--samplers", samplers]
+    words = ["python", "-m", "benchmarks", "curves", *(["--task", plan.task] if plan.task != CLASSIFICATION else [])]
+    words += ["--dataset", plan.dataset, "--samplers", samplers]
     given: dict[str, Any] = {"initial": plan.initial, "budget": plan.budget, "cycles": plan.cycles, "trials": trials}
     given |= {"seed": plan.seed}
     given |= {key: value for key in ("pool", "test") if (value := getattr(plan, key))}
@@ -153,17 +156,21 @@ def _command(plan: Plan, results: Results, options: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
-def _check(images: ImageSet, plan: Plan) -> None:
-    from benchmarks.curves_run import Task  # here: it imports torch, which --help does without
+def _check(folder: Path, plan: Plan) -> None:
+    from benchmarks.curves_tasks import task_of  # here: it imports torch, which --help does without
 
-    Task.of(images, plan)
+    task_of(folder, plan)
 
 
-def _samplers(text: str) -> list[str]:
-    """Names as in the settings, without doubles and in the order of the table. Raises PlanError."""
+def _samplers(text: str, task: str) -> list[str]:
+    """Names as in the settings, without doubles and in the order of the table; all: those for ``task``. Raises
+    PlanError."""
     from samplers import SAMPLERS  # here: it imports torch
 
-    names = [name for name in SAMPLER_NAMES if name in SAMPLERS]
+    able = {name for name, sampler in SAMPLERS.items() if task in sampler.tasks}
+    if others := sorted({name.strip() for name in text.split(",")} & (SAMPLERS.keys() - able)):
+        raise PlanError(f"not for {task}: {'; '.join(f'{name}, {CLASSIFICATION_ONLY[name]}' for name in others)}")
+    names = [name for name in SAMPLER_NAMES if name in able]
     wanted = set(names) if text == "all" else {name.strip() for name in text.split(",") if name.strip()}
     if unknown := sorted(wanted - set(names)):
         raise PlanError(f"unknown sampler {', '.join(unknown)}: choose of {', '.join(names)}, or all")
@@ -209,16 +216,23 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="python -m benchmarks curves", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--dataset", required=True, help="fashion-mnist, cifar10, cifar100, svhn; -x10 or -x100 behind it; or a folder")
+    add("--task", choices=tuple(MEASURES), default=CLASSIFICATION, help="default: %(default)s")
+    add(
+        "--dataset",
+        required=True,
+        help="fashion-mnist, cifar10, cifar100, svhn; -x10 or -x100 behind it; or a folder with one folder of images"
+        " per class; for segmentation: fashion-scenes, cityscapes, voc, or a folder with images and masks",
+    )
     add("--samplers", default="all", metavar="A,B", help="names as in the settings, or all")
-    add("--initial", type=_count(1), default=1_000, help="labels before the first purchase, drawn at random")
-    add("--budget", type=_count(1), default=0, help=f"labels in a purchase (default: the preset's, else {BUDGET})")
+    many = f"{LABELS[CLASSIFICATION]}, for segmentation {LABELS[SEGMENTATION]}"
+    add("--initial", type=_count(1), default=0, help=f"labels before the first purchase, at random (default: {many})")
+    add("--budget", type=_count(1), default=0, help=f"labels in a purchase (default: the preset's, else {many})")
     add("--cycles", type=_count(1), default=5, help="trainings, so one more than purchases")
     add("--trials", type=_count(1), default=3, help="repetitions with other seeds")
     add("--seed", type=_count(0), default=0)
     add("--pool", type=_count(0), default=0, metavar="N", help="a random part of the training images; 0: all")
     add("--test", type=_count(0), default=0, metavar="N", help="a random part of the test images; 0: all")
-    add("--image-size", type=_count(0), default=0, metavar="PX", help="0: the data set's own (folders: 32 or 224)")
+    add("--image-size", type=_count(0), default=0, metavar="PX", help="0: the data set's own; of masks the longer side")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting of a project, also preset")
     add("--data", type=Path, default=DOWNLOADS, metavar="DIR", help="torchvision's files (default: %(default)s)")
     add("--out", type=Path, metavar="DIR", help="results (default: benchmarks/results/curves/DATASET)")

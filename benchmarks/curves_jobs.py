@@ -146,8 +146,8 @@ def _end_with_parent() -> None:
 def _play(connection: Connection, plan: Plan, run: Run, place: str, jobs: Jobs) -> list[dict[str, Any]]:
     import torch  # here: the process that only watches does without
 
-    from benchmarks.curves_kept import ImageSet
-    from benchmarks.curves_run import Task, play
+    from benchmarks.curves_run import play
+    from benchmarks.curves_tasks import task_of
 
     torch.set_num_threads(jobs.threads)
     told = 0.0
@@ -158,7 +158,4 @@ def _play(connection: Connection, plan: Plan, run: Run, place: str, jobs: Jobs) 
             told = time.monotonic()
             connection.send(("phase", cycle, phase, done, total))
 
-    task = Task.of(ImageSet.open(jobs.images), plan)
-    return play(task, plan, run, jobs.runs / run.folder, torch.device(place), progress)
-
-
+    return play(task_of(jobs.images, plan), plan, run, jobs.runs / run.folder, torch.device(place), progress)

@@ -14,6 +14,7 @@ import numpy as np
 
 from backend.errors import SettingsError
 from backend.settings import Settings
+from benchmarks.curves_measures import CLASSIFICATION, MEASURES, Measure
 
 CODE = ("models", "samplers", "backend/learner.py", "backend/scores.py")
 _OWN_OPTIONS = {
@@ -22,6 +23,7 @@ _OWN_OPTIONS = {
     "seed": "--seed",
     "image_size": "--image-size",
     "device": "--devices",
+    "task": "--task",
 }
 
 
@@ -46,7 +48,8 @@ class Plan:
 
     ``cycles`` trainings: one on the ``initial`` labels and one after each of ``cycles`` - 1 purchases of ``budget``.
     ``pool`` and ``test``: so many images drawn from the data set's two parts; 0 = all. ``kind``: cpu or cuda, which
-    decides defaults such as epochs and widths. ``overrides``: settings as in a project's extra_params.
+    decides defaults such as epochs and widths. ``overrides``: settings as in a project's extra_params. ``image_size``:
+    the side, of frames the longer one.
     """
 
     dataset: str
@@ -60,11 +63,25 @@ class Plan:
     image_size: int = 0
     kind: str = "cpu"
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    task: str = CLASSIFICATION
+
+    def facts(self) -> dict[str, Any]:
+        """All of it, for JSON. Classification goes without saying, so that experiments from before there was another
+        task keep their digests."""
+        facts = asdict(self)
+        if self.task == CLASSIFICATION:
+            del facts["task"]
+        return facts
+
+    @property
+    def measure(self) -> Measure:
+        """What the networks are judged by."""
+        return MEASURES[self.task]
 
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits that change with every option above."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        return hashlib.sha256(json.dumps(self.facts(), sort_keys=True).encode()).hexdigest()[:12]
 
     def settings(self, run: Run) -> Settings:
         """The worker's settings of a run: equal for all samplers of a trial but for the sampler's name."""

@@ -37,8 +37,9 @@ def panels(samplers: Sequence[str]) -> dict[str, list[str]]:
     return {family: names for family, names in families.items() if names}
 
 
-def picture(title: str, labels: Sequence[int], curves: Curves) -> bytes:
-    """A PNG: mean accuracy in per cent over labels, and one standard deviation around it, for each sampler."""
+def picture(title: str, labels: Sequence[int], curves: Curves, words: str = "accuracy") -> bytes:
+    """A PNG: the mean in per cent of what ``words`` names over labels, and one standard deviation around it, for each
+    sampler."""
     families = panels(list(curves)) or {"": []}
     columns = min(_COLUMNS, len(families))
     rows = math.ceil(len(families) / columns)
@@ -58,7 +59,7 @@ def picture(title: str, labels: Sequence[int], curves: Curves) -> bytes:
     for axes in grid.flat[max(0, len(families) - columns) : len(families)]:
         axes.tick_params(labelbottom=True)  # also where nothing is below
     for line in grid:
-        line[0].set_ylabel("test accuracy, %")
+        line[0].set_ylabel(f"test {words}, %")
     figure.suptitle(title, fontsize=12)
     figure.tight_layout()
     file = io.BytesIO()

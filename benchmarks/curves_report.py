@@ -7,23 +7,16 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
 from backend.imageindex import replace_file
+from benchmarks.curves_measures import Measure
 from benchmarks.curves_plan import Plan, Run
 from benchmarks.curves_stats import BASELINE, MeanStd, Summary, summaries
 from benchmarks.curves_store import Line, RunStore
 
-FIELDS = (
-    *("sampler", "trial", "cycle", "labels", "accuracy", "train_seconds", "fit_seconds", "score_seconds"),
-    *("epochs", "peak_rss_mib", "peak_cuda_mib", "code"),
-)
-_HEADINGS = (
-    *("sampler", "area under the curve, %", "less random's", "", "final accuracy, %", "labels for random's final"),
-    *("train s", "fit s", "score s", "peak memory"),
-)
 _VERDICTS = {"baseline": "", "unknown": "?", "behind": "−", "noise": "~", "ahead": "+"}
 
 
@@ -45,15 +38,21 @@ class Results:
         return cls(plan, found, failures)
 
     def curves(self) -> dict[str, dict[int, list[float]]]:
-        """sampler → trial → accuracy (K,), of the runs that are finished."""
+        """sampler → trial → accuracy, or what else the plan's measure is (K,), of the runs that are finished."""
+        key = self.plan.measure.key
         runs: dict[str, dict[int, list[float]]] = {}
         for line in self.lines:
-            runs.setdefault(line["sampler"], {}).setdefault(line["trial"], []).append(line["accuracy"])
+            runs.setdefault(line["sampler"], {}).setdefault(line["trial"], []).append(line[key])
         whole = {
             name: {trial: curve for trial, curve in trials.items() if len(curve) == self.plan.cycles}
             for name, trials in runs.items()
         }
         return {name: trials for name, trials in whole.items() if trials}
+
+    def final(self, sampler: str, key: str) -> MeanStd:
+        """What the column ``key`` holds after the last cycle of its finished runs, of which there must be one."""
+        last = self.plan.cycles
+        return MeanStd.of([line[key] for line in self.lines if (line["sampler"], line["cycle"]) == (sampler, last)])
 
     def mean_seconds(self, sampler: str, phase: str) -> float:
         """Mean over its cycles; NaN where none has that phase."""
@@ -70,21 +69,29 @@ def write(folder: Path, results: Results, command: str, source: str, facts: Mapp
     curves, labels = results.curves(), results.plan.labels()
     title = f"{results.plan.dataset}: {trials_words(curves)}, mean ± one standard deviation"
     parts = {
-        "curves.csv": as_csv(results.lines).encode(),
+        "curves.csv": as_csv(results.lines, results.plan.measure).encode(),
         "curves.md": page(results, command, source, facts).encode(),
-        "plan.json": (json.dumps({"digest": results.plan.digest, **asdict(results.plan)}, indent=1) + "\n").encode(),
+        "plan.json": (json.dumps({"digest": results.plan.digest, **results.plan.facts()}, indent=1) + "\n").encode(),
     }
     if curves:
-        parts["curves.png"] = picture(title, labels, curves)
+        parts["curves.png"] = picture(title, labels, curves, results.plan.measure.words)
     for name, data in parts.items():
         replace_file(folder / name, data)
     return [folder / name for name in parts]
 
 
-def as_csv(lines: Iterable[Line]) -> str:
+def columns(measure: Measure) -> tuple[str, ...]:
+    """The columns of the CSV."""
+    return (
+        *("sampler", "trial", "cycle", "labels", measure.key, *measure.beside),
+        *("train_seconds", "fit_seconds", "score_seconds", "epochs", "peak_rss_mib", "peak_cuda_mib", "code"),
+    )
+
+
+def as_csv(lines: Iterable[Line], measure: Measure) -> str:
     """One row for each sampler, trial and cycle; an empty cell where there was no such phase."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, FIELDS, lineterminator="\n", extrasaction="ignore")
+    writer = csv.DictWriter(text, columns(measure), lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()
@@ -100,10 +107,12 @@ def page(results: Results, command: str, source: str, facts: Mapping[str, str]) 
     at = ", ".join(f"{count:,}" for count in plan.labels())
     lines += ["", f"Labels at the {plan.cycles} trainings: {at}; {trials_words(curves)}.", ""]
     if curves:
-        lines += ["![Accuracy over labels, a panel for each family](curves.png)", ""]
-    lines += ["| " + " | ".join(_HEADINGS) + " |", "|" + "---|" * len(_HEADINGS)]
+        words = plan.measure.words
+        lines += [f"![{words[0].upper()}{words[1:]} over labels, a panel for each family](curves.png)", ""]
+    headings = _headings(plan.measure)
+    lines += ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
     lines += ["| " + " | ".join(_cells(row, results)) + " |" for row in rows]
-    lines += ["", *_notes(), "", *sentences(rows)]
+    lines += ["", *_notes(plan.measure), "", *sentences(rows)]
     if results.failures:
         lines += ["", "Not finished:", ""]
         lines += [f"- {run.sampler}, trial {run.trial}: {words}" for run, words in results.failures.items()]
@@ -133,6 +142,14 @@ def trials_words(curves: Mapping[str, Mapping[int, Sequence[float]]]) -> str:
     return f"{many} trial{'s' if many > 1 else ''}" if few == many else f"{few} to {many} trials"
 
 
+def _headings(measure: Measure) -> list[str]:
+    return [
+        *("sampler", "area under the curve, %", "less random's", ""),
+        *(f"final {words}, %" for words in (measure.words, *measure.beside.values())),
+        *("labels for random's final", "train s", "fit s", "score s", "peak memory"),
+    ]
+
+
 def _cells(row: Summary, results: Results) -> list[str]:
     own = [line for line in results.lines if line["sampler"] == row.sampler]
     reached = "not reached" if row.labels_to_random is None else f"{row.labels_to_random:,.0f}"
@@ -147,6 +164,7 @@ def _cells(row: Summary, results: Results) -> list[str]:
         gain,
         _VERDICTS[row.verdict],
         _percent(row.final),
+        *(_percent(results.final(row.sampler, key)) for key in results.plan.measure.beside),
         reached if row.gain is not None else "?",
         *("–" if math.isnan(spent) else f"{spent:.1f}" for spent in seconds),
         memory,
@@ -158,14 +176,15 @@ def _percent(value: MeanStd, sign: str = "") -> str:
     return mean if math.isnan(value.std) else f"{mean} ± {100 * value.std:.2f}"
 
 
-def _notes() -> list[str]:
+def _notes(measure: Measure) -> list[str]:
     return [
-        "Accuracy is the task network's on held-out images that nothing else looks at. *Area under the curve*: the",
-        "trapezoids under accuracy over labels, divided by the width, so a mean accuracy. ± is the sample standard",
-        "deviation over the trials. *Less random's*: the difference of the areas, paired by trial; the sign after it",
-        "is + when the mean's 95 % interval (Student's t) is above 0, ~ when only the mean is, − when not even that.",
-        "*Labels for random's final*: where the mean curve, straight between its points, comes to random's last point.",
-        "Seconds are means per cycle: training the task network, the sampler's own networks (or passes), scoring the",
-        "pool. They and the memory of a run's process are what runs side by side left of the machine.",
+        measure.note,
+        f"*Area under the curve*: the trapezoids under {measure.words} over labels, divided by the width, so its mean.",
+        "± is the sample standard deviation over the trials. *Less random's*: the difference of the areas, paired by",
+        "trial; the sign after it is + when the mean's 95 % interval (Student's t) is above 0, ~ when only the mean",
+        "is, − when not even that. *Labels for random's final*: where the mean curve, straight between its points,",
+        "comes to random's last point. Seconds are means per cycle: training the task network, the sampler's own",
+        "networks (or passes), scoring the pool. They and the memory of a run's process are what runs side by side",
+        "left of the machine.",
         "All samplers share a trial's initial labels, test images, recipe and seeds.",
     ]

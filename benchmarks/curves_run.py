@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,39 +16,14 @@ import torch
 from backend.learner import Learner, cycle_seed, random_subset
 from backend.scores import to_published
 from backend.settings import Settings
-from benchmarks.curves_data import balanced, long_tailed, split_name
-from benchmarks.curves_kept import ImageSet
-from benchmarks.curves_plan import Plan, PlanError, Run, code_digest, initial_set, part_of, trial_seed
+from benchmarks.curves_plan import Plan, Run, code_digest, initial_set, trial_seed
 from benchmarks.curves_store import Line, RunStore
+from benchmarks.curves_tasks import Task
 from benchmarks.memory import status_bytes
-from models.data import CycleData, Runtime
-from models.inference import predict
+from models.data import Runtime
 
 Progress = Callable[[int, str, int, int], None]
 """(cycle, counted from 1, phase, done, total)"""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What the samplers compete on: rows of the training part that are the pool (N,), rows of the test part (T,)."""
-
-    images: ImageSet
-    pool: np.ndarray
-    test: np.ndarray
-
-    @classmethod
-    def of(cls, images: ImageSet, plan: Plan) -> Task:
-        """Drawn from the plan's seed, so the same in all trials. Raises PlanError when the images do not suffice."""
-        classes = len(images.classes)
-        pool, test = np.arange(len(images.train_labels)), np.arange(len(images.test_labels))
-        if (ratio := split_name(plan.dataset)[1]) > 1:
-            pool = long_tailed(images.train_labels, classes, ratio, plan.seed)
-            test = balanced(images.test_labels, classes, plan.seed)
-        pool, test = part_of(pool, plan.pool, plan.seed, 0), part_of(test, plan.test, plan.seed, 1)
-        plan.check(len(pool))
-        if not len(test):
-            raise PlanError("there is no image to test on")
-        return cls(images, pool, test)
 
 
 def play(task: Task, plan: Plan, run: Run, folder: Path, device: torch.device, progress: Progress) -> list[Line]:
@@ -73,7 +47,7 @@ def _play_cycle(
     progress: Progress,
 ) -> None:
     """Train on what is labelled, test, and buy labels for the next cycle, unless this is the last."""
-    images, last = task.images, cycle == plan.cycles
+    last = cycle == plan.cycles
     seed = cycle_seed(settings.seed, cycle)
     runtime = Runtime(device, seed, lambda phase, done, total: progress(cycle, phase, done, total))
     if cycle > 1:
@@ -85,28 +59,21 @@ def _play_cycle(
     unlabelled = np.setdiff1d(task.pool, labelled, assume_unique=True)
     if 0 < settings.subset < len(unlabelled):
         unlabelled = unlabelled[random_subset(len(unlabelled), settings.subset, seed)]
-    data = CycleData(
-        pixels=images.train_pixels,
-        labelled=labelled,
-        targets=images.train_labels[labelled],
-        unlabelled=unlabelled,
-        num_classes=len(images.classes),
-    )
+    data = task.data(labelled, unlabelled)
     clock = _Clock(device)
-    learner, figures = Learner.trained(settings, images.classes, data, runtime, previous)
+    learner, figures = Learner.trained(settings, task.classes, data, runtime, previous)
     seconds = {"train": figures["train_seconds"], "fit": max(0.0, clock.lap() - figures["train_seconds"])}
-    right = predict(learner.net, images.test_pixels, task.test, runtime, "test").predicted
-    accuracy = float((right == images.test_labels[task.test]).mean())
+    judged = task.judged(learner, runtime)
     clock.lap()
     if not last:
-        acquisition, _ = learner.score(images.train_pixels, unlabelled, runtime)
+        acquisition, _ = learner.score(task.pixels, unlabelled, runtime)
         seconds["score"] = clock.lap()
         queue = np.argsort(to_published(acquisition, seed))  # Label Studio serves the lowest score first
         store.keep_labelled(cycle, np.sort(np.concatenate([labelled, unlabelled[queue[: plan.budget]]])))
         if settings.warm_start:
             learner.save(store.checkpoint(cycle))
     line = {"sampler": run.sampler, "trial": run.trial, "cycle": cycle, "labels": len(labelled)}
-    line |= {"accuracy": accuracy, **{f"{phase}_seconds": round(spent, 3) for phase, spent in seconds.items()}}
+    line |= {**judged, **{f"{phase}_seconds": round(spent, 3) for phase, spent in seconds.items()}}
     line |= {"epochs": int(figures["train_epochs"]), **_peaks(device), "code": code_digest()}
     store.finish_cycle(line, last)
 

@@ -26,6 +26,7 @@ class Display:
         self._finished: dict[Run, int] = {}
         self._cycles = self._ended = self._asked = 0
         self._since = 0.0
+        self._key = ""
 
     def say(self, words: str) -> None:
         self.console.print(words, highlight=False, markup=False, soft_wrap=True)
@@ -45,6 +46,7 @@ class Display:
     @contextmanager
     def running(self, plan: Plan, runs: Sequence[Run], waiting: Sequence[Run]) -> Iterator[None]:
         self._cycles, self._ended, self._asked = plan.cycles, 0, len(waiting)
+        self._key = plan.measure.key
         self._since = time.monotonic()
         with self._shown() as self._bars:
             self._finished = {run: 0 if run in waiting else plan.cycles for run in runs}
@@ -83,7 +85,7 @@ class Display:
         self._end(run)
         self._count(run, self._cycles)
         self.say(
-            f"{_named(run)}: {first['accuracy']:.1%} at {first['labels']:,} labels … {last['accuracy']:.1%} at"
+            f"{_named(run)}: {first[self._key]:.1%} at {first['labels']:,} labels … {last[self._key]:.1%} at"
             f" {last['labels']:,}; {time.monotonic() - self._begun[run]:.0f} s; {self._left()}"
         )
 

@@ -38,7 +38,15 @@ VOC_CLASSES = (
 )
 """The indices of VOC's palette PNGs, as in its development kit; 255, the outlines and what is difficult, is ignored."""
 
+FOLDERS = {"cityscapes": "cityscapes", "voc": "VOCdevkit"}
+"""Data sets with a name, and the folder that each is unpacked to below the one that downloads are kept in."""
+
+CHOICES = (
+    f"{scenes.NAME}, or a folder with leftImg8bit and gtFine (Cityscapes), with JPEGImages, SegmentationClass and"
+    " ImageSets (Pascal VOC), or with images and masks"
+)
 HELD_OUT = 0.2
+SCENE_SIZE = 64
 _CITYSCAPES_FRAME, _VOC_FRAME, _FRAME = (512, 1024), (384, 384), (224, 224)
 _LAST_CITYSCAPES_ID = 33
 _UNKNOWN = 254
@@ -68,19 +76,33 @@ class Layout(NamedTuple):
     source: str
 
 
-def prepare(dataset: str, frame: Frame | None, downloads: Path, work: Path, tell: Tell) -> Path:
-    """The decoded folder of ``dataset``, ``fashion-scenes`` or a folder of one of the three layouts, at ``frame``
-    (H, W) px, None for its own; made where it is missing. MaskSet opens it.
+def prepare(dataset: str, size: int, downloads: Path, work: Path, tell: Tell) -> Path:
+    """The decoded folder of ``dataset``, which is ``fashion-scenes``, one of FOLDERS, or a folder of one of the three
+    layouts; made where it is missing. ``size``: the longer side of its frame in px, 0 = its own. MaskSet opens it.
 
     Raises:
         DatasetUnavailable: no such data set, or a file of it is missing or is not what it should be; says which.
     """
-    if dataset != scenes.NAME:
-        return decode(layout_of(Path(dataset)), frame, work, tell)
-    high, wide = frame or (64, 64)
-    if high != wide:
-        raise DatasetUnavailable(f"{scenes.NAME} are square, not {high}×{wide}")
-    return scenes.prepare_scenes(high, downloads, work, tell)
+    if dataset == scenes.NAME:
+        return scenes.prepare_scenes(size or SCENE_SIZE, downloads, work, tell)
+    folder = Path(dataset)
+    if dataset in FOLDERS and not folder.is_dir():
+        folder = downloads.expanduser() / FOLDERS[dataset]
+    layout = layout_of(folder)
+    return decode(layout, fitted(layout.frame, size), work, tell)
+
+
+def fitted(frame: Frame, longer: int) -> Frame:
+    """The frame (H, W) with its longer side ``longer`` px and the same proportions; itself for 0."""
+    scale = longer / max(frame) if longer else 1
+    return max(1, round(frame[0] * scale)), max(1, round(frame[1] * scale))
+
+
+def is_mask_folder(folder: Path) -> bool:
+    """Whether ``folder`` looks like one of the layouts; what it lacks of one, :func:`layout_of` says."""
+    beside = (("leftImg8bit", "gtFine"), ("JPEGImages", "SegmentationClass"), ("images", "masks"))
+    roots = (folder, folder / "VOC2012", folder / "VOCdevkit" / "VOC2012", folder / "train")
+    return any(all((root / name).is_dir() for name in names) for names in beside for root in roots)
 
 
 def layout_of(folder: Path) -> Layout:
@@ -92,10 +114,7 @@ def layout_of(folder: Path) -> Layout:
             return voc(root)
     if any((root / "images").is_dir() for root in (folder, folder / "train")):
         return plain(folder)
-    raise DatasetUnavailable(
-        f"{folder} is no segmentation data set: choose {scenes.NAME}, or a folder with leftImg8bit and gtFine"
-        " (Cityscapes), with JPEGImages, SegmentationClass and ImageSets (Pascal VOC), or with images and masks"
-    )
+    raise DatasetUnavailable(f"{folder} is no segmentation data set: choose {CHOICES}")
 
 
 def cityscapes(root: Path) -> Layout:
@@ -209,12 +228,11 @@ def _common_size(pairs: Sequence[Pair]) -> Frame:
     return sizes.pop() if len(sizes) == 1 else _FRAME
 
 
-def decode(layout: Layout, frame: Frame | None, work: Path, tell: Tell) -> Path:
+def decode(layout: Layout, frame: Frame, work: Path, tell: Tell) -> Path:
     """Decode what a layout holds below ``work``, once for each size. A few images at a time are in memory.
 
     Raises as :func:`prepare`.
     """
-    frame = frame or layout.frame
     label = "-".join(layout.source.split(",")[0].removeprefix("the folder ").lower().split())
     folder = work / f"{label}-{frame[0]}x{frame[1]}-{_fingerprint(layout)}"
     if (folder / "about.json").exists():

@@ -7,6 +7,7 @@ import io
 import json
 import multiprocessing
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,13 +25,16 @@ from rich.console import Console
 
 from backend.errors import SettingsError
 from backend.learner import cycle_seed, random_subset
+from backend.settings_samplers import SAMPLER_NAMES
 from benchmarks import curves
 from benchmarks.curves_data import prepare
 from benchmarks.curves_jobs import Jobs, Watcher, _child, play_all
 from benchmarks.curves_kept import ImageSet
 from benchmarks.curves_plan import Plan, PlanError, Run, initial_set, overrides_of, part_of, trial_seed
-from benchmarks.curves_run import Task, play
+from benchmarks.curves_report import Results, columns
+from benchmarks.curves_run import play
 from benchmarks.curves_store import Line, RunStore
+from benchmarks.curves_tasks import Classification
 from benchmarks.curves_watch import Display
 from benchmarks.processes import REPOSITORY
 
@@ -103,7 +107,7 @@ def test_nothing_is_bought_twice_and_the_pool_is_conserved(
     folder: Path, images: ImageSet, tmp_path: Path, purchases: list[np.ndarray], sampler: str
 ) -> None:
     plan = replace(plan_of(folder), pool=40)
-    task, run = Task.of(images, plan), Run(sampler, 1)
+    task, run = Classification.of(images, plan), Run(sampler, 1)
     lines = play(task, plan, run, tmp_path / "run", CPU, quiet)
     assert [line["labels"] for line in lines] == [10, 15, 20] == plan.labels()
     held = [initial_set(task.pool, 10, trial_seed(0, 1)), *purchases]
@@ -117,7 +121,7 @@ def test_a_run_that_pays_for_other_rows_than_it_holds_is_stopped(
     folder: Path, images: ImageSet, tmp_path: Path
 ) -> None:
     plan = plan_of(folder)
-    task, run = Task.of(images, plan), Run("random", 1)
+    task, run = Classification.of(images, plan), Run("random", 1)
     with pytest.raises(Stopped):
         play(task, plan, run, tmp_path, CPU, stop_at(2, "train"))
     store = RunStore(tmp_path)
@@ -131,7 +135,7 @@ def test_a_run_that_pays_for_other_rows_than_it_holds_is_stopped(
 def test_a_trial_starts_from_one_initial_set_and_trials_differ(folder: Path, images: ImageSet, tmp_path: Path) -> None:
     """Equal sets, recipe and seeds: before the first purchase, a sampler that adds no loss is exactly the baseline."""
     plan = plan_of(folder, cycles=1, epochs=3)
-    task = Task.of(images, plan)
+    task = Classification.of(images, plan)
     first: dict[Run, float] = {}
     for run in (Run("random", 1), Run("entropy", 1), Run("vaal", 1)):
         first[run] = play(task, plan, run, tmp_path / run.folder, CPU, quiet)[0]["accuracy"]
@@ -155,7 +159,7 @@ def test_labels_that_were_not_bought_and_those_of_the_test_change_no_choice(
 ) -> None:
     plan = plan_of(folder, cycles=2)
     run = Run(sampler, 1)
-    task = Task.of(images, plan)
+    task = Classification.of(images, plan)
     poisoned = (images.train_labels + 1) % 3
     initial = initial_set(task.pool, 10, trial_seed(0, 1))
     poisoned[initial] = images.train_labels[initial]
@@ -169,7 +173,7 @@ def test_a_purchase_is_from_the_random_subset(
     folder: Path, images: ImageSet, tmp_path: Path, purchases: list[np.ndarray]
 ) -> None:
     plan = plan_of(folder, subset=6)
-    task, run = Task.of(images, plan), Run("entropy", 1)
+    task, run = Classification.of(images, plan), Run("entropy", 1)
     play(task, plan, run, tmp_path, CPU, quiet)
     held = [initial_set(task.pool, 10, trial_seed(0, 1)), *purchases]
     subsets = []
@@ -195,7 +199,7 @@ def test_a_run_that_was_cut_off_gives_the_numbers_of_one_that_was_not(
 ) -> None:
     """Cut off in the first cycle, between a purchase and the next training, while testing, and in mid-line."""
     plan, run = plan_of(folder), Run(sampler, 1)
-    task = Task.of(images, plan)
+    task = Classification.of(images, plan)
     whole = play(task, plan, run, tmp_path / "whole", CPU, quiet)
     cut = tmp_path / "cut"
     for hook in (stop_at(1, "train"), stop_at(2, "train"), stop_at(2, "test"), stop_at(3, "test")):
@@ -235,7 +239,7 @@ def test_a_killed_command_goes_on(folder: Path, images: ImageSet, tmp_path: Path
     assert 1 <= done < 40, "the run went on without its parent"
     plan = replace(plan_of(folder, cycles=40), budget=1)
     run = Run("vaal", 1)
-    task = Task.of(images, plan)
+    task = Classification.of(images, plan)
     short = replace(plan, cycles=done + 1)  # the same numbers, and no need to wait for the rest
     whole = play(task, short, run, tmp_path / "whole", CPU, quiet)
     assert results(play(task, short, run, store.folder, CPU, quiet)) == results(whole)
@@ -289,7 +293,7 @@ def test_what_a_run_raises_is_handed_on_in_words(folder: Path, tmp_path: Path) -
 
 def play_here(plan: Plan, runs: Sequence[Run], jobs: Jobs, watcher: Watcher) -> dict[Run, str]:
     """play_all without processes."""
-    task = Task.of(ImageSet.open(jobs.images), plan)
+    task = Classification.of(ImageSet.open(jobs.images), plan)
     failures = {}
     for run in runs:
         watcher.started(run, "cpu")
@@ -353,6 +357,7 @@ def test_from_the_command_to_the_page(
         (["--set", "subset=4"], "less than --budget 5"),
         (["--image-size", "8"], "image_size must be 0, or 16 to 1024"),
         (["--devices", "cuda:99"], "there is no device cuda:99 here"),
+        (["--dataset", "fashion-scenes"], "fashion-scenes holds images with masks: it is for --task segmentation"),
         (["--dataset", "mnits"], "there is no data set 'mnits': choose one of fashion-mnist"),
     ],
 )
@@ -374,12 +379,43 @@ def test_settings_are_read_as_a_project_has_them() -> None:
 
 def test_the_digest_changes_with_every_option(folder: Path) -> None:
     plan = plan_of(folder)
-    changes: dict[str, object] = {"dataset": "x", "data_digest": "x", "kind": "cuda", "overrides": {}}
+    changes: dict[str, object] = {
+        "dataset": "x",
+        "data_digest": "x",
+        "kind": "cuda",
+        "overrides": {},
+        "task": "segmentation",
+    }
     numbers = ("initial", "budget", "cycles", "seed", "pool", "test", "image_size")
     plans = [replace(plan, **{key: value}) for key, value in {**changes, **dict.fromkeys(numbers, 77)}.items()]
     assert len({plan.digest, *(one.digest for one in plans)}) == 1 + len(changes) + len(numbers)
     assert len(changes) + len(numbers) == len(Plan.__dataclass_fields__)
     assert plan.digest == plan_of(folder).digest
+
+
+def test_experiments_from_before_there_was_another_task_are_found_again() -> None:
+    """The kept results: their digest names the folder of their runs, and the same options say the same."""
+    kept = curves.RESULTS / "fashion-mnist"
+    there = json.loads((kept / "plan.json").read_text())
+    plan = Plan(**{key: value for key, value in there.items() if key != "digest"})
+    assert plan.digest == there["digest"] == "055ee5c28d96"
+    assert {"digest": plan.digest, **plan.facts()} == there, "plan.json would be written again as it is"
+    page = (kept / "curves.md").read_text()
+    options = curves.parse(shlex.split(page.split("`")[1])[4:])
+    assert curves._output(options, plan, Display()) == kept
+    with (kept / "curves.csv").open() as file:
+        assert tuple(next(csv.reader(file))) == columns(plan.measure)
+    lines = [{"sampler": name, "trial": 3} for name in SAMPLER_NAMES]
+    assert curves._command(plan, Results(plan, lines, {}), options) == page.split("`")[1]
+
+
+def test_what_differs_from_the_results_that_are_there_is_named(tmp_path: Path) -> None:
+    options = curves.parse(["--dataset", "d", "--out", str(tmp_path)])
+    plan = Plan("d", "", 10, 5, 2)
+    for there, ours in ((plan, replace(plan, task="segmentation")), (replace(plan, task="segmentation"), plan)):
+        (tmp_path / "plan.json").write_text(json.dumps({"digest": there.digest, **there.facts()}))
+        with pytest.raises(PlanError, match=r"other options \(task\)"):
+            curves._output(options, ours, Display())
 
 
 def test_a_part_is_drawn_without_replacement() -> None:

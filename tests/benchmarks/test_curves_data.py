@@ -14,7 +14,7 @@ from benchmarks import curves_data
 from benchmarks.curves_data import balanced, long_tail_counts, long_tailed, prepare, split_name
 from benchmarks.curves_kept import ImageSet
 from benchmarks.curves_plan import Plan
-from benchmarks.curves_run import Task
+from benchmarks.curves_tasks import Classification
 from benchmarks.datasets import DEBIAN, Dataset, DatasetUnavailable, cifar, fashion_mnist_itself, svhn
 
 
@@ -122,7 +122,7 @@ def test_grey_images_become_rgb_of_one_size(
 def test_a_long_tailed_pool_has_a_balanced_test_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(curves_data.NAMED, "svhn", tiny)
     images = ImageSet.open(prepare("svhn", 0, tmp_path, tmp_path, quiet))
-    task = Task.of(images, Plan("svhn-x10", "", 4, 2, 2))
+    task = Classification.of(images, Plan("svhn-x10", "", 4, 2, 2))
     assert np.bincount(images.train_labels[task.pool]).tolist() == [20, 2]
     assert np.bincount(images.test_labels[task.test]).tolist() == [5, 5]
 

@@ -7,9 +7,10 @@ import math
 import pytest
 
 from backend.settings_samplers import SAMPLER_NAMES
+from benchmarks.curves_measures import CLASSIFICATION, MEASURES
 from benchmarks.curves_plan import Plan, Run
 from benchmarks.curves_plot import OTHERS, panels, picture
-from benchmarks.curves_report import FIELDS, Results, as_csv, page, sentences
+from benchmarks.curves_report import Results, as_csv, page, sentences
 from benchmarks.curves_stats import MeanStd, area_under_curve, labels_to_reach, summaries
 from benchmarks.curves_store import Line
 
@@ -103,14 +104,31 @@ def test_the_page_says_who_did_not_beat_random() -> None:
     assert "- sraal, trial 1: OSError: no disk" in text and "| sraal" not in text, "what is not finished has no area"
 
 
+def test_segmentation_is_told_in_mean_iou_with_the_pixel_accuracy_beside_it() -> None:
+    """margin's last mean IoU are 0.8 and 0.6, and 0.9 and 0.7 of its pixels are right."""
+    found = [
+        {**line, "miou": line.pop("accuracy"), "pixel_accuracy": 0.9}
+        | ({"pixel_accuracy": 0.9 if line["trial"] == 1 else 0.7} if line["cycle"] == 3 else {})
+        for line in lines(CURVES)
+    ]
+    plan = Plan("toy", "", 100, 100, 3, task="segmentation")
+    text = page(Results(plan, found, {}), "python -m …", "made up", {})
+    assert "| final mean IoU, % | final pixel accuracy, % | labels for random's final |" in text
+    assert "| margin | 57.50 ± 14.14 | +7.50 ± 0.00 | + | 70.00 ± 14.14 | 80.00 ± 14.14 | 200 | 1.0 |" in text
+    assert "![Mean IoU over labels" in text and "trapezoids under mean IoU" in text and "accuracy over" not in text
+    rows = as_csv(found, plan.measure).splitlines()
+    assert rows[0].startswith("sampler,trial,cycle,labels,miou,pixel_accuracy,train_seconds,")
+    assert rows[1].startswith("random,1,1,100,0.5,0.9,1.0,")
+
+
 def test_nothing_is_claimed_without_random() -> None:
     assert "nothing can be said" in sentences(summaries(LABELS, {"vaal": CURVES["vaal"]}))[0]
 
 
 def test_the_csv_is_tidy() -> None:
-    rows = [row.split(",") for row in as_csv(lines(CURVES)).splitlines()]
-    assert tuple(rows[0]) == FIELDS and len(rows) == 1 + 4 * 2 * 3
-    assert {len(row) for row in rows} == {len(FIELDS)}
+    rows = [row.split(",") for row in as_csv(lines(CURVES), MEASURES[CLASSIFICATION]).splitlines()]
+    assert rows[0][3:6] == ["labels", "accuracy", "train_seconds"] and len(rows) == 1 + 4 * 2 * 3
+    assert {len(row) for row in rows} == {12}
 
 
 def test_every_sampler_has_one_panel() -> None:

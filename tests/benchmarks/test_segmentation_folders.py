@@ -14,6 +14,8 @@ from benchmarks.segmentation_folders import (
     CITYSCAPES_CLASSES,
     VOC_CLASSES,
     Pair,
+    fitted,
+    is_mask_folder,
     layout_of,
     prepare,
     read_pair,
@@ -23,8 +25,8 @@ from benchmarks.segmentation_kept import IGNORE, MaskSet
 ITSELF = np.arange(256).astype(np.uint8)
 
 
-def made(folder: Path, work: Path, frame: tuple[int, int] | None = None) -> MaskSet:
-    return MaskSet.open(prepare(str(folder), frame, Path("unused"), work, lambda *_: None))
+def made(folder: Path, work: Path, size: int = 0) -> MaskSet:
+    return MaskSet.open(prepare(str(folder), size, Path("unused"), work, lambda *_: None))
 
 
 def save(path: Path, values: np.ndarray, palette: bool = False) -> Path:
@@ -92,7 +94,7 @@ def test_names_are_in_the_order_of_the_indices() -> None:
 
 def test_cityscapes_label_ids_become_train_ids(city: Path, tmp_path: Path) -> None:
     """7 road → 0, 26 car → 13, 33 bicycle → 18, 0 unlabelled → 255."""
-    found = made(city, tmp_path / "work", (4, 8))
+    found = made(city, tmp_path / "work", 8)
     assert found.classes == CITYSCAPES_CLASSES and isinstance(found.train_masks, np.memmap)
     assert found.train_masks[:, 0].tolist() == [[0] * 4 + [13] * 4, [0] * 4 + [18] * 4]
     assert found.test_masks[0, 3].tolist() == [0] * 4 + [IGNORE] * 4
@@ -104,7 +106,7 @@ def test_cityscapes_label_ids_become_train_ids(city: Path, tmp_path: Path) -> No
 
 
 def test_voc_is_read_from_its_lists_and_palettes(voc: Path, tmp_path: Path) -> None:
-    found = made(voc, tmp_path / "work", (6, 6))
+    found = made(voc, tmp_path / "work", 6)
     assert len(found.train_masks) == 2 and len(found.test_masks) == 1 and found.classes == VOC_CLASSES
     assert found.train_masks[0, 2].tolist() == [0, IGNORE, 1, 1, IGNORE, 0]
     assert found.train_masks[1, 2, 2] == 15 and found.test_masks[0, 3, 3] == 20
@@ -142,7 +144,7 @@ def test_plain_folders_with_parts_of_their_own(pairs: Path, tmp_path: Path) -> N
             for number in range(3):
                 save(pairs / "images" / f"{number}.png", grey(np.zeros((6, 8))))
                 save(pairs / "masks" / f"{number}.png", np.eye(6, 8))
-    found = made(pairs, tmp_path / "work", (3, 4))
+    found = made(pairs, tmp_path / "work", 4)
     assert found.train_masks.shape == (10, 3, 4) and found.test_masks.shape == (3, 3, 4) and "val" in found.source
 
 
@@ -176,7 +178,7 @@ def test_scaling_brings_up_no_class_and_keeps_image_and_mask_together(frame: tup
 def test_what_is_wrong_is_said_in_words(city: Path, voc: Path, pairs: Path, tmp_path: Path) -> None:
     def refused(folder: Path, words: str) -> None:
         with pytest.raises(DatasetUnavailable, match=words):
-            made(folder, tmp_path / "work", (4, 8))
+            made(folder, tmp_path / "work", 8)
         assert not (tmp_path / "work").exists() or not list((tmp_path / "work").iterdir()), "nothing half made stays"
 
     bonn = city / "gtFine" / "train" / "bonn" / "bonn_000001_000019_gtFine_labelIds.png"
@@ -218,9 +220,17 @@ def test_what_is_wrong_is_said_in_words(city: Path, voc: Path, pairs: Path, tmp_
     refused(pairs, "neither test nor val")
 
 
-def test_scenes_by_name_are_square(tmp_path: Path) -> None:
-    with pytest.raises(DatasetUnavailable, match="square, not 32×64"):
-        prepare("fashion-scenes", (32, 64), tmp_path, tmp_path, lambda *_: None)
+def test_a_size_is_that_of_the_longer_side() -> None:
+    assert fitted((512, 1024), 256) == (128, 256) and fitted((40, 30), 20) == (20, 15)
+    assert fitted((3, 500), 16) == (1, 16) and fitted((7, 9), 0) == (7, 9)
+
+
+def test_a_named_data_set_is_looked_for_among_the_downloads(city: Path, tmp_path: Path) -> None:
+    """``city`` unpacks Cityscapes to a folder of that name; VOC is not there."""
+    found = MaskSet.open(prepare("cityscapes", 8, tmp_path, tmp_path / "work", lambda *_: None))
+    assert found.train_masks.shape == (2, 4, 8)
+    with pytest.raises(DatasetUnavailable, match="VOCdevkit is no segmentation data set"):
+        prepare("voc", 8, tmp_path, tmp_path / "work", lambda *_: None)
 
 
 def test_an_image_that_was_turned_fits_its_mask(tmp_path: Path) -> None:
@@ -238,3 +248,5 @@ def test_a_layout_is_found_by_its_folders(city: Path, voc: Path, pairs: Path) ->
         "Pascal VOC 2012",
         "the folder mine",
     ]
+    assert all(is_mask_folder(folder) for folder in (city, voc, voc.parents[0], voc.parents[1], pairs))
+    assert not is_mask_folder(pairs / "images") and not is_mask_folder(voc / "JPEGImages")
