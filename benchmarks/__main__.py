@@ -7,7 +7,7 @@ from importlib import import_module
 
 COMMANDS = {
     "bench": "the speed table: ratios measured side by side in one run",
-    "curves": "accuracy over labels, one curve for each sampler",
+    "curves": "accuracy or mean IoU over labels, one curve for each sampler",
     "demo": "Label Studio, the backend and a project to label",
     "gpu": "the papers' cycles on a CUDA device: seconds, iterations/s, share of the peak",
 }

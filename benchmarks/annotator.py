@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -15,6 +17,8 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 import requests
 from PIL import Image
+
+from benchmarks.demo_painting import CONTROL, IMAGE
 
 UPLOAD_FILES = 250
 """In one request: a second or so of Label Studio's time, so that progress can be shown."""
@@ -25,6 +29,15 @@ LOCKED_WAITS = (0.5, 1.0, 2.0, 4.0)
 
 class LabelStudioAnswer(RuntimeError):
     """Label Studio answered with an error; the message says what was asked and what it said."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a version says of a task: ``result`` holds the regions that are shown with it."""
+
+    task: int
+    score: float
+    result: list[dict[str, Any]]
 
 
 class Annotator:
@@ -43,17 +56,30 @@ class Annotator:
             '<View><Image name="image" value="$image"/>'
             f'<Choices name="class" toName="image" choice="single" showInline="true">{choices}</Choices></View>'
         )
-        return int(self.call("POST", "/api/projects", json={"title": title, "label_config": config})["id"])
+        return self._create_project(title, config)
+
+    def create_painting_project(self, title: str, classes: Sequence[str]) -> int:
+        """A project with one ``BrushLabels`` on one ``Image``, which has no label for the background; its id."""
+        labels = "".join(f"<Label value={quoteattr(name)}/>" for name in classes)
+        config = (
+            f'<View><BrushLabels name="{CONTROL}" toName="{IMAGE}">{labels}</BrushLabels>'
+            f'<Image name="{IMAGE}" value="$image" zoom="true"/></View>'
+        )
+        return self._create_project(title, config)
+
+    def _create_project(self, title: str, label_config: str) -> int:
+        return int(self.call("POST", "/api/projects", json={"title": title, "label_config": label_config})["id"])
 
     def upload(
-        self, project: int, images: Sequence[tuple[str, bytes]], progress: Callable[[int], None] = lambda done: None
+        self, project: int, images: Iterable[tuple[str, bytes]], progress: Callable[[int], None] = lambda done: None
     ) -> None:
-        """Uploads (file name, encoded image) pairs as tasks of their own."""
-        for start in range(0, len(images), UPLOAD_FILES):
-            part = images[start : start + UPLOAD_FILES]
+        """Uploads (file name, encoded image) pairs as tasks of their own; holds one request's images at a time."""
+        rest, done = iter(images), 0
+        while part := list(islice(rest, UPLOAD_FILES)):
             files = [(name, (name, content, "image/png")) for name, content in part]
             self.call("POST", f"/api/projects/{project}/import", files=files)
-            progress(start + len(part))
+            done += len(part)
+            progress(done)
 
     def connect(self, project: int, backend_url: str, extra_params: dict[str, Any]) -> int:
         """What the dialog "Connect model" sends; the connection's id."""
@@ -74,17 +100,28 @@ class Annotator:
             raise
         return answer
 
-    def annotate(self, task: int, choice: str, *, from_name: str = "class", to_name: str = "image") -> int:
+    def task(self, task: int) -> dict[str, Any]:
+        answer: dict[str, Any] = self.call("GET", f"/api/tasks/{task}")
+        return answer
+
+    def annotate(self, task: int, name: str) -> int:
         """Submits one choice; the annotation's id."""
-        region = {"from_name": from_name, "to_name": to_name, "type": "choices", "value": {"choices": [choice]}}
-        body = {"result": [region], "lead_time": 1.0}
+        return self.submit(task, [choice(name)])
+
+    def submit(self, task: int, result: Sequence[dict[str, Any]]) -> int:
+        """Submits an annotation of these regions; its id."""
+        body = {"result": list(result), "lead_time": 1.0}
         return int(self.call("POST", f"/api/tasks/{task}/annotations/", json=body)["id"])
 
-    def scores(self, project: int, model_version: str) -> list[tuple[int, float]]:
-        """(task, score) of every prediction of a version, in the order in which they are to be served."""
+    def predictions(self, project: int, model_version: str) -> list[Prediction]:
+        """Every prediction of a version, in the order in which they are to be served."""
         every = self.call("GET", "/api/predictions", params={"project": project}, timeout=300)
-        mine = [(int(row["task"]), float(row["score"])) for row in every if row["model_version"] == model_version]
-        return sorted(mine, key=lambda row: row[1])
+        mine = [
+            Prediction(int(row["task"]), float(row["score"]), row["result"])
+            for row in every
+            if row["model_version"] == model_version
+        ]
+        return sorted(mine, key=lambda row: row.score)
 
     def call(self, method: str, path: str, *, timeout: float = 120.0, **body: Any) -> Any:
         """One request; the decoded JSON answer, or None for an empty one. Renews the access token when it is old."""
@@ -116,6 +153,11 @@ class Annotator:
         if not answer.ok:
             raise LabelStudioAnswer(f"the personal access token was refused: {answer.status_code} {answer.text[:200]}")
         self._session.headers["Authorization"] = f"Bearer {answer.json()['access']}"
+
+
+def choice(name: str, *, from_name: str = "class", to_name: str = "image") -> dict[str, Any]:
+    """The region of one choice."""
+    return {"from_name": from_name, "to_name": to_name, "type": "choices", "value": {"choices": [name]}}
 
 
 def as_png(pixels: np.ndarray) -> bytes:

@@ -2,6 +2,7 @@
 
     python -m benchmarks.demo                       stays until Ctrl-C
     python -m benchmarks.demo --oracle --rounds 3   labels by itself, checks the queue, prints a table and ends
+    python -m benchmarks.demo --task segmentation   the same with masks that are painted
 
 Everything it starts listens on the loopback address, keeps its files in one temporary directory, and ends with it.
 """
@@ -21,24 +22,31 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-import numpy as np
-from rich.table import Table
-
 from backend.errors import BackendError
 from backend.settings import Settings
-from backend.settings_samplers import SAMPLER_NAMES
+from backend.settings_samplers import CLASSIFICATION_ONLY, SAMPLER_NAMES
 from backend.state import State
-from benchmarks.annotator import Annotator, LabelStudioAnswer, as_png, image_name
-from benchmarks.datasets import Dataset, fashion_mnist
+from benchmarks.annotator import Annotator, LabelStudioAnswer
+from benchmarks.demo_report import LearntNothing, check_rise, say_round, table
+from benchmarks.demo_subjects import Choosing, Subject
 from benchmarks.narration import Narrator
 from benchmarks.oracle import BackendFailed, Oracle, QueueError, Round, wait_for_version
 from benchmarks.servers import BackendServer, LabelStudioServer, ServerError
 
-INTERACTIVE_BUDGET = 25
-"""Few enough that a person sees the queue change within minutes."""
 
-ORACLE_BUDGET = 100
-FAILURES = (ServerError, LabelStudioAnswer, QueueError, BackendFailed, BackendError)
+@dataclass(frozen=True)
+class Defaults:
+    """Of a kind of task. ``budget`` is few enough that a person sees the queue change within minutes."""
+
+    tasks: int
+    budget: int
+    oracle_budget: int
+
+
+DEFAULTS = {"classification": Defaults(2_000, 25, 100), "segmentation": Defaults(400, 10, 40)}
+
+
+FAILURES = (ServerError, LabelStudioAnswer, QueueError, BackendFailed, BackendError, LearntNothing)
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,7 @@ class Site:
     annotator: Annotator
     state: State
     project: int
-    dataset: Dataset
-    chosen: np.ndarray
+    subject: Subject
     budget: int
 
 
@@ -94,29 +101,35 @@ def _remove(directory: Path) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    tasks = "; ".join(f"{task}: {of.tasks}" for task, of in DEFAULTS.items())
+    budgets = "; ".join(f"{task}: {of.budget}, oracle {of.oracle_budget}" for task, of in DEFAULTS.items())
     parser = argparse.ArgumentParser(prog="python -m benchmarks.demo", description=str(__doc__).split("\n")[0])
+    parser.add_argument("--task", choices=DEFAULTS, default="classification", help="what is asked (classification)")
     parser.add_argument("--oracle", action="store_true", help="label with the data set's own labels, check, and end")
     parser.add_argument("--rounds", type=int, default=3, help="versions that the oracle waits for (3)")
-    parser.add_argument("--budget", type=int, help=f"annotations per cycle ({INTERACTIVE_BUDGET}; {ORACLE_BUDGET})")
+    parser.add_argument("--budget", type=int, help=f"annotations per cycle ({budgets})")
     parser.add_argument("--sampler", choices=SAMPLER_NAMES, default="dast-al", help="what orders the queue (dast-al)")
-    parser.add_argument("--tasks", type=int, default=2_000, help="images in the project (2000)")
+    parser.add_argument("--tasks", type=int, help=f"images in the project ({tasks})")
     parser.add_argument("--port", type=int, help="Label Studio's port (a free one)")
     parser.add_argument("--timeout", type=float, default=1_200, help="seconds to wait for one version (1200)")
     parser.add_argument("--keep", action="store_true", help="leave the files where they are at the end")
     options = parser.parse_args(arguments)
-    options.budget = options.budget or (ORACLE_BUDGET if options.oracle else INTERACTIVE_BUDGET)
+    defaults = DEFAULTS[options.task]
+    options.tasks = defaults.tasks if options.tasks is None else options.tasks
+    if options.budget is None:
+        options.budget = defaults.oracle_budget if options.oracle else defaults.budget
     if min(options.rounds, options.budget, options.tasks) < 1:
         parser.error("--rounds, --budget and --tasks are at least 1")
+    if options.task == "segmentation" and options.sampler in CLASSIFICATION_ONLY:
+        parser.error(f"--sampler {options.sampler} is not for masks: {CLASSIFICATION_ONLY[options.sampler]}")
     return options
 
 
 def set_up(options: argparse.Namespace, directory: Path, narrator: Narrator, stack: ExitStack) -> Site:
     """Starts both servers, fills the project, connects it, and waits for its first order."""
     with narrator.step("Reading the images"):
-        dataset = fashion_mnist()
-        count = min(options.tasks, len(dataset.train_images))
-        chosen = np.random.default_rng(0).choice(len(dataset.train_images), count, replace=False)
-    narrator.say(f"{count} images of {len(dataset.class_names)} classes: {dataset.source}")
+        subject = subject_of(options.task, options.tasks)
+    narrator.say(f"{subject.count} images of {len(subject.classes)} classes: {subject.source}")
 
     with narrator.step("Starting Label Studio"):
         label_studio = LabelStudioServer(directory / "label-studio", options.port)
@@ -129,19 +142,27 @@ def set_up(options: argparse.Namespace, directory: Path, narrator: Narrator, sta
         backend.start()
 
     annotator = Annotator(label_studio.url, token)
-    project = annotator.create_project(dataset.source.split(",")[0], dataset.class_names)
-    images = [(image_name(index), as_png(dataset.train_images[row])) for index, row in enumerate(chosen)]
-    with narrator.bar("Uploading the images", count) as advance:
-        annotator.upload(project, images, advance)
+    project = subject.create(annotator)
+    with narrator.bar("Uploading the images", subject.count) as advance:
+        annotator.upload(project, subject.images(), advance)
     with narrator.step("Connecting the backend"):
         annotator.connect(project, backend.url, {"sampler": options.sampler, "budget": options.budget})
 
     state = State.for_settings(Settings.from_env({"MODEL_DIR": str(backend.directory)}))
     stack.callback(state.close)
-    site = Site(label_studio, backend, annotator, state, project, dataset, chosen, options.budget)
+    site = Site(label_studio, backend, annotator, state, project, subject, options.budget)
     with watching(site, narrator, "Waiting for the first order"):
         wait_for_version(state, project, None, timeout=options.timeout, look=lambda: look(site, narrator))
     return site
+
+
+def subject_of(task: str, count: int) -> Subject:
+    """What a project of ``count`` images asks."""
+    if task == "classification":
+        return Choosing.of_fashion(count)
+    from benchmarks.demo_scenes import PaintingScenes  # here: torchmetrics is a tool of development, slow to import
+
+    return PaintingScenes.of_fashion(count)
 
 
 def stay(site: Site, narrator: Narrator) -> None:
@@ -153,6 +174,7 @@ def stay(site: Site, narrator: Narrator) -> None:
             ("Open", address),
             ("Log in", f"{site.label_studio.email}   password: {site.label_studio.password}"),
             ("Then", "press “Label All Tasks”: the most valuable image comes first"),
+            *site.subject.how_to,
             ("Backend", f"{site.backend.url}   log: {site.backend.log_path}"),
             ("End", "Ctrl-C ends everything and removes it"),
         ],
@@ -165,7 +187,7 @@ def stay(site: Site, narrator: Narrator) -> None:
 
 def play_oracle(options: argparse.Namespace, site: Site, narrator: Narrator) -> None:
     """Labels what is served, round after round; prints the table even when a check failed."""
-    oracle = Oracle(site.annotator, site.state, site.project, site.dataset, site.chosen)
+    oracle = Oracle(site.annotator, site.state, site.project, site.subject)
     rounds: list[Round] = []
     try:
         version, cycle = wait_for_version(site.state, site.project, None, timeout=options.timeout)
@@ -186,28 +208,15 @@ def play_oracle(options: argparse.Namespace, site: Site, narrator: Narrator) -> 
                     look=lambda: look(site, narrator),
                 )
             rounds.append(oracle.open_round(version, cycle, time.monotonic() - began))
+            say_round(rounds[-1], site.subject, narrator)
         oracle.check_next(rounds[-1])
     finally:
         if rounds:
-            narrator.show(table(rounds, site.dataset))
+            narrator.show(table(rounds, site.subject))
     served = sum(row.served for row in rounds)
     narrator.say(f"All {served} tasks were served in the published order, lowest score first.")
-
-
-def table(rounds: Sequence[Round], dataset: Dataset) -> Table:
-    """One line for each version: what it had learnt from, how good it is, what it cost, what of it was served."""
-    # the newest version went through all phases of a cycle, in their order
-    phases = list(dict.fromkeys(phase for row in reversed(rounds) for phase in row.seconds))
-    held_out = f"of {len(dataset.test_images):,} held-out images"
-    shown = Table(title=f"Accuracy {held_out}; seconds per phase; waiting = last label to the whole new order")
-    shown.add_column("version", no_wrap=True)
-    for name in ("labels", "accuracy", *[f"{phase} s" for phase in phases], "waiting s", "served in order"):
-        shown.add_column(name, justify="right")
-    for row in rounds:
-        accuracy = "–" if row.accuracy is None else f"{row.accuracy:.1%}"
-        seconds = [f"{row.seconds[phase]:.1f}" if phase in row.seconds else "–" for phase in phases]
-        shown.add_row(row.version, str(row.labels), accuracy, *seconds, f"{row.waited:.1f}", str(row.served))
-    return shown
+    if site.subject.must_rise:
+        check_rise(rounds, site.subject, narrator)
 
 
 @contextmanager

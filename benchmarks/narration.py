@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 LOG_SECONDS = 15.0
-LOG_WIDTH = 150
+LOG_WIDTH = 165
 """Of a table where there is no terminal to measure."""
 
 

@@ -1,33 +1,31 @@
-"""The annotator who always knows: labels what Label Studio serves with the data set's own labels, and checks the queue.
+"""The annotator who always knows: answers what Label Studio serves as the data set itself does, and checks the queue.
 
 The check is the product's promise: what ``next`` serves is, one by one, ascending by the scores published under the
-project's current model version, as Label Studio itself holds them.
+project's current model version, as Label Studio itself holds them; and the answers that are proposed with the first
+of them can be shown.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import torch
-
-from backend.decoding import decode
-from backend.learner import Learner
 from backend.state import Cycle, State, Version
-from benchmarks.annotator import Annotator, as_png, image_index
-from benchmarks.datasets import Dataset
-from models.data import Runtime
-from models.inference import predict
+from benchmarks.annotator import Annotator, Prediction, image_index
+from benchmarks.demo_painting import PaintingError
+from benchmarks.demo_subjects import Proposal, Subject
+
+HEAD = 12
+"""Tasks at the head of a queue whose proposed answers are looked at: fewer than the backend's shortlist."""
 
 GIVE_UP_AFTER = 3
 """Failures in a row. One may be a busy Label Studio, which the worker tries again by itself."""
 
 
 class QueueError(RuntimeError):
-    """The served order was not the published order; says which task came and which was due."""
+    """The served order was not the published order, or not whole; says which task came and which was due."""
 
 
 class BackendFailed(RuntimeError):
@@ -36,51 +34,68 @@ class BackendFailed(RuntimeError):
 
 @dataclass
 class Round:
-    """One version: what it was trained on, how good it is, what it cost, and what of its order was served."""
+    """One version: what it was trained on, how good it is and what it proposes at the head of its queue (both in
+    [0, 1], see :class:`Subject`), what it cost, and what of its order was served."""
 
     version: str
     labels: int
-    accuracy: float | None
+    quality: float | None
     seconds: dict[str, float]
     waited: float
+    agreement: float | None = None
     served: int = 0
     published: list[int] = field(default_factory=list, repr=False)
 
 
 class Oracle:
-    """Labels project ``project`` whose tasks are ``dataset.train_images[chosen]``."""
+    """Labels project ``project`` whose tasks are the images of ``subject``."""
 
-    def __init__(self, annotator: Annotator, state: State, project: int, dataset: Dataset, chosen: np.ndarray) -> None:
+    def __init__(self, annotator: Annotator, state: State, project: int, subject: Subject) -> None:
         self.annotator = annotator
         self.state = state
         self.project = project
-        self.dataset = dataset
-        self.chosen = chosen
+        self.subject = subject
         self.labelled: set[int] = set()
-        self._test_pixels: dict[int, np.ndarray] = {}
 
     def open_round(self, version: Version, cycle: Cycle, waited: float) -> Round:
         """Reads the published order of a version from Label Studio and the version's figures from the backend.
 
         Raises:
             QueueError: Label Studio orders by another version, or holds not exactly one prediction for each
-                unlabelled task, or two with the same score.
+                unlabelled task, or two with the same score, or an answer at the head that cannot be shown.
         """
         orders_by = self.annotator.project(self.project)["model_version"]
         if orders_by != version.name:
             raise QueueError(f"{version.name} is published, but Label Studio orders by {orders_by!r}")
-        scores = self.annotator.scores(self.project, version.name)
-        tasks = [task for task, _ in scores]
+        predictions = self.annotator.predictions(self.project, version.name)
+        tasks = [prediction.task for prediction in predictions]
         if len(set(tasks)) != len(tasks):
             raise QueueError(f"{version.name}: {len(tasks)} predictions for {len(set(tasks))} tasks")
-        if len({score for _, score in scores}) != len(scores):
+        if len({prediction.score for prediction in predictions}) != len(predictions):
             raise QueueError(f"{version.name}: some tasks have the same score, so their order is left to chance")
-        open_tasks = len(self.chosen) - len(self.labelled)
+        open_tasks = self.subject.count - len(self.labelled)
         if len(set(tasks) - self.labelled) != open_tasks:
             raise QueueError(f"{version.name}: {len(tasks)} predictions, but {open_tasks} unlabelled tasks")
         seconds = {phase: float(spent) for phase, spent in cycle.metrics.get("seconds", {}).items()}
         labels = int(cycle.metrics.get("labels", 0))
-        return Round(version.name, labels, self.accuracy(version), seconds, waited, published=tasks)
+        agreement = self._agreement(version, predictions)
+        quality = self.subject.quality(version)
+        return Round(version.name, labels, quality, seconds, waited, agreement, published=tasks)
+
+    def _agreement(self, version: Version, predictions: Sequence[Prediction]) -> float | None:
+        """Of what is proposed at the head of the queue with the truth."""
+        if version.checkpoint is None:
+            return None
+        head = [prediction for prediction in predictions if prediction.task not in self.labelled][:HEAD]
+        try:
+            return self.subject.agreement(self._proposals(head))
+        except PaintingError as error:
+            raise QueueError(f"{version.name}: {error}") from error
+
+    def _proposals(self, head: Sequence[Prediction]) -> Iterator[Proposal]:
+        """One by one, for a subject that asks: each costs a request."""
+        for prediction in head:
+            yield image_index(self.annotator.task(prediction.task)), prediction.result
 
     def label(self, current: Round, count: int) -> int:
         """Labels the next ``count`` tasks that are served, or as many as there are; how many it were.
@@ -93,9 +108,8 @@ class Oracle:
             task = self.served(current, next(due, None))
             if task is None:
                 return done
-            truth = self.dataset.train_labels[self.chosen[image_index(task)]]
             self.labelled.add(int(task["id"]))
-            self.annotator.annotate(int(task["id"]), self.dataset.class_names[int(truth)])
+            self.annotator.submit(int(task["id"]), self.subject.answer(image_index(task)))
         return count
 
     def served(self, current: Round, due: int | None) -> dict[str, Any] | None:
@@ -114,22 +128,6 @@ class Oracle:
     def check_next(self, current: Round) -> None:
         """Checks the next task without labelling it."""
         self.served(current, next((task for task in current.published if task not in self.labelled), None))
-
-    def accuracy(self, version: Version) -> float | None:
-        """Share of the held-out images that the version's own checkpoint classifies correctly; None: no model yet."""
-        if version.checkpoint is None:
-            return None
-        learner = Learner.load(version.checkpoint, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        pixels = self._held_out(learner.net_config.image_size)
-        answers = predict(learner.net, pixels, np.arange(len(pixels)), Runtime(device=learner.device, seed=0))
-        names = np.array(learner.classes)[answers.predicted]
-        return float((names == np.array(self.dataset.class_names)[self.dataset.test_labels]).mean())
-
-    def _held_out(self, size: int) -> np.ndarray:
-        """The test images (N, size, size, 3) as the backend would decode them from files."""
-        if size not in self._test_pixels:
-            self._test_pixels[size] = np.stack([decode(as_png(image), size) for image in self.dataset.test_images])
-        return self._test_pixels[size]
 
 
 def finished_version(state: State, project: int, after: str | None) -> tuple[Version, Cycle] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,8 +17,11 @@ import pytest
 from backend.state import Cycle, State, Version
 from benchmarks.annotator import Annotator, as_png, image_index, image_name
 from benchmarks.datasets import Dataset
-from benchmarks.demo import parse
-from benchmarks.oracle import Oracle, QueueError
+from benchmarks.demo import FAILURES, parse
+from benchmarks.demo_report import LearntNothing, check_rise, table
+from benchmarks.demo_subjects import Choosing
+from benchmarks.narration import Narrator
+from benchmarks.oracle import Oracle, QueueError, Round
 from benchmarks.processes import REPOSITORY, children_of
 from benchmarks.servers import LabelStudioServer
 
@@ -57,7 +61,7 @@ def set_project(annotator: Annotator, project: int, **values: str) -> None:
 
 def oracle_of(annotator: Annotator, project: int, dataset: Dataset, directory: Path) -> Oracle:
     state = State(f"sqlite:///{directory / 'state.sqlite3'}")
-    return Oracle(annotator, state, project, dataset, np.arange(4))
+    return Oracle(annotator, state, project, Choosing(dataset, np.arange(4)))
 
 
 def version(name: str) -> Version:
@@ -110,7 +114,7 @@ def test_an_incomplete_or_doubled_order_is_noticed(
     annotator.call("DELETE", f"/api/predictions/{double}")
     oracle.open_round(version("by-hand"), CYCLE, 0.0)
     annotator.upload(project, [(image_name(4), as_png(dataset.train_images[4]))])
-    oracle.chosen = np.arange(5)
+    oracle.subject = Choosing(dataset, np.arange(5))
     with pytest.raises(QueueError, match="4 predictions, but 5 unlabelled tasks"):
         oracle.open_round(version("by-hand"), CYCLE, 0.0)
 
@@ -165,6 +169,19 @@ def test_the_oracle_labels_what_is_served_and_reports(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_oracle_paints_what_is_served_and_reports(tmp_path: Path) -> None:
+    options = ("--task", "segmentation", "--sampler", "random", "--tasks", "30", "--budget", "5", "--rounds", "1")
+    run = demo(tmp_path / "tmp", "--oracle", *options)
+    output, _ = run.communicate(timeout=280)
+    assert run.returncode == 0, output
+    assert "All 6 tasks were served in the published order" in output
+    assert re.search(r"random-c1-\w+: mean IoU \d+\.\d% of 300 held-out images after 5 labels; \d+\.\d% of", output), (
+        output
+    )
+    assert list((tmp_path / "tmp").glob("active-learning-demo-*")) == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "when", "running"),
     [
@@ -196,8 +213,44 @@ def test_an_interrupt_ends_everything_it_started(
 
 
 def test_options_that_make_no_sense_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert parse(["--oracle"]).budget == 100
-    for wrong in (["--rounds", "0"], ["--sampler", "best"], ["--tasks", "-1"]):
+    assert (parse(["--oracle"]).budget, parse(["--oracle"]).tasks) == (100, 2_000)
+    painting = parse(["--task", "segmentation"])
+    assert (painting.budget, painting.tasks) == (10, 400)
+    for wrong in (["--rounds", "0"], ["--sampler", "best"], ["--tasks", "-1"], ["--budget", "0"], ["--task", "boxes"]):
         with pytest.raises(SystemExit):
             parse(wrong)
     assert "best" in capsys.readouterr().err
+    parse(["--sampler", "ceal"])
+    with pytest.raises(SystemExit):
+        parse(["--task", "segmentation", "--sampler", "ceal"])
+    assert "--sampler ceal is not for masks: its pseudo-labels are classes" in capsys.readouterr().err
+
+
+def a_round(name: str, quality: float | None, agreement: float | None = None) -> Round:
+    return Round(name, 40, quality, {"train": 1.25}, 2.0, agreement)
+
+
+def test_a_quality_that_did_not_rise_is_a_failure(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    subject, narrator = Choosing(dataset, np.arange(4)), Narrator()
+    check_rise([a_round("c0", None), a_round("c1", 0.2), a_round("c2", 0.1), a_round("c3", 0.3)], subject, narrator)
+    assert "Accuracy rose from 20.0% to 30.0%." in capsys.readouterr().out
+    for single in ([], [a_round("c0", None)], [a_round("c0", None), a_round("c1", 0.2)]):
+        check_rise(single, subject, narrator)
+    assert capsys.readouterr().out == ""
+    assert issubclass(LearntNothing, FAILURES), "the demo says it in words and exits with 1"
+    for last in (0.2, 0.1):
+        rounds = [a_round("c0", None), a_round("c1", 0.2), a_round("c2", 0.4), a_round("c3", last)]
+        with pytest.raises(LearntNothing, match=rf"accuracy did not rise: 20.0% with c1, {last:.1%} with c3"):
+            check_rise(rounds, subject, narrator)
+
+
+def test_the_table_has_the_head_only_where_it_was_looked_at(dataset: Dataset) -> None:
+    subject = Choosing(dataset, np.arange(4))
+    plain = table([a_round("c0", None), a_round("c1", 0.25)], subject)
+    names = [str(column.header) for column in plain.columns]
+    assert names == ["version", "labels", "accuracy", "train s", "waiting s", "served in order"]
+    assert list(plain.columns[2].cells) == ["–", "25.0%"] and plain.title is not None
+    assert str(plain.title).startswith("Accuracy of 2 held-out images;")
+    looked = table([a_round("c0", None), a_round("c1", 0.25, 0.125)], subject)
+    assert [str(column.header) for column in looked.columns][2:4] == ["accuracy", "at the head"]
+    assert list(looked.columns[3].cells) == ["–", "12.5%"] and list(looked.columns[4].cells) == ["1.2", "1.2"]
