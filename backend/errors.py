@@ -28,7 +28,7 @@ class SettingsError(OwnerError):
 
 
 class LabelConfigError(OwnerError):
-    """The label config holds no single-choice ``Choices`` on an ``Image`` that this backend can serve."""
+    """The label config asks no question that this backend can serve; says what to change."""
 
 
 class LabelStudioRefused(OwnerError):

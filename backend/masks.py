@@ -64,7 +64,7 @@ def regions_to_mask(
     problems: list[str] = []
     lost = False
     for region in results:
-        kind = _kind(region, spec)
+        kind = spec.kind_of(region)
         if kind is None:
             continue
         label, index, problem = _label(region, kind, spec)
@@ -141,13 +141,6 @@ def mask_to_regions(
 
 class _Unreadable(Exception):
     """Where a region is cannot be told; says why in one phrase."""
-
-
-def _kind(region: Any, spec: SegmentationSpec) -> Kind | None:
-    """What a result is: None for what is no region of ours."""
-    if not isinstance(region, Mapping) or region.get("to_name", spec.to_name) != spec.to_name:
-        return None
-    return next((control.kind for control in spec.controls if control.type == str(region.get("type")).lower()), None)
 
 
 def _label(region: Mapping[str, Any], kind: Kind, spec: SegmentationSpec) -> tuple[str, int, str]:

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models import dense, epmcm
 from models.data import CycleData, Runtime
-from models.dense import log_mean_over_pixels, per_image
 from models.dense_losses import DenseISDA, labelled_batches, pixel_covariance
-from models.epmcm import log_bound
 from models.inference import embed, predict_and_measure
 from models.isda import ISDA, class_covariance, semantic_table
 from models.networks import TaskNet
@@ -85,13 +84,10 @@ class DastAlSampler(Sampler):
         the bound over them (section 4.2).
         """
 
-        def log_bounds(logits: Tensor) -> Tensor:
-            if self.num_classes == 1:
-                return 0.0 * logits[:, 0]  # NaN stays NaN, for the check of the base class
-            return log_bound(logits, self.table)
-
         def acquisition(_: Tensor, logits: Tensor) -> Tensor:
-            return per_image(log_mean_over_pixels, log_bounds, logits)
+            if self.num_classes == 1:
+                return 0.0 * logits.flatten(1)[:, 0]  # NaN stays NaN, for the check of the base class
+            return (epmcm if logits.dim() == 2 else dense).log_bound(logits, self.table)
 
         answers, values = predict_and_measure(net, pixels, rows, runtime, acquisition)
         return Scored(values, answers)
