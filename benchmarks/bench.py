@@ -65,6 +65,12 @@ def _sampler(name: str, session: Session) -> Measured:
     return speed_scoring.measure_sampler(name, session.folder, session.small)
 
 
+def _epmcm_pixels(session: Session) -> Measured:
+    from benchmarks import speed_segmentation
+
+    return speed_segmentation.measure_epmcm(session.folder, session.small)
+
+
 def _k_center(session: Session) -> Measured:
     from benchmarks import speed_scoring
 
@@ -75,6 +81,12 @@ def _memory(session: Session) -> Measured:
     from benchmarks import memory
 
     return memory.measure(session.folder, session.small)
+
+
+def _memory_masks(session: Session) -> Measured:
+    from benchmarks import memory
+
+    return memory.measure_masks(session.folder, session.small)
 
 
 def _publish(session: Session) -> Measured:
@@ -92,10 +104,12 @@ def _webhook(session: Session) -> Measured:
 # In the order of the table; the rows without a server first.
 ROWS: dict[str, Callable[[Session], Measured]] = {
     "epmcm": _epmcm,
+    "epmcm-pixels": _epmcm_pixels,
     "vaal": _vaal,
     **{f"score-{name}": partial(_sampler, name) for name in SAMPLER_NAMES},
     "k-center": _k_center,
     "memory": _memory,
+    "memory-masks": _memory_masks,
     "publish": _publish,
     "webhook": _webhook,
 }

@@ -14,14 +14,14 @@ from torch import nn
 
 from backend.learner import Learner
 from backend.settings import Settings
-from models.data import CycleData, Runtime
+from models.data import CycleData, Runtime, Task
 from samplers import SAMPLERS, Sampler
 
 HEADER = (
     "| sampler | parameters beside the task network, MiB | train, s | fit, s | score, s | cycle, s | device memory |",
     "|---|---|---|---|---|---|---|",
 )
-WARM_UP_ROWS = 256
+WARM_UP_ROWS: dict[Task, int] = {"classification": 256, "segmentation": 16}
 
 
 @dataclass(frozen=True)
@@ -44,22 +44,23 @@ class Cost:
 def print_costs(
     device: torch.device, settings: Settings, data: CycleData, names: Sequence[str], say: Callable[[str], None]
 ) -> None:
-    """A row for each of the samplers, printed as it comes: one cycle on ``data`` from scratch, all unlabelled rows
-    scored."""
+    """A row for each of the samplers that have a meaning for ``data``, printed as it comes: one cycle on it from
+    scratch, all unlabelled rows scored."""
     for line in HEADER:
         say(line)
-    for name in names or list(SAMPLERS):
+    for name in (name for name in names or list(SAMPLERS) if data.task in SAMPLERS[name].tasks):
         say(cost(device, replace(settings, sampler=name), data).row(name))
 
 
 def cost(device: torch.device, settings: Settings, data: CycleData) -> Cost:
     """Of one cycle through :class:`Learner`, as the worker runs it. Before it, a tiny one goes untimed, in which the
     device's libraries choose their algorithms."""
+    rows = WARM_UP_ROWS[data.task]
     few = replace(
         data,
-        labelled=data.labelled[:WARM_UP_ROWS],
-        targets=data.targets[:WARM_UP_ROWS],
-        unlabelled=data.unlabelled[:WARM_UP_ROWS],
+        labelled=data.labelled[:rows],
+        targets=data.targets[:rows],
+        unlabelled=data.unlabelled[:rows],
     )
     _cycle(device, replace(settings, epochs=2, vaal_iterations=2), few)
     if device.type == "cuda":
@@ -74,7 +75,8 @@ def cost(device: torch.device, settings: Settings, data: CycleData) -> Cost:
 def _cycle(device: torch.device, settings: Settings, data: CycleData) -> tuple[Learner, float, float, float]:
     """The learner, and the seconds of its training, of its sampler's own networks and estimates, and of scoring."""
     runtime = Runtime(device=device, seed=0)
-    classes = [str(number) for number in range(data.num_classes)]
+    background = data.task == "segmentation"  # one of the classes, but none of their names
+    classes = [str(number) for number in range(background, data.num_classes)]
     learnt: list[tuple[Learner, dict[str, float]]] = []
     learning = seconds(device, lambda: learnt.append(Learner.trained(settings, classes, data, runtime)))
     learner, figures = learnt[0]

@@ -1,16 +1,18 @@
 """``python -m benchmarks gpu``: the papers' cycles on a CUDA device, in seconds and in shares of what it can do.
 
 One DAST-AL cycle as in the paper's Table 4 (1,000 labels, 200 epochs, ResNet-18, batch 128, 32 px, 10,000 images
-scored), a stated number of VAAL's iterations at the paper's size, and then what such a cycle costs with each sampler,
-through the same :class:`backend.learner.Learner` as the worker. Needs numpy and torch only, so that it runs on a
-machine that has nothing else of ours.
+scored), a stated number of VAAL's iterations at the paper's size, a short DAST-AL cycle of segmentation at Cityscapes'
+size, and then what such cycles cost with each sampler, through the same :class:`backend.learner.Learner` as the worker.
+Needs numpy and torch only, so that it runs on a machine that has nothing else of ours.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
+import statistics
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,17 +27,20 @@ from backend.learner import Learner
 from backend.settings import Settings
 from benchmarks.costs import print_costs, seconds
 from benchmarks.datasets import DEBIAN, fashion_mnist
+from benchmarks.measuring import in_turns
 from models.data import CycleData, Runtime
+from models.inference import predict
 from samplers import SAMPLERS
 
 SIZE, NUM_CLASSES = 32, 10
+MASK_CLASSES, PATCH = 19, 16  # classes of Cityscapes with the first for the background; side of a patch of one class
 TABLE_4 = "the paper's TITAN Xp: 128.30 s and 7.59 s"
 CPU_REFUSAL = "This measures a CUDA device, and torch sees none here. --cpu-smoke runs a tiny version on the CPU."
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large the cycles are. Defaults are the papers'."""
+    """How large the cycles are. Defaults are the papers', but for those with masks: the frame alone is."""
 
     pool: int = 50_000
     dast_labels: int = 1_000
@@ -47,9 +52,14 @@ class Sizes:
     vaal_width: int = 128
     vaal_iterations: int = 1_000
     matmul: int = 8_192
+    frame: tuple[int, int] = (512, 1024)
+    mask_labels: int = 64
+    mask_scored: int = 192
+    mask_epochs: int = 5
+    mask_width: int = 16
 
 
-SMOKE = Sizes(256, 32, 64, 2, 16, 4, 32, 4, 3, 512)
+SMOKE = Sizes(256, 32, 64, 2, 16, 4, 32, 4, 3, 512, (32, 64), 4, 6, 2, 4)
 SMOKE_SETTINGS: dict[str, Any] = {"vaal_iterations": 2, "ensemble_size": 2, "dropout_draws": 4, "core_set_picks": 8}
 
 
@@ -71,6 +81,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--costs", nargs="*", metavar="SAMPLER", choices=list(SAMPLERS), help="the table of costs alone, all or these"
     )
+    parser.add_argument("--task", choices=("classification", "segmentation"), help="that alone; else both")
     parser.add_argument("--cpu-smoke", action="store_true", help="a tiny version on the CPU, to see that it runs")
     parser.add_argument("--write", type=Path, metavar="FILE", help="also store what is printed, as Markdown")
     options = parser.parse_args(arguments)
@@ -80,13 +91,20 @@ def main(arguments: Sequence[str]) -> int:
     device = torch.device("cpu" if options.cpu_smoke else "cuda")
     sizes = SMOKE if options.cpu_smoke else replace(Sizes(), vaal_iterations=options.vaal_iterations)
     stage = Stage()
-    pixels, targets, source = images(sizes.pool)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
     stage.say(f"- {datetime.now(UTC):%Y-%m-%d}, {name}, torch {torch.__version__}, `python -m benchmarks gpu`")
-    stage.say(f"- {len(pixels):,} images of {SIZE} px: {source}")
-    if options.costs is None:
-        measure(device, sizes, pixels, targets, stage)
-    costs(device, sizes, pixels, targets, options.costs or list(SAMPLERS), stage)
+    names = options.costs or list(SAMPLERS)
+    if options.task != "segmentation":
+        pixels, targets, source = images(sizes.pool)
+        stage.say(f"- {len(pixels):,} images of {SIZE} px: {source}")
+        if options.costs is None:
+            measure(device, sizes, pixels, targets, stage)
+        costs(device, sizes, pixels, targets, names, stage)
+    if options.task != "classification":
+        data = patchwork(sizes)
+        if options.costs is None:
+            measure_masks(device, sizes, data, stage)
+        costs_of_masks(device, sizes, data, names, stage)
     if options.write:
         options.write.write_text("\n".join(["# GPU", "", *stage.lines, ""]))
     return 0
@@ -94,17 +112,100 @@ def main(arguments: Sequence[str]) -> int:
 
 def measure(device: torch.device, sizes: Sizes, pixels: np.ndarray, targets: np.ndarray, stage: Stage) -> None:
     """The two cycles in shares of what the device can do, printed as they come."""
-    peak = peak_flops(device, sizes.matmul)
-    stage.say(f"- peak: {peak / 1e12:.4g} TFLOP/s, a {sizes.matmul}² matrix product in {_dtype(device)}, best of ten")
-    stage.say()
-    stage.say("| what | seconds | rate | TFLOP/s | of the peak | device memory |")
-    stage.say("|---|---|---|---|---|---|")
+    peak = _begin_table(device, sizes, stage)
     _dast_al(device, sizes, peak, pixels, targets, stage)
     _vaal(device, sizes, peak, pixels, targets, stage)
     stage.say()
     stage.say(f"DAST-AL as in Table 4 of its paper ({TABLE_4} for training and scoring). Multiplications and additions")
     stage.say("are counted apart, those of convolutions and matrix products alone. Training is in bfloat16, scoring in")
     stage.say("float32: the order of a pool needs the digits; its share is of the same peak.")
+
+
+def measure_masks(device: torch.device, sizes: Sizes, data: CycleData, stage: Stage) -> None:
+    """A short DAST-AL cycle of segmentation, printed as it comes, and what its scoring adds to the answers."""
+    stage.say()
+    peak = _begin_table(device, sizes, stage)
+    runtime = Runtime(device=device, seed=0)
+    settings = Settings(sampler="dast-al", task_width=sizes.mask_width, epochs=sizes.mask_epochs)
+    learner = Learner.fresh(settings, _mask_names(), sizes.frame, device, seed=0, task="segmentation")
+
+    def learn(epochs: int) -> dict[str, float]:
+        return learner.learn(data, replace(settings, epochs=epochs), runtime)
+
+    # by a difference, because a training also does things once
+    per_image = (_flops(lambda: learn(2)) - _flops(lambda: learn(1))) / len(data.labelled)
+    _reset_memory(device)
+    figures: dict[str, float] = {}
+    seconds(device, lambda: figures.update(learn(sizes.mask_epochs)))
+    train, seen = figures["train_seconds"], figures["train_epochs"] * len(data.labelled)
+    what = f"masks, train: {len(data.labelled):,} labels, {sizes.mask_epochs} epochs, DRN-D-22 × {sizes.mask_width}"
+    _row(stage, device, what, train, f"{figures['train_steps'] / train:.1f} steps/s", seen * per_image / train, peak)
+
+    def score() -> object:
+        return learner.score(data.pixels, data.unlabelled, runtime)
+
+    def segment() -> object:
+        return deque(learner.masks(data.pixels, data.unlabelled, runtime), maxlen=0)
+
+    for word, work in (("score", score), ("masks of", segment)):
+        _reset_memory(device)
+        flops = _flops(work)
+        spent = seconds(device, work)
+        rate = f"{len(data.unlabelled) / spent:,.1f} images/s"
+        _row(stage, device, f"masks, {word} {len(data.unlabelled):,}", spent, rate, flops / spent, peak)
+    over, under = in_turns(
+        lambda: seconds(device, score),
+        lambda: seconds(device, lambda: predict(learner.net, data.pixels, data.unlabelled, runtime)),
+        5,
+    )
+    ratio = statistics.median(a / b for a, b in zip(over, under, strict=True))
+    stage.say()
+    stage.say(f"DAST-AL on {sizes.frame[0]} × {sizes.frame[1]} px and {MASK_CLASSES} classes, patches of {PATCH} px.")
+    stage.say(f"Scoring ÷ the answers alone: {ratio:.3f}, the median of five pairs.")
+
+
+def _begin_table(device: torch.device, sizes: Sizes, stage: Stage) -> float:
+    """The head of a table of shares of the peak, which is answered in operations per second."""
+    peak = peak_flops(device, sizes.matmul)
+    stage.say(f"- peak: {peak / 1e12:.4g} TFLOP/s, a {sizes.matmul}² matrix product in {_dtype(device)}, best of ten")
+    stage.say()
+    stage.say("| what | seconds | rate | TFLOP/s | of the peak | device memory |")
+    stage.say("|---|---|---|---|---|---|")
+    return peak
+
+
+def costs_of_masks(device: torch.device, sizes: Sizes, data: CycleData, names: Sequence[str], stage: Stage) -> None:
+    """A cycle of segmentation with each sampler that has a meaning for it."""
+    smoke: dict[str, Any] = SMOKE_SETTINGS if sizes == SMOKE else {}
+    settings = Settings(
+        task_width=sizes.mask_width, epochs=sizes.mask_epochs, vaal_width=sizes.vaal_width, vaal_batch_size=32, **smoke
+    )
+    stage.say()
+    size = f"{sizes.mask_epochs} epochs of DRN-D-22 × {sizes.mask_width}"
+    stage.say(f"A cycle with masks: {len(data.labelled):,} labels of {sizes.frame[0]} × {sizes.frame[1]} px, {size}")
+    stage.say(f"from scratch, and {len(data.unlabelled):,} images scored.")
+    stage.say()
+    print_costs(device, settings, data, names, stage.say)
+
+
+def patchwork(sizes: Sizes) -> CycleData:
+    """Labelled and other images of patches, each of a class that its colour tells apart from the others', with noise,
+    and the masks of the labelled ones."""
+    draw = np.random.default_rng(0)
+    count, (height, width) = sizes.mask_labels + sizes.mask_scored, sizes.frame
+    colours = draw.integers(0, 192, (MASK_CLASSES, 3), dtype=np.uint8)
+    classes = draw.integers(0, MASK_CLASSES, (count, height // PATCH, width // PATCH), dtype=np.uint8)
+    pixels = draw.integers(0, 64, (count, height, width, 3), dtype=np.uint8)
+    for image, patches in zip(pixels, classes, strict=True):
+        image += colours[patches].repeat(PATCH, axis=0).repeat(PATCH, axis=1)
+    masks = classes[: sizes.mask_labels].repeat(PATCH, axis=1).repeat(PATCH, axis=2)
+    rows = np.arange(count)
+    labelled, others = rows[: sizes.mask_labels], rows[sizes.mask_labels :]
+    return CycleData(pixels, labelled, labelled.copy(), others, MASK_CLASSES, masks)
+
+
+def _mask_names() -> list[str]:
+    return [str(number) for number in range(1, MASK_CLASSES)]
 
 
 def costs(

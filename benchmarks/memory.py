@@ -1,7 +1,8 @@
 """Peak memory of scoring a large pool ÷ that of scoring a small one: does memory stay flat as the pool grows?
 
 Each pool is scored in a process of its own (``python -m benchmarks.memory DIRECTORY TASKS CHECKPOINT``), because a
-process never gives its peak back. Two peaks are taken there. VmHWM is all that was resident, mapped pages of the pool's
+process never gives its peak back. Of images that are segmented it also predicts all masks, which the worker takes batch
+by batch. Two peaks are taken there. VmHWM is all that was resident, mapped pages of the pool's
 file included; RssAnon, sampled every few milliseconds, is what the process allocated, which the system could not take
 back under pressure. Mapped pages are no cost of that kind, but a reader of `ps` sees them: the ratio in the table is
 that of VmHWM, the harder one, and the other stands beside it.
@@ -22,37 +23,58 @@ from benchmarks.processes import REPOSITORY, clean_environment
 
 SAMPLE_SECONDS = 0.005
 LIMIT = 1.2
+SIDE = 32  # of the images that are classified
+REPETITIONS = 2
 
 
 def measure(folder: Path, small: bool) -> Measured:
     """Score ten times as many images, 100,000 against 10,000 (2,000 against 200 when ``small``), twice each."""
+    few = 200 if small else 10_000
+    return _measured("memory", folder, (few, 10 * few), SIDE, 1 if small else REPETITIONS)
+
+
+def measure_masks(folder: Path, small: bool) -> Measured:
+    """Score and segment four times as many images of 512 × 1024 px: as many that they would show if they stayed."""
+    few, frame = (4, (32, 64)) if small else (48, (512, 1024))
+    return _measured("memory-masks", folder, (few, 4 * few), frame, 1 if small else REPETITIONS)
+
+
+def _measured(
+    key: str, folder: Path, counts: tuple[int, int], frame: int | tuple[int, int], repetitions: int
+) -> Measured:
     from benchmarks.pool import fill_cache, trained_learner
 
-    few, repetitions = (200, 1) if small else (10_000, 2)
-    checkpoint = folder / "memory.pt"
-    directories = {count: folder / f"pool-{count}" for count in (few, 10 * few)}
+    masks = not isinstance(frame, int)
+    few, many = counts
+    checkpoint = folder / f"{key}.pt"
+    directories = {count: folder / f"{key}-pool-{count}" for count in counts}
     for count, directory in directories.items():
-        cache = fill_cache(directory, count)
-    # As narrow as it gets: what is asked is what grows with the pool, and a network does not.
-    learner, _ = trained_learner(cache, Settings(sampler="dast-al", task_width=4, epochs=1))
-    learner.save(checkpoint)
-    peaks: dict[int, list[dict[str, int]]] = {count: [] for count in directories}
+        cache = fill_cache(directory, count, frame=frame)
+        if count == few:
+            # As narrow as it gets: what is asked is what grows with the pool, and a network does not.
+            settings = Settings(sampler="dast-al", task_width=1 if masks else 4, epochs=1)
+            learner, _ = trained_learner(cache, settings, 2 if masks else 64, masks=masks)
+            learner.save(checkpoint)
+    peaks: dict[int, list[dict[str, int]]] = {count: [] for count in counts}
     for number in range(repetitions):
-        for count in sorted(directories, reverse=number % 2 == 1):
+        for count in sorted(counts, reverse=number % 2 == 1):
             peaks[count].append(_in_a_process(directories[count], count, checkpoint))
     resident = {count: [peak["resident"] / 2**20 for peak in taken] for count, taken in peaks.items()}
     anonymous = {count: max(peak["anonymous"] for peak in taken) / 2**20 for count, taken in peaks.items()}
     before = max(peak["before"] for taken in peaks.values() for peak in taken) / 2**20
+    what = "scoring"
+    if not isinstance(frame, int):
+        what = f"scoring and segmenting at {frame[0]} × {frame[1]},"
     return Measured(
-        "memory",
-        f"peak memory, scoring {10 * few:,} cached images ÷ {few:,}",
-        resident[10 * few],
+        key,
+        f"peak memory, {what} {many:,} cached images ÷ {few:,}",
+        resident[many],
         resident[few],
         "MiB",
         LIMIT,
         notes=(
             "peak resident set (VmHWM) of a fresh process with the dast-al sampler; of it allocated (peak RssAnon): "
-            f"{anonymous[10 * few]:.0f} ÷ {anonymous[few]:.0f} MiB = {anonymous[10 * few] / anonymous[few]:.3f}; "
+            f"{anonymous[many]:.0f} ÷ {anonymous[few]:.0f} MiB = {anonymous[many] / anonymous[few]:.3f}; "
             f"up to {before:.0f} MiB before the first image, most of it torch",
         ),
     )
@@ -110,17 +132,19 @@ def _score(directory: Path, count: int, checkpoint: Path) -> dict[str, int]:
     from backend.learner import Learner
     from models.data import Runtime
 
-    torch.set_num_threads(1)  # memory is asked for, not time; so narrow a net gains nothing from more
     learner = Learner.load(checkpoint, torch.device("cpu"))
+    masks = learner.task == "segmentation"
+    if not masks:
+        torch.set_num_threads(1)  # memory is asked for, not time; so narrow a net gains nothing from more
     before = status_bytes("VmRSS")
     sampler = PeakAnonymous()
     sampler.start()
-    cache = ImageCache(directory, learner.net_config.image_size)
-    acquisition, _ = learner.score(
-        cache.pixels, cache.rows(range(1, count + 1)), Runtime(device=learner.device, seed=0)
-    )
-    if len(acquisition) != count:
-        raise RuntimeError(f"{len(acquisition)} scores for {count} tasks")
+    cache = ImageCache(directory, learner.frame if masks else learner.frame[0])
+    rows, runtime = cache.rows(range(1, count + 1)), Runtime(device=learner.device, seed=0)
+    acquisition, _ = learner.score(cache.pixels, rows, runtime)
+    segmented = sum(len(part) for part, _, _ in learner.masks(cache.pixels, rows, runtime)) if masks else count
+    if not len(acquisition) == segmented == count:
+        raise RuntimeError(f"{len(acquisition)} scores and {segmented} answers for {count} tasks")
     return {"before": before, "anonymous": sampler.stop(), "resident": status_bytes("VmHWM")}
 
 

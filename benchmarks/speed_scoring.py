@@ -21,9 +21,9 @@ from torch import Tensor
 from backend.settings import Settings
 from benchmarks.measuring import Measured, in_turns, seconds_of
 from benchmarks.pool import fill_cache, trained_learner
-from models.classifier import Classifier
 from models.data import Runtime
 from models.kcenter import k_center_greedy
+from models.networks import TaskNet
 from models.pixels import normalise
 from models.streaming import eval_batch_size
 from models.vae import prepare
@@ -48,7 +48,7 @@ def measure_epmcm(folder: Path, small: bool) -> Measured:
     answers = _answers_of(learner.net)
     over, under = in_turns(
         lambda: learner.score(pixels, rows, runtime),
-        lambda: _bare_loop(answers, pixels, rows, runtime),
+        lambda: bare_loop(answers, pixels, rows, runtime),
         2 if small else _REPETITIONS,
     )
     return Measured(
@@ -82,7 +82,7 @@ def measure_vaal(folder: Path, small: bool) -> Measured:
 
     over, under = in_turns(
         lambda: sampler.score(learner.net, pixels, rows, runtime),
-        lambda: _bare_loop(means, pixels, rows, runtime),
+        lambda: bare_loop(means, pixels, rows, runtime),
         2 if small else _REPETITIONS,
     )
     return Measured(
@@ -111,7 +111,7 @@ def measure_sampler(name: str, folder: Path, small: bool) -> Measured:
     pixels, rows = cache.pixels, cache.rows(range(1, count + 1))
     over, under = in_turns(
         lambda: learner.score(pixels, rows, runtime),
-        lambda: _bare_loop(_answers_of(learner.net), pixels, rows, runtime),
+        lambda: bare_loop(_answers_of(learner.net), pixels, rows, runtime),
         1 if small else _LIMITED_REPETITIONS if name in LIMITS else _SAMPLER_REPETITIONS,
     )
     return Measured(
@@ -153,8 +153,8 @@ def measure_k_center(small: bool) -> Measured:
     )
 
 
-def _answers_of(net: Classifier) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    """images (B, H, W, 3) uint8 -> confidence and class (B,) each."""
+def _answers_of(net: TaskNet) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    """images (B, H, W, 3) uint8 -> confidence and class (B,) each; ``net`` is a classifier."""
     net.eval()
 
     def answers(images: Tensor) -> tuple[Tensor, ...]:
@@ -163,11 +163,11 @@ def _answers_of(net: Classifier) -> Callable[[Tensor], tuple[Tensor, ...]]:
     return answers
 
 
-def _bare_loop(
+def bare_loop(
     compute: Callable[[Tensor], tuple[Tensor, ...]], pixels: np.ndarray, rows: np.ndarray, runtime: Runtime
 ) -> list[np.ndarray]:
     """``compute`` over the rows in batches of the same size as scoring's; its results on the host."""
-    size = eval_batch_size(runtime, pixels.shape[1])
+    size = eval_batch_size(runtime, (pixels.shape[1], pixels.shape[2]))
     found: list[tuple[Tensor, ...]] = []
     with torch.inference_mode():
         for start in range(0, len(rows), size):

@@ -21,6 +21,7 @@ from models.data import CycleData, DataError, Runtime
 from models.training import TrainingDiverged
 from models.training_rows import TrainingRows
 from models.vae import KL_REDUCTIONS, prepare
+from models.working_copy import working_copy
 
 PAPER_EPOCHS = 100  # on CUDA: this many passes over all images, whatever their number
 CPU_ITERATIONS = {32: 80, 64: 30}  # by working size; about 20 s and half a minute at width 32 on two cores
@@ -156,11 +157,12 @@ class Game:
 
 
 def train_adversarially(
-    game: Game, data: CycleData, iterations: int, batch_size: int, runtime: Runtime
+    game: Game, data: CycleData, iterations: int, batch_size: int, runtime: Runtime, size: int = 0
 ) -> dict[str, float]:
     """Play for `iterations` over endless shuffled streams of labelled and of unlabelled rows, each of its own seed.
 
-    A set smaller than the batch is gone through more than once in it. Leaves all networks in eval mode. Calls
+    size: S, at which the game sees images; much larger ones are shrunk to it beforehand, once; 0: never. A set smaller
+    than the batch is gone through more than once in it. Leaves all networks in eval mode. Calls
     runtime.progress("fit", iteration, iterations). Answers figures to record: iterations, batch_size, seconds,
     iterations_per_second and the game's losses (means over the last tenth).
 
@@ -169,10 +171,28 @@ def train_adversarially(
     if len(data.labelled) == 0 or len(data.unlabelled) == 0:
         raise DataError("labelled rows are to be told from unlabelled ones: that needs some of both")
     started = time.perf_counter()
+    everything = np.concatenate([data.labelled, data.unlabelled])
+    often = 2 * iterations * batch_size > len(everything)  # what is seen once at most is not worth a copy
+    with working_copy(data.pixels, everything, size if often else 0, runtime) as (pixels, rows):
+        labelled, unlabelled = (TrainingRows(pixels, part, runtime) for part in np.split(rows, [len(data.labelled)]))
+        totals, counted = _play(game, labelled, unlabelled, iterations, batch_size, runtime)
+    seconds = time.perf_counter() - started
+    losses = (totals / counted).tolist()
+    return {
+        "iterations": iterations,
+        "batch_size": batch_size,
+        "seconds": seconds,
+        "iterations_per_second": iterations / seconds,
+        **dict(zip(game.losses, losses, strict=True)),
+    }
+
+
+def _play(
+    game: Game, labelled: TrainingRows, unlabelled: TrainingRows, iterations: int, batch_size: int, runtime: Runtime
+) -> tuple[Tensor, int]:
+    """The iterations. Answers the sum of the losses over the last tenth, on the device, and how many those are."""
     report_every, tail = max(1, iterations // REPORTS), iterations - max(1, iterations // 10)
     totals = torch.zeros(len(game.losses), device=runtime.device)
-    labelled = TrainingRows(data.pixels, data.labelled, runtime)
-    unlabelled = TrainingRows(data.pixels, data.unlabelled, runtime)
     with (
         closing(labelled.endless(batch_size, runtime.generator("vaal labelled", labelled.device))) as left,
         closing(unlabelled.endless(batch_size, runtime.generator("vaal unlabelled", unlabelled.device))) as right,
@@ -187,15 +207,7 @@ def train_adversarially(
                 totals.zero_()
     for net in game.players.values():
         net.eval()
-    seconds = time.perf_counter() - started
-    losses = (totals / (iterations - tail)).tolist()
-    return {
-        "iterations": iterations,
-        "batch_size": batch_size,
-        "seconds": seconds,
-        "iterations_per_second": iterations / seconds,
-        **dict(zip(game.losses, losses, strict=True)),
-    }
+    return totals, iterations - tail
 
 
 def _check_finite(totals: Tensor, recipe: AdversarialRecipe) -> None:

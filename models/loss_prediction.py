@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.data import CycleData, Runtime
-from models.masks import image_cross_entropy
+from models.masks import image_cross_entropy, pixel_cross_entropy
 from models.networks import TaskNet
 from models.objectives import Objective
-from models.segmenter import Segmenter, enlarge
+from models.segmenter import enlarge
 
 # predictions (B,), losses (B,) -> scalar
 PairLoss = Callable[[Tensor, Tensor], Tensor]
@@ -94,12 +94,17 @@ def ranking_loss(predicted: Tensor, losses: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(pair_differences(predicted), target)
 
 
-def image_losses(net: TaskNet, features: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropy of each image, (B,): of its class, or the mean over its labelled pixels."""
-    logits = net.head(features)
-    if isinstance(net, Segmenter):
-        return image_cross_entropy(enlarge(logits, targets.shape[1:]), targets)
-    return functional.cross_entropy(logits, targets, reduction="none")
+def task_losses(logits: Tensor, targets: Tensor, class_weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The task network's own loss (), and that of each image (B,), which the module is to tell.
+
+    Of classes, logits (B, C) and targets (B,): cross entropy, and its mean. Of masks, logits (B, C, h, w) and targets
+    (B, H, W): an image's is the mean over its labelled pixels, the network's that over all of them, weighted by class.
+    """
+    if logits.dim() == 2:
+        losses = functional.cross_entropy(logits, targets, reduction="none")
+        return losses.mean(), losses
+    logits = enlarge(logits, targets.shape[1:])
+    return pixel_cross_entropy(logits, targets, class_weight), image_cross_entropy(logits, targets)
 
 
 class LossPrediction(Objective[TaskNet]):
@@ -116,6 +121,7 @@ class LossPrediction(Objective[TaskNet]):
         self.pair_loss = pair_loss
         self.weight = weight
         self.stop = stop
+        self._class_weight: Tensor | None = None
 
     @property
     def networks(self) -> Sequence[nn.Module]:
@@ -125,10 +131,12 @@ class LossPrediction(Objective[TaskNet]):
         """Raises ValueError when the module was made for other taps."""
         if self.predictor.tap_channels != net.tap_channels:
             raise ValueError(f"the module reads taps of {self.predictor.tap_channels}, the net has {net.tap_channels}")
+        weight = data.class_weight
+        self._class_weight = None if weight is None else torch.from_numpy(weight).float().to(runtime.device)
 
     def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
         features, taps = net.features_and_taps(images)
-        losses = image_losses(net, features, targets)
+        mean, losses = task_losses(net.head(features), targets, self._class_weight)
         if progress > self.stop:
             taps = tuple(tap.detach() for tap in taps)
-        return losses.mean() + self.weight * self.pair_loss(self.predictor(taps), losses)
+        return mean + self.weight * self.pair_loss(self.predictor(taps), losses)

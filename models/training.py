@@ -88,7 +88,7 @@ def epochs_for(recipe: Recipe, labels: int, device: torch.device, task: Task = "
 
 
 def batch_size_for(recipe: Recipe, labels: int, epochs: int, task: Task = "classification") -> int:
-    """The recipe's batch size, or the multiple of the smallest below it that gives about as many steps in all as `SIZES` has.
+    """The recipe's batch size, or the multiple of the smallest below it that gives about the steps of `SIZES` in all.
 
     Steps are what a short training lacks: on a CPU, batches of 16 to 32 learn more from the same number of images
     than 128 do, at nearly the same cost. 200 epochs of 192 labels or more keep the papers' 128.

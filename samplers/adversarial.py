@@ -165,7 +165,7 @@ class AdversarialSampler(Sampler):
         if self._optimisers:
             game.load_state_dict(self._optimisers)
         try:
-            figures = train_adversarially(game, data, iterations, batch_size, runtime)
+            figures = train_adversarially(game, data, iterations, batch_size, runtime, size)
         except TrainingDiverged as error:
             raise TrainingDiverged(f"sampler {self.name}: {error}") from error
         self._optimisers = game.state_dict()

@@ -284,7 +284,8 @@ def canvas(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.
     """A project to paint and outline in, with a box in each of its images."""
     monkeypatch.setattr(labelstudio_http, "RETRY_AFTER", (0.01, 0.02))
     monkeypatch.setattr(publisher, "SETTLE_SECONDS", 1.0)
-    settings = {"sampler": "entropy", "shortlist": 2, "budget": 1, "preannotate": HEAD, "epochs": 30, "class_balance": True}
+    settings = {"sampler": "entropy", "shortlist": 2, "budget": 1, "preannotate": HEAD}
+    settings |= {"epochs": 30, "class_balance": True}
     with workbench(label_studio, tmp_path, tasks=TASKS, pictures=True, masks=True, **settings) as made:
         yield made
 

@@ -150,4 +150,13 @@ def test_every_row_measures_something(label_studio: LabelStudioServer, tmp_path:
         measured = outcome.measured
         assert measured is not None and measured.key == outcome.key and measured.notes
         assert all(math.isfinite(value) and value > 0 for value in (*measured.over, *measured.under, measured.ratio))
-    assert {outcome.key for outcome in outcomes} == few | {"epmcm", "vaal", "k-center", "memory", "publish", "webhook"}
+    assert {outcome.key for outcome in outcomes} == few | {
+        "epmcm",
+        "epmcm-pixels",
+        "vaal",
+        "k-center",
+        "memory",
+        "memory-masks",
+        "publish",
+        "webhook",
+    }

@@ -14,6 +14,7 @@ import torch
 from benchmarks import gpu
 from benchmarks.processes import REPOSITORY
 from models.classifier import NetConfig, build_classifier
+from models.segmenter import SegmenterConfig, build_segmenter
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
@@ -31,8 +32,10 @@ def test_a_tiny_version_runs_on_the_cpu(
     assert text.endswith(capsys.readouterr().out)
     rows = table(text)
     names = [cells[0].split(",")[0].strip() for cells in rows]
-    assert names == ["DAST-AL"] * 3 + ["VAAL"] * 2 + ["sampler", "---", "random", "learning-loss"]
-    for cells in (rows[0], rows[1], rows[3]):
+    costs = ["sampler", "---", "random", "learning-loss"]
+    of_masks = ["what", "---", "masks", "masks", "masks"]
+    assert names == ["DAST-AL"] * 3 + ["VAAL"] * 2 + costs + of_masks + costs
+    for cells in (rows[0], rows[1], rows[3], *rows[11:14]):
         assert float(cells[1]) >= 0 and float(cells[3]) > 0 and re.fullmatch(r" \d+\.\d% ", cells[4])
 
 
@@ -43,7 +46,8 @@ def table(text: str) -> list[list[str]]:
 def test_costs_of_a_cycle(capsys: pytest.CaptureFixture[str]) -> None:
     """The module of learning loss on ResNet-18 × 4: 4 branches (4 + 8 + 16 + 32 + 4) * 128 and 513, in MiB. DAST-AL
     has no network of its own; a committee of two has one more than the task network."""
-    assert gpu.main(["--cpu-smoke", "--costs", "learning-loss", "dast-al", "ensemble"]) == 0
+    names = ("learning-loss", "dast-al", "ensemble")
+    assert gpu.main(["--cpu-smoke", "--task", "classification", "--costs", *names]) == 0
     rows = table(capsys.readouterr().out)
     parameters = {cells[0].strip(): float(cells[1]) for cells in rows}
     net = build_classifier(NetConfig("resnet18", gpu.NUM_CLASSES, gpu.SIZE, gpu.SMOKE.task_width), 0)
@@ -56,6 +60,28 @@ def test_costs_of_a_cycle(capsys: pytest.CaptureFixture[str]) -> None:
     for _, _, train, fit, score, whole, _ in rows:
         assert min(float(train), float(score)) > 0
         assert float(whole) == pytest.approx(float(train) + float(fit) + float(score), abs=0.02)
+
+
+def test_costs_of_a_cycle_with_masks(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without those that have no meaning for masks. A committee of two has one more DRN-D-22 × 4."""
+    assert gpu.main(["--cpu-smoke", "--task", "segmentation", "--costs", "entropy", "ads", "ensemble", "ceal"]) == 0
+    printed = capsys.readouterr().out
+    parameters = {cells[0].strip(): float(cells[1]) for cells in table(printed)}
+    net = build_segmenter(SegmenterConfig("drn-d-22", gpu.MASK_CLASSES, gpu.SMOKE.mask_width), 0)
+    beside = 4 * sum(parameter.numel() for parameter in net.parameters()) / 2**20
+    assert parameters == {"entropy": 0.0, "ensemble": round(beside, 2)}
+    assert "4 labels of 32 × 64 px" in printed and "images of 32 px" not in printed
+
+
+def test_patches_and_their_masks_belong_together() -> None:
+    """Pixels of a class are alike in all images: their means by the masks differ as the colours do."""
+    data = gpu.patchwork(gpu.SMOKE)
+    assert data.masks is not None and data.frame == (32, 64) and data.num_classes == gpu.MASK_CLASSES
+    assert (len(data.labelled), len(data.unlabelled)) == (4, 6)
+    for label in range(gpu.MASK_CLASSES):
+        ours = data.pixels[data.labelled][data.masks[data.targets] == label].astype(int)
+        if len(ours):
+            assert (ours.max(axis=0) - ours.min(axis=0) <= 63).all()  # the noise and nothing else
 
 
 def test_operations_are_counted_as_the_formula_says() -> None:

@@ -289,6 +289,8 @@ def test_losses_to_be_predicted_are_means_over_the_labelled_pixels_of_an_image()
     sampler = make("learning-loss-v2", learning_loss_weight=0.7)
     objective = sampler.objective(net, data, RUNTIME)
     assert isinstance(objective, LossPrediction)
+    weight = torch.linspace(0.5, 2.0, data.num_classes)
+    objective.begin(net, dataclasses.replace(data, class_weight=weight.numpy()), RUNTIME)
     images = normalise(torch.from_numpy(data.pixels[data.labelled]))
     masks = torch.from_numpy(data.masks[data.targets])
     losses = []
@@ -301,11 +303,14 @@ def test_losses_to_be_predicted_are_means_over_the_labelled_pixels_of_an_image()
                 else:
                     losses.append(functional.cross_entropy(net(image[None]), mask[None].long(), ignore_index=IGNORE))
             predicted = objective.predictor(net.features_and_taps(images)[1])
-            found = objective.loss(net, images, masks, 0.0)
+            found, net_logits = objective.loss(net, images, masks, 0.0), net(images)
     finally:
         net.train()
     own = torch.stack(losses)
-    torch.testing.assert_close(found, own.mean() + 0.7 * ranking_loss(predicted, own), rtol=1e-4, atol=1e-5)
+    expected = functional.cross_entropy(
+        net_logits, masks.long(), weight, ignore_index=IGNORE
+    )  # the network's: of pixels
+    torch.testing.assert_close(found, expected + 0.7 * ranking_loss(predicted, own), rtol=1e-4, atol=1e-5)
 
 
 def test_the_predicted_loss_is_that_of_the_mean_taps() -> None:
