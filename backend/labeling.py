@@ -65,14 +65,17 @@ def parse_label_config(xml: str) -> LabelSpec:
     )
 
 
-class ImageField(Protocol):
-    """Of a spec of any kind: which field of a task's data holds its image."""
+class AnySpec(Protocol):
+    """What a spec of either kind has: which field of a task's data holds its image, and what is asked of it."""
 
     @property
     def data_key(self) -> str: ...
 
+    @property
+    def task(self) -> Literal["classification", "segmentation"]: ...
 
-def image_source(task_data: Mapping[str, Any], spec: ImageField) -> str | None:
+
+def image_source(task_data: Mapping[str, Any], spec: AnySpec) -> str | None:
     """The address of a task's image, or None when the task has none. ``$a.b`` looks inside ``a``."""
     value: Any = task_data.get(spec.data_key)
     if value is None:

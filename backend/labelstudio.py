@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from backend.labeling import ImageField
+from backend.labeling import AnySpec
 from backend.labelstudio_http import Connection, NotFound
 from backend.labelstudio_images import ImageFetcher
 
@@ -302,7 +302,7 @@ class LabelStudio:
                 changed += 1
         return changed
 
-    def ensure_queue_tab(self, project_id: int, spec: ImageField) -> int:
+    def ensure_queue_tab(self, project_id: int, spec: AnySpec) -> int:
         """The id of the Data Manager tab "Acquisition queue", made if there is none. An existing one is the owner's.
 
         Unlabelled tasks, lowest score first. Its score column and its order count the project's current version alone
@@ -315,9 +315,10 @@ class LabelStudio:
                 return int(tab["id"])
         if not tabs:  # the tab with all tasks, which Label Studio only makes in a project without any
             self._call.post("api/dm/views/", {"project": project_id, "data": {"title": "Default"}})
-        shown = {f"tasks:data.{spec.data_key}", "tasks:id"} | {
-            f"tasks:predictions_{name}" for name in ("score", "results", "model_versions")
-        }
+        columns = ["score", "results", "model_versions"]
+        if spec.task == "segmentation":
+            columns.remove("results")  # numbers of masks, kilobytes in each cell
+        shown = {f"tasks:data.{spec.data_key}", "tasks:id"} | {f"tasks:predictions_{name}" for name in columns}
         hidden = sorted(self._columns(project_id) - shown)
         data = {
             "title": QUEUE_TAB,

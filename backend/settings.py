@@ -147,7 +147,7 @@ class Settings(SamplerSettings):
     preannotate: int = project(
         200,
         "Masks: tasks at the head of a new order that get a mask with their score, at least `budget` + `shortlist`; "
-        "0: all. Those behind them get one when their predictions are retrieved.",
+        "0: all. Those behind them get one with the next order.",
         between(0, 1_000_000),
     )
 

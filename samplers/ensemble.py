@@ -24,7 +24,7 @@ class EnsembleSampler(CommitteeSampler):
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """1 - (votes for the mode) / M, (N,), of M networks. Of an image it has few values: a random part of less than
-        the step between two of them orders the rows of one value. Its mean over pixels needs none.
+        the step between two of them orders the rows of one value. Its mean over pixels seldom ties.
         """
         answers, values = predict_and_disagree(net, self.committee(), pixels, rows, runtime, GatherVariationRatio)
         if not isinstance(net, Segmenter):

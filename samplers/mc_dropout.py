@@ -41,7 +41,7 @@ class McDropoutSampler(DropoutSampler):
         """H[p̄], variation ratio or mean standard deviation over the draws, (N,): Gal et al. (2017), section 4.
 
         The variation ratio of an image has one of K + 1 values; a random part of less than the step between two of them
-        orders the rows of one value. Its mean over pixels needs none.
+        orders the rows of one value. Its mean over pixels seldom ties.
         """
         kind = self.options.mc_dropout_score
         answers, values = self.disagreement(net, pixels, rows, runtime, FIGURES[kind])

@@ -46,7 +46,7 @@ class QbcSampler(CommitteeSampler):
         """-sum_c V_c/M log V_c/M of the votes V of M networks, or H[p̄] of their consensus, (N,), in nats.
 
         The vote entropy of an image has few values: a random part of less than the step between two of them orders the
-        rows of one. Its mean over pixels needs none.
+        rows of one. Its mean over pixels seldom ties.
         """
         kind = self.options.qbc_score
         answers, values = predict_and_disagree(net, self.committee(), pixels, rows, runtime, FIGURES[kind])

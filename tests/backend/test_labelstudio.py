@@ -29,6 +29,7 @@ from backend.decoding import decode
 from backend.errors import BackendError, ImageError, LabelStudioRefused, LabelStudioUnavailable
 from backend.images import ImageCache
 from backend.labeling import LabelSpec, countable, parse_label_config, target_of, to_region
+from backend.labeling_segmentation import Control, SegmentationSpec
 from backend.labelstudio import LabelStudio, TaskRef
 
 pytestmark = pytest.mark.slow
@@ -519,6 +520,13 @@ def test_queue_tab_orders_unlabelled_tasks_by_the_current_version(api: Any, gate
     assert gateway.ensure_queue_tab(project, SPEC) == tab
     kept = api("GET", f"dm/views/{tab}/")["data"]
     assert "hiddenColumns" not in kept  # what the owner changed stays changed
+
+
+def test_queue_tab_of_masks_shows_no_numbers_of_masks(api: Any, gateway: LabelStudio, project: int) -> None:
+    add_tasks(api, project, 1)
+    spec = SegmentationSpec("img", "image", ("cat",), (Control("brush", "paint", ("cat",)),))
+    hidden = api("GET", f"dm/views/{gateway.ensure_queue_tab(project, spec)}/")["data"]["hiddenColumns"]["explore"]
+    assert "tasks:predictions_results" in hidden and "tasks:predictions_score" not in hidden
 
 
 def test_webhook_gets_the_credentials_and_no_other_does(

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.servers import BackendServer, LabelStudioServer
+from tests.integration.editor import FLAGS, PATIENCE_MS
 from tests.integration.helpers import FRUIT, LabelProject, Seen, Studio, drawings, start_backend
 
 HERE = Path(__file__).parent
@@ -38,6 +40,31 @@ def backend(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def seen(backend: BackendServer) -> Seen:
     """The shared backend's own account of its cycles."""
     return Seen.of(backend)
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """A Chromium for the tests of one file."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, studio: Studio) -> Iterator[Page]:
+    """A page of an annotator who has logged in. Nothing outside this machine is asked for."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    context.set_default_timeout(PATIENCE_MS)
+    context.route(lambda url: not url.startswith((studio.url, "data:", "blob:")), lambda route: route.abort())
+    page = context.new_page()
+    page.goto(f"{studio.url}/user/login", wait_until="domcontentloaded")
+    page.fill("input[name=email]", studio.server.email)
+    page.fill("input[name=password]", studio.server.password)
+    page.click("button[type=submit]", no_wait_after=True)
+    page.wait_for_url(lambda url: "/user/login" not in url, wait_until="commit")
+    yield page
+    context.close()
 
 
 @pytest.fixture

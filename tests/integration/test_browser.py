@@ -8,16 +8,16 @@ The picture of the ordered queue that stands in the README is taken by this file
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from benchmarks.datasets import fashion_mnist
 from benchmarks.servers import BackendServer
+from tests.integration.editor import PATIENCE_MS, expect_task
 from tests.integration.helpers import PATIENCE, LabelProject, Studio, png, wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
@@ -25,35 +25,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 SCREENSHOT = os.environ.get("QUEUE_SCREENSHOT", "")
 TASKS, LABELS = (400, 200) if SCREENSHOT else (60, 20)
 NETWORK = {"epochs": 0, "task_width": 0, "batch_size": 128} if SCREENSHOT else {"epochs": 20, "task_width": 8}
-PATIENCE_MS = 90_000
-FLAGS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
-    *("--disable-sync", "--no-first-run"),
-)
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser, studio: Studio) -> Iterator[Page]:
-    """A page of an annotator who has logged in. Nothing outside this machine is asked for."""
-    context = browser.new_context(viewport={"width": 1400, "height": 900})
-    context.set_default_timeout(PATIENCE_MS)
-    context.route(lambda url: not url.startswith((studio.url, "data:", "blob:")), lambda route: route.abort())
-    page = context.new_page()
-    page.goto(f"{studio.url}/user/login", wait_until="domcontentloaded")
-    page.fill("input[name=email]", studio.server.email)
-    page.fill("input[name=password]", studio.server.password)
-    page.click("button[type=submit]", no_wait_after=True)
-    page.wait_for_url(lambda url: "/user/login" not in url, wait_until="commit")
-    yield page
-    context.close()
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +69,6 @@ def test_the_stream_serves_the_lowest_score_with_our_choice_ticked(
         (annotation,) = project.studio.get(f"/api/tasks/{task}/annotations/")
         assert annotation["result"][0]["value"]["choices"] == [answers[task]]
     expect_task(page, order[2])
-
-
-def expect_task(page: Page, task: int) -> None:
-    """The stream shows this task: its number stands bottom left."""
-    number = page.locator(".lsf-current-task__task-id")
-    expect(number).to_have_text(re.compile(rf"^#?{task}\s"), use_inner_text=True, timeout=PATIENCE_MS)
 
 
 def test_the_queue_tab_shows_the_order(page: Page, project: LabelProject, tmp_path: Path) -> None:
