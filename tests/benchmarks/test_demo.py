@@ -242,6 +242,8 @@ def test_a_quality_that_did_not_rise_is_a_failure(dataset: Dataset, capsys: pyte
         rounds = [a_round("c0", None), a_round("c1", 0.2), a_round("c2", 0.4), a_round("c3", last)]
         with pytest.raises(LearntNothing, match=rf"accuracy did not rise: 20.0% with c1, {last:.1%} with c3"):
             check_rise(rounds, subject, narrator)
+    check_rise([a_round("c0", None), a_round("c1", 0.2), a_round("c2", 0.1)], subject, narrator)  # two: it is said only
+    assert "accuracy did not rise: 20.0% with c1, 10.0% with c2" in capsys.readouterr().out
 
 
 def test_the_table_has_the_head_only_where_it_was_looked_at(dataset: Dataset) -> None:
