@@ -246,7 +246,7 @@ def test_a_killed_command_goes_on(folder: Path, images: ImageSet, tmp_path: Path
 
 
 class Heard:
-    """A watcher that remembers, and kills the process of one run when it hears of it."""
+    """A watcher that remembers, and kills the process of one run when it has started."""
 
     def __init__(self, victim: Run) -> None:
         self.victim = victim
@@ -255,13 +255,12 @@ class Heard:
         self.phases: set[str] = set()
 
     def started(self, run: Run, device: str) -> None:
-        pass
-
-    def phase(self, run: Run, cycle: int, phase: str, done: int, total: int) -> None:
-        self.phases.add(phase)
         for process in multiprocessing.active_children():
             if run == self.victim and process.name == run.folder:
                 process.kill()
+
+    def phase(self, run: Run, cycle: int, phase: str, done: int, total: int) -> None:
+        self.phases.add(phase)
 
     def finished(self, run: Run, lines: list[Line]) -> None:
         self.done.append(run)
