@@ -142,7 +142,8 @@ def _samplers(_: argparse.Namespace, __: Settings) -> int:
     from samplers import SAMPLERS
 
     for name, sampler in SAMPLERS.items():
-        print(f"{name}: {sampler.summary}")
+        only = "" if "segmentation" in sampler.tasks else " (classification only)"
+        print(f"{name}: {sampler.summary}{only}")
     return 0
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from backend import __version__
 from backend.settings import Settings, settings_table
-from backend.settings_samplers import SAMPLER_NAMES
+from backend.settings_samplers import CLASSIFICATION_ONLY, SAMPLER_NAMES
 from backend.state import State
 from benchmarks.processes import HOST, answers, children_of, clean_environment, free_port
 from benchmarks.servers import BackendServer
@@ -61,6 +61,8 @@ def test_samplers_lists_all_with_a_summary() -> None:
     lines = run("samplers").stdout.splitlines()
     assert sorted(line.partition(": ")[0] for line in lines) == sorted(SAMPLER_NAMES)
     assert all(len(line.partition(": ")[2]) > 10 for line in lines)
+    only = {line.partition(": ")[0] for line in lines if line.endswith("(classification only)")}
+    assert only == set(CLASSIFICATION_ONLY)
 
 
 @pytest.mark.parametrize(
