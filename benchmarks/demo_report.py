@@ -10,7 +10,6 @@ from benchmarks.demo_subjects import Subject
 from benchmarks.narration import Narrator
 from benchmarks.oracle import Round
 
-
 ENOUGH = 3
 """Trained versions, to say that labels did not help."""
 
