@@ -4,7 +4,7 @@
 # make demo TASK=segmentation [ORACLE=1 ...]    the same with scenes whose items are painted
 # make curves    every sampler's learning curve, small enough for two CPU cores; goes on where it was interrupted
 # make curves-segmentation    some samplers' curves of mean IoU, likewise
-# make test | lint | bench | audit | test-gpu
+# make test | test-long | lint | bench | audit | test-gpu
 #
 # Everything depends on setup, which runs again only when a requirement file changed.
 
@@ -26,7 +26,7 @@ INSTALL = $(RUN) -m uv pip sync --quiet
 # torch's parts are hundreds of megabytes each
 export UV_HTTP_TIMEOUT ?= 300
 
-.PHONY: help setup demo test test-gpu bench curves curves-segmentation lint audit lock
+.PHONY: help setup demo test test-long test-gpu bench curves curves-segmentation lint audit lock
 
 help:
 	@sed -n 's/^# \?//p' Makefile | sed -n '1,/^$$/p'
@@ -69,7 +69,11 @@ demo: setup
 PYTEST_PROCESSES ?= $(shell cores=$$(nproc 2>/dev/null || echo 1); echo $$((cores < 4 ? cores : 4)))
 
 test: setup
-	$(RUN) -m pytest -n $(PYTEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(RUN) -m pytest -m "not long" -n $(PYTEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+# What would make `make test` longer than a quarter of an hour on two cores: whole demos of masks, kills in the midst of them.
+test-long: setup
+	$(RUN) -m pytest -m long $(PYTEST_ARGS)
 
 bench: setup
 	@$(RUN) -m benchmarks bench $(BENCH_ARGS)

@@ -168,7 +168,7 @@ def test_the_oracle_labels_what_is_served_and_reports(tmp_path: Path) -> None:
     assert left_running(tmp_path) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_oracle_paints_what_is_served_and_reports(tmp_path: Path) -> None:
     options = ("--task", "segmentation", "--sampler", "random", "--tasks", "30", "--budget", "5", "--rounds", "1")
     run = demo(tmp_path / "tmp", "--oracle", *options)

@@ -198,6 +198,7 @@ def _longest_run(row: np.ndarray) -> tuple[int, int]:
     return (int(starts[lengths.argmax()]), int(lengths.max())) if len(starts) else (0, 0)
 
 
+@pytest.mark.long
 def test_polygons_are_learnt_and_answered(backend: BackendServer, make_painting: Callable[..., Painting]) -> None:
     painting = make_painting(24, "PolygonLabels")
     project = painting.project.connected(backend.url, QUICK | {"budget": 12})
@@ -238,6 +239,7 @@ def filled(result: list[dict[str, Any]]) -> np.ndarray:
     return mask
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("phase", ["train", "publish"])
 def test_a_killed_worker_loses_nothing(
     phase: str, backend: BackendServer, seen: Seen, make_painting: Callable[..., Painting]
