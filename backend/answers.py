@@ -28,6 +28,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from backend.files import DRAFT, whole_file
 from backend.labeling import to_region
 from backend.labeling_segmentation import Kind, SegmentationSpec
 from backend.question import Spec
@@ -148,18 +149,10 @@ def write_answers(
     header = {"format": FORMAT, "frame": list(frame), "classes": list(classes), "rows": len(ids)}
     head = json.dumps(header).encode() + b"\n" + ids.tobytes() + np.asarray(sizes, "<i4").tobytes()
     path = folder / f"{hashlib.blake2b(ids.tobytes(), digest_size=8).hexdigest()}.masks"
-    draft = path.with_suffix(".draft")
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with draft.open("wb") as file:
-            file.write(head)
-            _write_planes(file, frame, len(ids), batches)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as file:
+        file.write(head)
+        _write_planes(file, frame, len(ids), batches)
     return path
 
 
@@ -170,7 +163,7 @@ def sweep_answers(project_folder: Path, wanted: Collection[str]) -> None:
             log.info("Deleting the masks in %s: no version is called so (any more)", folder)
             shutil.rmtree(folder, ignore_errors=True)
         else:
-            for draft in folder.glob("*.draft"):
+            for draft in folder.glob(f"*{DRAFT}"):
                 draft.unlink(missing_ok=True)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import zlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
+
+from backend.files import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -125,13 +126,3 @@ class Index:
         tasks = np.frombuffer(payload, dtype="<i8", count=rows).tolist()
         digests = payload[8 * rows :]
         return tasks, [digests[at : at + _DIGEST_BYTES] for at in range(0, len(digests), _DIGEST_BYTES)]
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, whatever is killed meanwhile."""
-    draft = path.with_name(path.name + ".draft")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)

@@ -25,7 +25,7 @@ import numpy as np
 
 from backend.decoding import SMALL_SIZE, SMALL_UP_TO, decode, decode_whole, dimensions, shown_size
 from backend.errors import ImageError
-from backend.imageindex import replace_file
+from backend.files import replace_file
 from backend.rowcache import Row, RowCache
 
 __all__ = ["Broken", "Fetch", "ImageCache", "decode"]

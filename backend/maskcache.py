@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backend.imageindex import replace_file
+from backend.files import replace_file
 from backend.images import ImageCache
 from backend.job import Job, Progress
 from backend.labeling_segmentation import IGNORE, SegmentationSpec

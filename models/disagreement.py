@@ -1,8 +1,8 @@
 """How far several opinions on the same image differ: those of a committee, or of random draws of one network.
 
-An opinion is the log-probabilities of the classes, `log_softmax` of its logits. Every figure is a function (K, B, C)
--> (B,) that does not change with the order of the opinions, larger = label sooner, in nats where it is an entropy. The
-classes below give the same figures for opinions that come in parts, so that K x B x C numbers never exist at once.
+An opinion is the log-probabilities of the classes, `log_softmax` of its logits. Every figure (B,) of K opinions (K, B,
+C) is the same in whatever order they come, larger = label sooner, in nats where it is an entropy. They are gathered in
+parts, so that K x B x C numbers never exist at once. p̄ is the mean of the opinions.
 
 Logarithms are taken of nothing that may be zero: a probability of 0 has the log-probability -inf and adds 0 to an
 entropy. NaN in an opinion on an image is NaN in that image's figure.
@@ -24,11 +24,6 @@ def entropy(log_p: Tensor) -> Tensor:
     return -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(dim=-1)
 
 
-def consensus(log_p: Tensor) -> Tensor:
-    """log p̄_c = log (1/K) sum_k p_kc: (K, B, C) -> (B, C)."""
-    return log_p.logsumexp(dim=0) - math.log(len(log_p))
-
-
 def count_votes(log_p: Tensor) -> Tensor:
     """How many of the opinions hold each class for the likeliest: (K, B, C) -> (B, C) whole numbers, float64."""
     top, winner = log_p.max(dim=-1)  # (K, B); `top` is at least -log C, or NaN
@@ -36,49 +31,6 @@ def count_votes(log_p: Tensor) -> Tensor:
     counts = torch.zeros(log_p.shape[1:], dtype=torch.float64, device=log_p.device)
     counts.scatter_add_(1, winner.T, torch.ones_like(winner.T, dtype=torch.float64))
     return counts + doubt[:, None]
-
-
-def max_entropy(log_p: Tensor) -> Tensor:
-    """H[p̄], between 0 and log C: Gal, Islam & Ghahramani (ICML 2017), section 4, "Max Entropy"."""
-    return entropy(consensus(log_p))
-
-
-def consensus_entropy(log_p: Tensor) -> Tensor:
-    """The same of a committee: the entropy of its consensus (McCallum & Nigam 1998 call p̄ that)."""
-    return max_entropy(log_p)
-
-
-def bald(log_p: Tensor) -> Tensor:
-    """H[p̄] - mean_k H[p_k] = mean_k KL(p_k ‖ p̄), between 0 and min(H[p̄], log K): Houlsby et al. (2011), equation 2.
-
-    It is the mutual information between the answer and the network's weights: what the opinions are unsure of
-    although each of them is sure. Negative only by rounding, which is cut off.
-    """
-    return (max_entropy(log_p) - entropy(log_p).mean(dim=0)).clamp_min(0.0)
-
-
-def variation_ratio(log_p: Tensor) -> Tensor:
-    """1 - (votes for the mode) / K, between 0 and 1 - 1 / min(K, C): Freeman (1965); Gal et al. (2017), section 4."""
-    return _variation_ratio(count_votes(log_p), len(log_p))
-
-
-def vote_entropy(log_p: Tensor) -> Tensor:
-    """-sum_c V_c/K log V_c/K for V_c votes, between 0 and log min(K, C): Dagan & Engelson (ICML 1995), without their
-    division by the largest value."""
-    return _vote_entropy(count_votes(log_p), len(log_p))
-
-
-def mean_std(log_p: Tensor) -> Tensor:
-    """(1/C) sum_c sqrt(mean_k p_kc² - p̄_c²), between 0 and 1/2: Gal et al. (2017), section 4, "Mean STD"."""
-    return log_p.exp().std(dim=0, correction=0).mean(dim=-1)
-
-
-def _variation_ratio(votes: Tensor, opinions: int) -> Tensor:
-    return (opinions - votes.amax(dim=-1)) / opinions
-
-
-def _vote_entropy(votes: Tensor, opinions: int) -> Tensor:
-    return torch.special.entr(votes / opinions).sum(dim=-1)
 
 
 class Gathering(ABC):
@@ -101,7 +53,9 @@ class Gathering(ABC):
 
 
 class GatherMaxEntropy(Gathering):
-    """`max_entropy` of opinions in parts."""
+    """H[p̄], between 0 and log C: Gal, Islam & Ghahramani (ICML 2017), section 4, "Max Entropy". Of a committee the
+    entropy of its consensus, as McCallum & Nigam (1998) call p̄.
+    """
 
     _log_sum: Tensor | None = None  # log sum_k p_kc, (B, C)
 
@@ -115,7 +69,11 @@ class GatherMaxEntropy(Gathering):
 
 
 class GatherBald(GatherMaxEntropy):
-    """`bald` of opinions in parts."""
+    """H[p̄] - mean_k H[p_k] = mean_k KL(p_k ‖ p̄), between 0 and min(H[p̄], log K): Houlsby et al. (2011), equation 2.
+
+    It is the mutual information between the answer and the network's weights: what the opinions are unsure of
+    although each of them is sure. Negative only by rounding, which is cut off.
+    """
 
     _entropies: Tensor | float = 0.0  # sum_k H[p_k], (B,)
 
@@ -128,7 +86,7 @@ class GatherBald(GatherMaxEntropy):
 
 
 class GatherVariationRatio(Gathering):
-    """`variation_ratio` of opinions in parts."""
+    """1 - (votes for the mode) / K, between 0 and 1 - 1 / min(K, C): Freeman (1965); Gal et al. (2017), section 4."""
 
     _votes: Tensor | float = 0.0  # (B, C)
 
@@ -137,19 +95,23 @@ class GatherVariationRatio(Gathering):
 
     def result(self) -> Tensor:
         assert isinstance(self._votes, Tensor)
-        return _variation_ratio(self._votes, self.opinions)
+        return (self.opinions - self._votes.amax(dim=-1)) / self.opinions
 
 
 class GatherVoteEntropy(GatherVariationRatio):
-    """`vote_entropy` of opinions in parts."""
+    """-sum_c V_c/K log V_c/K for V_c votes, between 0 and log min(K, C): Dagan & Engelson (ICML 1995), without their
+    division by the largest value.
+    """
 
     def result(self) -> Tensor:
         assert isinstance(self._votes, Tensor)
-        return _vote_entropy(self._votes, self.opinions)
+        return torch.special.entr(self._votes / self.opinions).sum(dim=-1)
 
 
 class GatherMeanStd(Gathering):
-    """`mean_std` of opinions in parts, merged by their means as Chan, Golub & LeVeque (1979) do."""
+    """(1/C) sum_c sqrt(mean_k p_kc² - p̄_c²), between 0 and 1/2: Gal et al. (2017), section 4, "Mean STD". Parts are
+    merged by their means as Chan, Golub & LeVeque (1979) do.
+    """
 
     _mean: Tensor | None = None  # (B, C)
     _squares: Tensor  # sum_k (p_kc - mean_c)², (B, C)

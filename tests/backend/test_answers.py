@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
-from backend import answers
+from backend import files
 from backend.answers import Batch, KeptMasks, regions_of, result_of, sweep_answers, write_answers
 from backend.labeling import LabelSpec, to_region
 from backend.labeling_segmentation import IGNORE, SegmentationSpec, segmentation_spec
@@ -106,7 +106,7 @@ def test_a_kill_leaves_nothing_that_could_be_read(tmp_path: Path, monkeypatch: p
             die()
 
         if moment.startswith("before"):
-            monkeypatch.setattr(answers.os, "replace", die)
+            monkeypatch.setattr(files.os, "replace", die)
             keep(folder, [1, 2, 3], masks, confidence)
         else:
             write_answers(folder, CLASSES, FRAME, [1, 2, 3], SIZES, cut_off())

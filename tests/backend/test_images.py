@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import signal
 import struct
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from PIL import Image
 from backend.decoding import decode, decode_whole, dimensions, shown_size
 from backend.errors import ImageError, LabelStudioUnavailable
 from backend.images import ImageCache, frame_of
+from tests.backend.killing import kill_writer
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -374,16 +374,7 @@ cache.sync(tasks, lambda task, source: grey(int(source)), 2, progress)
 def test_kill_at_any_time_loses_at_most_the_last_batch(tmp_path: Path) -> None:
     first = 0
     for kill_after in (1, 7, 8, 9, 30, 100):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(tmp_path), str(first)], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            if int(line) >= kill_after:
-                break
-        process.send_signal(signal.SIGKILL)
-        finished = int([line, *process.stdout.read().split()][-1])
-        process.wait()
+        finished = kill_writer(WRITER, tmp_path, first, kill_after)
         cache = ImageCache(tmp_path, 32)
         kept = [task for task in cache.task_ids() if task >= first]
         assert finished - max(8, len(cache.pixels) // 16) - 1 <= len(kept) <= finished + 2
@@ -501,16 +492,7 @@ cache.sync([(n, str(n % 250)) for n in range(int(sys.argv[2]), 100000)], framed,
 def test_a_kill_leaves_whole_images_with_their_own_sizes(tmp_path: Path) -> None:
     first = 0
     for kill_after in (1, 8, 30, 75):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITER_OF_WHOLE, str(tmp_path), str(first)], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            if int(line) >= kill_after:
-                break
-        process.send_signal(signal.SIGKILL)
-        finished = int([line, *process.stdout.read().split()][-1])
-        process.wait()
+        finished = kill_writer(WRITER_OF_WHOLE, tmp_path, first, kill_after)
         cache = ImageCache(tmp_path, (32, 40))
         kept = [task for task in cache.task_ids() if task >= first]
         assert finished - max(8, len(cache.pixels) // 16) - 1 <= len(kept) <= finished + 2

@@ -6,9 +6,6 @@ import hashlib
 import io
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +25,7 @@ from backend.maskcache import MadeMask, MaskCache, open_masks
 from backend.masks import regions_to_mask
 from backend.truth import Truth, open_images, read_truth
 from benchmarks.servers import LabelStudioServer
+from tests.backend.killing import kill_writer
 from tests.backend.workbench import (
     OUTLINE,
     PAINT,
@@ -249,16 +247,7 @@ cache.sync(wanted(*range(first, 100000)), Maker({first + 3: 255}), 200, keep=ran
 def test_kill_at_any_time_loses_at_most_the_last_batch(tmp_path: Path) -> None:
     first = 0
     for kill_after in (1, 7, 8, 30, 75):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(tmp_path), str(first)], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            if int(line) >= kill_after:
-                break
-        process.send_signal(signal.SIGKILL)
-        finished = int([line, *process.stdout.read().split()][-1])
-        process.wait()
+        finished = kill_writer(WRITER, tmp_path, first, kill_after)
         cache = MaskCache(tmp_path, FRAME)
         kept = [task for task in cache.task_ids() if task >= first]
         assert finished - max(8, len(cache.masks) // 16) - 1 <= len(kept) <= finished + 2

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -37,29 +37,14 @@ from benchmarks.curves_store import Line, RunStore
 from benchmarks.curves_tasks import Classification
 from benchmarks.curves_watch import Display
 from benchmarks.processes import REPOSITORY
+from tests.benchmarks.curves_bench import NOT_COMPARED, Stopped, quiet
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
 SMALL = {"task_width": 4, "epochs": 1, "vaal_width": 4, "vaal_latent": 4, "vaal_iterations": 2, "vaal_batch_size": 8}
 SETS = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
 SIZES = ["--initial", "10", "--budget", "5", "--image-size", "16"]
-NOT_COMPARED = ("train_seconds", "fit_seconds", "score_seconds", "peak_rss_mib", "peak_cuda_mib", "code")
-
-
-def quiet(*_: object) -> None:
-    """Nobody listens."""
-
-
-class Stopped(Exception):
-    """Raised by a progress hook, as a kill would come."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As in the processes of the runs: sums of floats depend on how many share them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,29 +27,14 @@ from benchmarks.segmentation_kept import IGNORE, MaskSet, draft_of, finish
 from models.data import Runtime
 from models.inference import predict_masks
 from samplers import SAMPLERS
+from tests.benchmarks.curves_bench import NOT_COMPARED, Stopped, quiet
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
 FRAME = (32, 48)
 SMALL = {"task_width": 4, "epochs": 2, "vaal_width": 4, "vaal_latent": 4, "vaal_iterations": 2, "vaal_batch_size": 8}
 SETS = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
-NOT_COMPARED = ("train_seconds", "fit_seconds", "score_seconds", "peak_rss_mib", "peak_cuda_mib", "code")
-
-
-def quiet(*_: object) -> None:
-    """Nobody listens."""
-
-
-class Stopped(Exception):
-    """Raised by a progress hook, as a kill would come."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As in the processes of the runs: sums of floats depend on how many share them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

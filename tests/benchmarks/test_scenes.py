@@ -13,7 +13,6 @@ from benchmarks import scenes
 from benchmarks.datasets import DEBIAN, Dataset, fashion_mnist_itself
 from benchmarks.scenes import SCENE_CLASSES, Items, Scenes, cut_out, fill_holes, prepare_scenes, write_scenes
 from benchmarks.segmentation_kept import IGNORE, MaskSet, PartWriter
-from benchmarks.segmentation_preview import contact_sheet, palette
 
 real = pytest.mark.skipif(not DEBIAN.exists(), reason="dataset-fashion-mnist is not installed")
 
@@ -223,12 +222,3 @@ def test_the_named_data_set_is_made_once(tmp_path: Path, monkeypatch: pytest.Mon
     assert folder.name == "fashion-scenes-16-4-2-1" and "made up" in MaskSet.open(folder).source
     monkeypatch.setattr(scenes, "write_scenes", None)
     assert prepared() == folder
-
-
-def test_a_contact_sheet_shows_images_beside_their_masks(blocks: Items) -> None:
-    images, masks = (np.stack(part) for part in zip(*map(Scenes(blocks, 32, 0).scene, range(5)), strict=True))
-    sheet = contact_sheet(images, masks, SCENE_CLASSES, columns=2, scale=1)
-    assert sheet.width == 2 * (2 * 32 + 6) and sheet.height >= 3 * (32 + 6)
-    shown = np.asarray(sheet)
-    assert np.array_equal(shown[:32, :32], images[0]) and not np.array_equal(shown[:32, 32:64], images[0])
-    assert len(np.unique(palette(21)[:21], axis=0)) == 21

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from models.classifier import Classifier, NetConfig
 from models.committee import member_seeds, place_member, predict_and_disagree, train_members
 from models.data import CycleData, DataError, Runtime
-from models.disagreement import GatherBald, GatherVariationRatio, bald
+from models.disagreement import GatherBald, GatherVariationRatio
 from models.inference import measure, predict
 from models.objectives import CrossEntropy
 from models.pixels import normalise
 from models.training import Recipe, train_network
+from tests.models.plain_figures import bald
 
 CPU = torch.device("cpu")
 RUNTIME = Runtime(CPU, 0)

@@ -10,10 +10,11 @@ from torch.nn import functional
 
 from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, Runtime
-from models.disagreement import GatherBald, GatherMaxEntropy, bald
+from models.disagreement import GatherBald, GatherMaxEntropy
 from models.dropout import DropoutCrossEntropy, draw_masks, predict_and_disagree, thinned_opinions
 from models.inference import embed, predict
 from models.pixels import normalise
+from tests.models.plain_figures import bald
 
 CPU = torch.device("cpu")
 RUNTIME = Runtime(CPU, 0)

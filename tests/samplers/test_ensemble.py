@@ -12,11 +12,11 @@ from torch import nn
 
 from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, Runtime
-from models.disagreement import variation_ratio
 from models.inference import measure, predict
 from samplers.base import NotFitted
 from samplers.committee import CommitteeOptions
 from samplers.ensemble import EnsembleSampler
+from tests.models.plain_figures import variation_ratio
 
 CPU = torch.device("cpu")
 RUNTIME = Runtime(CPU, 3)

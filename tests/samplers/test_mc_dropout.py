@@ -8,11 +8,11 @@ import torch
 
 from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, Runtime
-from models.disagreement import max_entropy, mean_std, variation_ratio
 from models.dropout import DropoutCrossEntropy, draw_masks
 from models.inference import embed
 from models.pixels import normalise
 from samplers.mc_dropout import McDropoutOptions, McDropoutSampler
+from tests.models.plain_figures import max_entropy, mean_std, variation_ratio
 
 CPU = torch.device("cpu")
 RUNTIME = Runtime(CPU, 3)

@@ -11,9 +11,9 @@ import torch
 
 from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, Runtime
-from models.disagreement import consensus_entropy, vote_entropy
 from models.inference import measure
 from samplers.qbc import TIE_BREAK, QbcOptions, QbcSampler
+from tests.models.plain_figures import max_entropy, vote_entropy
 
 CPU = torch.device("cpu")
 RUNTIME = Runtime(CPU, 3)
@@ -56,7 +56,7 @@ def test_consensus_entropy_has_no_noise() -> None:
     sampler, net = fitted("consensus-entropy"), make_net()
     scores = [sampler.score(net, make_data().pixels, ROWS, Runtime(CPU, seed)).acquisition for seed in (0, 1)]
     assert (scores[0] == scores[1]).all()
-    np.testing.assert_allclose(scores[0], consensus_entropy(opinions(sampler, net)).numpy(), atol=1e-6)
+    np.testing.assert_allclose(scores[0], max_entropy(opinions(sampler, net)).numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["vote-entropy", "consensus-entropy"])
