@@ -62,7 +62,7 @@ DEMO_OPTIONS = $(if $(filter-out 0,$(ORACLE)),--oracle) $(if $(ROUNDS),--rounds 
 	$(if $(TASK),--task $(TASK)) $(if $(PORT),--port $(PORT)) $(if $(filter-out 0,$(KEEP)),--keep)
 
 demo: setup
-	@$(RUN) -m benchmarks.demo $(DEMO_OPTIONS)
+	@$(RUN) -m demo $(DEMO_OPTIONS)
 
 # One test process a core, at most four; a file stays in one of them. In the order of the files: the slow ones, which
 # need servers, are neither first nor last.
@@ -95,7 +95,7 @@ curves-segmentation: setup
 
 lint: setup
 	$(RUN) -m ruff check .
-	$(RUN) -m mypy backend models samplers benchmarks
+	$(RUN) -m mypy
 
 # Not after setup: it also runs on a machine that has its own torch (2.11 or later) and only pytest beside it.
 PYTHON_GPU ?= $(firstword $(wildcard $(RUN)) python3)

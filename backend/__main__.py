@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from backend import __version__, logs
 from backend.errors import BackendError, OwnerError, SettingsError
-from backend.settings import Settings, settings_table
+from backend.settings.core import Settings, settings_table
 
 if TYPE_CHECKING:
     from backend.state import State
@@ -89,7 +89,7 @@ def _serve(given: argparse.Namespace, settings: Settings) -> int:
 
 
 def _worker(_: argparse.Namespace, settings: Settings) -> int:
-    from backend import worker
+    from backend.worker import worker
 
     _state(settings).close()
     worker.share_cores()
@@ -114,7 +114,7 @@ def _run_cycle(given: argparse.Namespace, settings: Settings) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from backend import worker
+    from backend.worker import worker
 
     _state(settings).close()
     worker.share_cores()

@@ -13,19 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from backend import publisher
-from backend.artefacts import keep_masks, last_learner, save_learner
 from backend.errors import BackendError, NoLabels, Stopped
-from backend.images import ImageCache
-from backend.job import Job, Progress, Reporter
-from backend.learner import Learner, cycle_seed, random_subset
-from backend.maskcache import open_masks
-from backend.scores import join_published, to_published
-from backend.settings import Settings
+from backend.images.cache import ImageCache
+from backend.learning.checkpoints import keep_masks, last_learner, save_learner
+from backend.learning.learner import Learner, cycle_seed, random_subset
+from backend.learning.scores import join_published, to_published
+from backend.settings.core import Settings
 from backend.state import Version
-from backend.truth import Truth, open_images, read_truth
+from backend.tasks.segmentation.mask_cache import open_masks
+from backend.worker import publisher
+from backend.worker.job import Job, Progress, Reporter
+from backend.worker.sync import Truth, open_images, read_truth
 from models.data import CycleData, Runtime
-from models.kcenter import spread_order
+from models.geometry.k_center import spread_order
 from samplers import SAMPLERS
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def run_cycle(job: Job) -> Version:
 
     Whatever happens before the version's row is committed leaves no trace but an interrupted or failed cycle, and the
     same work is due again. With that row the labels count as seen; what happens after it is resumed by
-    :func:`backend.publisher.publish`, without training again.
+    :func:`backend.worker.publisher.publish`, without training again.
 
     Raises:
         OwnerError: the owner has to act (no labels yet, label config, key).

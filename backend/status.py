@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from backend.errors import OwnerError
-from backend.metrics import cycle_figures
-from backend.settings import Settings
+from backend.settings.core import Settings
 from backend.state import Project, State, Version
+from backend.web.metrics import cycle_figures
 
 VERSIONS_SHOWN = 5
 BROKEN_SHOWN = 20

@@ -127,8 +127,8 @@ def _tend(children: Sequence[Child], wait: Callable[[float], bool]) -> None:
 
 def web_command(file: int) -> list[str]:
     """gunicorn on an inherited listening socket."""
-    config = ["--config", "python:backend.gunicorn_config", "--bind", f"fd://{file}"]
-    return [sys.executable, "-m", "gunicorn", *config, "backend.app:from_environment()"]
+    config = ["--config", "python:backend.web.gunicorn_config", "--bind", f"fd://{file}"]
+    return [sys.executable, "-m", "gunicorn", *config, "backend.web.app:from_environment()"]
 
 
 def listening(host: str, port: int) -> socket.socket:

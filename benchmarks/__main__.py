@@ -6,22 +6,22 @@ import sys
 from importlib import import_module
 
 COMMANDS = {
-    "bench": "the speed table: ratios measured side by side in one run",
-    "curves": "accuracy or mean IoU over labels, one curve for each sampler",
-    "demo": "Label Studio, the backend and a project to label",
-    "gpu": "the papers' cycles on a CUDA device: seconds, iterations/s, share of the peak",
+    "bench": ("benchmarks.speed.bench", "the speed table: ratios measured side by side in one run"),
+    "curves": ("benchmarks.curves.command", "accuracy or mean IoU over labels, one curve for each sampler"),
+    "demo": ("demo.run", "Label Studio, the backend and a project to label"),
+    "gpu": ("benchmarks.gpu.cycles", "the papers' cycles on a CUDA device: seconds, iterations/s, share of the peak"),
 }
-"""Each is a module here with ``main(arguments)``, imported when asked for: `gpu` runs where the others cannot."""
+"""Each is a module with ``main(arguments)``, imported when asked for: `gpu` runs where the others cannot."""
 
 
 def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] not in COMMANDS:
         wanted = arguments and arguments[0] in ("-h", "--help")
         lines = ["usage: python -m benchmarks COMMAND [options]", ""]
-        lines += [f"  {name:8}{words}" for name, words in COMMANDS.items()]
+        lines += [f"  {name:8}{words}" for name, (_, words) in COMMANDS.items()]
         print("\n".join(lines), file=sys.stdout if wanted else sys.stderr)
         return 0 if wanted else 2
-    return int(import_module(f"benchmarks.{arguments[0]}").main(arguments[1:]) or 0)
+    return int(import_module(COMMANDS[arguments[0]][0]).main(arguments[1:]) or 0)
 
 
 if __name__ == "__main__":

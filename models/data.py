@@ -34,7 +34,7 @@ class CycleData:
 
     Classification: images are square, targets (L,) int64 are class indices in [0, num_classes).
     Segmentation: masks (K, H, W) uint8 is a map of index masks like `pixels`, and targets (L,) int64 are rows of it. A
-    mask holds class indices below num_classes, the background being class 0, and `models.masks.IGNORE`.
+    mask holds class indices below num_classes, the background being class 0, and `models.losses.index_masks.IGNORE`.
     class_weight (C,) float32 weighs the pixels of the classes in its loss; None: all alike.
 
     Raises DataError when the parts do not fit together.

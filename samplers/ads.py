@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.agreement import TwoClassifiers, build_two_classifiers, uncertainty
-from models.alignment import AgreementDiscrepancy
 from models.data import CycleData, Runtime, Task
-from models.inference import predict_and_measure
-from models.networks import TaskNet
-from models.objectives import AnyObjective
+from models.inference.predictions import predict_and_measure
+from models.losses.agreement_discrepancy import AgreementDiscrepancy
+from models.losses.objectives import AnyObjective
+from models.networks.task_net import TaskNet
+from models.networks.two_classifiers import TwoClassifiers, build_two_classifiers, uncertainty
 from samplers.base import NotFitted, Sampler, Scored, as_classifier
 from samplers.recipe import RecipeOptions
 

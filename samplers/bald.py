@@ -7,10 +7,10 @@ from typing import ClassVar
 import numpy as np
 
 from models.data import Runtime
-from models.disagreement import GatherBald
-from models.networks import TaskNet
+from models.inference.disagreement import GatherBald
+from models.networks.task_net import TaskNet
 from samplers.base import Scored
-from samplers.dropout import DropoutSampler
+from samplers.dropout_base import DropoutSampler
 
 
 class BaldSampler(DropoutSampler):

@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from models.classifier import Classifier
 from models.data import CycleData, Runtime, Task, check_pixels, check_rows
-from models.dense_losses import cross_entropy_for
-from models.inference import Answers
-from models.networks import TaskNet
-from models.objectives import AnyObjective
+from models.inference.predictions import Answers
+from models.losses.objectives import AnyObjective
+from models.losses.per_pixel import cross_entropy_for
+from models.networks.classifier import Classifier
+from models.networks.task_net import TaskNet
 
 
 class SamplerError(Exception):

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from models.data import CycleData, Runtime, Task
-from models.inference import predict_and_measure
-from models.networks import TaskNet
-from models.objectives import AnyObjective
-from models.pseudo_labels import PseudoLabels, threshold_at
+from models.inference.predictions import predict_and_measure
+from models.losses.objectives import AnyObjective
+from models.losses.pseudo_labels import PseudoLabels, threshold_at
+from models.networks.task_net import TaskNet
 from samplers.base import Sampler, Scored, as_classifier
 from samplers.entropy import predictive_entropy
 from samplers.least_confidence import log_odds_of_error
@@ -30,8 +30,8 @@ CRITERIA: dict[str, Callable[[Tensor], Tensor]] = {
 @dataclass(frozen=True)
 class CealOptions:
     """ceal_criterion: what orders the queue, one of CRITERIA. ceal_delta: δ_0, the entropy in nats below which an
-    answer becomes a pseudo-label; ceal_decay and ceal_schedule: how it falls (`models.pseudo_labels.threshold_at`).
-    budget: K, the most uncertain rows, which never get one.
+    answer becomes a pseudo-label; ceal_decay and ceal_schedule: how it falls
+    (`models.losses.pseudo_labels.threshold_at`). budget: K, the most uncertain rows, which never get one.
     """
 
     ceal_criterion: str = "entropy"
@@ -45,8 +45,8 @@ class CealSampler(Sampler):
     """Cost-effective active learning (Wang et al., TCSVT 2017).
 
     Before each training the network of the last cycle labels the unlabelled rows that it is sure of; they train beside
-    the annotator's in this training alone and are forgotten after it (`models.pseudo_labels`). The order of the queue
-    is that of the criterion, so that this differs from uncertainty sampling in the training only.
+    the annotator's in this training alone and are forgotten after it (`models.losses.pseudo_labels`). The order of the
+    queue is that of the criterion, so that this differs from uncertainty sampling in the training only.
 
     The first cycle has no earlier network, hence no pseudo-labels; the second one has t = 0. With the setting
     ``warm_start`` false every cycle is a first one: CEAL is then its criterion and nothing more. The rows kept from

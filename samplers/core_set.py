@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from models.cover import Cover, Entrance, greedy_cover
 from models.data import CycleData, Runtime
-from models.inference import embed, of_image, predict_and_measure
-from models.kcenter import MOST_POINTS
-from models.networks import TaskNet
+from models.geometry.coverage import Cover, Entrance, greedy_cover
+from models.geometry.k_center import MOST_POINTS
+from models.inference.predictions import embed, of_image, predict_and_measure
+from models.networks.task_net import TaskNet
 from samplers.base import NotFitted, Sampler, Scored
 
 NOTHING = 1e-12  # stands for a distance of 0 under the logarithm
@@ -32,8 +32,9 @@ class CoreSetSampler(Sampler):
     `fit` runs greedy over the unlabelled rows, the labelled ones being centers already, and keeps the centers and the
     distance at which each became one. A row's score is the distance at which it becomes a center, so that the queue is
     greedy's order, and images that come later find their place in it. Of a pool or labelled set above
-    `models.kcenter.MOST_POINTS` rows a random sample is embedded. The paper's second part, a mixed integer program that
-    improves on greedy, is left out, as in all code we know of. A segmenter's features are averaged over the pixels.
+    `models.geometry.k_center.MOST_POINTS` rows a random sample is embedded. The paper's second part, a mixed integer
+    program that improves on greedy, is left out, as in all code we know of. A segmenter's features are averaged over
+    the pixels.
     """
 
     name: ClassVar[str] = "core-set"
@@ -69,7 +70,7 @@ class CoreSetSampler(Sampler):
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """log of the distance at which a row becomes a center, (N,): for a pick the one of algorithm 1, line 3, when it
-        was picked. 1 / (1 + exp(a)) = 1 / (1 + distance). See `models.cover`.
+        was picked. 1 / (1 + exp(a)) = 1 / (1 + distance). See `models.geometry.coverage`.
         """
         if self.cover is None:
             raise NotFitted("sampler core-set: its centers were neither computed nor loaded yet")

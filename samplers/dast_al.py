@@ -10,14 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import dense, epmcm
 from models.data import CycleData, Runtime
-from models.dense_losses import DenseISDA, labelled_batches, pixel_covariance
-from models.inference import embed, predict_and_measure
-from models.isda import ISDA, class_covariance, semantic_table
-from models.networks import TaskNet
-from models.objectives import AnyObjective
-from models.segmenter import Segmenter
+from models.inference import epmcm
+from models.inference import per_pixel as dense
+from models.inference.predictions import embed, predict_and_measure
+from models.losses.isda import ISDA, class_covariance, semantic_table
+from models.losses.objectives import AnyObjective
+from models.losses.per_pixel import DenseISDA, labelled_batches, pixel_covariance
+from models.networks.segmenter import Segmenter
+from models.networks.task_net import TaskNet
 from samplers.base import Sampler, Scored
 
 

@@ -6,13 +6,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from models.committee import predict_and_disagree
 from models.data import Runtime
-from models.disagreement import GatherVariationRatio
-from models.networks import TaskNet
-from models.segmenter import Segmenter
+from models.inference.disagreement import GatherVariationRatio
+from models.networks.segmenter import Segmenter
+from models.networks.task_net import TaskNet
+from models.training.committee import predict_and_disagree
 from samplers.base import Scored
-from samplers.committee import CommitteeSampler
+from samplers.committee_base import CommitteeSampler
 from samplers.noise import uniform_noise
 
 

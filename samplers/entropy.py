@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.data import Runtime
-from models.dense import mean_over_pixels, per_image
-from models.inference import predict_and_measure
-from models.networks import TaskNet
+from models.inference.per_pixel import mean_over_pixels, per_image
+from models.inference.predictions import predict_and_measure
+from models.networks.task_net import TaskNet
 from samplers.base import Sampler, Scored
 
 

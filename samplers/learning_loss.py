@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from models.data import CycleData, Runtime
-from models.inference import Inside, predict_and_measure_inside
-from models.loss_prediction import LossPrediction, LossPredictor, PairLoss, build_loss_predictor, margin_loss
-from models.networks import TaskNet
-from models.objectives import AnyObjective
+from models.inference.predictions import Inside, predict_and_measure_inside
+from models.losses.loss_prediction import LossPrediction, LossPredictor, PairLoss, build_loss_predictor, margin_loss
+from models.losses.objectives import AnyObjective
+from models.networks.task_net import TaskNet
 from samplers.base import NotFitted, Sampler, Scored
 
 

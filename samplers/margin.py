@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from models.data import Runtime
-from models.dense import log_odds_of_mean, per_image
-from models.inference import predict_and_measure
-from models.networks import TaskNet
+from models.inference.per_pixel import log_odds_of_mean, per_image
+from models.inference.predictions import predict_and_measure
+from models.networks.task_net import TaskNet
 from samplers.base import Sampler, Scored
 
 SMALLEST = math.log(torch.finfo(torch.float64).tiny)  # stands for the logarithm of a margin of 0

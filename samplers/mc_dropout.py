@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from models.data import Runtime
-from models.disagreement import Gathering, GatherMaxEntropy, GatherMeanStd, GatherVariationRatio
-from models.networks import TaskNet
-from models.segmenter import Segmenter
+from models.inference.disagreement import Gathering, GatherMaxEntropy, GatherMeanStd, GatherVariationRatio
+from models.networks.segmenter import Segmenter
+from models.networks.task_net import TaskNet
 from samplers.base import Scored
-from samplers.dropout import DropoutOptions, DropoutSampler
+from samplers.dropout_base import DropoutOptions, DropoutSampler
 from samplers.noise import uniform_noise
 
 FIGURES: dict[str, Callable[[], Gathering]] = {

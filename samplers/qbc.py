@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from models.committee import predict_and_disagree
 from models.data import Runtime
-from models.disagreement import Gathering, GatherMaxEntropy, GatherVoteEntropy
-from models.networks import TaskNet
-from models.segmenter import Segmenter
+from models.inference.disagreement import Gathering, GatherMaxEntropy, GatherVoteEntropy
+from models.networks.segmenter import Segmenter
+from models.networks.task_net import TaskNet
+from models.training.committee import predict_and_disagree
 from samplers.base import Scored
-from samplers.committee import CommitteeOptions, CommitteeSampler
+from samplers.committee_base import CommitteeOptions, CommitteeSampler
 from samplers.noise import uniform_noise
 
 FIGURES: dict[str, Callable[[], Gathering]] = {

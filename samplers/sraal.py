@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.adversarial import AdversarialRecipe, Game
 from models.data import CycleData, Runtime
-from models.dense import mean_over_pixels, per_image
-from models.discriminator import Discriminator
-from models.games import RelabellingGame
-from models.inference import measure
-from models.masks import class_counts
-from models.networks import TaskNet
-from models.streaming import one_by_one
-from models.vae import VAE, VAEConfig
-from samplers.adversarial import GameOptions
+from models.inference.per_pixel import mean_over_pixels, per_image
+from models.inference.predictions import measure
+from models.inference.streaming import one_by_one
+from models.losses.index_masks import class_counts
+from models.networks.discriminator import Discriminator
+from models.networks.task_net import TaskNet
+from models.networks.vae import VAE, VAEConfig
+from models.training.adversarial import AdversarialRecipe, Game
+from models.training.adversarial_trainers import RelabellingGame
+from samplers.adversarial_base import GameOptions
 from samplers.base import Scored
 from samplers.vaal import VaalSampler
 

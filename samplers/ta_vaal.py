@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.adversarial import AdversarialRecipe, Game
 from models.data import CycleData, Runtime
-from models.discriminator import Discriminator
-from models.games import ConditionedGame, Conditions
-from models.inference import Inside, measure_inside, predict_and_measure_inside
-from models.loss_prediction import LossPredictor
-from models.networks import TaskNet
-from models.objectives import AnyObjective
-from models.streaming import evaluating
-from models.vae import VAE, VAEConfig, prepare
-from samplers.adversarial import AdversarialSampler, GameOptions
+from models.inference.predictions import Inside, measure_inside, predict_and_measure_inside
+from models.inference.streaming import evaluating
+from models.losses.loss_prediction import LossPredictor
+from models.losses.objectives import AnyObjective
+from models.networks.discriminator import Discriminator
+from models.networks.task_net import TaskNet
+from models.networks.vae import VAE, VAEConfig, prepare
+from models.training.adversarial import AdversarialRecipe, Game
+from models.training.adversarial_trainers import ConditionedGame, Conditions
+from samplers.adversarial_base import AdversarialSampler, GameOptions
 from samplers.base import NotFitted, Scored
 from samplers.learning_loss import LossPredictionOptions
 from samplers.learning_loss_v2 import LearningLossV2Sampler

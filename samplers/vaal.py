@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from models.adversarial import AdversarialRecipe, Game
 from models.data import CycleData, Runtime
-from models.discriminator import Discriminator
-from models.games import VaalGame
-from models.networks import TaskNet
-from models.vae import VAE, VAEConfig
-from samplers.adversarial import AdversarialSampler, GameOptions
+from models.networks.discriminator import Discriminator
+from models.networks.task_net import TaskNet
+from models.networks.vae import VAE, VAEConfig
+from models.training.adversarial import AdversarialRecipe, Game
+from models.training.adversarial_trainers import VaalGame
+from samplers.adversarial_base import AdversarialSampler, GameOptions
 from samplers.base import Scored
 
 

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from models.adversarial import AdversarialRecipe
 from models.data import CycleData, Runtime
-from models.networks import TaskNet
-from models.vae import VAE, settle_statistics
-from samplers.adversarial import AdversarialOptions
+from models.networks.task_net import TaskNet
+from models.networks.vae import VAE, settle_statistics
+from models.training.adversarial import AdversarialRecipe
+from samplers.adversarial_base import AdversarialOptions
 from samplers.base import Scored
 from samplers.vaal import VaalSampler
 

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.adversarial import AdversarialRecipe, Game
 from models.data import CycleData, Runtime
-from models.discriminator import ImageDiscriminator, build_image_discriminator
-from models.games import ImageGame
-from models.networks import TaskNet
-from models.vae import VAEConfig
-from samplers.adversarial import AdversarialOptions, AdversarialSampler
+from models.networks.discriminator import ImageDiscriminator, build_image_discriminator
+from models.networks.task_net import TaskNet
+from models.networks.vae import VAEConfig
+from models.training.adversarial import AdversarialRecipe, Game
+from models.training.adversarial_trainers import ImageGame
+from samplers.adversarial_base import AdversarialOptions, AdversarialSampler
 from samplers.base import Scored
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.adversarial import AdversarialRecipe, Game
 from models.data import CycleData, Runtime
-from models.games import AutoencoderGame
-from models.networks import TaskNet
-from models.vae import VAE, Encoder, VAEConfig, build_vae
-from samplers.adversarial import AdversarialOptions, AdversarialSampler
+from models.networks.task_net import TaskNet
+from models.networks.vae import VAE, Encoder, VAEConfig, build_vae
+from models.training.adversarial import AdversarialRecipe, Game
+from models.training.adversarial_trainers import AutoencoderGame
+from samplers.adversarial_base import AdversarialOptions, AdversarialSampler
 from samplers.base import Scored
 
 SMALLEST = 1e-12  # squared distance; the centroid itself has a logarithm too

@@ -16,8 +16,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 @pytest.fixture(scope="session")
 def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    """A running Label Studio (benchmarks.servers.LabelStudioServer) that all tests share: a project each."""
-    from benchmarks.servers import LabelStudioServer
+    """A running Label Studio (tests.rig.servers.LabelStudioServer) that all tests share: a project each."""
+    from tests.rig.servers import LabelStudioServer
 
     server = LabelStudioServer(tmp_path_factory.mktemp("label-studio"))
     server.start()
@@ -27,8 +27,8 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[object]:
-    """A running PostgreSQL (benchmarks.servers.PostgresServer); skipped where none is installed."""
-    from benchmarks.servers import PostgresServer
+    """A running PostgreSQL (tests.rig.servers.PostgresServer); skipped where none is installed."""
+    from tests.rig.servers import PostgresServer
 
     if PostgresServer.programs() is None:
         _missing("PostgreSQL is not installed: apt-get install postgresql")

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from compose_spec import PyOptions
 
-from backend.settings import Settings
+from backend.settings.core import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKER = ROOT / "docker"
@@ -244,7 +244,8 @@ def test_the_image_has_all_that_the_backend_imports(tmp_path: Path) -> None:
                 shutil.copytree(ROOT / source, tmp_path / target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(ROOT / source, tmp_path / target)
-    program = "import backend.__main__, backend.app, backend.worker, backend.cycle; print(backend.cycle.__file__)"
+    modules = "backend.__main__, backend.web.app, backend.worker.worker, backend.cycle"
+    program = f"import {modules}; print(backend.cycle.__file__)"
     run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip().startswith(str(tmp_path))

@@ -251,7 +251,7 @@ def test_only_the_cycle_and_what_it_is_made_of_need_torch_at_start() -> None:
 
 def test_the_web_process_starts_without_what_only_a_worker_needs() -> None:
     """What its modules import in the end, not only by name."""
-    code = "import sys, backend.app; print(*sorted(sys.modules))"
+    code = "import sys, backend.web.app; print(*sorted(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     heavy = {"torch", "torchvision", "cv2", "PIL", "label_studio_sdk.client", "label_studio_sdk.label_interface"}
     assert heavy & set(run.stdout.split()) == set()

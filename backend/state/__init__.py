@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backend.state.cycles import Cycles
+from backend.state.last_seen import LastSeen
 from backend.state.projects import Projects
 from backend.state.schema import Answer, BrokenImage, Cycle, Project, Version
-from backend.state.truth import LastSeen
 from backend.state.versions import Versions
 
 if TYPE_CHECKING:
-    from backend.settings import Settings
+    from backend.settings.core import Settings
 
 __all__ = ["Answer", "BrokenImage", "Cycle", "Project", "State", "Version"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import sqlalchemy as sa
 
 from backend.state.database import CHUNK_ROWS, READ_CHUNK, Database, chunks
+from backend.state.last_seen import record_seen
 from backend.state.schema import Answer, Version, broken, projects, scores, tasks, versions
-from backend.state.truth import record_seen
 
 
 class Versions(Database):

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from backend import __version__
-from backend.settings import Settings, settings_table
-from backend.settings_samplers import CLASSIFICATION_ONLY, SAMPLER_NAMES
+from backend.settings.core import Settings, settings_table
+from backend.settings.samplers import CLASSIFICATION_ONLY, SAMPLER_NAMES
 from backend.state import State
-from benchmarks.processes import HOST, answers, children_of, clean_environment, free_port
-from benchmarks.servers import BackendServer
 from tests.backend.test_metrics import fill
+from tests.rig.processes import HOST, answers, children_of, clean_environment, free_port
+from tests.rig.servers import BackendServer
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,17 +14,19 @@ import torch
 from label_studio_sdk.label_interface import LabelInterface
 from rich.console import Console
 
-from backend import artefacts, cycle, labelstudio_http, publisher
-from backend.answers import KeptMasks, answers_folder
+from backend import cycle
 from backend.errors import BackendError, LabelStudioUnavailable, NoLabels, Stopped
-from backend.labeling_segmentation import segmentation_spec
-from backend.learner import Learner
-from backend.masks import regions_to_mask
-from backend.scores import to_published
+from backend.labelstudio import http as labelstudio_http
+from backend.learning import checkpoints as artefacts
+from backend.learning.learner import Learner
+from backend.learning.scores import to_published
 from backend.state import Cycle, Version
 from backend.status import show, snapshot
-from backend.truth import open_images, read_truth
-from benchmarks.servers import LabelStudioServer
+from backend.tasks.segmentation.config import segmentation_spec
+from backend.tasks.segmentation.masks import regions_to_mask
+from backend.tasks.segmentation.predictions import KeptMasks, answers_folder
+from backend.worker import publisher
+from backend.worker.sync import open_images, read_truth
 from models.data import Runtime
 from tests.backend.workbench import (
     OUTLINE,
@@ -44,6 +46,7 @@ from tests.backend.workbench import (
     workbench,
 )
 from tests.integration.helpers import choices_config
+from tests.rig.servers import LabelStudioServer
 
 pytestmark = pytest.mark.slow
 

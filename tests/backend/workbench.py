@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from backend.answers import answers_folder, write_answers
 from backend.errors import LeaseLost
-from backend.job import Job
-from backend.labelstudio import LabelStudio
-from backend.masks_brush import encode_mask
-from backend.settings import Settings
+from backend.labelstudio.client import LabelStudio
+from backend.settings.core import Settings
 from backend.state import State, Version
-from benchmarks.servers import LabelStudioServer
+from backend.tasks.segmentation.brush import encode_mask
+from backend.tasks.segmentation.predictions import answers_folder, write_answers
+from backend.worker.job import Job
 from tests.integration.helpers import FRUIT, LabelProject, Studio, choices_config, drawings
-from tests.integration.proxy import Proxy
+from tests.rig.proxy import Proxy
+from tests.rig.servers import LabelStudioServer
 
 OWNER = "bench"
 TINY = {"task_width": 4, "epochs": 2, "batch_size": 16, "shortlist": 5, "device": "cpu"}

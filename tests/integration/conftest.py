@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from benchmarks.servers import BackendServer, LabelStudioServer
 from tests.integration.editor import FLAGS, PATIENCE_MS
 from tests.integration.helpers import FRUIT, LabelProject, Seen, Studio, drawings, start_backend
+from tests.rig.servers import BackendServer, LabelStudioServer
 
 HERE = Path(__file__).parent
 

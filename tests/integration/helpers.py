@@ -21,7 +21,7 @@ import requests
 from PIL import Image
 
 from backend.state import State
-from benchmarks.servers import BackendServer, LabelStudioServer
+from tests.rig.servers import BackendServer, LabelStudioServer
 
 Json = Any
 SHAPES = ("stripes", "checks", "rings", "blank")

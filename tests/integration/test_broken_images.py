@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import requests
 
-from benchmarks.processes import HOST, REPOSITORY
-from benchmarks.servers import BackendServer
 from tests.integration.helpers import FAST, FRUIT, LabelProject, Seen, drawings, wait_for
+from tests.rig.processes import HOST, REPOSITORY
+from tests.rig.servers import BackendServer
 
 NO_CYCLE = {"budget": 1000}
 TRIES = 3  # at one image, each time

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from benchmarks.datasets import fashion_mnist
-from benchmarks.servers import BackendServer
+from benchmarks.data.datasets import fashion_mnist
 from tests.integration.editor import PATIENCE_MS, expect_task
 from tests.integration.helpers import PATIENCE, LabelProject, Studio, png, wait_for
+from tests.rig.servers import BackendServer
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import requests
 
-from benchmarks.servers import BackendServer
 from tests.integration.helpers import (
     FRUIT,
     SHAPES,
@@ -17,6 +16,7 @@ from tests.integration.helpers import (
     wait_for,
     wait_until_quiet,
 )
+from tests.rig.servers import BackendServer
 
 NO_CYCLE = {"budget": 1000}
 

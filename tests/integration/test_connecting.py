@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import requests
 
-from benchmarks.servers import BackendServer
 from tests.integration.helpers import (
     FRUIT,
     LabelProject,
@@ -18,6 +17,7 @@ from tests.integration.helpers import (
     start_backend,
     wait_for,
 )
+from tests.rig.servers import BackendServer
 
 QUEUE_TAB = "Acquisition queue"
 NO_CYCLE = {"budget": 1000}

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.servers import BackendServer, LabelStudioServer, ServerError, WorkerProcess
 from tests.integration.helpers import (
     FAST,
     LabelProject,
@@ -23,7 +22,8 @@ from tests.integration.helpers import (
     start_backend,
     wait_for,
 )
-from tests.integration.proxy import Proxy, Trap
+from tests.rig.proxy import Proxy, Trap
+from tests.rig.servers import BackendServer, LabelStudioServer, ServerError, WorkerProcess
 
 BUDGET, SHORTLIST, POOL = 4, 5, 18
 SETTINGS = {"BUDGET": str(BUDGET), "SHORTLIST": str(SHORTLIST), "SAMPLER": "entropy", "LEASE_SECONDS": "2"}

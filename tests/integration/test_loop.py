@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from benchmarks.servers import BackendServer
 from tests.integration.helpers import (
     FRUIT,
     SHAPES,
@@ -19,6 +18,7 @@ from tests.integration.helpers import (
     wait_for,
     wait_until_quiet,
 )
+from tests.rig.servers import BackendServer
 
 NO_CYCLE = {"budget": 1000}
 

@@ -17,9 +17,9 @@ from label_studio_sdk.converter.brush import decode_rle
 from PIL import Image, ImageDraw
 from playwright.sync_api import Page
 
-from backend.decoding import decode_whole
-from backend.labeling_segmentation import segmentation_spec
-from backend.masks import mask_to_regions, regions_to_mask
+from backend.images.decoding import decode_whole
+from backend.tasks.segmentation.config import segmentation_spec
+from backend.tasks.segmentation.masks import mask_to_regions, regions_to_mask
 from tests.integration.editor import BRUSH, ERASER, Editor, Point, distance_to
 from tests.integration.helpers import UNCERTAINTY, LabelProject, Studio
 

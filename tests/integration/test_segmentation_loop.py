@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page
 
-from benchmarks.annotator import as_png
-from benchmarks.datasets import fashion_mnist
-from benchmarks.demo_painting import paint, painted
-from benchmarks.scenes import Scenes, cut_out
-from benchmarks.servers import BackendServer
+from benchmarks.data.datasets import fashion_mnist
+from benchmarks.data.scenes import Scenes, cut_out
+from demo.annotator import as_png
+from demo.painting import paint, painted
 from tests.integration.editor import Editor
 from tests.integration.helpers import LabelProject, Seen, Studio, kill_hard, start_backend, wait_for
+from tests.rig.servers import BackendServer
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from benchmarks.servers import BackendServer, PostgresServer, WorkerProcess
 from tests.integration.helpers import FAST, LabelProject, Seen, Studio, kill_hard, start_backend, wait_for
-from tests.integration.proxy import Passed, Proxy
+from tests.rig.proxy import Passed, Proxy
+from tests.rig.servers import BackendServer, PostgresServer, WorkerProcess
 
 BUDGET, POOL, LEASE_SECONDS = 4, 18, 3
 SETTINGS = {"BUDGET": str(BUDGET), "SHORTLIST": "5", "SAMPLER": "entropy", "LEASE_SECONDS": str(LEASE_SECONDS)}

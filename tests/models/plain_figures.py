@@ -1,5 +1,5 @@
 """Figures of disagreement as their papers write them, of all opinions (K, B, C) at once -> (B,): what
-`models.disagreement` gathers in parts is compared with these.
+`models.inference.disagreement` gathers in parts is compared with these.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from models.disagreement import entropy
+from models.inference.disagreement import entropy
 
 
 def consensus(log_p: Tensor) -> Tensor:

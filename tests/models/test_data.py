@@ -1,4 +1,4 @@
-"""models.data, models.pixels, models.streaming and models.training_rows."""
+"""models.data, models.pixels, models.inference.streaming and models.training.rows."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from models.data import CycleData, DataError, Runtime
+from models.inference.streaming import FLUSH_EVERY, eval_batch_size, evaluating, map_rows, one_by_one, stream_batches
 from models.pixels import MEAN, STD, augment, normalise
-from models.streaming import FLUSH_EVERY, eval_batch_size, evaluating, map_rows, one_by_one, stream_batches
-from models.training_rows import TrainingRows, batches_per_epoch, endless_positions, epoch_positions
+from models.training.rows import TrainingRows, batches_per_epoch, endless_positions, epoch_positions
 
 CPU = torch.device("cpu")
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from models.classifier import NetConfig, build_classifier
 from models.data import CycleData
+from models.networks.classifier import NetConfig, build_classifier
 from samplers import SAMPLERS
-from samplers.adversarial import AdversarialSampler
+from samplers.adversarial_base import AdversarialSampler
 
 NAMES = ("vaal", "vaal-no-vae", "vaal-frozen-vae", "vaal-wasserstein", "ta-vaal", "sraal")
 LABELLED, UNLABELLED = 20, 40

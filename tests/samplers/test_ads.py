@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from models.agreement import TwoClassifiers
-from models.alignment import AgreementDiscrepancy
-from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, Runtime
-from models.inference import embed, predict
-from models.training import Recipe, train_network
+from models.inference.predictions import embed, predict
+from models.losses.agreement_discrepancy import AgreementDiscrepancy
+from models.networks.classifier import Classifier, NetConfig, build_classifier
+from models.networks.two_classifiers import TwoClassifiers
+from models.training.task_network import Recipe, train_network
 from samplers.ads import AdsOptions, AdsSampler
 from samplers.base import NonFiniteScores, NotFitted
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, Runtime
-from models.dropout import DropoutCrossEntropy, draw_masks
-from models.inference import embed, predict
+from models.inference.dropout import DropoutCrossEntropy, draw_masks
+from models.inference.predictions import embed, predict
+from models.networks.classifier import Classifier, NetConfig, build_classifier
 from models.pixels import normalise
 from samplers.bald import BaldSampler
-from samplers.dropout import DropoutOptions
+from samplers.dropout_base import DropoutOptions
 from samplers.mc_dropout import McDropoutOptions, McDropoutSampler
 
 CPU = torch.device("cpu")

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from backend.learner import Learner
-from backend.settings import Settings
+from backend.learning.learner import Learner
+from backend.settings.core import Settings
 from models import checkpoint
-from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, Runtime
-from models.objectives import CrossEntropy
+from models.losses.objectives import CrossEntropy
+from models.losses.pseudo_labels import PseudoLabels, believed, threshold_at
+from models.networks.classifier import Classifier, NetConfig, build_classifier
 from models.pixels import normalise
-from models.pseudo_labels import PseudoLabels, believed, threshold_at
-from models.training import Recipe, train_network
+from models.training.task_network import Recipe, train_network
 from samplers.base import Sampler
 from samplers.ceal import CRITERIA, CealOptions, CealSampler
 from samplers.entropy import EntropySampler, predictive_entropy

@@ -15,17 +15,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from backend.settings import Settings
-from backend.settings_samplers import CLASSIFICATION_ONLY
+from backend.settings.core import Settings
+from backend.settings.samplers import CLASSIFICATION_ONLY
 from models import checkpoint
-from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, DataError, Runtime, Task
-from models.masks import IGNORE
-from models.networks import TaskNet
-from models.objectives import Objective
+from models.losses.index_masks import IGNORE
+from models.losses.objectives import Objective
+from models.networks.classifier import Classifier, NetConfig, build_classifier
+from models.networks.segmenter import Segmenter, SegmenterConfig, build_segmenter
+from models.networks.task_net import TaskNet
 from models.pixels import normalise
-from models.segmenter import Segmenter, SegmenterConfig, build_segmenter
-from models.training import Recipe, train_network
+from models.training.task_network import Recipe, train_network
 from samplers import SAMPLERS, build_sampler
 from samplers.base import (
     EmptyPool,

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import samplers.core_set
-from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, Runtime
-from models.inference import embed, predict
+from models.inference.predictions import embed, predict
+from models.networks.classifier import Classifier, NetConfig, build_classifier
 from models.pixels import normalise
 from samplers.base import NotFitted
 from samplers.core_set import NOTHING, CoreSetOptions, CoreSetSampler
@@ -181,7 +181,7 @@ def test_a_stop_between_picks_leaves_the_earlier_cover(monkeypatch: pytest.Monke
         if phase == "core-set":
             raise Stop
 
-    monkeypatch.setattr("models.kcenter.TELL_EVERY", 4)
+    monkeypatch.setattr("models.geometry.k_center.TELL_EVERY", 4)
     sampler = fitted(make_data())
     before = sampler.cover
     with pytest.raises(Stop):

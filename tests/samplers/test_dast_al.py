@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, Runtime
-from models.inference import embed, measure, predict
-from models.isda import ISDA
+from models.inference.predictions import embed, measure, predict
+from models.losses.isda import ISDA
+from models.networks.classifier import Classifier, NetConfig, build_classifier
 from models.pixels import normalise
 from samplers.base import NonFiniteScores
 from samplers.dast_al import DastAlOptions, DastAlSampler

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, Runtime
-from models.inference import measure, predict
+from models.inference.predictions import measure, predict
+from models.networks.classifier import Classifier, NetConfig, build_classifier
 from samplers.base import NotFitted
-from samplers.committee import CommitteeOptions
+from samplers.committee_base import CommitteeOptions
 from samplers.ensemble import EnsembleSampler
 from tests.models.plain_figures import variation_ratio
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, Runtime
-from models.inference import predict
-from models.loss_prediction import LossPrediction, LossPredictor, margin_loss, ranking_loss
+from models.inference.predictions import predict
+from models.losses.loss_prediction import LossPrediction, LossPredictor, margin_loss, ranking_loss
+from models.networks.classifier import Classifier, NetConfig, build_classifier
 from models.pixels import normalise
-from models.training import Recipe, train_network
+from models.training.task_network import Recipe, train_network
 from samplers import build_sampler
 from samplers.base import NotFitted
 from samplers.learning_loss import LearningLossOptions, LearningLossSampler

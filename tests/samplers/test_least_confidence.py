@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.classifier import NetConfig, build_classifier
 from models.data import Runtime
+from models.networks.classifier import NetConfig, build_classifier
 from samplers.least_confidence import LeastConfidenceSampler, log_odds_of_error
 from samplers.max_prob import MaxProbSampler
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, Runtime
-from models.dropout import DropoutCrossEntropy, draw_masks
-from models.inference import embed
+from models.inference.dropout import DropoutCrossEntropy, draw_masks
+from models.inference.predictions import embed
+from models.networks.classifier import Classifier, NetConfig, build_classifier
 from models.pixels import normalise
 from samplers.mc_dropout import McDropoutOptions, McDropoutSampler
 from tests.models.plain_figures import max_entropy, mean_std, variation_ratio

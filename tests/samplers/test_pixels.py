@@ -1,6 +1,6 @@
 """What samplers say of an image that is segmented, against plain means over its pixels by NumPy.
 
-The pixels are those of the features' maps, as the network gives them; `models.dense` says why.
+The pixels are those of the features' maps, as the network gives them; `models.inference.per_pixel` says why.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models import disagreement
 from models.data import CycleData, Runtime
-from models.discriminator import Discriminator
-from models.dropout import draw_masks
-from models.games import RelabellingGame
-from models.loss_prediction import LossPrediction, ranking_loss
-from models.masks import IGNORE
+from models.inference import disagreement
+from models.inference.dropout import draw_masks
+from models.losses.index_masks import IGNORE
+from models.losses.loss_prediction import LossPrediction, ranking_loss
+from models.networks.discriminator import Discriminator
+from models.networks.segmenter import Segmenter
+from models.networks.vae import HALF, VAE
 from models.pixels import normalise
-from models.segmenter import Segmenter
-from models.vae import HALF, VAE
+from models.training.adversarial_trainers import RelabellingGame
 from samplers import build_sampler
 from samplers.base import Sampler
 from samplers.dast_al import DastAlSampler

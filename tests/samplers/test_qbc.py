@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, Runtime
-from models.inference import measure
+from models.inference.predictions import measure
+from models.networks.classifier import Classifier, NetConfig, build_classifier
 from samplers.qbc import TIE_BREAK, QbcOptions, QbcSampler
 from tests.models.plain_figures import max_entropy, vote_entropy
 

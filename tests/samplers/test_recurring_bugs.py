@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from backend.scores import to_published
+from backend.learning.scores import to_published
 from models.data import CycleData, Runtime, Task
-from models.inference import embed
-from models.loss_prediction import LossPredictor
-from models.masks import IGNORE
-from models.objectives import CrossEntropy
+from models.inference.predictions import embed
+from models.losses.index_masks import IGNORE
+from models.losses.loss_prediction import LossPredictor
+from models.losses.objectives import CrossEntropy
 from models.pixels import augment, normalise
-from models.training import Recipe, train_network
+from models.training.task_network import Recipe, train_network
 from samplers import SAMPLERS
 from samplers.noise import logistic_noise
 from tests.samplers.test_contract import (

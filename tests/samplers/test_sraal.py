@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from models.data import Runtime
-from models.discriminator import Discriminator
-from models.games import RelabellingGame
-from models.inference import measure
-from models.vae import VAE
+from models.inference.predictions import measure
+from models.networks.discriminator import Discriminator
+from models.networks.vae import VAE
+from models.training.adversarial_trainers import RelabellingGame
 from samplers.sraal import SraalSampler, uncertainty
 from tests.samplers.novelty import NET, UNLABELLED, make_data, make_sampler
 

@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import nn
 
-from models.classifier import NetConfig, build_classifier
 from models.data import Runtime
-from models.discriminator import Discriminator
-from models.inference import predict
-from models.loss_prediction import LossPrediction, ranking_loss
+from models.inference.predictions import predict
+from models.losses.loss_prediction import LossPrediction, ranking_loss
+from models.networks.classifier import NetConfig, build_classifier
+from models.networks.discriminator import Discriminator
+from models.networks.vae import VAE, prepare
 from models.pixels import normalise
-from models.training import Recipe, train_network
-from models.vae import VAE, prepare
+from models.training.task_network import Recipe, train_network
 from samplers.ta_vaal import TaVaalSampler, rank_conditions
 from tests.samplers.novelty import LABELLED, NET, UNLABELLED, make_data, make_sampler
 

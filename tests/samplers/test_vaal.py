@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from models import checkpoint
-from models.classifier import Classifier, NetConfig, build_classifier
 from models.data import CycleData, DataError, Runtime
-from models.discriminator import Discriminator
-from models.vae import prepare
+from models.networks.classifier import Classifier, NetConfig, build_classifier
+from models.networks.discriminator import Discriminator
+from models.networks.vae import prepare
 from samplers.base import NotFitted, Sampler
 from samplers.vaal import VaalOptions, VaalSampler
 from tests.samplers.novelty import LABELLED, NET, NOBODY, UNLABELLED, make_data, novel_first

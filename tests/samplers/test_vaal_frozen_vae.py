@@ -7,8 +7,8 @@ from __future__ import annotations
 import torch
 
 from models.data import Runtime
-from models.discriminator import Discriminator
-from models.vae import VAE
+from models.networks.discriminator import Discriminator
+from models.networks.vae import VAE
 from tests.samplers.novelty import NET, make_data, make_sampler
 
 CPU = torch.device("cpu")

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from models.data import Runtime
-from models.discriminator import ImageDiscriminator
-from models.vae import prepare
+from models.networks.discriminator import ImageDiscriminator
+from models.networks.vae import prepare
 from tests.samplers.novelty import NET, make_data, make_sampler
 
 RUNTIME = Runtime(torch.device("cpu"), 0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models.data import Runtime
-from models.vae import VAE, prepare
+from models.networks.vae import VAE, prepare
 from samplers.vaal_wasserstein import Centroid, posterior, wasserstein_squared
 from tests.samplers.novelty import NET, NOBODY, make_data, make_sampler
 

@@ -1,0 +1,154 @@
+"""A directory with one row of bytes for each task, each made once: what images and masks are kept in.
+
+    <name>.u8 …  one or more files of rows of a fixed length, and nothing else
+    index        row → task id and digest of what the row was made of; replaced whole, atomically
+    lock         held while something is written, so that two workers cannot
+
+A row's bytes reach the disk before the index that names it, and a row that the index on disk names is never
+overwritten. So a kill at any instant loses at most the last batch, and readers always see whole rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from backend.images.row_index import Index
+
+_BATCH_ROWS, _BATCH_SECONDS = 512, 5.0  # what a kill may lose
+
+Row = tuple[DTypeLike, tuple[int, ...]]
+"""Type and shape of one row of a file."""
+
+
+class RowCache:
+    """One writer at a time; any number of readers, in any process. Each thread needs an object of its own.
+
+    A reader asks for ``rows`` each time it reads: rows of deleted tasks are used again.
+    """
+
+    def __init__(self, directory: Path, size: int | list[int], files: Mapping[str, Row]) -> None:
+        """``size``: what the index must have been made for; otherwise it counts as empty."""
+        self.directory, self._files = Path(directory), dict(files)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._index = Index(self.directory / "index", size, self._rows_on_disk)
+        self._maps: dict[str, np.ndarray] = {}
+        self._index.refresh()
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def rows(self, task_ids: Sequence[int]) -> np.ndarray:
+        """The row (N,) int64 of each task; -1 where there is none."""
+        self._index.refresh()
+        return self._index.rows(task_ids)
+
+    def task_ids(self) -> list[int]:
+        """Every task that has a row here."""
+        self._index.refresh()
+        return self._index.task_ids()
+
+    def mapped(self, name: str) -> np.ndarray:
+        """All rows (M, …) of a file, read-only, mapped: index it with :meth:`rows`, never copy it whole."""
+        self._index.refresh()
+        kind, shape = self._files[name]
+        count = self._index.row_count
+        if count == 0:
+            return np.empty((0, *shape), kind)
+        if name not in self._maps or len(self._maps[name]) < count:
+            self._maps[name] = np.memmap(self.directory / name, kind, "r", shape=(count, *shape))
+        return self._maps[name]
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def forget(self, task_ids: Collection[int]) -> None:
+        """Drop tasks; their rows are used again."""
+        with self._writing():
+            if self._index.drop(task_ids):
+                self._index.save()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        with (self.directory / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the process, however that ends
+            self._index.refresh()
+            yield
+
+    @contextlib.contextmanager
+    def _batch(self, before_index: Callable[[], None] = lambda: None) -> Iterator[Batch]:
+        """Inside, rows are written; what was written is kept, whatever ends it. ``before_index`` runs ahead of each
+        replacement of the index."""
+        batch = Batch(self, before_index)
+        try:
+            yield batch
+        finally:
+            batch.flush()
+
+    def _rows_on_disk(self) -> int:
+        try:
+            return min((self.directory / name).stat().st_size // row_bytes(row) for name, row in self._files.items())
+        except FileNotFoundError:
+            return 0
+
+
+class Batch:
+    """Writes rows at once and the index now and then."""
+
+    def __init__(self, cache: RowCache, before_index: Callable[[], None]) -> None:
+        self._cache, self._index, self._before_index = cache, cache._index, before_index
+        self._open: dict[str, int] = {}
+        self._since, self._count = time.monotonic(), 0
+
+    def add(self, task: int, digest: bytes, *parts: np.ndarray) -> None:
+        """One task's row: a part for each file, in the files' order."""
+        for (name, row), part in zip(self._cache._files.items(), parts, strict=True):
+            if name not in self._open:
+                self._open[name] = os.open(self._cache.directory / name, os.O_RDWR | os.O_CREAT, 0o644)
+            data = np.ascontiguousarray(part, row[0]).tobytes()
+            if len(data) != row_bytes(row):
+                raise ValueError(f"a row of {name} has {row_bytes(row)} bytes, not {len(data)}")
+            # written, not mapped: a full disk is then an error here, not a bus error that ends the process
+            _write_all(self._open[name], data, self._index.next_row() * len(data))
+        self._index.place(task, digest)
+        self._count += 1
+        # the index is written whole, so the more there is in it the rarer
+        enough = self._count >= max(_BATCH_ROWS, self._index.row_count // 16)
+        if enough or time.monotonic() - self._since >= _BATCH_SECONDS:
+            self._save()
+
+    def drop(self, task: int) -> None:
+        """Take out a task whose row is no longer true."""
+        self._index.drop([task])
+
+    def flush(self) -> None:
+        try:
+            self._save()
+        finally:
+            for file in self._open.values():
+                os.close(file)
+            self._open = {}
+
+    def _save(self) -> None:
+        for file in self._open.values():
+            os.fsync(file)
+        self._before_index()
+        self._index.save()
+        self._since, self._count = time.monotonic(), 0
+
+
+def row_bytes(row: Row) -> int:
+    return np.dtype(row[0]).itemsize * prod(row[1])
+
+
+def _write_all(file: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, offset)
+        view, offset = view[written:], offset + written

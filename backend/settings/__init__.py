@@ -1,0 +1,1 @@
+"""Settings: read once, frozen, each with its documentation and its check."""

@@ -1,0 +1,289 @@
+"""Settings: read once from the environment, overridden per project by the owner's ``extra_params``.
+
+Every setting is one field of :class:`Settings`, those of single samplers by way of ``settings_samplers``. Its type is
+its default's type; what is allowed, the one line of help and whether a project may override it stand beside it, and
+the README's table is made from the same place. The environment uses the upper-case name, ``extra_params`` the
+lower-case one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from backend.errors import SettingsError
+from backend.settings.samplers import PRESETS, SAMPLER_NAMES, SamplerSettings
+from backend.settings.spec import (
+    ANY_TEXT,
+    YES_NO,
+    Check,
+    above,
+    at_least,
+    between,
+    matching,
+    one_of,
+    project,
+    setting,
+    spec_of,
+    zero_or,
+)
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+SHOWN_KEYS = 12
+_KIND = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+@dataclass(frozen=True)
+class Settings(SamplerSettings):
+    """All settings of a process or, after :meth:`for_project`, of a project. Secrets are not in its repr."""
+
+    # The process: environment only.
+    label_studio_url: str = setting(
+        "",
+        "Where the backend reaches Label Studio; empty: the address that `/setup` brings.",
+        matching(r"(https?://[^\s/]+\S*)?", "http(s)://host[:port], or empty"),
+    )
+    label_studio_api_key: str = setting(
+        "",
+        "Personal access token or legacy token; empty: the token that `/setup` brings.",
+        matching(r"[!-~]*", "a token without spaces"),
+        secret=True,
+    )
+    model_dir: str = setting("./data", "State, image cache and checkpoints.", matching(r"[^\r\n\0]+", "a directory"))
+    basic_auth_user: str = setting(
+        "",
+        "User name asked for on every endpoint but `/health`; set together with BASIC_AUTH_PASS.",
+        matching(r"[^:\r\n]*", "text without a colon"),
+    )
+    basic_auth_pass: str = setting("", "Password that goes with BASIC_AUTH_USER.", ANY_TEXT, secret=True)
+    log_level: str = setting("INFO", "How much is logged.", one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+    device: str = setting(
+        "auto",
+        "Where networks run; auto: CUDA when there is one.",
+        matching(r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:N"),
+    )
+    database_url: str = setting(
+        "",
+        "State database; empty: SQLite in MODEL_DIR.",
+        matching(
+            r"((sqlite|postgres(ql)?)(\+\w+)?://\S*)?",
+            "sqlite:///path or postgresql://user:password@host/name, or empty",
+        ),
+        secret=True,
+    )
+    lease_seconds: int = setting(
+        60, "A worker that is silent this long loses its project to another worker.", between(2, 3600)
+    )
+    poll_seconds: float = setting(1.0, "How often the worker looks for due work.", between(0.05, 60))
+    reconcile_seconds: float = setting(
+        300.0, "How often the worker compares with Label Studio without a hint.", between(1, 86400)
+    )
+    cleanup_seconds: float = setting(
+        120.0, "Quiet time after which superseded versions are removed from Label Studio.", between(0, 86400)
+    )
+    download_workers: int = setting(8, "Images fetched at a time.", between(1, 64))
+    retry_broken_seconds: float = setting(600.0, "Wait before a broken image is tried again.", between(1, 604800))
+
+    # The project: environment, then extra_params.
+    sampler: str = project("dast-al", "What orders the queue.", one_of(*SAMPLER_NAMES))
+    preset: str = project(
+        "",
+        "A paper's values for many settings at once; what is given beside it wins.",
+        Check("empty or one of " + ", ".join(PRESETS), lambda value: value == "" or value in PRESETS),
+    )
+    budget: int = project(50, "New annotations that make a cycle due.", between(1, 1_000_000))
+    task: str = project(
+        "auto",
+        "What is learnt; auto: classification where the label config has a single-choice `Choices`, else masks.",
+        one_of("auto", "classification", "segmentation"),
+    )
+    task_net: str = project("resnet18", "The task network of classification.", one_of("resnet18", "vgg16-bn"))
+    segmentation_net: str = project(
+        "drn-d-22", "The task network of masks.", one_of("drn-d-22", "deeplabv3-resnet50", "lraspp-mobilenetv3")
+    )
+    task_width: int = project(
+        0,
+        "Channels of the task network's first stage; 0: the paper's 64 on CUDA, 16 on a CPU; drn-d-22: 16 and 4.",
+        zero_or(4, 512),
+    )
+    pretrained: bool = project(False, "Start from torchvision's ImageNet weights.", YES_NO)
+    image_size: int = project(
+        0,
+        "Side of the cached images in pixels; 0: 32 for images up to 40 px, else 224. Masks: the longer side, at least "
+        "32; 0: that of the first images, at most 256 on a CPU and 1024 on CUDA.",
+        zero_or(16, 1024),
+    )
+    epochs: int = project(0, "Epochs of task training in a cycle; 0: scaled to labels and device.", zero_or(1, 10_000))
+    batch_size: int = project(128, "Batch of task training.", between(2, 4096))
+    learning_rate: float = project(0.1, "Initial learning rate of the task network's SGD.", above(0, 10))
+    momentum: float = project(0.9, "Momentum of the task network's SGD.", between(0, 0.999))
+    weight_decay: float = project(5e-4, "Weight decay of the task network's SGD.", between(0, 1))
+    warm_start: bool = project(True, "Go on from the last cycle's networks instead of fresh ones.", YES_NO)
+    subset: int = project(0, "Score a random subset of this many tasks; 0: the whole pool.", at_least(0))
+    seed: int = project(0, "Where all randomness starts.", between(0, 2**31 - 1))
+    manage_queue: bool = project(
+        True, "Set the project's sampling and model version, and make the “Acquisition queue” tab.", YES_NO
+    )
+    shortlist: int = project(20, "Predictions written one by one before the queue switches.", between(1, 1000))
+    rectangles: bool = project(False, "Masks: read `RectangleLabels` too, as filled boxes.", YES_NO)
+    unlabelled: str = project(
+        "background",
+        "Masks: what pixels are that no region covers; ignore: nothing is learnt from them.",
+        one_of("background", "ignore"),
+    )
+    class_balance: bool = project(
+        False, "Masks: weigh each class by 1 / ln(1.02 + its share of the labelled pixels) in the loss.", YES_NO
+    )
+    crop_size: int = project(0, "Masks: side of the training crops in pixels; 0: the whole image.", zero_or(32, 1024))
+    preannotation: str = project(
+        "brush", "Masks: what answers are drawn with where the label config has both.", one_of("brush", "polygon")
+    )
+    preannotate: int = project(
+        200,
+        "Masks: tasks at the head of a new order that get a mask with their score, at least `budget` + `shortlist`; "
+        "0: all. Those behind them get one with the next order.",
+        between(0, 1_000_000),
+    )
+
+    @property
+    def directory(self) -> Path:
+        """``model_dir`` as a path, with ``~`` resolved. It may not exist yet."""
+        return Path(self.model_dir).expanduser()
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """Reads the environment; an empty variable counts as unset. Raises SettingsError naming the variable."""
+        given: dict[str, Any] = {}
+        for item in fields(cls):
+            text = environ.get(item.name.upper(), "").strip()
+            if text:
+                given[item.name] = _checked(item, _from_text(item, text), item.name.upper())
+        settings = cls(**PRESETS.get(given.get("preset", ""), {}) | given)
+        if bool(settings.basic_auth_user) != bool(settings.basic_auth_pass):
+            raise SettingsError("BASIC_AUTH_USER and BASIC_AUTH_PASS must be set together")
+        if settings.label_studio_api_key and not settings.label_studio_url:
+            # /setup is open to whoever reaches the port, and would tell us where to send the key
+            raise SettingsError("LABEL_STUDIO_API_KEY is sent only to an address that you name: set LABEL_STUDIO_URL")
+        return settings
+
+    def for_project(self, extra_params: Mapping[str, Any] | str | None) -> Settings:
+        """These settings with a project's overrides: a mapping, the same as JSON text, or nothing.
+
+        Raises SettingsError, one sentence with key, value and what is allowed, for an unknown key, for one
+        that only the environment may set, and for a value of the wrong type or outside its range.
+        """
+        known = {item.name: item for item in fields(self)}
+        given: dict[str, Any] = {}
+        for key, value in parse_extra_params(extra_params).items():
+            item = known.get(key)
+            if item is None:
+                raise SettingsError(f"extra_params: unknown key {_shown(key)}; {_known_keys(key)}")
+            if not spec_of(item).per_project:
+                raise SettingsError(
+                    f"extra_params: {key} cannot be set per project; set {key.upper()} in the backend's environment"
+                )
+            given[key] = _checked(item, _from_json(item, value), f"extra_params: {key}")
+        return replace(self, **PRESETS.get(given.get("preset", ""), {}) | given)
+
+    def options(self) -> dict[str, Any]:
+        """The settings a project may override, by name: what samplers and training choose theirs from."""
+        return {key: getattr(self, key) for key in project_keys()}
+
+    def secrets(self) -> tuple[str, ...]:
+        """Values that must not appear in an answer or a log line."""
+        return tuple(value for item in fields(self) if spec_of(item).secret and (value := getattr(self, item.name)))
+
+
+def all_settings() -> list[Field[Any]]:
+    """Every setting; those of single samplers last."""
+    of_samplers = {item.name for item in fields(SamplerSettings)}
+    return sorted(fields(Settings), key=lambda item: item.name in of_samplers)
+
+
+def project_keys() -> tuple[str, ...]:
+    """Names of the settings that ``extra_params`` may hold."""
+    return tuple(item.name for item in all_settings() if spec_of(item).per_project)
+
+
+def settings_table() -> str:
+    """The Markdown table of all settings, as it stands in the README."""
+    lines = ["| environment | extra params | default | allowed | what it does |", "|---|---|---|---|---|"]
+    for item in all_settings():
+        spec = spec_of(item)
+        key = f"`{item.name}`" if spec.per_project else ""
+        default = f"`{_default_text(item.default)}`" if item.default != "" else "empty"
+        lines.append(f"| `{item.name.upper()}` | {key} | {default} | {spec.check.allowed} | {spec.help} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _known_keys(key: str) -> str:
+    close = get_close_matches(key, project_keys(), n=1)
+    if close:
+        return f"did you mean {close[0]}?"
+    # it is shown in a small dialog: not all of them
+    return f"known are {', '.join(project_keys()[:SHOWN_KEYS])} and others, which the README lists"
+
+
+def parse_extra_params(extra_params: Mapping[str, Any] | str | None) -> Mapping[str, Any]:
+    """The object that the owner typed, as Label Studio sends it: parsed, as text, or nothing. Keys are not checked."""
+    if extra_params is None or extra_params == "":
+        return {}
+    if isinstance(extra_params, str):
+        try:
+            extra_params = json.loads(extra_params)
+        except ValueError:
+            raise SettingsError('extra_params is not valid JSON; write an object such as {"budget": 50}') from None
+        if extra_params is None:
+            return {}
+    if not isinstance(extra_params, Mapping):
+        raise SettingsError('extra_params must be a JSON object such as {"sampler": "vaal", "budget": 50}')
+    return extra_params
+
+
+def _from_text(item: Field[Any], text: str) -> Any:
+    """The value that an environment variable spells; the text itself when it spells none of its type."""
+    kind: Callable[[str], Any] = type(item.default)
+    try:
+        if kind is bool:
+            return True if text.lower() in _TRUE else False if text.lower() in _FALSE else text
+        if item.name == "log_level":
+            return text.upper()
+        return kind(text)
+    except ValueError:
+        return text
+
+
+def _from_json(item: Field[Any], value: Any) -> Any:
+    """JSON writes 1 for 1.0; everything else must have the type already."""
+    if type(item.default) is float and type(value) is int and abs(value) < 2**53:
+        return float(value)
+    return value
+
+
+def _checked(item: Field[Any], value: Any, name: str) -> Any:
+    kind, check = type(item.default), spec_of(item).check
+    shown = "" if spec_of(item).secret else f", not {_shown(value)}"
+    finite = not isinstance(value, float) or math.isfinite(value)
+    if type(value) is not kind or not finite:
+        words = _KIND[kind] if check.allowed == _KIND[kind] else f"{_KIND[kind]} ({check.allowed})"
+        raise SettingsError(f"{name} must be {words}{shown}")
+    if not check.holds(value):
+        raise SettingsError(f"{name} must be {check.allowed}{shown}")
+    return value
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,178 @@
+"""Annotations → masks in a file, each decoded once: what a segmenter learns from.
+
+On disk, in a folder of the cache of the images that the masks lie on, as ``backend.images.row_cache`` says:
+
+    masks.u8        rows of H×W bytes: 0 background, i + 1 the class i, 255 not known
+    usable.u8       rows of one byte: 0 where nothing is known about any pixel
+    index           row → task id and digest of the annotation, its image and how both are read
+    problems.json   what is wrong with the regions of which task, as of the same digest
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from backend.files import replace_file
+from backend.images.cache import ImageCache
+from backend.images.row_cache import RowCache
+from backend.tasks.segmentation.config import IGNORE, SegmentationSpec
+from backend.tasks.segmentation.masks import regions_to_mask
+from backend.worker.job import Job, Progress
+from backend.worker.sync import Truth, decisive_annotation, mask_digest
+
+log = logging.getLogger(__name__)
+
+_MASKS, _USABLE = "masks.u8", "usable.u8"
+_PROBLEMS_OF_A_TASK = 3
+
+
+@dataclass(frozen=True)
+class MadeMask:
+    """``mask`` (H, W) uint8, the ``digest`` of what it was made of, and what is wrong with that, in words."""
+
+    task: int
+    digest: str
+    mask: np.ndarray
+    problems: Sequence[str] = ()
+
+
+class MaskCache(RowCache):
+    """The masks of a project's labelled tasks in one frame: see :class:`backend.images.row_cache.RowCache` for who may
+    read and write."""
+
+    def __init__(self, directory: Path, frame: tuple[int, int]) -> None:
+        self.frame = frame
+        super().__init__(directory, list(frame), {_MASKS: (np.uint8, frame), _USABLE: (np.uint8, ())})
+        self._problems: dict[int, tuple[str, list[str]]] = self._read_problems()
+
+    @property
+    def masks(self) -> np.ndarray:
+        """(K, H, W) uint8, read-only, mapped from the file: index it with :meth:`rows`, never copy it whole."""
+        return self.mapped(_MASKS)
+
+    def rows(self, task_ids: Sequence[int]) -> np.ndarray:
+        """The row (N,) int64 of each task's mask; -1 where there is none, or nothing is known about any pixel."""
+        rows = super().rows(task_ids)
+        usable = np.append(self.mapped(_USABLE), 0)  # the last for row -1
+        return np.where(usable[rows] > 0, rows, -1)
+
+    def problems(self, task_ids: Iterable[int]) -> list[str]:
+        """What is wrong with the regions of these tasks, as "task 12: …"."""
+        return [
+            f"task {task}: {words}"
+            for task in task_ids
+            if task in self._problems and self._problems[task][0] == (self._index.digest(task) or b"").hex()
+            for words in self._problems[task][1]
+        ]
+
+    def sync(
+        self,
+        digests: Mapping[int, str],
+        make: Callable[[Sequence[int]], Iterable[MadeMask]],
+        classes: int,
+        *,
+        keep: Collection[int] = (),
+        progress: Progress = lambda phase, done, total: None,
+    ) -> None:
+        """Make what is missing or was made of something else, and forget all other tasks but those of ``keep``.
+
+        Args:
+            digests: task id → digest of what its mask is to be made of.
+            make: gives the masks of these tasks, of those that have one, as it made them: of an annotation that changed
+                meanwhile it may be another digest. What it raises ends the sync; what was done is kept.
+            classes: how many, background included. A mask with another value but 255 is a ValueError.
+        """
+        with self._writing():
+            stale = [task for task in self._index.task_ids() if task not in digests and task not in keep]
+            missing = [task for task, digest in digests.items() if self._index.digest(task) != bytes.fromhex(digest)]
+            if not missing and not stale:
+                return
+            with self._batch(self._write_problems) as batch:
+                for task in stale:
+                    batch.drop(task)
+                gone = set(missing)
+                for done, made in enumerate(make(missing) if missing else (), 1):
+                    _check_values(made.mask, classes)
+                    usable = np.uint8((made.mask != IGNORE).any())
+                    self._problems[made.task] = made.digest, list(made.problems)[:_PROBLEMS_OF_A_TASK]
+                    batch.add(made.task, bytes.fromhex(made.digest), made.mask, np.asarray(usable))
+                    gone.discard(made.task)
+                    progress("masks", done, len(missing))
+                for task in gone:  # their annotations were deleted since: an old mask would be a lie
+                    batch.drop(task)
+
+    def _write_problems(self) -> None:
+        """Ahead of the index: problems count by their digest, so one too many does no harm."""
+        self._problems = {
+            task: problems
+            for task, problems in self._problems.items()
+            if problems[1] and self._index.digest(task) is not None
+        }
+        replace_file(self._problem_file, json.dumps(self._problems).encode())
+
+    def _read_problems(self) -> dict[int, tuple[str, list[str]]]:
+        try:
+            known = json.loads(self._problem_file.read_text())
+            return {int(task): (str(digest), list(words)) for task, (digest, words) in known.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
+
+    @property
+    def _problem_file(self) -> Path:
+        return self.directory / "problems.json"
+
+
+def open_masks(job: Job, truth: Truth, cache: ImageCache, progress: Progress) -> tuple[MaskCache, list[str]]:
+    """The masks of every labelled task that has an image, in the frame of ``cache``; and what is wrong with their
+    regions.
+
+    Label Studio is asked for the annotations of those tasks alone whose mask is missing or out of date.
+
+    Raises:
+        LabelStudioUnavailable, LeaseLost, …: what was decoded is kept.
+    """
+    masks = MaskCache(cache.directory / "masks", cache.frame)
+    tasks = list(truth.targets)
+    with_image = [task for task, row in zip(tasks, cache.rows(tasks).tolist(), strict=True) if row >= 0]
+    masks.sync(
+        {task: truth.targets[task] for task in with_image},
+        lambda missing: _decoded(job, truth, cache, missing),
+        len(truth.spec.classes) + 1,
+        keep=truth.targets.keys(),
+        progress=progress,
+    )
+    problems = masks.problems(with_image)
+    if problems:
+        log.warning("Project %s: %d things are wrong with regions; %s", job.project.id, len(problems), problems[0])
+    return masks, problems
+
+
+def _decoded(job: Job, truth: Truth, cache: ImageCache, tasks: Sequence[int]) -> Iterator[MadeMask]:
+    """The masks of ``tasks``, as their annotations are now."""
+    spec, settings = truth.spec, job.settings
+    assert isinstance(spec, SegmentationSpec)
+    otherwise = IGNORE if settings.unlabelled == "ignore" else 0
+    for item in job.gateway.annotations_of(job.project.id, tasks):
+        annotation = decisive_annotation(item.annotations, spec, settings)
+        if annotation is None:
+            continue
+        high, wide = cache.sizes(cache.rows([item.task_id]))[0].tolist()
+        mask, problems = regions_to_mask(
+            annotation["result"], spec, cache.frame, unlabelled=otherwise, image_size=(high, wide)
+        )
+        if not problems and (mask == IGNORE).all():
+            problems = ["No pixel has a class: nothing is learnt from it."]
+        digest = mask_digest(annotation, truth.sources[item.task_id], spec, settings)
+        yield MadeMask(item.task_id, digest, mask, problems)
+
+
+def _check_values(mask: np.ndarray, classes: int) -> None:
+    wrong = mask[(mask >= classes) & (mask != IGNORE)]
+    if wrong.size:
+        raise ValueError(f"a mask of {classes} classes has the value {wrong.max()}")

@@ -1,0 +1,288 @@
+"""Regions ↔ masks. A mask is (H, W) uint8: 0 background, i + 1 the class ``spec.classes[i]``, 255 not known.
+
+Regions are in the frame of the image as browsers show it: its EXIF orientation applied, and not turned by the editor's
+rotate button, which is a matter of view (``image_rotation`` changes no coordinate). A mask covers the whole image,
+however much it was scaled, so its pixel (y, x) is sampled at ((y + ½) / H, (x + ½) / W) of the image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+
+from backend.images.decoding import MAX_PIXELS
+from backend.tasks.classification import age
+from backend.tasks.segmentation import brush, polygons
+from backend.tasks.segmentation.config import IGNORE, Kind, SegmentationSpec
+
+SMALLEST = 0.0005
+"""Share of the image below which a connected part of a predicted class is a speck."""
+
+TOLERANCE = 1.0
+"""How far, in pixels of the mask, a polygon's outline may be from the mask's."""
+
+Size = tuple[int, int]
+
+
+def truth_of(annotations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The annotation whose regions count: the latest ground truth, else the latest; None when all were skipped.
+
+    One without regions counts: it says that nothing is there.
+    """
+    valid = [one for one in annotations if not one.get("was_cancelled") and isinstance(one.get("result"), list)]
+    return max([one for one in valid if one.get("ground_truth")] or valid, key=age, default=None)
+
+
+def regions_to_mask(
+    results: Sequence[Any],
+    spec: SegmentationSpec,
+    size: Size,
+    *,
+    unlabelled: int = 0,
+    image_size: Size | None = None,
+) -> tuple[np.ndarray, list[str]]:
+    """The mask of an annotation's ``result``, and what is wrong with its regions, in words for the project's owner.
+
+    Later regions lie over earlier ones. A region whose label left the label config becomes IGNORE; when the shape of a
+    region cannot be read, nothing is known about the pixels that no other region covers, and they become IGNORE too.
+
+    Args:
+        size: (H, W) of the mask.
+        unlabelled: the value of pixels that no region covers: 0, or IGNORE.
+        image_size: (H, W) of the decoded image, EXIF orientation applied. When given, regions that were drawn on an
+            image of another shape are refused.
+    """
+    mask = np.full(size, IGNORE, np.uint8)
+    covered = np.zeros(size, bool)
+    problems: list[str] = []
+    lost = False
+    for region in results:
+        kind = spec.kind_of(region)
+        if kind is None:
+            continue
+        label, index, problem = _label(region, kind, spec)
+        if problem:
+            problems.append(problem)
+        try:
+            shape = _shape(region, kind, size, image_size)
+        except _Unreadable as error:
+            lost = True
+            problems.append(f"A {kind} region{_of(label)} cannot be read: {error}. Delete it or draw it again.")
+            continue
+        mask[shape] = index
+        covered |= shape
+    if not lost:
+        mask[~covered] = unlabelled
+    return mask, list(dict.fromkeys(problems))
+
+
+def mask_to_regions(
+    mask: np.ndarray,
+    spec: SegmentationSpec,
+    original_size: Size,
+    *,
+    kind: Kind = "brush",
+    confidence: np.ndarray | float | None = None,
+    smallest: float = SMALLEST,
+    tolerance: float = TOLERANCE,
+) -> list[dict[str, Any]]:
+    """The ``result`` of a prediction: a brush region for each class, or a polygon for each of its connected parts.
+
+    Args:
+        mask: (H, W) uint8; 0 and IGNORE are left out.
+        original_size: (H, W) of the image as browsers show it, EXIF orientation applied. The editor cannot open a brush
+            region of another size.
+        kind: of the two, where the label config has a control of that kind for the class; else the one it has.
+        confidence: of the net in its answer, in [0, 1], at each pixel or in all; its mean over a region is the score.
+        smallest: parts of a class with less than this share of the image are left out, and such holes filled.
+        tolerance: of polygons, in pixels of the mask.
+    """
+    height, width = original_size
+    least = smallest * mask.size
+    mask = _without_specks(mask, len(spec.classes), least)
+    sure = None if confidence is None else np.broadcast_to(np.asarray(confidence, np.float32), mask.shape)
+    runs = _Upsampled(mask, original_size)
+    found: list[tuple[int, dict[str, Any]]] = []
+    for index, label in enumerate(spec.classes, 1):
+        if not (mask == index).any():
+            continue
+        control = spec.control_for(label, kind)
+        for value, pixels in (
+            [({"format": "rle", "rle": runs.code(index)}, mask == index)]
+            if control.kind == "brush"
+            else _polygons(mask == index, tolerance, least)
+        ):
+            region = {
+                "id": _id(control.name, label, value),
+                "type": control.type,
+                "from_name": control.name,
+                "to_name": spec.to_name,
+                "original_width": width,
+                "original_height": height,
+                "image_rotation": 0,
+                "value": value | {control.type: [label]},
+            }
+            if sure is not None:
+                region["score"] = round(float(np.clip(sure[pixels].mean(), 0, 1)), 4)  # shown to people
+            found.append((int(pixels.sum()), region))
+    # the largest first: what comes later lies on top, where it can be clicked
+    return [region for _, region in sorted(found, key=lambda item: -item[0])]
+
+
+# -- regions → mask ----------------------------------------------------------------------------------------------------
+
+
+class _Unreadable(Exception):
+    """Where a region is cannot be told; says why in one phrase."""
+
+
+def _label(region: Mapping[str, Any], kind: Kind, spec: SegmentationSpec) -> tuple[str, int, str]:
+    """A region's label, its value in the mask, and what is wrong with it."""
+    value = region.get("value")
+    labels = value.get(f"{kind}labels") if isinstance(value, Mapping) else None
+    labels = [labels] if isinstance(labels, str) else labels
+    if not isinstance(labels, list) or not labels:
+        return "", IGNORE, f"A {kind} region has no label: its pixels are ignored. Give it one."
+    names = ", ".join(f'"{label}"' for label in labels)
+    if len(labels) > 1:
+        return "", IGNORE, f"A {kind} region has several labels ({names}): its pixels are ignored. Leave it one."
+    index = spec.index_of(str(labels[0]))
+    if index is None:
+        problem = f"The label {names} of a {kind} region is not in the label config (any more): its pixels are ignored."
+        return str(labels[0]), IGNORE, problem
+    return str(labels[0]), index, ""
+
+
+def _shape(region: Mapping[str, Any], kind: Kind, size: Size, image_size: Size | None) -> np.ndarray:
+    """The pixels (H, W) bool of a mask that a region covers."""
+    value = region.get("value")
+    if not isinstance(value, Mapping):
+        raise _Unreadable("it has no value")
+    drawn_on = _drawn_on(region)
+    if drawn_on and image_size:
+        _compare(drawn_on, image_size)
+    if kind == "brush":
+        return _brush(value, size, drawn_on or image_size)
+    if kind == "polygon":
+        points = _numbers(value.get("points"), "its points are not pairs of numbers")
+        if points.size == 0:
+            return np.zeros(size, bool)
+        if points.ndim != 2 or points.shape[1] != 2:
+            raise _Unreadable("its points are not pairs of numbers")
+        corners = points / 100  # fewer than three have no inside
+    else:
+        keys = [value.get(key) for key in ("x", "y", "width", "height")]
+        x, y, width, height = _numbers(keys, "its corner or its size is not a number").reshape(-1) / 100
+        turned = float(_numbers([value.get("rotation") or 0], "its rotation is not a number")[0])
+        high, wide = drawn_on or image_size or size  # a turn is one of pixels, not of percents
+        corners = polygons.box(x * wide, y * high, width * wide, height * high, turned) / (wide, high)
+    return polygons.fill(corners * (size[1], size[0]), *size)
+
+
+def _brush(value: Mapping[str, Any], size: Size, drawn_on: Size | None) -> np.ndarray:
+    if value.get("format", "rle") != "rle":
+        raise _Unreadable(f'its format is "{value.get("format")}", not "rle"')
+    if drawn_on is None:
+        raise _Unreadable("the size of its image is missing")
+    height, width = drawn_on
+    if height * width > MAX_PIXELS:
+        raise _Unreadable(f"its image of {width}×{height} pixels is larger than can be decoded safely")
+    try:
+        pixels = brush.decode_mask(value.get("rle") or [], width, height)
+    except brush.BrushError as error:
+        raise _Unreadable(str(error)) from error
+    return pixels[_nearest(size[0], height)][:, _nearest(size[1], width)]
+
+
+def _drawn_on(region: Mapping[str, Any]) -> Size | None:
+    """(H, W) of the image in the editor, as the region says."""
+    high, wide = region.get("original_height"), region.get("original_width")
+    whole = all(isinstance(side, int | float) and 1 <= side < 1 << 31 and side == int(side) for side in (high, wide))
+    return (int(high), int(wide)) if whole and high and wide else None
+
+
+def _compare(drawn_on: Size, image_size: Size) -> None:
+    """Scaling an image keeps its regions in place; another shape means that it was turned or replaced."""
+    expected = drawn_on[1] * image_size[0] / image_size[1]
+    if abs(drawn_on[0] - expected) > max(1.0, 0.02 * expected):
+        drawn, now = (f"{wide}×{high}" for high, wide in (drawn_on, image_size))
+        raise _Unreadable(f"it was drawn on an image of {drawn} pixels, and the image has {now} now")
+
+
+def _numbers(values: Any, otherwise: str) -> np.ndarray:
+    try:
+        numbers = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        raise _Unreadable(otherwise) from None
+    if not np.isfinite(numbers).all():
+        raise _Unreadable(otherwise)
+    return np.clip(numbers, -1e9, 1e9)
+
+
+def _nearest(count: int, length: int) -> np.ndarray:
+    """For each of ``count`` pixels the one of ``length`` pixels that lies under its middle, in whole numbers."""
+    return (2 * np.arange(count) + 1) * length // (2 * count)
+
+
+def _of(label: str) -> str:
+    return f' of "{label}"' if label else ""
+
+
+# -- mask → regions ----------------------------------------------------------------------------------------------------
+
+
+def _without_specks(mask: np.ndarray, classes: int, least: float) -> np.ndarray:
+    """``mask`` with the small parts of every class made background; parts are connected over corners too."""
+    kept = np.zeros_like(mask)
+    for index in range(1, classes + 1):
+        number, parts, stats, _ = cv2.connectedComponentsWithStats((mask == index).astype(np.uint8), connectivity=8)
+        large = stats[:, cv2.CC_STAT_AREA] >= least
+        large[0] = False  # all that is not of this class
+        if number > 1:
+            kept[large[parts]] = index
+    return kept
+
+
+class _Upsampled:
+    """A mask at the size of its image, as runs; found once for all classes."""
+
+    def __init__(self, mask: np.ndarray, size: Size) -> None:
+        self._mask, self._size = mask, size
+
+    def code(self, index: int) -> list[int]:
+        """The brush code of one class."""
+        lengths, values = self._runs
+        here = values == index
+        _, starts = brush.run_lengths(here)
+        return brush.encode_runs(4 * np.add.reduceat(lengths, starts), 255 * here[starts].astype(np.uint8))
+
+    @cached_property
+    def _runs(self) -> tuple[np.ndarray, np.ndarray]:
+        (height, width), (high, wide) = self._mask.shape, self._size
+        flat = self._mask[_nearest(high, height)][:, _nearest(wide, width)].reshape(-1)
+        lengths, starts = brush.run_lengths(flat)
+        return lengths, flat[starts]
+
+
+def _polygons(here: np.ndarray, tolerance: float, least: float) -> list[tuple[dict[str, Any], np.ndarray]]:
+    """The values of one class's polygons, in percent of the image, each with its pixels (H, W) bool."""
+    height, width = here.shape
+    values = []
+    for points in polygons.outlines(here, tolerance, least):
+        pixels = polygons.fill(points, height, width)
+        if pixels.sum() >= max(least, 1):
+            percents = np.round(points / (width, height) * 100, 4)
+            values.append(({"points": percents.tolist(), "closed": True}, pixels))
+    return values
+
+
+def _id(control: str, label: str, value: Mapping[str, Any]) -> str:
+    """The same region has the same id, so that a prediction is the same when it is made again."""
+    text = json.dumps([control, label, value], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()

@@ -1,0 +1,281 @@
+"""The WSGI application: the endpoints that Label Studio calls, who may call them, and every answer as JSON.
+
+| endpoint | who calls, how long it waits | what happens |
+|---|---|---|
+| ``/health``, ``/`` | Label Studio, 1 s | nothing is touched |
+| ``/setup`` | Label Studio, 3 s, often | :meth:`ActiveLearningBackend.connect` |
+| ``/predict`` | Label Studio, 100 s | stored answers, else fresh ones |
+| ``/webhook`` | Label Studio, 1 s, never again | one small UPDATE |
+| ``/versions``, ``/metrics`` | people and Prometheus | read from the state |
+| ``/train``, ``/job_status`` | Label Studio without its webhook flag | like START_TRAINING |
+
+Label Studio's connect dialog shows only the status line of an answer. So what the owner has to read stands in the
+reason phrase, and in the body for everybody else.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import logging
+import os
+import re
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import flask
+from werkzeug.exceptions import BadRequest, HTTPException
+
+from backend import __version__, logs
+from backend.errors import OwnerError
+from backend.events import MalformedEvent
+from backend.labelstudio.client import import_ahead
+from backend.settings.core import Settings
+from backend.state import Version
+from backend.web.compat import AdapterPerRequest, project_number
+from backend.web.metrics import CONTENT_TYPE, Metrics
+from backend.web.plugin import ActiveLearningBackend, Services
+
+log = logging.getLogger(__name__)
+
+BODY_BYTES = 64 * 2**20
+PHRASE_CHARACTERS = 300
+OPEN_PATHS = ("/", "/health")
+_PLAIN = str.maketrans({"…": "...", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "≥": ">="})
+
+
+def create_app(settings: Settings) -> flask.Flask:
+    """The application over the state that ``settings`` name."""
+    services = Services.start(settings)
+    app = flask.Flask("backend", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.extensions["services"] = services
+    metrics = Metrics(services.state, settings)
+    _measure(app, metrics)
+    _ask_for_password(app, settings)
+    _answer_errors(app, services)
+    endpoints = Endpoints(services, metrics)
+    for path, methods, view in endpoints.table():
+        app.add_url_rule(path, path.strip("/") or "root", view, methods=methods)
+    return app
+
+
+def from_environment() -> flask.Flask:
+    """What gunicorn calls in its worker process."""
+    settings = Settings.from_env(os.environ)
+    import_ahead()
+    app = create_app(settings)
+    logs.configure(settings.log_level, app.extensions["services"].redact)
+    return app
+
+
+class Endpoints:
+    """One method an endpoint. Raises what :func:`_answer_errors` turns into an answer."""
+
+    def __init__(self, services: Services, metrics: Metrics) -> None:
+        self.services, self.state, self.metrics = services, services.state, metrics
+        self.adapters = AdapterPerRequest(partial(ActiveLearningBackend, services=services))
+
+    def table(self) -> list[tuple[str, list[str], Any]]:
+        return [
+            ("/", ["GET"], self.health),
+            ("/health", ["GET"], self.health),
+            ("/setup", ["POST"], self.setup),
+            ("/predict", ["POST"], self.predict),
+            ("/webhook", ["POST"], self.webhook),
+            ("/versions", ["GET", "POST"], self.versions),
+            ("/metrics", ["GET"], self.metrics_text),
+            ("/train", ["POST"], self.train),
+            ("/job_status", ["POST"], self.job_status),
+        ]
+
+    def health(self) -> dict[str, str]:
+        return {"status": "UP", "model_class": ActiveLearningBackend.__name__, "version": __version__}
+
+    def setup(self) -> dict[str, str]:
+        body = _json_object()
+        if project_number(body.get("project")) is None:
+            raise BadRequest('"project" must be a project\'s id, such as "5.1700000000"')
+        adapter = self.adapters.fetch(
+            body["project"],
+            _text(body, "schema"),
+            hostname=_text(body, "hostname"),
+            access_token=_text(body, "access_token"),
+            extra_params=body.get("extra_params"),
+        )
+        return {"model_version": adapter.model_version}
+
+    def predict(self) -> dict[str, Any]:
+        body = _json_object()
+        tasks = body.get("tasks")
+        if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+            raise BadRequest('"tasks" must be a list of tasks')
+        params = body.get("params")
+        context = params.get("context") if isinstance(params, dict) else None
+        results, adapter = self.adapters.predict(
+            tasks, body.get("project"), _text(body, "label_config"), context=context
+        )
+        return {"results": results, "model_version": adapter.model_version}
+
+    def webhook(self) -> tuple[dict[str, Any], int]:
+        body = _json_object()
+        return self.adapters.webhook(body.pop("action", None), body), 201
+
+    def versions(self) -> dict[str, Any]:
+        """Names of the versions that Label Studio holds, newest first, and all there is to say of them by project."""
+        body = flask.request.get_json(silent=True) or {}
+        asked = flask.request.args.get("project") or (body.get("project") if isinstance(body, dict) else None)
+        number = project_number(asked)
+        if asked and number is None:
+            raise BadRequest('"project" must be a project\'s id')
+        projects = [p for p in self.state.projects() if number in (None, p.id)]
+        found = {str(project.id): self.state.versions(project.id) for project in projects}
+        names = [v.name for versions in found.values() for v in versions if v.status in ("current", "superseded")]
+        return {
+            "versions": names,
+            "projects": {
+                str(project.id): {
+                    "title": project.title,
+                    "current": next((v.name for v in found[str(project.id)] if _is_current(v, project)), ""),
+                    "versions": [_described(version) for version in found[str(project.id)]],
+                }
+                for project in projects
+            },
+        }
+
+    def metrics_text(self) -> flask.Response:
+        return flask.Response(self.metrics.text(), content_type=CONTENT_TYPE)
+
+    def train(self) -> tuple[dict[str, str], int]:
+        body = _json_object()
+        number = project_number(body.get("project"))
+        project = None if number is None else self.state.project(number)
+        if project is None:
+            raise BadRequest("that project is not connected to this backend")
+        self.adapters.train(None, project.id)
+        asked = self.state.project(project.id) or project
+        return {"job": f"{project.id}-{asked.train_seq}"}, 201
+
+    def job_status(self) -> tuple[dict[str, Any], int]:
+        number, _, asked = _text(_json_object(), "job").partition("-")
+        known = project_number(number)
+        project = None if known is None else self.state.project(known)
+        if project is None or not asked.isdigit():
+            return {"error": "there is no such job"}, 410
+        if project.train_seen >= int(asked):
+            return {"job_status": "finished"}, 200
+        running = any(cycle.project_id == project.id for cycle in self.state.running())
+        return {"job_status": "started" if running else "queued", "error": project.last_error}, 200
+
+
+def _is_current(version: Version, project: Any) -> bool:
+    return bool(version.id == project.current_version_id)
+
+
+def _described(version: Version) -> dict[str, Any]:
+    keys = ("name", "cycle", "sampler", "status", "classes", "created_at", "published_at", "metrics")
+    return {key: getattr(version, key) for key in keys}
+
+
+def _json_object() -> dict[str, Any]:
+    """The request's body. Raises BadRequest unless it is a JSON object, whatever its content type says."""
+    body = flask.request.get_json(force=True, silent=True)
+    if not isinstance(body, dict):
+        raise BadRequest("the body must be a JSON object")
+    return body
+
+
+def _text(body: Mapping[str, Any], key: str) -> str:
+    value = body.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise BadRequest(f'"{key}" must be text')
+    return value
+
+
+# -- around every request ----------------------------------------------------------------------------------------------
+
+
+def _measure(app: flask.Flask, metrics: Metrics) -> None:
+    @app.before_request
+    def begin() -> None:
+        flask.g.began = time.perf_counter()
+
+    @app.after_request
+    def end(response: flask.Response) -> flask.Response:
+        request = flask.request
+        endpoint = request.url_rule.rule if request.url_rule else "other"
+        seconds = time.perf_counter() - flask.g.get("began", time.perf_counter())
+        metrics.answered(endpoint, request.method, response.status_code, seconds)
+        log.debug("%s %s %s in %.0f ms", request.method, endpoint, response.status_code, seconds * 1000)
+        return response
+
+
+def _ask_for_password(app: flask.Flask, settings: Settings) -> None:
+    """Basic auth on everything but health, when it is configured."""
+    if not settings.basic_auth_user:
+        return
+    pair = f"{settings.basic_auth_user}:{settings.basic_auth_pass}"
+    expected = [pair.encode("utf-8")]  # Label Studio's client sends latin-1 where that is possible
+    if pair.encode("latin-1", "replace").decode("latin-1") == pair:
+        expected.append(pair.encode("latin-1"))
+
+    @app.before_request
+    def check() -> flask.Response | None:
+        if flask.request.path in OPEN_PATHS:
+            return None
+        scheme, _, given = flask.request.headers.get("Authorization", "").partition(" ")
+        try:
+            sent = base64.b64decode(given, validate=True) if scheme.lower() == "basic" else b""
+        except (binascii.Error, ValueError):
+            sent = b""
+        matches = [hmac.compare_digest(sent, good) for good in expected]  # all of them, each in constant time
+        if True in matches:
+            return None
+        response = _error("the backend's user name and password are wrong or missing (basic auth)", 401, phrase=True)
+        response.headers["WWW-Authenticate"] = 'Basic realm="active learning backend", charset="UTF-8"'
+        return response
+
+
+def _answer_errors(app: flask.Flask, services: Services) -> None:
+    redact = services.redact
+
+    @app.errorhandler(OwnerError)
+    def owner(error: OwnerError) -> flask.Response:
+        log.warning("Refused: %s", error)
+        return _error(redact(str(error)), 400, phrase=True)
+
+    @app.errorhandler(MalformedEvent)
+    def malformed(error: MalformedEvent) -> flask.Response:
+        return _error(redact(str(error)), 400)
+
+    @app.errorhandler(HTTPException)
+    def http(error: HTTPException) -> flask.Response:
+        response = _error(redact(error.description or error.name), error.code or 500)
+        for name, value in error.get_headers():
+            if name.lower() in ("allow", "retry-after"):
+                response.headers[name] = value
+        return response
+
+    @app.errorhandler(Exception)
+    def unexpected(error: Exception) -> flask.Response:
+        log.error("%s %s failed", flask.request.method, flask.request.path, exc_info=error)
+        return _error("internal error; the backend's log says more", 500)
+
+
+def _error(words: str, status: int, *, phrase: bool = False) -> flask.Response:
+    response = flask.jsonify(error=words)
+    response.status = f"{status} {reason_phrase(words)}" if phrase else str(status)
+    return response
+
+
+def reason_phrase(words: str) -> str:
+    """``words`` as an HTTP reason phrase: one latin-1 line of bounded length."""
+    line = " ".join(words.translate(_PLAIN).split())
+    line = re.sub(r"[^\x20-\x7e\xa1-\xac\xae-\xff]", "?", line)
+    return line if len(line) <= PHRASE_CHARACTERS else line[: PHRASE_CHARACTERS - 3] + "..."

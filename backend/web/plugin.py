@@ -1,0 +1,226 @@
+"""The plugin: what Label Studio asks, in terms of the state. It holds no model and never trains.
+
+One object serves one request for one project, whichever generation of label-studio-ml calls
+(:mod:`backend.web.compat`). A webhook becomes a hint, ``/predict`` the stored answers, ``/setup`` a connected project;
+a worker does the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from backend import events
+from backend.errors import BackendError, LabelStudioRefused, OwnerError
+from backend.labelstudio.client import LabelStudio, import_ahead
+from backend.logs import Redactor
+from backend.settings.core import Settings, parse_extra_params
+from backend.state import Answer, Project, State, Version
+from backend.tasks.kinds import Spec, question_of
+from backend.tasks.segmentation.predictions import KeptMasks, Result, answers_folder, result_of
+from backend.web.compat import Plugin
+from backend.web.fresh import FETCH_SECONDS, FreshAnswers
+from backend.web.key_check import KeyCheck
+from backend.web.writer import Writer
+from backend.worker.job import project_folder
+
+log = logging.getLogger(__name__)
+
+SETUP_SECONDS = 0.5  # besides the key check's two, of Label Studio's three
+WEBHOOK_SECONDS = 0.1  # of Label Studio's one
+REGIONS_SECONDS = 30.0  # of the 100 for /predict: a mask on a large photograph takes one or two to draw
+
+NO_ANSWER: dict[str, Any] = {"result": [], "score": 0.0, "model_version": ""}
+"""Label Studio keeps it as a prediction of no version: it takes no part in any order."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the requests of one process share."""
+
+    settings: Settings
+    state: State
+    redact: Redactor
+    key_check: KeyCheck = field(default_factory=KeyCheck)
+    fresh: FreshAnswers = field(default_factory=FreshAnswers)
+    write: Writer = field(default_factory=Writer)
+
+    @classmethod
+    def start(cls, settings: Settings) -> Services:
+        return cls(settings, State.for_settings(settings), Redactor(settings.secrets()))
+
+    def close(self) -> None:
+        """Make the changes that were answered for already."""
+        self.write.close()
+        self.state.close()
+
+
+@cache
+def services_of_environment() -> Services:
+    """For label-studio-ml 2.x, which constructs the plugin itself and hands it nothing of ours."""
+    import_ahead()
+    return Services.start(Settings.from_env(os.environ))
+
+
+class ActiveLearningBackend(Plugin):
+    """Orders a project's queue by what the model would learn from most.
+
+    ``key`` ("<id>.<created>"), ``hostname`` and ``access_token`` (Label Studio's own address and token) come with
+    ``/setup``, where label-studio-ml hands them on.
+    """
+
+    def __init__(
+        self,
+        project_id: str | int | None = None,
+        label_config: str | None = None,
+        *,
+        services: Services | None = None,
+        key: str = "",
+        hostname: str = "",
+        access_token: str = "",
+        **kwargs: Any,
+    ) -> None:
+        self.services = services or services_of_environment()
+        self._key, self._hostname, self._access_token = key, hostname or "", access_token or ""
+        super().__init__(project_id, label_config, **kwargs)
+
+    # -- /setup ------------------------------------------------------------------------------------------------------
+
+    def connect(self, extra_params: Any) -> None:
+        """Check what the owner can have got wrong, then remember the project. Harmless when nothing is new.
+
+        Raises:
+            OwnerError: the project, its label config, the extra params or the key; says what to change.
+        """
+        if self.project_id is None:
+            raise OwnerError("The request does not say which project it is for.")
+        params = dict(parse_extra_params(extra_params))
+        settings = self.services.settings.for_project(params)
+        question_of(self.label_config, settings)
+        self.services.redact.add(self._access_token)
+        key = self._checked_key(settings)
+        known = self.services.state.project(self.project_id)
+        if known is not None and not self._is_news(known, key, params):
+            return
+        news = (self.project_id, key, self.label_config, params, self._hostname, self._access_token)
+        self.services.write(lambda: self.services.state.connect(*news), SETUP_SECONDS)
+        log.info("Project %s is connected: sampler %s, budget %d", key, settings.sampler, settings.budget)
+
+    def _checked_key(self, settings: Settings) -> str:
+        """The project's key "<id>.<created>", after asking Label Studio whether ours opens that project."""
+        assert self.project_id is not None
+        url = settings.label_studio_url or self._hostname
+        token = settings.label_studio_api_key or self._access_token
+        if not url or not token:
+            raise OwnerError("Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY in the backend's environment.")
+        try:
+            info = self.services.key_check(url, token, self.project_id)
+        except LabelStudioRefused as error:
+            if settings.label_studio_api_key:
+                raise
+            address = "" if settings.label_studio_url else "; set LABEL_STUDIO_URL too"
+            raise LabelStudioRefused(f"Label Studio refuses the token that it sent: {error}{address}") from error
+        if info is not None and "." in self._key and self._key != info.key:
+            raise LabelStudioRefused(
+                f"Project {self.project_id} there is another than the one being connected:"
+                " does LABEL_STUDIO_URL lead to a different Label Studio?"
+            )
+        known = self.services.state.project(self.project_id)
+        return self._key or (info.key if info else known.key if known else str(self.project_id))
+
+    def _is_news(self, known: Project, key: str, params: dict[str, Any]) -> bool:
+        now = (key, self.label_config, params, self._hostname, self._access_token)
+        return now != (known.key, known.label_config, known.extra_params, known.url, known.token)
+
+    # -- /predict ----------------------------------------------------------------------------------------------------
+
+    def answer(self, tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """One entry for each of ``tasks``, in order: stored, else fresh, else :data:`NO_ANSWER`. Never raises."""
+        entries: dict[int, dict[str, Any]] = {}
+        try:
+            project = None if self.project_id is None else self.services.state.project(self.project_id)
+            if project is not None:
+                self._answer(project, [task for task in tasks if isinstance(task.get("id"), int)], entries)
+        except Exception as error:  # an error for all would cost the annotator the answers that are there
+            log.warning("No answers for project %s: %s", self.project_id, error, exc_info=_unexpected(error))
+        return [entries.get(task.get("id", -1)) or dict(NO_ANSWER) for task in tasks]
+
+    def _answer(self, project: Project, tasks: Sequence[Mapping[str, Any]], entries: dict[int, dict[str, Any]]) -> None:
+        """Fill ``entries``, by task id."""
+        version = self.services.state.current_version(project.id)
+        if version is None:
+            return
+        settings = self._settings(project)
+        spec = self._spec(project, settings)
+        stored = self.services.state.answers(project.id, [task["id"] for task in tasks])
+        kept = KeptMasks.open(answers_folder(project_folder(settings.model_dir, project.key), version.name))
+        until = time.monotonic() + REGIONS_SECONDS
+        for task, answer in stored.items():
+            in_time = time.monotonic() < until
+            entries[task] = _entry(answer, result_of(answer, spec, settings, kept) if in_time else [])
+        wanted = [task for task in tasks if task["id"] not in stored]
+        if spec.task == version.metrics.get("task") == "segmentation":  # only the head of the queue has masks kept
+            wanted += [task for task in tasks if task["id"] in stored and not (kept and kept.holds(task["id"]))]
+        for task, (answer, result) in self._fresh(project, version, spec, settings, wanted).items():
+            entries[task] = _entry(stored.get(task, answer), result)  # a stored score is the one that orders the queue
+
+    def _settings(self, project: Project) -> Settings:
+        try:
+            return self.services.settings.for_project(project.extra_params)
+        except OwnerError:  # stored by another version of the backend; the worker tells the owner
+            return self.services.settings
+
+    def _spec(self, project: Project, settings: Settings) -> Spec:
+        try:
+            return question_of(self.label_config or project.label_config, settings)
+        except OwnerError:  # as edited in this moment; the connected one still says what the model answers
+            return question_of(project.label_config, settings)
+
+    def _fresh(
+        self,
+        project: Project,
+        version: Version,
+        spec: Spec,
+        settings: Settings,
+        tasks: Sequence[Mapping[str, Any]],
+    ) -> dict[int, tuple[Answer, Result]]:
+        if version.checkpoint is None or not tasks:
+            return {}
+        url, token = settings.label_studio_url or project.url, settings.label_studio_api_key or project.token
+        gateway = LabelStudio(url, token, timeout=FETCH_SECONDS)
+        try:
+            return self.services.fresh(version, gateway, spec, settings, tasks)
+        except Exception as error:
+            log.warning("No fresh answers by %s: %s", version.name, error, exc_info=_unexpected(error))
+            return {}
+
+    # -- /webhook ----------------------------------------------------------------------------------------------------
+
+    def hear(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """Note that something changed; a worker finds out what.
+
+        Raises:
+            events.MalformedEvent: that is no event.
+        """
+        event = events.parse(payload)
+        noted = self.services.write(lambda: events.record(self.services.state, event), WEBHOOK_SECONDS)
+        return noted or {"status": "noted", "reason": "to be stored as soon as the database is free"}
+
+    def current_version(self) -> str:
+        """The name of the version that orders the queue, "" before the first."""
+        version = None if self.project_id is None else self.services.state.current_version(self.project_id)
+        return version.name if version else ""
+
+
+def _entry(answer: Answer, result: Result) -> dict[str, Any]:
+    """One entry of ``/predict``'s results."""
+    return {"result": result, "score": answer.score, "model_version": answer.version}
+
+
+def _unexpected(error: Exception) -> bool:
+    return not isinstance(error, BackendError)

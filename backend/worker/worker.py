@@ -1,0 +1,342 @@
+"""The process that leases a due project, works for it on its device, and renews the lease as it goes.
+
+Two lanes, each a thread: one trains, the other does upkeep, so that a project connected while another one trains for
+an hour has its first order within seconds. Both take projects by the same lease, and any number of workers on any
+number of machines are the same mechanism again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+from backend import events
+from backend.errors import (
+    BackendError,
+    LabelStudioRefused,
+    LeaseLost,
+    NoLabels,
+    OwnerError,
+    Stopped,
+)
+from backend.events import Backlog, Work
+from backend.labelstudio.client import LabelStudio, import_ahead
+from backend.settings.core import Settings
+from backend.state import Project, State, Version
+from backend.worker import publisher
+from backend.worker.job import Job, Progress
+from backend.worker.leases import Leases
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+FIRST_RETRY_SECONDS = 2.0
+LONGEST_RETRY_SECONDS = 300.0
+STOP_SECONDS = 5.0
+COLD_START_GROWTH = 0.1
+"""A cold-start order is made anew, not added to, when more than this share of tasks came after it."""
+
+
+class Worker:
+    """Attends to due projects until it is stopped."""
+
+    def __init__(self, settings: Settings, show: Progress | None = None) -> None:
+        self.settings = settings
+        self.state = State.for_settings(settings)
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+        self.stop = threading.Event()
+        self._show = show
+        self.leases = Leases(self.state, self.name, settings.lease_seconds, self.stop)
+        self._device: torch.device | None = None
+        self._started = self.state.now()
+
+    def run(self) -> None:
+        """Work until :attr:`stop` is set."""
+        log.info("Worker %s starts on %s", self.name, self.device)
+        threading.Thread(target=_import_ahead, name="imports", daemon=True).start()
+        lanes = [
+            threading.Thread(target=self._lane, args=(work,), name=work.name.lower(), daemon=True) for work in Work
+        ]
+        lanes.append(threading.Thread(target=self.leases.keep_renewing, name="leases", daemon=True))
+        for lane in lanes:
+            lane.start()
+        self.stop.wait()
+        until = time.monotonic() + STOP_SECONDS
+        for lane in lanes:
+            lane.join(max(0.0, until - time.monotonic()))
+        self.leases.release_all()
+        log.info("Worker %s ends", self.name)
+        if any(lane.is_alive() for lane in lanes):
+            os._exit(0)  # in the middle of a long computation or call: as safe as a kill, and it cannot hang
+
+    @property
+    def device(self) -> torch.device:
+        if self._device is None:
+            self._device = choose_device(self.settings.device)
+        return self._device
+
+    # -- finding work ------------------------------------------------------------------------------------------------
+
+    def _lane(self, work: Work) -> None:
+        while not self.stop.is_set():
+            busy = False
+            try:
+                for project in self.state.projects():  # each in turn: a busy project must not starve the next
+                    busy |= self.attend(project, work)
+            except Exception:  # the database is away, say; a lane must outlive that
+                log.exception("Looking for due work failed")
+            if not busy:
+                self.stop.wait(self.settings.poll_seconds)
+
+    def due(self, project: Project) -> frozenset[Work]:
+        if self.state.now() < project.retry_at:
+            return frozenset()
+        try:
+            settings = self.settings.for_project(project.extra_params)
+        except OwnerError as error:  # stored by an earlier version of the backend, say
+            self._note_failure(project, error)
+            return frozenset()
+        compared = project.checked_at >= self._started  # hints may have been lost while no worker was up
+        return events.due(
+            project,
+            self._backlog(project),
+            self.state.now(),
+            budget=settings.budget,
+            reconcile_seconds=settings.reconcile_seconds if compared else 0.0,
+            cleanup_seconds=settings.cleanup_seconds,
+        )
+
+    def _backlog(self, project: Project) -> Backlog:
+        versions = self.state.versions(project.id, removed=False)
+        current = next((v for v in versions if v.id == project.current_version_id), None)
+        now = self.state.now()
+        return Backlog(
+            has_version=current is not None,
+            unfinished=self.state.unpublished_version(project.id) is not None
+            or (current is not None and self.state.has_rows(current, written=False)),
+            superseded=any(version.status == "superseded" for version in versions),
+            quiet_since=(current.published_at or 0.0) if current else now,
+            broken_due=any(image.retry_at <= now for image in self.state.broken_images(project.id)),
+        )
+
+    def attend(self, project: Project, work: Work) -> bool:
+        """Do ``work`` for the project if it is due and nobody else is at it. True when something was done."""
+        if work not in self.due(project):
+            return False
+        with self.leases.hold(project.id) as owner:
+            if owner is None:
+                return False
+            fresh = self.state.project(project.id)
+            if fresh is None or work not in self.due(fresh):
+                return False
+            try:
+                job = self.job(fresh, owner)
+                (self._cycle if work is Work.CYCLE else self._upkeep)(job)
+            except Exception as error:
+                self._handle(fresh, owner, error)
+            else:
+                self.state.update_project(project.id, owner, failures=0, last_error=None, retry_at=0.0)
+        return True
+
+    # -- doing it ----------------------------------------------------------------------------------------------------
+
+    def job(self, project: Project, owner: str, show: Progress | None = None) -> Job:
+        settings = self.settings.for_project(project.extra_params)
+        url, token = credentials(settings, project)
+        return Job(
+            project,
+            settings,
+            self.state,
+            LabelStudio(url, token),
+            owner,
+            self.device,
+            lambda: self.leases.check(owner),
+            show or self._show or (lambda phase, done, total: None),
+        )
+
+    def _cycle(self, job: Job) -> None:
+        from backend import cycle  # they import torch: only when there is something to do
+        from backend.worker import sync as truth  # they import torch: only when there is something to do
+
+        if not job.project.train_requested:
+            found = truth.read_truth(job)  # the budget is counted in annotations that are there, not in webhooks
+            if found.new_annotations < job.settings.budget:
+                return
+        try:
+            cycle.run_cycle(job.reread())
+        except NoLabels:
+            self.state.update_project(job.project.id, job.owner, train_seen=job.project.train_seq)
+            raise
+
+    def _upkeep(self, job: Job) -> None:
+        from backend import cycle
+        from backend.learning import checkpoints as artefacts
+        from backend.worker import sync as truth
+
+        state, project_id = self.state, job.project.id
+        state.drop_drafts(project_id, job.owner)
+        artefacts.sweep_leftovers(job)
+        if version := state.unpublished_version(project_id):
+            publisher.publish(job, version)
+            state.finish_resumed(project_id, job.owner, version.metrics)
+            return
+        found = truth.read_truth(job)
+        current = state.current_version(project_id)
+        if current is None or self._outgrown(current, found.unlabelled):
+            cycle.cold_start(job, found)
+        else:
+            cycle.join_new_tasks(job, current, found)
+            publisher.complete(job, current)
+            publisher.verify(job, current)
+            if self.settings.cleanup_seconds <= state.now() - (current.published_at or 0.0):
+                publisher.remove_superseded(job)
+        self._prepare_project(job)
+        # Only now: a kill before this line leaves the refresh due.
+        state.update_project(project_id, job.owner, refresh_seen=found.refresh_seq)
+
+    def _outgrown(self, version: Version, unlabelled: list[int]) -> bool:
+        if version.checkpoint is not None:
+            return False
+        missing = len(set(unlabelled) - self.state.scored_task_ids(version))
+        broken = len(self.state.broken_images(version.project_id))
+        return missing - broken > COLD_START_GROWTH * len(unlabelled)
+
+    def _prepare_project(self, job: Job) -> None:
+        """Our tab, once per project and then the owner's; and the credentials that Label Studio's own webhook lacks,
+        looked after every time: saving the connection makes another webhook."""
+        settings, project_id = job.settings, job.project.id
+        if settings.basic_auth_user:
+            header = basic_auth_header(settings.basic_auth_user, settings.basic_auth_pass)
+            job.gateway.update_webhook_headers(project_id, header)
+        if settings.manage_queue and not job.project.queue_ready:
+            job.gateway.ensure_queue_tab(project_id, publisher.project_spec(job))
+            self.state.update_project(project_id, job.owner, queue_ready=True)
+
+    # -- failures ----------------------------------------------------------------------------------------------------
+
+    def _handle(self, project: Project, owner: str, error: Exception) -> None:
+        if isinstance(error, Stopped | LeaseLost):
+            log.info("Project %s: %s", project.id, error)
+            if isinstance(error, LeaseLost):  # a call to Label Studio may have been on its way: look whether it arrived
+                self.state.hint(project.id, tasks=True)
+        elif isinstance(error, LabelStudioRefused) and self._is_gone(project):
+            log.info("Project %s is gone from Label Studio; forgetting it", project.id)
+            self.state.remove_project(project.id)
+        else:
+            if isinstance(error, BackendError):
+                log.warning("Project %s: %s", project.id, error)
+            else:
+                log.exception("Project %s: unexpected failure", project.id)
+            with contextlib.suppress(LeaseLost):  # whoever has the project now sees for itself
+                self._note_failure(project, error, owner)
+
+    def _note_failure(self, project: Project, error: Exception, owner: str | None = None) -> None:
+        words = str(error) if isinstance(error, BackendError) else f"{type(error).__name__}: {error}"
+        wait = min(FIRST_RETRY_SECONDS * 2**project.failures, LONGEST_RETRY_SECONDS)
+        if isinstance(error, OwnerError):  # /setup, Start Training and a changed config cut it short
+            wait = LONGEST_RETRY_SECONDS
+        if isinstance(error, NoLabels):  # the request was answered; the queue has to go on
+            wait = 0.0
+        self.state.update_project(
+            project.id,
+            owner,
+            failures=min(project.failures + 1, 16),
+            last_error=words,
+            retry_at=self.state.now() + wait,
+        )
+
+    def _is_gone(self, project: Project) -> bool:
+        """Deleted in Label Studio: the key works, the project is not found."""
+        try:
+            url, token = credentials(self.settings, project)
+            gateway = LabelStudio(url, token)
+            gateway.check()
+            return not gateway.project_exists(project.id)
+        except BackendError:
+            return False
+
+
+def run(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT."""
+    worker = Worker(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop.set())
+    worker.run()
+
+
+def run_cycle_now(settings: Settings, project_id: int, progress: Progress) -> Version:
+    """One cycle of one project in this process, due or not.
+
+    Waits for a worker that is at the project. Raises what :func:`backend.cycle.run_cycle` raises, and OwnerError for a
+    project that is not connected.
+    """
+    worker = Worker(settings, progress)
+    if worker.state.project(project_id) is None:
+        raise OwnerError(f"Project {project_id} is not connected to this backend; `status` lists those that are.")
+    from backend import cycle  # imports torch
+
+    threading.Thread(target=worker.leases.keep_renewing, name="leases", daemon=True).start()
+    while True:
+        with worker.leases.hold(project_id) as owner:
+            if owner is not None:
+                project = worker.state.project(project_id)
+                assert project is not None
+                job = worker.job(project, owner)
+                if version := worker.state.unpublished_version(project_id):
+                    publisher.publish(job, version)
+                    worker.state.finish_resumed(project_id, owner, version.metrics)
+                return cycle.run_cycle(job)
+        progress("wait", 0, 1)
+        time.sleep(worker.settings.poll_seconds)
+
+
+def _import_ahead() -> None:
+    """The first order is not to wait for imports that take seconds."""
+    import_ahead()
+    from backend import cycle  # noqa: F401  (torch)
+
+
+def credentials(settings: Settings, project: Project) -> tuple[str, str]:
+    """Our own address and key where they are set, else what Label Studio brought with ``/setup``."""
+    return settings.label_studio_url or project.url, settings.label_studio_api_key or project.token
+
+
+def basic_auth_header(user: str, password: str) -> dict[str, str]:
+    from base64 import b64encode
+
+    return {"Authorization": "Basic " + b64encode(f"{user}:{password}".encode()).decode()}
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto``: CUDA where there is one.
+
+    Raises:
+        OwnerError: CUDA was asked for and is not there.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise OwnerError(f"DEVICE is {name}, but torch sees no GPU here: set DEVICE=auto or DEVICE=cpu.")
+    return device
+
+
+def share_cores(nice: int = 10) -> None:
+    """The web process must answer within a second while we train on every core. Call it before torch is imported.
+
+    Threads that wait for each other sleep instead of spinning: beside a busy Label Studio that trains several times
+    faster, and on an idle machine as fast.
+    """
+    os.nice(nice)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,0 +1,1 @@
+"""Learning curves: accuracy over labels, one curve for each sampler."""

@@ -1,0 +1,161 @@
+"""Runs side by side, each in a process of its own: what one leaks, or dies of, is nobody else's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Protocol
+
+from benchmarks.curves.plan import Plan, Run
+
+TELL_SECONDS = 0.25
+
+
+class Watcher(Protocol):
+    """Is told what happens, by the process that started the runs."""
+
+    def started(self, run: Run, device: str) -> None: ...
+    def phase(self, run: Run, cycle: int, phase: str, done: int, total: int) -> None: ...
+    def finished(self, run: Run, lines: list[dict[str, Any]]) -> None: ...
+    def failed(self, run: Run, words: str, details: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """Where runs go: one place for each that is under way at a time, and what they share.
+
+    images: the folder of the data set; runs: where each run's folder is; threads: torch's, in each process.
+    """
+
+    places: Sequence[str]
+    threads: int
+    images: Path
+    runs: Path
+
+
+def play_all(plan: Plan, runs: Sequence[Run], jobs: Jobs, watcher: Watcher) -> dict[Run, str]:
+    """Play ``runs``, as many at a time as there are places; why those failed that did. One takes no other with it.
+
+    KeyboardInterrupt ends all of them and leaves what they have finished on the disk.
+    """
+    waiting, free = list(runs), list(jobs.places)
+    under_way: dict[Connection, tuple[Run, str, BaseProcess]] = {}
+    failures: dict[Run, str] = {}
+    try:
+        while waiting or under_way:
+            while waiting and free:
+                run, place = waiting.pop(0), free.pop(0)
+                connection, process = _start(plan, run, place, jobs)
+                under_way[connection] = (run, place, process)
+                watcher.started(run, place)
+            for ready in wait(list(under_way)):
+                assert isinstance(ready, Connection)
+                run, place, process = under_way[ready]
+                ended = _hear(ready, run, process, watcher)
+                if ended is None:
+                    continue
+                if ended:
+                    failures[run] = ended
+                del under_way[ready]
+                free.append(place)
+    finally:
+        for _, _, process in under_way.values():
+            process.kill()
+        for _, _, process in under_way.values():
+            process.join()
+    return failures
+
+
+def _hear(connection: Connection, run: Run, process: BaseProcess, watcher: Watcher) -> str | None:
+    """Pass one message on. None: there is more to come; else the run has ended: why it failed, or "" when done."""
+    try:
+        kind, *rest = connection.recv()
+    except EOFError:  # it died without a word
+        process.join()
+        code = process.exitcode or 0
+        end = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        words = f"its process {end}"
+        if code == -signal.SIGKILL:
+            words += " (out of memory?)"
+        watcher.failed(run, words, "")
+        return words
+    if kind == "phase":
+        watcher.phase(run, *rest)
+        return None
+    process.join()
+    connection.close()
+    if kind == "done":
+        watcher.finished(run, rest[0])
+        return ""
+    watcher.failed(run, *rest)
+    return str(rest[0])
+
+
+def _start(plan: Plan, run: Run, place: str, jobs: Jobs) -> tuple[Connection, BaseProcess]:
+    context = get_context("spawn")  # CUDA does not survive a fork
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_child, args=(theirs, plan, run, place, jobs), name=run.folder, daemon=True)
+    with _ctrl_c_is_ours():
+        process.start()
+    theirs.close()
+    return ours, process
+
+
+@contextlib.contextmanager
+def _ctrl_c_is_ours() -> Iterator[None]:
+    """A process started in here ignores Ctrl-C from its first instant on: who started it ends it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _child(connection: Connection, plan: Plan, run: Run, place: str, jobs: Jobs) -> None:
+    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
+    try:
+        lines = _play(connection, plan, run, place, jobs)
+    except Exception as error:
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        connection.send(("failed", words, traceback.format_exc()))
+    else:
+        connection.send(("done", lines))
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed ends nobody: each run sees to it itself."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _play(connection: Connection, plan: Plan, run: Run, place: str, jobs: Jobs) -> list[dict[str, Any]]:
+    import torch  # here: the process that only watches does without
+
+    from benchmarks.curves.run import play
+    from benchmarks.curves.tasks import task_of
+
+    torch.set_num_threads(jobs.threads)
+    told = 0.0
+
+    def progress(cycle: int, phase: str, done: int, total: int) -> None:
+        nonlocal told
+        if done == total or time.monotonic() - told > TELL_SECONDS:
+            told = time.monotonic()
+            connection.send(("phase", cycle, phase, done, total))
+
+    return play(task_of(jobs.images, plan), plan, run, jobs.runs / run.folder, torch.device(place), progress)

@@ -1,0 +1,107 @@
+"""One run: a sampler in a trial, cycle after cycle, with the data set's labels in the place of the annotator.
+
+Training, scoring and the order of the queue are the worker's own code: :meth:`Learner.trained`, :meth:`Learner.score`
+and :func:`to_published`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from backend.learning.learner import Learner, cycle_seed, random_subset
+from backend.learning.scores import to_published
+from backend.settings.core import Settings
+from benchmarks.curves.plan import Plan, Run, code_digest, initial_set, trial_seed
+from benchmarks.curves.store import Line, RunStore
+from benchmarks.curves.tasks import Task
+from benchmarks.speed.memory import status_bytes
+from models.data import Runtime
+
+Progress = Callable[[int, str, int, int], None]
+"""(cycle, counted from 1, phase, done, total)"""
+
+
+def play(task: Task, plan: Plan, run: Run, folder: Path, device: torch.device, progress: Progress) -> list[Line]:
+    """All the cycles of ``run`` that ``folder`` does not hold yet; the lines of all of them."""
+    store = RunStore(folder)
+    with store.held():
+        settings = plan.settings(run)
+        for cycle in range(len(store.lines()) + 1, plan.cycles + 1):
+            _play_cycle(task, plan, run, store, settings, cycle, device, progress)
+        return store.lines()
+
+
+def _play_cycle(
+    task: Task,
+    plan: Plan,
+    run: Run,
+    store: RunStore,
+    settings: Settings,
+    cycle: int,
+    device: torch.device,
+    progress: Progress,
+) -> None:
+    """Train on what is labelled, test, and buy labels for the next cycle, unless this is the last."""
+    last = cycle == plan.cycles
+    seed = cycle_seed(settings.seed, cycle)
+    runtime = Runtime(device, seed, lambda phase, done, total: progress(cycle, phase, done, total))
+    if cycle > 1:
+        labelled = store.labelled(cycle - 1)
+        previous = Learner.load(store.checkpoint(cycle - 1), device) if settings.warm_start else None
+    else:
+        labelled, previous = initial_set(task.pool, plan.initial, trial_seed(plan.seed, run.trial)), None
+    _check_conservation(task.pool, labelled, plan.labels()[cycle - 1])
+    unlabelled = np.setdiff1d(task.pool, labelled, assume_unique=True)
+    if 0 < settings.subset < len(unlabelled):
+        unlabelled = unlabelled[random_subset(len(unlabelled), settings.subset, seed)]
+    data = task.data(labelled, unlabelled)
+    clock = _Clock(device)
+    learner, figures = Learner.trained(settings, task.classes, data, runtime, previous)
+    seconds = {"train": figures["train_seconds"], "fit": max(0.0, clock.lap() - figures["train_seconds"])}
+    judged = task.judged(learner, runtime)
+    clock.lap()
+    if not last:
+        acquisition, _ = learner.score(task.pixels, unlabelled, runtime)
+        seconds["score"] = clock.lap()
+        queue = np.argsort(to_published(acquisition, seed))  # Label Studio serves the lowest score first
+        store.keep_labelled(cycle, np.sort(np.concatenate([labelled, unlabelled[queue[: plan.budget]]])))
+        if settings.warm_start:
+            learner.save(store.checkpoint(cycle))
+    line = {"sampler": run.sampler, "trial": run.trial, "cycle": cycle, "labels": len(labelled)}
+    line |= {**judged, **{f"{phase}_seconds": round(spent, 3) for phase, spent in seconds.items()}}
+    line |= {"epochs": int(figures["train_epochs"]), **_peaks(device), "code": code_digest()}
+    store.finish_cycle(line, last)
+
+
+def _check_conservation(pool: np.ndarray, labelled: np.ndarray, count: int) -> None:
+    """|L| is what was paid for, L has no row twice, and all of it is from the pool: so |L| + |U| = N."""
+    if len(labelled) != count or len(np.unique(labelled)) != count or not np.isin(labelled, pool).all():
+        raise AssertionError(f"{len(np.unique(labelled))} of {count} labelled rows are different ones of the pool")
+
+
+def _peaks(device: torch.device) -> dict[str, float]:
+    """Peak memory of this process, MiB; a process plays one run, or what was left of it."""
+    device_bytes = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+    return {"peak_rss_mib": round(status_bytes("VmHWM") / 2**20, 1), "peak_cuda_mib": round(device_bytes / 2**20, 1)}
+
+
+class _Clock:
+    """Wall-clock seconds between laps, each from an idle device to an idle device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._at = self._now()
+
+    def lap(self) -> float:
+        before, self._at = self._at, self._now()
+        return self._at - before
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()

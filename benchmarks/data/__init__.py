@@ -1,0 +1,1 @@
+"""Data sets, as mapped files of uint8 pixels."""

@@ -1,0 +1,107 @@
+"""Data sets for the learning curves: by name, long-tailed variants of those, and folders of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.data.class_folders import decode_folder, is_image_folder
+from benchmarks.data.datasets import NAMED, DatasetUnavailable
+from benchmarks.data.kept_images import made_whole, write_about
+
+TAILS = {"-x10": 10, "-x100": 100}
+_AT_A_TIME = 2_000
+
+Tell = Callable[[str, int, int], None]
+
+
+def split_name(dataset: str) -> tuple[str, int]:
+    """``cifar10-x100`` → ("cifar10", 100): the data set and its imbalance, 1 for none.
+
+    Raises:
+        DatasetUnavailable: neither a name nor a folder of class folders.
+    """
+    base, ratio = dataset, 1
+    if not Path(dataset).is_dir():
+        for suffix, value in TAILS.items():
+            if dataset.endswith(suffix):
+                base, ratio = dataset.removesuffix(suffix), value
+    if base not in NAMED and not is_image_folder(Path(base)):
+        names = [name + suffix for name in NAMED for suffix in ("", *TAILS)]
+        raise DatasetUnavailable(
+            f"there is no data set {dataset!r}: choose one of {', '.join(names)}, or a folder with one folder of images"
+            " per class"
+        )
+    return base, ratio
+
+
+def prepare(base: str, size: int, downloads: Path, work: Path, tell: Tell) -> Path:
+    """The folder of ``base`` (a name or a folder of class folders) at ``size`` px (0 = its own), made where missing.
+
+    Raises:
+        DatasetUnavailable: its files are not at hand, or there is nothing in them.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    if base not in NAMED:
+        return decode_folder(Path(base), size, work, tell)
+    folder = work / f"{base}-{size or 'own'}"
+    if not (folder / "about.json").exists():
+        raw = NAMED[base](downloads)
+        with made_whole(folder) as draft:
+            side = size or raw.train_images.shape[1]
+            for part, images, labels in (
+                ("train", raw.train_images, raw.train_labels),
+                ("test", raw.test_images, raw.test_labels),
+            ):
+                with (draft / f"{part}.u8").open("wb") as file:
+                    for start in range(0, len(images), _AT_A_TIME):
+                        file.write(_to_rgb(images[start : start + _AT_A_TIME], side).tobytes())
+                        tell(f"{base}: {part}", start, len(images))
+                np.save(draft / f"{part}.npy", labels)
+            write_about(draft, side, raw.class_names, raw.source)
+    return folder
+
+
+def _to_rgb(images: np.ndarray, side: int) -> np.ndarray:
+    """(B, H, H) grey or (B, H, H, 3) to (B, side, side, 3) uint8: as they are where they fit, padded with their border
+    from 28 to 32 px as the worker does, else scaled."""
+    if images.ndim == 3:
+        images = np.repeat(images[..., None], 3, axis=3)
+    own = images.shape[1]
+    if own == side:
+        return images
+    if 28 <= own < side == 32:
+        low = (side - own) // 2
+        return np.pad(images, ((0, 0), (low, side - own - low), (low, side - own - low), (0, 0)), mode="edge")
+    scaled = [Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR) for image in images]
+    return np.stack([np.asarray(image) for image in scaled])
+
+
+def long_tail_counts(labels: np.ndarray, classes: int, ratio: int) -> list[int]:
+    """Images to keep of each class: n_i = ⌊n · ratio^(−i / (C − 1))⌋, with n the size of the smallest class.
+
+    The exponential profile of Cui, Jia, Lin, Song and Belongie, "Class-balanced loss based on effective number of
+    samples" (CVPR 2019), section 5.1, as their code computes it: the first class keeps ``ratio`` times as many as the
+    last.
+    """
+    most = int(np.bincount(labels, minlength=classes).min())
+    return [int(most * ratio ** (-index / max(1, classes - 1)) + 1e-9) for index in range(classes)]
+
+
+def long_tailed(labels: np.ndarray, classes: int, ratio: int, seed: int) -> np.ndarray:
+    """Rows (N,) of a long-tailed part of ``labels`` (M,), ascending; which ones of a class is drawn from ``seed``."""
+    return _some_of_each(labels, long_tail_counts(labels, classes, ratio), seed)
+
+
+def balanced(labels: np.ndarray, classes: int, seed: int) -> np.ndarray:
+    """Rows (N,) with as many of every class as there are of the smallest, ascending."""
+    return _some_of_each(labels, [int(np.bincount(labels, minlength=classes).min())] * classes, seed)
+
+
+def _some_of_each(labels: np.ndarray, counts: list[int], seed: int) -> np.ndarray:
+    draw = np.random.default_rng([seed, 4])
+    chosen = [draw.choice(np.flatnonzero(labels == index), count, replace=False) for index, count in enumerate(counts)]
+    return np.sort(np.concatenate(chosen))

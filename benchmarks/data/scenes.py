@@ -1,0 +1,239 @@
+"""Scenes for segmentation: Fashion-MNIST items on textured backgrounds, with exact masks.
+
+Every scene is drawn from (seed, part, row) alone, so scenes can be made in any order. Training scenes hold items of
+Fashion-MNIST's training part, test scenes of its test part. A scene has two to six items, each scaled, mirrored and
+tinted, upright as Fashion-MNIST has them; later ones lie over earlier ones and some reach over the border. Backgrounds
+are value noise, stripes and gradients of two textures, the second one seen through patches that are no item; their
+colours are duller than the items', so that a small network finds out from some tens of scenes what is background.
+
+Axis letters: N items, K items of a scene, S side of a scene, H W pixels of an item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from benchmarks.data.datasets import FASHION_CLASSES, Dataset, fashion_mnist_itself
+from benchmarks.data.kept_images import PARTS
+from benchmarks.data.kept_masks import draft_of, finish
+
+NAME = "fashion-scenes"
+SCENE_CLASSES = ("background", *FASHION_CLASSES)
+TRAIN, TEST = 5_000, 1_000
+FEWEST, MOST = 2, 6
+SMALLEST, LARGEST = 0.4, 0.8
+"""An item's frame of 28×28, as a share of the scene's side."""
+
+_OPAQUE_FROM = 16
+"""Of the thresholds 4, 8, 16 and 32 the one that leaves the fewest items in pieces, 6 in 100."""
+_AT_A_TIME = 4_096
+_OCTAVES = (3, 6, 13)
+_LIT = (0.3 + 0.7 * (np.arange(256) / 255) ** 0.7).astype(np.float32)
+"""The light of every shade: never black, and the items' thin dark rims less so."""
+
+Tell = Callable[[str, int, int], None]
+
+
+def _silent(words: str, done: int, total: int) -> None:
+    """Tells nobody."""
+
+
+class Items(NamedTuple):
+    """Cut-outs: grey ``pixels`` (N, H, W) uint8, their ``silhouettes`` (N, H, W) bool, ``labels`` (N,) from 0."""
+
+    pixels: np.ndarray
+    silhouettes: np.ndarray
+    labels: np.ndarray
+
+
+def cut_out(images: np.ndarray, labels: np.ndarray) -> Items:
+    """Items of ``images`` (N, H, W) uint8 on black: what is brighter than black, without holes."""
+    silhouettes = np.empty(images.shape, dtype=bool)
+    for start in range(0, len(images), _AT_A_TIME):
+        silhouettes[start : start + _AT_A_TIME] = fill_holes(images[start : start + _AT_A_TIME] >= _OPAQUE_FROM)
+    return Items(images, silhouettes, labels)
+
+
+def fill_holes(solid: np.ndarray) -> np.ndarray:
+    """(N, H, W) bool: also what cannot be reached from outside by steps to the four neighbours; W ≤ 30.
+
+    A row of pixels is one integer here, so that a step is one shift for the pixels of all items.
+    """
+    count, height, width = solid.shape
+    framed = np.zeros((count, height + 2, 32), dtype=bool)
+    framed[:, 1:-1, 1 : width + 1] = solid
+    free = ~np.packbits(framed, axis=2).view(">u4")[..., 0].astype(np.uint32)
+    outside = np.zeros_like(free)
+    outside[:, 0] = free[:, 0]
+    moving = np.arange(count)
+    while len(moving):
+        before = outside[moving]
+        after = before | before << 1 | before >> 1
+        after[:, 1:] |= before[:, :-1]
+        after[:, :-1] |= before[:, 1:]
+        after &= free[moving]
+        outside[moving] = after
+        moving = moving[(after != before).any(axis=1)]
+    filled = np.unpackbits(~outside[..., None].astype(">u4").view(np.uint8), axis=2).astype(bool)
+    return filled[:, 1:-1, 1 : width + 1]
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Scenes of ``size`` px from ``items``; ``part`` is one of train and test."""
+
+    items: Items
+    size: int
+    seed: int
+    part: str = "train"
+
+    def scene(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """The image (S, S, 3) and the mask (S, S), uint8, of a row; the mask holds indices into SCENE_CLASSES."""
+        draw = self._draw(row)
+        image, grain = _background(draw, self.size)
+        mask = np.zeros((self.size, self.size), dtype=np.uint8)
+        for _ in range(draw.integers(FEWEST, MOST + 1)):
+            self._put(draw, image, mask)
+        return _finished(image, grain), mask
+
+    def background(self, row: int) -> np.ndarray:
+        """What :meth:`scene` puts its items on, (S, S, 3) uint8."""
+        return _finished(*_background(self._draw(row), self.size))
+
+    def _draw(self, row: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, PARTS.index(self.part), row])
+
+    def _put(self, draw: np.random.Generator, image: np.ndarray, mask: np.ndarray) -> None:
+        """Lay one item over what is there."""
+        which = draw.integers(len(self.items.labels))
+        side = max(4, round(self.size * SMALLEST * (LARGEST / SMALLEST) ** draw.random()))
+        mirrored = draw.random() < 0.5
+        top, left = np.rint(draw.uniform(0.12, 0.88, 2) * self.size - side / 2).astype(int)
+        tint = _colour(draw)
+
+        shade, alpha = self.items.pixels[which], self.items.silhouettes[which]
+        layers = np.dstack([shade, alpha * np.uint8(255)])
+        if mirrored:
+            layers = layers[:, ::-1]
+        # Pillow weighs the shade with the alpha while it scales: no dark rim; bicubic would make a bright one
+        scaled = Image.fromarray(np.ascontiguousarray(layers), "LA").resize((side, side), Image.Resampling.BILINEAR)
+
+        here = (slice(max(0, top), top + side), slice(max(0, left), left + side))
+        cut = np.asarray(scaled)[max(0, -top) : self.size - top, max(0, -left) : self.size - left]
+        opaque = cut[..., 1] >= 128
+        image[here][opaque] = tint * _LIT[cut[..., :1][opaque]]
+        mask[here][opaque] = self.items.labels[which] + 1
+
+
+def _colour(draw: np.random.Generator) -> np.ndarray:
+    """(3,) float32: hue, saturation and brightness at random."""
+    colour = draw.random(3, dtype=np.float32)
+    grey = colour.mean()
+    colour = (grey + (colour - grey) * np.float32(draw.uniform(0.3, 1.2))).clip(0.02, None)
+    return colour * np.float32(draw.uniform(100, 250) / colour.max())
+
+
+def _background(draw: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The colours (S, S, 3) and the grain (S, S, 1) that lies over the whole scene, float32."""
+    image = _texture(draw, size)
+    patches = draw.integers(4)
+    if patches:
+        other, where = _texture(draw, size), Image.new("1", (size, size))
+        pen = ImageDraw.Draw(where)
+        for _ in range(patches):
+            middle, reach = draw.uniform(0, size, 2), draw.uniform(0.08, 0.3, 2) * size
+            box = [*(middle - reach), *(middle + reach)]
+            (pen.ellipse if draw.random() < 0.5 else pen.rectangle)(box, fill=1)
+        through = np.asarray(where)
+        image[through] = other[through]
+    grain = draw.standard_normal((size, size, 1), dtype=np.float32) * np.float32(draw.uniform(1, 9))
+    return image, grain
+
+
+def _texture(draw: np.random.Generator, size: int) -> np.ndarray:
+    """Two colours mixed by a field, (S, S, 3) float32."""
+    field = _FIELDS[draw.integers(len(_FIELDS))](draw, size)[..., None]
+    first, second = _dull(draw), _dull(draw)
+    return first + (second - first) * field
+
+
+def _dull(draw: np.random.Generator) -> np.ndarray:
+    """(3,) float32: a colour nearer to grey and darker than an item's."""
+    colour = _colour(draw)
+    grey = colour.mean()
+    return (grey + (colour - grey) * np.float32(0.4)) * np.float32(draw.uniform(0.3, 0.6))
+
+
+def _noise(draw: np.random.Generator, size: int) -> np.ndarray:
+    """Value noise, (S, S) float32 in [0, 1]: random grids, smoothly enlarged, finer ones weaker."""
+    field = np.zeros((size, size), dtype=np.float32)
+    for octave, cells in enumerate(_OCTAVES):
+        grid = Image.fromarray(draw.random((cells, cells), dtype=np.float32))
+        field += np.asarray(grid.resize((size, size), Image.Resampling.BICUBIC)) * np.float32(0.6**octave)
+    low, high = field.min(), field.max()
+    return (field - low) / (high - low)
+
+
+def _stripes(draw: np.random.Generator, size: int) -> np.ndarray:
+    """Waves of one direction, bent a little, from soft to sharp-edged."""
+    waves = draw.uniform(2, 9)
+    bend = _noise(draw, size) * np.float32(draw.uniform(0, 1.5))
+    wave = np.sin(2 * np.pi * np.float32(waves) * _ramp(draw, size) + bend)
+    return (0.5 + np.float32(draw.uniform(0.5, 4)) * wave).clip(0, 1)
+
+
+def _gradient(draw: np.random.Generator, size: int) -> np.ndarray:
+    """From one side to the other, uneven."""
+    return (0.75 * _ramp(draw, size) + 0.35 * _noise(draw, size)).clip(0, 1)
+
+
+def _ramp(draw: np.random.Generator, size: int) -> np.ndarray:
+    """About 0 to 1 across the scene in a random direction, (S, S) float32."""
+    angle = draw.uniform(0, 2 * np.pi)
+    along = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
+    return 0.5 + np.float32(np.sin(angle)) * along[:, None] + np.float32(np.cos(angle)) * along
+
+
+_FIELDS: tuple[Callable[[np.random.Generator, int], np.ndarray], ...] = (_noise, _stripes, _gradient)
+
+
+def _finished(image: np.ndarray, grain: np.ndarray) -> np.ndarray:
+    return (image + grain).clip(0, 255).astype(np.uint8)
+
+
+def prepare_scenes(
+    size: int, downloads: Path, work: Path, tell: Tell, *, count: int = TRAIN, test: int = TEST, seed: int = 0
+) -> Path:
+    """The folder of the data set ``fashion-scenes`` below ``work``, made where it is missing.
+
+    Raises:
+        DatasetUnavailable: Fashion-MNIST is not at hand.
+    """
+    folder = work / f"{NAME}-{size}-{count}-{test}-{seed}"
+    if not (folder / "about.json").exists():
+        write_scenes(folder, count, size, seed, raw=fashion_mnist_itself(downloads), test=test, tell=tell)
+    return folder
+
+
+def write_scenes(
+    folder: Path, count: int, size: int, seed: int, *, raw: Dataset, test: int = TEST, tell: Tell = _silent
+) -> None:
+    """Write ``count`` training and ``test`` test scenes of ``size`` px to a new ``folder``, one at a time, for
+    :class:`~benchmarks.data.kept_masks.MaskSet` to open. ``raw`` holds the items: Fashion-MNIST itself."""
+    frame = (size, size)
+    with draft_of(folder, frame) as (draft, writers):
+        for part, images, labels, rows in (
+            ("train", raw.train_images, raw.train_labels, count),
+            ("test", raw.test_images, raw.test_labels, test),
+        ):
+            scenes = Scenes(cut_out(images, labels), size, seed, part)
+            for row in range(rows):
+                writers[part].write(*scenes.scene(row))
+                tell(f"{NAME}: {part}", row, rows)
+        finish(draft, writers, frame, SCENE_CLASSES, f"{NAME}, seed {seed}, of {raw.source}")

@@ -1,0 +1,1 @@
+"""The papers' cycles on a CUDA device."""

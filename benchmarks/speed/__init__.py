@@ -1,0 +1,1 @@
+"""The speed table: ratios of two things measured side by side."""

@@ -1,0 +1,244 @@
+"""``python -m benchmarks bench``: the speed table, each row a ratio of two things measured side by side in one run."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from backend.settings.samplers import SAMPLER_NAMES
+from benchmarks.speed.measuring import Measured, machine
+from tests.rig.servers import LabelStudioServer
+
+RESULTS = Path(__file__).parents[1] / "results" / "bench.md"
+
+
+class Session:
+    """What the rows share: a scratch folder and one Label Studio, which starts when a row asks for it."""
+
+    def __init__(self, folder: Path, small: bool, label_studio: LabelStudioServer | None = None) -> None:
+        self.folder = folder
+        self.small = small
+        self._label_studio = label_studio
+        self._started = ExitStack()
+
+    def label_studio(self) -> LabelStudioServer:
+        if self._label_studio is None:
+            server = LabelStudioServer(self.folder / "label-studio")
+            self._started.enter_context(server)
+            self._label_studio = server
+        return self._label_studio
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._started.close()
+
+
+def _epmcm(session: Session) -> Measured:
+    from benchmarks.speed import scoring as speed_scoring
+
+    return speed_scoring.measure_epmcm(session.folder, session.small)
+
+
+def _vaal(session: Session) -> Measured:
+    from benchmarks.speed import scoring as speed_scoring
+
+    return speed_scoring.measure_vaal(session.folder, session.small)
+
+
+def _sampler(name: str, session: Session) -> Measured:
+    from benchmarks.speed import scoring as speed_scoring
+
+    return speed_scoring.measure_sampler(name, session.folder, session.small)
+
+
+def _epmcm_pixels(session: Session) -> Measured:
+    from benchmarks.speed import segmentation as speed_segmentation
+
+    return speed_segmentation.measure_epmcm(session.folder, session.small)
+
+
+def _k_center(session: Session) -> Measured:
+    from benchmarks.speed import scoring as speed_scoring
+
+    return speed_scoring.measure_k_center(session.small)
+
+
+def _memory(session: Session) -> Measured:
+    from benchmarks.speed import memory
+
+    return memory.measure(session.folder, session.small)
+
+
+def _memory_masks(session: Session) -> Measured:
+    from benchmarks.speed import memory
+
+    return memory.measure_masks(session.folder, session.small)
+
+
+def _publish(session: Session) -> Measured:
+    from benchmarks.speed import publish as speed_publish
+
+    return speed_publish.measure(session.folder, session.label_studio(), session.small)
+
+
+def _webhook(session: Session) -> Measured:
+    from benchmarks.speed import webhook as speed_webhook
+
+    return speed_webhook.measure(session.folder, session.label_studio(), session.small)
+
+
+# In the order of the table; the rows without a server first.
+ROWS: dict[str, Callable[[Session], Measured]] = {
+    "epmcm": _epmcm,
+    "epmcm-pixels": _epmcm_pixels,
+    "vaal": _vaal,
+    **{f"score-{name}": partial(_sampler, name) for name in SAMPLER_NAMES},
+    "k-center": _k_center,
+    "memory": _memory,
+    "memory-masks": _memory_masks,
+    "publish": _publish,
+    "webhook": _webhook,
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A row that was measured, or the words of what came in between."""
+
+    key: str
+    measured: Measured | None
+    failure: str = ""
+
+
+def run_rows(keys: Sequence[str], session: Session, tell: Callable[[str], None]) -> list[Outcome]:
+    """Measure rows one after the other. One that fails takes no other with it."""
+    outcomes = []
+    for key in keys:
+        tell(f"measuring {key} …")
+        started = time.monotonic()
+        try:
+            outcomes.append(Outcome(key, ROWS[key](session)))
+        except Exception as error:
+            tell(traceback.format_exc())
+            outcomes.append(Outcome(key, None, f"{type(error).__name__}: {error}"))
+        tell(f"  {time.monotonic() - started:.0f} s")
+    return outcomes
+
+
+def cells(outcome: Outcome) -> list[str]:
+    """One row of the table: what, ratio, spread, limit, verdict (none without a limit), and the quantities."""
+    row = outcome.measured
+    if row is None:
+        return [outcome.key, "", "", "", "failed", outcome.failure.splitlines()[0]]
+    low, high = row.spread
+    ratio, limits = f"{row.ratio:.3f}", [] if row.limit is None else [f"≤ {row.limit:g}"]
+    for bound in row.bounds:
+        ratio += f"; {bound.value:.0f} {bound.unit}"
+        limits.append(f"≤ {bound.limit:g} {bound.unit}")
+    verdict = ("met" if row.met else "short") if row.judged else ""
+    values = f"{_median(row.over):.4g} ÷ {_median(row.under):.4g} {row.unit}, {len(row.over)} pairs"
+    return [row.title, ratio, f"{low:.3f} … {high:.3f}", "; ".join(limits), verdict, values]
+
+
+HEADINGS = ["what", "ratio", "spread", "limit", "", "medians"]
+
+
+def as_table(outcomes: Sequence[Outcome]) -> Table:
+    table = Table(title="Ratios, each measured side by side in this run", title_justify="left", expand=True)
+    for heading in HEADINGS:
+        table.add_column(heading, overflow="fold")
+    styles = {"met": "green", "short": "yellow", "failed": "red"}
+    for outcome in outcomes:
+        texts = cells(outcome)
+        if texts[4]:
+            texts[4] = f"[{styles[texts[4]]}]{texts[4]}[/]"
+        table.add_row(*texts)
+    return table
+
+
+def notes_of(outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
+    """The notes with the keys of their rows; what several rows say alike stands once, many rows as "first … last"."""
+    keys_of: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        for note in outcome.measured.notes if outcome.measured else ():
+            keys_of.setdefault(note, []).append(outcome.key)
+    return [(", ".join(keys) if len(keys) < 4 else f"{keys[0]} … {keys[-1]}", note) for note, keys in keys_of.items()]
+
+
+def as_markdown(outcomes: Sequence[Outcome], facts: dict[str, str], command: str) -> str:
+    """The page that is kept in benchmarks/results: machine, table, notes."""
+    lines = ["# Bench", "", f"`{command}`", ""]
+    lines += [f"- {name}: {value}" for name, value in facts.items()]
+    lines += [
+        "",
+        "Each row is a ratio of two quantities taken in turns in one run: the median over the pairs, and in *spread*",
+        "the least and the greatest pair. What else the machine was doing falls on both alike. A row without a limit",
+        "is only reported.",
+        "",
+        "| " + " | ".join(HEADINGS) + " |",
+        "|" + "---|" * len(HEADINGS),
+    ]
+    lines += ["| " + " | ".join(text.replace("|", "\\|") for text in cells(outcome)) + " |" for outcome in outcomes]
+    lines += ["", "How they were taken:", ""]
+    lines += [f"- **{keys}**: {note}." for keys, note in notes_of(outcomes)]
+    return "\n".join(lines) + "\n"
+
+
+def _median(values: Sequence[float]) -> float:
+    from statistics import median
+
+    return median(values)
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks bench", description=__doc__)
+    parser.add_argument("--only", action="append", choices=list(ROWS), metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--small", action="store_true", help="every row's code on a tiny input; ratios mean nothing")
+    parser.add_argument("--write", action="store_true", help=f"store the table in benchmarks/results/{RESULTS.name}")
+    options = parser.parse_args(arguments)
+    if options.write and (options.small or options.only):
+        parser.error("--write stores the whole table at full size: leave --small and --only out")
+    return options
+
+
+def main(
+    arguments: Sequence[str], label_studio: LabelStudioServer | None = None, console: Console | None = None
+) -> int:
+    """Print the table; 0 when every row was measured, whether it keeps its limit or not, else 1."""
+    options = parse(arguments)
+    console = console or Console(width=None if sys.stdout.isatty() else 140)
+    notices = Console(stderr=True)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    facts = machine()
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        Session(Path(folder), options.small, label_studio) as session,
+    ):
+        # not wrapped: a traceback's paths are to be clicked on
+        tell = partial(notices.print, markup=False, highlight=False, soft_wrap=True)
+        outcomes = run_rows(options.only or list(ROWS), session, tell)
+    for name, value in facts.items():
+        console.print(f"{name}: {value}", highlight=False)
+    console.print(as_table(outcomes))
+    for keys, note in notes_of(outcomes):
+        console.print(f"{keys}: {note}", highlight=False, markup=False)
+    if options.small:
+        console.print("Taken on tiny inputs: these ratios mean nothing.")
+    if options.write:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(as_markdown(outcomes, facts, "make bench"))
+    return 0 if all(outcome.measured for outcome in outcomes) else 1

@@ -1,0 +1,167 @@
+"""The annotator who always knows: answers what Label Studio serves as the data set itself does, and checks the queue.
+
+The check is the product's promise: what ``next`` serves is, one by one, ascending by the scores published under the
+project's current model version, as Label Studio itself holds them; and the answers that are proposed with the first
+of them can be shown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from backend.state import Cycle, State, Version
+from demo.annotator import Annotator, Prediction, image_index
+from demo.painting import PaintingError
+from demo.subjects import Proposal, Subject
+
+HEAD = 12
+"""Tasks at the head of a queue whose proposed answers are looked at: fewer than the backend's shortlist."""
+
+GIVE_UP_AFTER = 3
+"""Failures in a row. One may be a busy Label Studio, which the worker tries again by itself."""
+
+
+class QueueError(RuntimeError):
+    """The served order was not the published order, or not whole; says which task came and which was due."""
+
+
+class BackendFailed(RuntimeError):
+    """The backend gave up on a cycle, or took too long."""
+
+
+@dataclass
+class Round:
+    """One version: what it was trained on, how good it is and what it proposes at the head of its queue (both in
+    [0, 1], see :class:`Subject`), what it cost, and what of its order was served."""
+
+    version: str
+    labels: int
+    quality: float | None
+    seconds: dict[str, float]
+    waited: float
+    agreement: float | None = None
+    served: int = 0
+    published: list[int] = field(default_factory=list, repr=False)
+
+
+class Oracle:
+    """Labels project ``project`` whose tasks are the images of ``subject``."""
+
+    def __init__(self, annotator: Annotator, state: State, project: int, subject: Subject) -> None:
+        self.annotator = annotator
+        self.state = state
+        self.project = project
+        self.subject = subject
+        self.labelled: set[int] = set()
+
+    def open_round(self, version: Version, cycle: Cycle, waited: float) -> Round:
+        """Reads the published order of a version from Label Studio and the version's figures from the backend.
+
+        Raises:
+            QueueError: Label Studio orders by another version, or holds not exactly one prediction for each
+                unlabelled task, or two with the same score, or an answer at the head that cannot be shown.
+        """
+        orders_by = self.annotator.project(self.project)["model_version"]
+        if orders_by != version.name:
+            raise QueueError(f"{version.name} is published, but Label Studio orders by {orders_by!r}")
+        predictions = self.annotator.predictions(self.project, version.name)
+        tasks = [prediction.task for prediction in predictions]
+        if len(set(tasks)) != len(tasks):
+            raise QueueError(f"{version.name}: {len(tasks)} predictions for {len(set(tasks))} tasks")
+        if len({prediction.score for prediction in predictions}) != len(predictions):
+            raise QueueError(f"{version.name}: some tasks have the same score, so their order is left to chance")
+        open_tasks = self.subject.count - len(self.labelled)
+        if len(set(tasks) - self.labelled) != open_tasks:
+            raise QueueError(f"{version.name}: {len(tasks)} predictions, but {open_tasks} unlabelled tasks")
+        seconds = {phase: float(spent) for phase, spent in cycle.metrics.get("seconds", {}).items()}
+        labels = int(cycle.metrics.get("labels", 0))
+        agreement = self._agreement(version, predictions)
+        quality = self.subject.quality(version)
+        return Round(version.name, labels, quality, seconds, waited, agreement, published=tasks)
+
+    def _agreement(self, version: Version, predictions: Sequence[Prediction]) -> float | None:
+        """Of what is proposed at the head of the queue with the truth."""
+        if version.checkpoint is None:
+            return None
+        head = [prediction for prediction in predictions if prediction.task not in self.labelled][:HEAD]
+        try:
+            return self.subject.agreement(self._proposals(head))
+        except PaintingError as error:
+            raise QueueError(f"{version.name}: {error}") from error
+
+    def _proposals(self, head: Sequence[Prediction]) -> Iterator[Proposal]:
+        """One by one, for a subject that asks: each costs a request."""
+        for prediction in head:
+            yield image_index(self.annotator.task(prediction.task)), prediction.result
+
+    def label(self, current: Round, count: int) -> int:
+        """Labels the next ``count`` tasks that are served, or as many as there are; how many it were.
+
+        Raises:
+            QueueError: see above. The task that came wrongly is not labelled.
+        """
+        due = iter([task for task in current.published if task not in self.labelled])
+        for done in range(count):
+            task = self.served(current, next(due, None))
+            if task is None:
+                return done
+            self.labelled.add(int(task["id"]))
+            self.annotator.submit(int(task["id"]), self.subject.answer(image_index(task)))
+        return count
+
+    def served(self, current: Round, due: int | None) -> dict[str, Any] | None:
+        """What ``next`` serves now, which must be task ``due`` of the current round."""
+        task = self.annotator.next_task(self.project)
+        came = None if task is None else int(task["id"])
+        if came != due:
+            position = current.published.index(came) + 1 if came in current.published else "nowhere"
+            raise QueueError(
+                f"{current.version}: Label Studio served task {came} (published position {position} of "
+                f"{len(current.published)}), but task {due} was due after {current.served} served in order"
+            )
+        current.served += came is not None
+        return task
+
+    def check_next(self, current: Round) -> None:
+        """Checks the next task without labelling it."""
+        self.served(current, next((task for task in current.published if task not in self.labelled), None))
+
+
+def finished_version(state: State, project: int, after: str | None) -> tuple[Version, Cycle] | None:
+    """The current version and its cycle's record, when it is wholly published and not the version named ``after``.
+
+    Raises:
+        BackendFailed: the worker has failed at it again and again; says why.
+    """
+    row = state.project(project)
+    if row is not None and row.failures >= GIVE_UP_AFTER:
+        raise BackendFailed(f"the backend failed {row.failures} times, last: {row.last_error}")
+    version = state.current_version(project)
+    if version is None or version.status != "current" or version.name == after:
+        return None
+    ended = [cycle for cycle in state.cycles(project) if cycle.number == version.cycle and cycle.status != "running"]
+    return (version, ended[0]) if ended else None
+
+
+def wait_for_version(
+    state: State, project: int, after: str | None, *, timeout: float, look: Callable[[], None] = lambda: None
+) -> tuple[Version, Cycle]:
+    """Waits for :func:`finished_version`. ``look()`` is called between looks, to show progress or raise.
+
+    Raises:
+        BackendFailed: see there, or the time is up.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        found = finished_version(state, project, after)
+        if found is not None:
+            return found
+        if time.monotonic() > deadline:
+            row = state.project(project)
+            why = f"; last error: {row.last_error}" if row and row.last_error else ""
+            raise BackendFailed(f"no new version within {timeout:.0f} s{why}")
+        look()
+        time.sleep(0.2)

@@ -1,0 +1,1 @@
+"""Distances between feature vectors: k-center and coverage."""

@@ -1,0 +1,1 @@
+"""Networks in use: predictions, features and measures of uncertainty for rows of the pool."""

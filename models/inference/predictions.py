@@ -1,0 +1,206 @@
+"""The task network's answers for rows of the pool.
+
+A classifier gives features (B, F) and logits (B, C); a segmenter maps of them, (B, F, h, w) and (B, C, h, w), at the
+resolution of its features. What is computed of them here is so at that resolution, save for `predict_masks`.
+
+Axis letters: N rows asked for, B batch, C classes, F features, H W pixels of the image, h w those of a map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.data import Runtime, check_pixels, check_rows
+from models.inference.streaming import batches_of, evaluating, map_rows, stream_batches
+from models.losses.index_masks import tally
+from models.networks.segmenter import Segmenter, enlarge
+from models.networks.task_net import TaskNet
+from models.pixels import normalise
+
+# (features, logits), both float32 on the device -> tensors (B, ...)
+Measure = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Inside:
+    """One batch on its way through the network, on the device, for what reads more of it than features and logits.
+
+    images (B, H, W, 3) uint8; features, logits and taps (B, T_k) each float32, as the network has them.
+    """
+
+    images: Tensor
+    features: Tensor
+    taps: tuple[Tensor, ...]
+    logits: Tensor
+
+
+class NonFiniteOutputs(ArithmeticError):
+    """The network answers NaN or infinity: its training diverged."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the task network says about N rows.
+
+    predicted (N,) int64 class indices; confidence (N,) float64, the softmax probability of that class. Of a segmenter
+    the class that most pixels are taken for, and the mean over the pixels of the probability of what each is taken for.
+    """
+
+    predicted: np.ndarray
+    confidence: np.ndarray
+
+
+def measure(
+    net: TaskNet,
+    pixels: np.ndarray,
+    rows: np.ndarray,
+    runtime: Runtime,
+    compute: Measure,
+    phase: str = "score",
+) -> tuple[np.ndarray, ...]:
+    """Run `net` once over the rows and hand features and logits of each batch to `compute`.
+
+    Answers one array (N, ...) per tensor that `compute` gives, in the order of `rows` (see
+    `models.inference.streaming.map_rows`). The network is in eval mode meanwhile and afterwards as it was.
+    Raises models.data.DataError for pixels or rows of the wrong kind.
+    """
+    check_pixels(pixels)
+    check_rows(rows, len(pixels))
+
+    def batch(images: Tensor) -> tuple[Tensor, ...]:
+        features = net.features(normalise(images))
+        return compute(features, net.head(features))
+
+    with evaluating(net):
+        return map_rows(pixels, rows, runtime, batch, phase)
+
+
+def predict(net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str = "predict") -> Answers:
+    """Class and confidence of every row. Raises NonFiniteOutputs when the network's weights are broken."""
+    if len(rows) == 0:
+        return Answers(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float64))
+    predicted, confidence = measure(net, pixels, rows, runtime, lambda _, logits: answers_of(logits), phase)
+    if not np.isfinite(confidence).all():
+        raise NonFiniteOutputs("the task network answers NaN or infinity: its training diverged")
+    return Answers(predicted, confidence.astype(np.float64))
+
+
+def predict_and_measure(
+    net: TaskNet,
+    pixels: np.ndarray,
+    rows: np.ndarray,
+    runtime: Runtime,
+    acquisition: Callable[[Tensor, Tensor], Tensor],
+    phase: str = "score",
+) -> tuple[Answers, np.ndarray]:
+    """The answers and, from the same forward pass, one number per row.
+
+    acquisition: features, logits -> (B,) or (B, ...) on the device. Its values come back as (N,) or
+    (N, ...) float64, unchecked. `rows` must not be empty.
+    """
+
+    def compute(features: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
+        return (*answers_of(logits), acquisition(features, logits))
+
+    predicted, confidence, values = measure(net, pixels, rows, runtime, compute, phase)
+    return Answers(predicted, confidence.astype(np.float64)), values.astype(np.float64)
+
+
+def measure_inside(
+    net: TaskNet,
+    pixels: np.ndarray,
+    rows: np.ndarray,
+    runtime: Runtime,
+    compute: Callable[[Inside], tuple[Tensor, ...]],
+    phase: str = "score",
+) -> tuple[np.ndarray, ...]:
+    """`measure` for what also reads the taps or the images. compute: `Inside` of a batch -> tensors (B, ...)."""
+    check_pixels(pixels)
+    check_rows(rows, len(pixels))
+
+    def batch(images: Tensor) -> tuple[Tensor, ...]:
+        features, taps = net.features_and_taps(normalise(images))
+        return compute(Inside(images, features, taps, net.head(features)))
+
+    with evaluating(net):
+        return map_rows(pixels, rows, runtime, batch, phase)
+
+
+def predict_and_measure_inside(
+    net: TaskNet,
+    pixels: np.ndarray,
+    rows: np.ndarray,
+    runtime: Runtime,
+    acquisition: Callable[[Inside], Tensor],
+    phase: str = "score",
+) -> tuple[Answers, np.ndarray]:
+    """`predict_and_measure` for what also reads the taps or the images. acquisition: `Inside` of a batch -> (B,)."""
+
+    def compute(inside: Inside) -> tuple[Tensor, ...]:
+        return (*answers_of(inside.logits), acquisition(inside))
+
+    predicted, confidence, values = measure_inside(net, pixels, rows, runtime, compute, phase)
+    return Answers(predicted, confidence.astype(np.float64)), values.astype(np.float64)
+
+
+def embed(net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str = "embed") -> np.ndarray:
+    """Penultimate features of every row, a segmenter's averaged over the pixels: (N, F) float32."""
+    if len(rows) == 0:
+        return np.empty((0, net.feature_channels), dtype=np.float32)
+    return measure(net, pixels, rows, runtime, lambda features, _: (of_image(features),), phase)[0]
+
+
+def of_image(features: Tensor) -> Tensor:
+    """Features of images (B, F), from those of a classifier or from maps of them (B, F, h, w): their means."""
+    return features if features.dim() == 2 else features.mean(dim=(2, 3))
+
+
+def answers_of(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Class (B,) int64 and its softmax probability (B,) = 1 / sum_c exp(z_c - max z), exact for any logits.
+
+    Of maps (B, C, h, w) the most frequent class and the mean probability, see `Answers`.
+    """
+    predicted, confidence = of_pixels(logits)
+    if logits.dim() == 2:
+        return predicted, confidence
+    return tally(predicted.flatten(1), logits.shape[1]).argmax(dim=1), confidence.mean(dim=(1, 2))
+
+
+def of_pixels(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Class int64 and its softmax probability, (B, ...) each, from logits (B, C, ...)."""
+    top, predicted = logits.max(dim=1, keepdim=True)
+    return predicted.squeeze(1), 1.0 / torch.exp(logits - top).sum(dim=1)
+
+
+def predict_masks(
+    net: Segmenter, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str = "predict"
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Every row's mask at the size of its image, a batch at a time: they are never all in memory.
+
+    Gives positions (B,) in `rows`, masks (B, H, W) uint8 and the confidence in each pixel (B, H, W) uint8, where 255 is
+    a softmax probability of 1. In ascending order of rows; the network is in eval mode until the iterator is closed.
+    Calls runtime.progress(phase, rows done, N). Raises NonFiniteOutputs when the network's weights are broken.
+    """
+    check_pixels(pixels)
+    check_rows(rows, len(pixels))
+    parts = batches_of(rows, runtime, pixels)
+    done = 0
+    stream = stream_batches(pixels, (rows[part] for part in parts), runtime.device)
+    with evaluating(net), torch.inference_mode(), closing(stream) as images_of:
+        for part, images in zip(parts, images_of, strict=True):
+            # Logits of full size are the largest there is, C numbers a pixel: of one image at a time.
+            maps = net.head(net.features(normalise(images))).split(1)
+            answers = [of_pixels(enlarge(one, images.shape[1:3])) for one in maps]
+            masks = torch.cat([predicted.to(torch.uint8) for predicted, _ in answers]).cpu()
+            sure = torch.cat([confidence for _, confidence in answers]).cpu()
+            if not bool(torch.isfinite(sure).all()):
+                raise NonFiniteOutputs("the task network answers NaN or infinity: its training diverged")
+            yield part, masks.numpy(), (255.0 * sure).round().to(torch.uint8).numpy()
+            done += len(part)
+            runtime.progress(phase, done, len(rows))

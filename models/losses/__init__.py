@@ -1,0 +1,1 @@
+"""What networks are trained on: losses and objectives, one subject a file."""

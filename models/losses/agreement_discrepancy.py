@@ -1,0 +1,182 @@
+"""Training with agreement and discrepancy (ADS, see `models.networks.two_classifiers`): the task network's objective.
+
+An epoch is a pass over the labelled rows that trains everything, then two passes over unlabelled rows:
+- agreement: the trunk alone learns to make the two classifiers agree;
+- discrepancy: the two classifiers alone learn to disagree, and on labelled rows to be right.
+
+What differs from the authors' code, and why:
+- The task network keeps its linear head, trained by cross entropy in the labelled pass, so that what a cycle answers
+  and how well it does is comparable between samplers. ADS answers with its two classifiers.
+- The optimisers of the two passes live as long as the training and follow its learning rate. The authors make a new one
+  for each batch, which then has neither momentum nor a schedule.
+- What a step must not change is frozen before its forward pass, and in the discrepancy pass the trunk is in eval mode:
+  its batch statistics stay as they are. In the agreement pass they move, as everything in the trunk does.
+- The last epoch has no such passes: training ends with a labelled one, as in the paper.
+- An epoch's passes see at most as many unlabelled rows as below, drawn anew each time, and not one fixed subset.
+
+Axis letters: B batch, H pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.data import CycleData, Runtime
+from models.inference.streaming import evaluating
+from models.losses.objectives import Objective
+from models.networks.classifier import Classifier
+from models.networks.two_classifiers import TwoClassifiers, agreement_loss, discrepancy_loss, one_vs_all_loss
+from models.pixels import augment, normalise
+from models.training.rows import TrainingRows, batches_per_epoch
+from models.training.task_network import Recipe, batch_size_for, epochs_for
+
+ROWS_CUDA = 10_000  # most unlabelled rows of a pass on CUDA; the paper's number
+LABELLED_SHARE_CPU = 1.0  # most batches of a pass on a CPU, as a share of the labelled pass's
+
+
+def plan(recipe: Recipe, labelled: int, unlabelled: int, device: torch.device) -> tuple[int, int, int]:
+    """Epochs of the training, batches of each of the two passes, and rows in such a batch, from the numbers of rows.
+
+    On CUDA 10,000 rows in batches of the recipe's size, whatever the number of labels. On a CPU no more batches than
+    the labelled pass has, and of the same size, so that the training takes about three times as long as a plain one.
+    Never more rows than there are.
+    """
+    epochs = epochs_for(recipe, labelled, device)
+    if device.type == "cuda":
+        size, rows = recipe.batch_size, min(ROWS_CUDA, unlabelled)
+    else:
+        size = batch_size_for(recipe, labelled, epochs)
+        rows = min(round(LABELLED_SHARE_CPU * batches_per_epoch(labelled, size)) * size, unlabelled)
+    size = max(2, min(size, unlabelled))
+    return epochs, math.ceil(rows / size), size
+
+
+class Alignment:
+    """The steps of the two passes, with their optimisers. Nothing here waits for a CUDA device."""
+
+    def __init__(self, net: Classifier, classifiers: TwoClassifiers, recipe: Recipe, tau: float) -> None:
+        """The networks are on their device already."""
+        self._net = net
+        self._classifiers = classifiers
+        self._tau = tau
+        self._trunk_optimiser, self._classifiers_optimiser = (
+            torch.optim.SGD(
+                one.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+            )
+            for one in (net.trunk, classifiers)
+        )
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        for optimiser in (self._trunk_optimiser, self._classifiers_optimiser):
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate
+
+    def agreement_step(self, unlabelled: Tensor) -> Tensor:
+        """One step of the trunk on L_a; both classifiers and the linear head stay. Inputs (B, 3, H, H), answers ()."""
+        self._net.train()
+        self._classifiers.requires_grad_(False)
+        loss = agreement_loss(self._classifiers(self._net.features(unlabelled)), self._tau)
+        self._trunk_optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self._trunk_optimiser.step()
+        self._classifiers.requires_grad_(True)
+        return loss.detach()
+
+    def discrepancy_step(self, labelled: Tensor, targets: Tensor, unlabelled: Tensor) -> Tensor:
+        """One step of the classifiers on L_d and their labelled loss; the task network stays. Inputs (B, 3, H, H) each,
+        targets (B,), answers ().
+        """
+        with torch.no_grad(), evaluating(self._net):
+            features = self._net.features(torch.cat([labelled, unlabelled]))
+        count = len(labelled)
+        loss = one_vs_all_loss(self._classifiers(features[:count]), targets)
+        loss = loss + discrepancy_loss(self._classifiers(features[count:]), self._tau)
+        self._classifiers_optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self._classifiers_optimiser.step()
+        return loss.detach()
+
+
+class AgreementDiscrepancy(Objective[Classifier]):
+    """Cross entropy of the linear head + one-vs-all losses of both classifiers, and the two passes after an epoch.
+
+    Without unlabelled rows there are no such passes. They tell runtime.progress("align", batches, of both passes).
+    """
+
+    def __init__(self, classifiers: TwoClassifiers, recipe: Recipe, tau: float = 0.1) -> None:
+        """classifiers: on the device of the training; recipe: the one that the task network is trained by."""
+        self.classifiers = classifiers
+        self.recipe = recipe
+        self.tau = tau
+        self._passes: _Passes | None = None
+
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        return (self.classifiers,)
+
+    def begin(self, net: Classifier, data: CycleData, runtime: Runtime) -> None:
+        self.finish()
+        if len(data.unlabelled):
+            alignment = Alignment(net, self.classifiers, self.recipe, self.tau)
+            self._passes = _Passes(alignment, data, runtime, self.recipe)
+
+    def loss(self, net: Classifier, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+        features = net.features(images)
+        own = functional.cross_entropy(net.head(features), targets)
+        return own + one_vs_all_loss(self.classifiers(features), targets)
+
+    def after_epoch(self, net: Classifier, progress: float, learning_rate: float) -> None:
+        if self._passes is not None:
+            self._passes.run(progress, learning_rate)
+
+    def finish(self) -> None:
+        if self._passes is not None:
+            self._passes.close()
+        self._passes = None
+
+
+class _Passes:
+    """The rows of the two passes, in streams of their own that last as long as the training."""
+
+    def __init__(self, alignment: Alignment, data: CycleData, runtime: Runtime, recipe: Recipe) -> None:
+        self._alignment = alignment
+        self._progress = runtime.progress
+        self._epochs, self._steps, size = plan(recipe, len(data.labelled), len(data.unlabelled), runtime.device)
+        self._targets = torch.as_tensor(data.targets, dtype=torch.int64).to(runtime.device)
+        self._labelled = _endless(data, data.labelled, size, "align labelled", runtime)
+        self._unlabelled = _endless(data, data.unlabelled, size, "align unlabelled", runtime)
+        self._crops = runtime.generator("align augmentation")
+
+    def run(self, progress: float, learning_rate: float) -> None:
+        if round(progress * self._epochs) >= self._epochs - 1:
+            return
+        self._alignment.set_learning_rate(learning_rate)
+        for step in range(self._steps):
+            _, unknown = next(self._unlabelled)
+            self._alignment.agreement_step(self._inputs(unknown))
+            self._progress("align", step + 1, 2 * self._steps)
+        for step in range(self._steps, 2 * self._steps):
+            positions, known = next(self._labelled)
+            _, unknown = next(self._unlabelled)
+            self._alignment.discrepancy_step(self._inputs(known), self._targets[positions], self._inputs(unknown))
+            self._progress("align", step + 1, 2 * self._steps)
+
+    def close(self) -> None:
+        self._labelled.close()
+        self._unlabelled.close()
+
+    def _inputs(self, images: Tensor) -> Tensor:
+        return normalise(augment(images, self._crops))
+
+
+def _endless(
+    data: CycleData, rows: np.ndarray, size: int, purpose: str, runtime: Runtime
+) -> Generator[tuple[Tensor, Tensor], None, None]:
+    stream = TrainingRows(data.pixels, rows, runtime)
+    return stream.endless(size, runtime.generator(purpose, stream.device))

@@ -1,0 +1,220 @@
+"""What a segmentation network is trained on: cross entropy of the labelled pixels, with dropout or under ISDA.
+
+Wang et al., Implicit Semantic Data Augmentation for Deep Networks (NeurIPS 2019; TPAMI 2021), the part on semantic
+segmentation. Features and their logits are small maps (h, w); the targets are masks (H, W), to whose size the logits
+are enlarged. A pixel with the target IGNORE is in no loss, no covariance and no count.
+
+Axis letters: B batch, C classes, F features, h w map, H W pixels of the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+
+import torch
+from torch import Tensor
+
+from models.data import CycleData, Runtime
+from models.inference.dropout import draw_masks
+from models.inference.per_pixel import CHUNK, pixel_rows, pixels_at_a_time
+from models.inference.streaming import batches_of, evaluating, stream_batches
+from models.losses.index_masks import IGNORE, pixel_cross_entropy
+from models.losses.isda import CovarianceEstimator, covariance_shape, semantic_table
+from models.losses.objectives import AnyObjective, CrossEntropy, Objective
+from models.networks.segmenter import Segmenter, enlarge
+from models.pixels import normalise
+
+PIXELS_PER_IMAGE = 4096  # of which the class covariances are taken
+
+
+def targets_at(targets: Tensor, height: int, width: int) -> Tensor:
+    """Targets (B, H, W) of any integer type at the size of a map: (B, h, w), those nearest to its pixels' centres.
+
+    The centres are those that `models.networks.segmenter.enlarge` gives the map's pixels, in the middle of their cells.
+    """
+    rows = _nearest(targets.shape[1], height, targets.device)
+    columns = _nearest(targets.shape[2], width, targets.device)
+    return targets[:, rows[:, None], columns]
+
+
+def _nearest(size: int, places: int, device: torch.device) -> Tensor:
+    """floor((i + ½) size / places) for i = 0 .. places - 1, in whole numbers."""
+    return (2 * torch.arange(places, device=device) + 1) * size // (2 * places)
+
+
+def update_from_pixels(estimator: CovarianceEstimator, features: Tensor, targets: Tensor, chunk: int = CHUNK) -> None:
+    """Take the pixels of features (B, F, ...) with targets (B, ...) into an estimator of C + 1 slots.
+
+    The last slot takes the pixels to IGNORE: the estimator then needs no selection, for which a CUDA device would
+    wait. The figures are the same for every `chunk`, up to rounding.
+    """
+    slot = len(estimator.count) - 1
+    slots = torch.where(targets == IGNORE, slot, targets.long())[:, None]  # (B, 1, ...)
+    step = pixels_at_a_time(chunk, features)
+    for rows, theirs in zip(pixel_rows(features, step), pixel_rows(slots, step), strict=True):
+        estimator.update(rows, theirs[:, 0])
+
+
+def isda_logits(logits: Tensor, targets: Tensor, table: Tensor, strength: float) -> Tensor:
+    """z_j + λ/2 Q[y, j] at every pixel (ISDA, equation 6), where y is IGNORE z_j alone: (B, C, h, w).
+
+    logits (B, C, h, w); targets (B, h, w); table (C, C) of `models.losses.isda.semantic_table`; strength λ >= 0. Never
+    a (B, C, h, w, C) tensor: rows of Q are picked by a product with a 0/1 matrix, whose gradient is a product too.
+    """
+    classes = torch.arange(len(table), device=targets.device)
+    member = (targets[..., None] == classes).to(table.dtype)  # (B, h, w, C): zero throughout for IGNORE
+    return logits + (0.5 * strength) * (member @ table).movedim(-1, 1)
+
+
+class DenseCrossEntropy(Objective[Segmenter]):
+    """Mean cross entropy of the labelled pixels, weighted by their class if wished; 0 for a batch without any.
+
+    As any `Objective`, but of a segmenter, with targets (B, H, W) uint8 or int64. The weights are the data's; see
+    `models.losses.index_masks.pixel_cross_entropy`.
+    """
+
+    def __init__(self) -> None:
+        self.class_weight: Tensor | None = None  # (C,) float32 on the device, set by `begin`
+
+    def begin(self, net: Segmenter, data: CycleData, runtime: Runtime) -> None:
+        weight = data.class_weight
+        self.class_weight = None if weight is None else torch.from_numpy(weight).float().to(runtime.device)
+
+    def loss(self, net: Segmenter, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+        logits = self.logits(net, net.features(images), targets, progress)
+        return pixel_cross_entropy(enlarge(logits, targets.shape[1:]), targets, self.class_weight)
+
+    def logits(self, net: Segmenter, features: Tensor, targets: Tensor, progress: float) -> Tensor:
+        """What is enlarged and judged: features (B, F, h, w), targets (B, H, W) -> (B, C, h, w)."""
+        logits: Tensor = net.head(features)
+        return logits
+
+
+class DenseDropoutCrossEntropy(DenseCrossEntropy):
+    """The same, with a `rate` of the features' channels dropped anew at each step, in all pixels of an image alike.
+
+    The masks come from the runtime, an own one for each image.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def begin(self, net: Segmenter, data: CycleData, runtime: Runtime) -> None:
+        super().begin(net, data, runtime)
+        self._generator = runtime.generator("dropout")
+
+    def logits(self, net: Segmenter, features: Tensor, targets: Tensor, progress: float) -> Tensor:
+        masks = draw_masks(len(features), features.shape[1], self.rate, self._generator)
+        logits: Tensor = net.head(features * masks[:, :, None, None])
+        return logits
+
+
+class DenseISDA(DenseCrossEntropy):
+    """Cross entropy under implicit augmentation of all pixels' features; its strength grows as λ = λ0 * epoch / epochs.
+
+    The augmentation is at the features' resolution, by the targets nearest to them, and is enlarged with the logits;
+    the loss is at the targets'. Features get gradient through the logits only; the last layer's weight also through Q;
+    Σ is a constant. The estimate begins anew with each training.
+
+    It bounds the expected cross entropy where a target is that of its neighbourhood on the map. At an edge a pixel also
+    gets augmentation that was meant for the target next to it, and the loss may fall below plain cross entropy.
+    """
+
+    def __init__(self, strength: float, covariance: str = "diag") -> None:
+        """strength: λ0 >= 0; covariance: "diag" or "full". Raises ValueError."""
+        super().__init__()
+        if not strength >= 0.0:
+            raise ValueError(f"the strength of ISDA must be 0 or more, got {strength}")
+        covariance_shape(covariance, 1, 1)
+        self.strength = strength
+        self.kind = covariance
+        self.estimator: CovarianceEstimator | None = None
+
+    def begin(self, net: Segmenter, data: CycleData, runtime: Runtime) -> None:
+        super().begin(net, data, runtime)
+        self.estimator = estimator_for(net, self.kind)
+
+    def logits(self, net: Segmenter, features: Tensor, targets: Tensor, progress: float) -> Tensor:
+        if self.estimator is None:
+            raise RuntimeError("DenseISDA.begin must be called before the first loss")
+        logits: Tensor = net.head(features)
+        nearest = targets_at(targets, *features.shape[2:])
+        update_from_pixels(self.estimator, features.detach(), nearest)
+        if progress == 0.0 or self.strength == 0.0:
+            return logits
+        table = semantic_table(net.head.weight.flatten(1), self.estimator.covariance[:-1])
+        return isda_logits(logits, nearest, table, self.strength * progress)
+
+
+def cross_entropy_for(data: CycleData) -> AnyObjective:
+    """Plain cross entropy, of whole images or of their pixels."""
+    return CrossEntropy() if data.masks is None else DenseCrossEntropy()
+
+
+def estimator_for(net: Segmenter, kind: str, dtype: torch.dtype = torch.float32) -> CovarianceEstimator:
+    """An empty estimator of the network's classes and, last, the slot of the pixels to ignore; on its device."""
+    return CovarianceEstimator(net.head.out_channels + 1, net.head.in_channels, kind, net.head.weight.device, dtype)
+
+
+def labelled_batches(data: CycleData, runtime: Runtime, phase: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """The labelled rows as they are: images (B, 3, H, W) normalised float and masks (B, H, W) uint8, on the device.
+
+    Calls runtime.progress(phase, rows done, L).
+    """
+    assert data.masks is not None
+    parts = batches_of(data.labelled, runtime, data.pixels)
+    done = 0
+    with (
+        closing(stream_batches(data.pixels, (data.labelled[part] for part in parts), runtime.device)) as images,
+        closing(stream_batches(data.masks, (data.targets[part] for part in parts), runtime.device)) as masks,
+    ):
+        for part, image, mask in zip(parts, images, masks, strict=True):
+            yield normalise(image), mask
+            done += len(part)
+            runtime.progress(phase, done, len(data.labelled))
+
+
+def pixel_covariance(
+    net: Segmenter,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    runtime: Runtime,
+    kind: str = "diag",
+    pixels_per_image: int = PIXELS_PER_IMAGE,
+) -> tuple[Tensor, Tensor]:
+    """Class covariances of the labelled pixels' features: (C, F) or (C, F, F) float64, and their number (C,) float64.
+
+    batches: images (B, 3, H, W) normalised float, targets (B, H, W), both on the network's device. One pass with the
+    network in eval mode, and afterwards as it was. The covariances are biased ones; a class with fewer than two
+    pixels has none. Targets are those nearest to the features.
+
+    Of an image with more labelled pixels at the features' resolution than `pixels_per_image` as many are drawn, each
+    as likely as any other. Images of a size share one random order of their places, which follows from the runtime's
+    seed: what is drawn depends on neither the batches nor the order of the images.
+    """
+    estimator = estimator_for(net, kind, torch.float64)
+    with evaluating(net), torch.inference_mode():
+        for features, targets in _drawn(net, batches, runtime, pixels_per_image):
+            update_from_pixels(estimator, features, targets)
+    return estimator.covariance[:-1], estimator.count[:-1]
+
+
+def _drawn(
+    net: Segmenter, batches: Iterable[tuple[Tensor, Tensor]], runtime: Runtime, limit: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Features (B, F, p) and targets (B, p), IGNORE among them where an image has fewer than p labelled pixels."""
+    ranks = torch.empty(0)
+    for images, targets in batches:
+        features = net.features(images)
+        nearest = targets_at(targets, *features.shape[2:]).flatten(1)
+        features = features.flatten(2)
+        count = nearest.shape[1]
+        if count > limit:
+            if len(ranks) != count:  # on the CPU, for the same draw on every device
+                order = torch.randperm(count, generator=runtime.generator("covariance pixels", "cpu"))
+                ranks = order.to(nearest.device)
+            places = torch.where(nearest == IGNORE, count, ranks).topk(limit, dim=1, largest=False).indices
+            features = features.gather(2, places[:, None].expand(-1, features.shape[1], -1))
+            nearest = nearest.gather(1, places)
+        yield features, nearest

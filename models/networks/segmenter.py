@@ -1,0 +1,218 @@
+"""The task network for segmentation: a trunk that gives a map of features, and one 1 x 1 convolution to the classes.
+
+A mask is (H, W) uint8: 0 the background, 1.. the labels in their order, 255 (`models.losses.index_masks.IGNORE`) what
+nobody said anything about. The background is one of the C classes.
+
+Axis letters: B batch, F features, C classes, H W pixels, h w those of the features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.losses.index_masks import IGNORE
+from models.networks.classifier import PretrainedUnavailable
+from models.networks.drn import PAPER_WIDTH, DilatedResidualTrunk
+from models.networks.torchvision_segmenters import (
+    DeepLabTrunk,
+    LiteRasppTrunk,
+    download_trunk_state,
+    load_torchvision_state,
+)
+
+Trunk = DilatedResidualTrunk | DeepLabTrunk | LiteRasppTrunk
+
+
+@dataclass(frozen=True)
+class SegmenterConfig:
+    """All that is needed to build the network again.
+
+    name "drn-d-22", "deeplabv3-resnet50" or "lraspp-mobilenetv3"; num_classes: with the background; width: channels
+    of the first stage, 0 = as published, which is all that the last two can be.
+    """
+
+    name: str
+    num_classes: int
+    width: int = 0
+    pretrained: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SegmenterConfig:
+        return cls(**values)
+
+
+class Segmenter(nn.Module):
+    """A convolutional trunk and a 1 x 1 convolution, whose logits are enlarged to the size of the image.
+
+    features(x): (B, 3, H, W) normalised float -> (B, F, h, w) float32, h = ceil(H / stride), w = ceil(W / stride).
+    features_and_taps(x): the same, and what a network beside this one reads of its inside: the channel means of the
+    outputs of four stages, each (B, T_k) float32; T_k are `tap_channels`.
+    forward(x): -> logits (B, C, H, W) float32, bilinear between those of `head(features)`.
+    config: what `build_segmenter` needs to build another one like this.
+
+    On CUDA the trunk trains in bfloat16; features and logits leave in float32 always, and evaluation is in float32
+    throughout, as with `models.networks.classifier.Classifier`.
+    """
+
+    def __init__(self, trunk: Trunk, config: SegmenterConfig) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.config = config
+        self.stride = trunk.stride
+        self.tap_channels = trunk.tap_channels
+        self.head = nn.Conv2d(trunk.channels, config.num_classes, 1)
+
+    @property
+    def feature_channels(self) -> int:
+        """F."""
+        return self.head.in_channels
+
+    def features(self, x: Tensor) -> Tensor:
+        return self._maps(x, _ignored)
+
+    def features_and_taps(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        taps: list[Tensor] = []
+        # Pooled at once: what comes later may write over a stage's map, and none of them stays in memory.
+        maps = self._maps(x, lambda stage: taps.append(stage.float().mean(dim=(2, 3))))
+        return maps, tuple(taps)
+
+    def _maps(self, x: Tensor, tap: Callable[[Tensor], None]) -> Tensor:
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.training and x.is_cuda):
+            maps: Tensor = self.trunk(x, tap)
+        return maps.float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return enlarge(self.head(self.features(x)), x.shape[-2:])
+
+
+def _ignored(_: Tensor) -> None:
+    """The tap of nobody."""
+
+
+def enlarge(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """(B, C, h, w) to (B, C, H, W) for `size` (H, W), bilinear."""
+    return functional.interpolate(logits, size=list(size), mode="bilinear", align_corners=False)
+
+
+def build_segmenter(config: SegmenterConfig, seed: int) -> Segmenter:
+    """The network of `config` on the CPU, initialised from `seed` alone; global generators stay untouched.
+
+    Raises ValueError for a network that does not exist, PretrainedUnavailable when `config.pretrained` cannot be
+    honoured.
+    """
+    if config.name not in _TRUNKS:
+        raise ValueError(f"unknown segmentation network {config.name!r}: choose one of {', '.join(sorted(_TRUNKS))}")
+    if not 1 <= config.num_classes <= IGNORE:
+        raise ValueError(f"a mask holds 1 to {IGNORE} classes with the background, got {config.num_classes}")
+    if config.width < 0:
+        raise ValueError(f"the width must be at least 0, got {config.width}")
+    with torch.device("meta"):  # no weight is drawn twice
+        net = Segmenter(_TRUNKS[config.name](config), config)
+    net.to_empty(device="cpu")
+    _initialise(net, torch.Generator().manual_seed(seed))
+    if config.pretrained:
+        _load_pretrained(net, config)
+    return net
+
+
+def _drn_trunk(config: SegmenterConfig) -> Trunk:
+    return DilatedResidualTrunk(config.width or PAPER_WIDTH)
+
+
+def _deeplab_trunk(config: SegmenterConfig) -> Trunk:
+    _refuse_width(config)
+    return DeepLabTrunk()
+
+
+def _lite_raspp_trunk(config: SegmenterConfig) -> Trunk:
+    _refuse_width(config)
+    return LiteRasppTrunk()
+
+
+def _refuse_width(config: SegmenterConfig) -> None:
+    if config.width != 0:
+        raise ValueError(f"{config.name} has one width only: set it to 0, or take drn-d-22, which has any")
+
+
+_TRUNKS: dict[str, Callable[[SegmenterConfig], Trunk]] = {
+    "drn-d-22": _drn_trunk,
+    "deeplabv3-resnet50": _deeplab_trunk,
+    "lraspp-mobilenetv3": _lite_raspp_trunk,
+}
+
+
+NAMES = tuple(_TRUNKS)
+
+
+def _initialise(net: Segmenter, generator: torch.Generator) -> None:
+    """He initialisation (fan out) of the trunk's convolutions, as in the originals; PyTorch's default for the head.
+
+    Fan out would give the head, which has few outputs and many inputs, logits of size 7 and more to start from.
+    """
+    for module in net.trunk.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+    bound = 1 / math.sqrt(net.head.in_channels)
+    nn.init.uniform_(net.head.weight, -bound, bound, generator=generator)
+    if net.head.bias is not None:
+        nn.init.uniform_(net.head.bias, -bound, bound, generator=generator)
+
+
+def _load_pretrained(net: Segmenter, config: SegmenterConfig) -> None:
+    """Published weights into the trunk; the head keeps its fresh initialisation."""
+    if isinstance(net.trunk, DilatedResidualTrunk):
+        raise PretrainedUnavailable(
+            f"torchvision has no pretrained weights for {config.name}: set pretrained to false, or take "
+            "deeplabv3-resnet50 or lraspp-mobilenetv3"
+        )
+    load_torchvision_state(net.trunk, download_trunk_state(config.name))
+
+
+def carry_over(
+    old_state: Mapping[str, Tensor], old_labels: Sequence[str], net: Segmenter, new_labels: Sequence[str]
+) -> str:
+    """Start `net` from an earlier network's state; the head's channels follow the names of the labels.
+
+    Labels are given without the background, whose channel, the first, always stays: an owner's own label may well be
+    called "background". A label that was not there keeps its fresh channel, one that is gone vanishes. All or
+    nothing: when the state does not fit, `net` stays fresh. Answers "" when it was carried over, else the reason in
+    words.
+    """
+    own = net.state_dict()
+    body = [key for key in own if not key.startswith("head.")]
+    if any(key not in old_state or old_state[key].shape != own[key].shape for key in body):
+        return "the earlier network has another architecture or width"
+    weight, bias = old_state.get("head.weight"), old_state.get("head.bias")
+    classes = 1 + len(old_labels)
+    if (
+        weight is None
+        or bias is None
+        or weight.shape != (classes, *own["head.weight"].shape[1:])
+        or len(bias) != classes
+    ):
+        return "the earlier network's head does not match its classes"
+    if not all(bool(torch.isfinite(value).all()) for value in old_state.values() if value.is_floating_point()):
+        return "the earlier network's weights are not finite"
+    row_of = {name: 1 + place for place, name in enumerate(old_labels)}
+    kept = [(1 + place, row_of[name]) for place, name in enumerate(new_labels) if name in row_of]
+    with torch.no_grad():
+        for key in body:
+            own[key].copy_(old_state[key])
+        for row, old_row in [(0, 0), *kept]:
+            own["head.weight"][row].copy_(weight[old_row])
+            own["head.bias"][row].copy_(bias[old_row])
+    return ""

@@ -1,0 +1,232 @@
+"""The training of VAAL and its relatives: networks that play on labelled and unlabelled images, and the one loop for
+all of them. What the networks are and what a step does is a `Game`'s business: see
+`models.training.adversarial_trainers`.
+
+Axis letters: B batch of each stream, N rows asked for, H pixels, S side of the working size.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.data import CycleData, DataError, Runtime
+from models.networks.vae import KL_REDUCTIONS, prepare
+from models.training.rows import TrainingRows
+from models.training.task_network import TrainingDiverged
+from models.training.working_copy import working_copy
+
+PAPER_EPOCHS = 100  # on CUDA: this many passes over all images, whatever their number
+CPU_ITERATIONS = {32: 80, 64: 30}  # by working size; about 20 s and half a minute at width 32 on two cores
+CPU_BATCH = 32
+REPORTS = 200  # progress is told, and the losses looked at, this often
+ACCURACY_ROWS = 1000  # of each kind, to measure the discriminator on
+
+
+@dataclass(frozen=True)
+class AdversarialRecipe:
+    """How to train; defaults are VAAL's. 0 for iterations and epochs: see `plan`.
+
+    beta: weight of the KL term; strength: λ2, weight of the adversarial term; vae_steps, discriminator_steps: in an
+    iteration, 0 where a game has none of them; kl_reduction: see `models.networks.vae.negative_elbo`.
+
+    Raises ValueError for a KL reduction that does not exist.
+    """
+
+    iterations: int = 0
+    epochs: int = 0
+    batch_size: int = 128
+    learning_rate: float = 5e-4
+    beta: float = 1.0
+    strength: float = 1.0
+    vae_steps: int = 2
+    discriminator_steps: int = 1
+    kl_reduction: str = "mean"
+
+    def __post_init__(self) -> None:
+        if self.kl_reduction not in KL_REDUCTIONS:
+            raise ValueError(f"unknown KL reduction {self.kl_reduction!r}: choose one of {', '.join(KL_REDUCTIONS)}")
+
+
+def plan(recipe: AdversarialRecipe, labelled: int, unlabelled: int, size: int, device: torch.device) -> tuple[int, int]:
+    """Iterations of a cycle and batch size of each stream.
+
+    The recipe's iterations; else its epochs over the larger of the two sets; else on CUDA the paper's
+    (labelled + unlabelled) * 100 / batch, and on a CPU a fixed small number of batches of at most 32.
+    """
+    if recipe.iterations > 0:
+        return recipe.iterations, recipe.batch_size
+    if recipe.epochs > 0:
+        return math.ceil(recipe.epochs * max(labelled, unlabelled) / recipe.batch_size), recipe.batch_size
+    if device.type == "cuda":
+        return max(1, PAPER_EPOCHS * (labelled + unlabelled) // recipe.batch_size), recipe.batch_size
+    return CPU_ITERATIONS[size], min(recipe.batch_size, CPU_BATCH)
+
+
+class Batch(NamedTuple):
+    """Equally many images of both streams, each (B, H, H, 3) uint8, and their positions, each (B,) int64, in
+    `CycleData.labelled` and `CycleData.unlabelled`: what a game knows of single rows is looked up there.
+    """
+
+    labelled: Tensor
+    unlabelled: Tensor
+    labelled_at: Tensor
+    unlabelled_at: Tensor
+
+    def prepared(self, size: int) -> Tensor:
+        """(2 B, 3, S, S) with S = size, the labelled first."""
+        return prepare(torch.cat([self.labelled, self.unlabelled]), size)
+
+
+class Game:
+    """Networks, an optimiser for each of them, and one step of each kind. Nothing in it waits for a CUDA device.
+
+    vae_losses: names of what `vae_step` answers.
+    """
+
+    vae_losses: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, players: Mapping[str, nn.Module], recipe: AdversarialRecipe, device: torch.device) -> None:
+        """players: the networks by name, on `device` already."""
+        self.players = dict(players)
+        self.recipe = recipe
+        self._on_cuda = device.type == "cuda"
+        self._optimisers = {
+            name: torch.optim.Adam(net.parameters(), lr=recipe.learning_rate, fused=self._on_cuda)
+            for name, net in self.players.items()
+        }
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """Names of what `iterate` answers."""
+        of_vae = self.vae_losses if self.recipe.vae_steps else ()
+        return (*of_vae, "discriminator_loss") if self.recipe.discriminator_steps else of_vae
+
+    def iterate(self, batches: Iterator[Batch]) -> Tensor:
+        """Steps of the autoencoder, each on a new batch, then of the discriminator, the first on the last of them.
+
+        Answers the `losses` of the last step of each kind: a vector on the device.
+        """
+        told = []
+        for _ in range(self.recipe.vae_steps):
+            batch = next(batches)
+            told = [self.vae_step(batch)]
+        loss = None
+        for step in range(self.recipe.discriminator_steps):
+            if step > 0 or not told:
+                batch = next(batches)
+            loss = self.discriminator_step(batch)
+        return torch.cat(told if loss is None else [*told, loss[None]])
+
+    def vae_step(self, batch: Batch) -> Tensor:
+        """One step of the autoencoder; nothing of the discriminator moves. Answers `vae_losses`."""
+        raise NotImplementedError(f"{type(self).__name__} has no autoencoder to train")
+
+    def discriminator_step(self, batch: Batch) -> Tensor:
+        """One step of the discriminator; nothing of the autoencoder moves. Answers the loss ()."""
+        raise NotImplementedError(f"{type(self).__name__} has no discriminator to train")
+
+    def descend(self, player: str, loss: Tensor) -> None:
+        """One step of this network's optimiser."""
+        optimiser = self._optimisers[player]
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+
+    def reduced_precision(self) -> torch.autocast:
+        """bfloat16 for convolutions on CUDA."""
+        device = "cuda" if self._on_cuda else "cpu"
+        return torch.autocast(device, dtype=torch.bfloat16, enabled=self._on_cuda)
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of the optimisers; the networks are the caller's."""
+        return {name: optimiser.state_dict()["state"] for name, optimiser in self._optimisers.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from another game's optimisers, with this one's learning rate. Shares tensors with `state`."""
+        for name, optimiser in self._optimisers.items():
+            groups = optimiser.state_dict()["param_groups"]
+            optimiser.load_state_dict({"state": state[name], "param_groups": groups})
+
+
+def train_adversarially(
+    game: Game, data: CycleData, iterations: int, batch_size: int, runtime: Runtime, size: int = 0
+) -> dict[str, float]:
+    """Play for `iterations` over endless shuffled streams of labelled and of unlabelled rows, each of its own seed.
+
+    size: S, at which the game sees images; much larger ones are shrunk to it beforehand, once; 0: never. A set smaller
+    than the batch is gone through more than once in it. Leaves all networks in eval mode. Calls
+    runtime.progress("fit", iteration, iterations). Answers figures to record: iterations, batch_size, seconds,
+    iterations_per_second and the game's losses (means over the last tenth).
+
+    Raises models.data.DataError when either set is empty, TrainingDiverged when a loss is not finite.
+    """
+    if len(data.labelled) == 0 or len(data.unlabelled) == 0:
+        raise DataError("labelled rows are to be told from unlabelled ones: that needs some of both")
+    started = time.perf_counter()
+    everything = np.concatenate([data.labelled, data.unlabelled])
+    often = 2 * iterations * batch_size > len(everything)  # what is seen once at most is not worth a copy
+    with working_copy(data.pixels, everything, size if often else 0, runtime) as (pixels, rows):
+        labelled, unlabelled = (TrainingRows(pixels, part, runtime) for part in np.split(rows, [len(data.labelled)]))
+        totals, counted = _play(game, labelled, unlabelled, iterations, batch_size, runtime)
+    seconds = time.perf_counter() - started
+    losses = (totals / counted).tolist()
+    return {
+        "iterations": iterations,
+        "batch_size": batch_size,
+        "seconds": seconds,
+        "iterations_per_second": iterations / seconds,
+        **dict(zip(game.losses, losses, strict=True)),
+    }
+
+
+def _play(
+    game: Game, labelled: TrainingRows, unlabelled: TrainingRows, iterations: int, batch_size: int, runtime: Runtime
+) -> tuple[Tensor, int]:
+    """The iterations. Answers the sum of the losses over the last tenth, on the device, and how many those are."""
+    report_every, tail = max(1, iterations // REPORTS), iterations - max(1, iterations // 10)
+    totals = torch.zeros(len(game.losses), device=runtime.device)
+    with (
+        closing(labelled.endless(batch_size, runtime.generator("vaal labelled", labelled.device))) as left,
+        closing(unlabelled.endless(batch_size, runtime.generator("vaal unlabelled", unlabelled.device))) as right,
+    ):
+        batches = (Batch(a, b, at_a, at_b) for (at_a, a), (at_b, b) in zip(left, right, strict=True))
+        for iteration in range(1, iterations + 1):
+            totals += game.iterate(batches)
+            if iteration % report_every == 0 or iteration == iterations:
+                _check_finite(totals, game.recipe)  # the only wait for the device
+                runtime.progress("fit", iteration, iterations)
+            if iteration == tail:
+                totals.zero_()
+    for net in game.players.values():
+        net.eval()
+    return totals, iterations - tail
+
+
+def _check_finite(totals: Tensor, recipe: AdversarialRecipe) -> None:
+    if not bool(torch.isfinite(totals).all()):
+        raise TrainingDiverged(
+            f"its losses are not finite: set vaal_learning_rate lower (it is {recipe.learning_rate:g}),"
+            " or vaal_kl_reduction to mean if it is sum"
+        )
+
+
+def state_accuracy(logits: Callable[[np.ndarray], np.ndarray], data: CycleData, runtime: Runtime) -> float:
+    """Mean of the shares of labelled and of unlabelled rows, up to 1,000 each, whose state is found: 0.5 is chance.
+
+    logits: rows (N,) -> logits of "labelled" (N,).
+    """
+    rng = runtime.rng("vaal accuracy")
+    found = []
+    for rows, sign in ((data.labelled, 1.0), (data.unlabelled, -1.0)):
+        some = rng.choice(rows, min(ACCURACY_ROWS, len(rows)), replace=False)
+        found.append(np.mean(sign * logits(some) > 0.0))
+    return float(np.mean(found))

@@ -1,0 +1,220 @@
+"""What is played in VAAL, in its ablations, in TA-VAAL and in SRAAL: an autoencoder that hides which images are
+labelled, a discriminator that finds out.
+
+Sinha, Ebrahimi & Darrell, Variational Adversarial Active Learning (ICCV 2019): equation numbers are the extended
+abstract's. Kim, Park, Kim & Chun, Task-Aware Variational Adversarial Active Learning (CVPR 2021). Zhang et al.,
+State-Relabeling Adversarial Active Learning (CVPR 2020). The task network takes no part in a step, as in the code of
+the last two: what they want of it (ranks, uncertainties) is computed beforehand.
+
+What differs from the authors' code, and why:
+- The labelled and the unlabelled batch go through the autoencoder as one, so that batch normalisation sees the mixture
+  that it will see in scoring. Apart, each would be centred on its own statistics, and the difference between them,
+  the thing to be learnt, would vanish in training and be back in scoring.
+- While the discriminator steps, the autoencoder is in eval mode: it learns on the very codes that it will score, and
+  the running statistics do not move.
+- While the autoencoder steps, the discriminator is frozen and gathers no gradient.
+
+Axis letters: B batch of each stream, Z latent, L labelled rows, U unlabelled rows.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.networks.discriminator import (
+    Discriminator,
+    ImageDiscriminator,
+    adversarial_loss,
+    discriminator_loss,
+    relabelled_loss,
+)
+from models.networks.vae import VAE, Coded, kl_divergence, negative_elbo, reconstruction_error
+from models.training.adversarial import AdversarialRecipe, Batch, Game
+
+
+class ImageGame(Game):
+    """A discriminator alone, on images: the abstract's first ablation."""
+
+    def __init__(self, discriminator: ImageDiscriminator, recipe: AdversarialRecipe, device: torch.device) -> None:
+        super().__init__({"discriminator": discriminator}, recipe, device)
+        self.discriminator = discriminator
+
+    def discriminator_step(self, batch: Batch) -> Tensor:
+        """One step on L_D (equation 3), of both streams as one batch."""
+        self.discriminator.train()
+        with self.reduced_precision():
+            states = self.discriminator(batch.prepared(self.discriminator.config.image_size))
+        count = len(batch.labelled)
+        loss = discriminator_loss(states[:count], states[count:])
+        self.descend("discriminator", loss)
+        return loss.detach()
+
+
+class AutoencoderGame(Game):
+    """An autoencoder alone: the abstract's third ablation, and what all games with an adversary begin with."""
+
+    vae_losses: ClassVar[tuple[str, ...]] = ("reconstruction_loss", "kl_loss")
+
+    def __init__(
+        self,
+        vae: VAE,
+        recipe: AdversarialRecipe,
+        noise: torch.Generator,
+        discriminator: Discriminator | None = None,
+    ) -> None:
+        """The networks are on their device already; `noise` lives there too."""
+        adversary = {} if discriminator is None else {"discriminator": discriminator}
+        super().__init__({"vae": vae, **adversary}, recipe, noise.device)
+        self.vae = vae
+        self._noise = noise
+
+    def vae_step(self, batch: Batch) -> Tensor:
+        """One step on L_trd (equation 1) and the other terms, of both streams as one batch.
+
+        Answers `vae_losses`: reconstruction error per pixel value and KL in nats, both averaged over all images, and
+        what the other terms tell.
+        """
+        self.vae.train()
+        images, count = batch.prepared(self.vae.config.image_size), len(batch.labelled)
+        with self.reduced_precision():
+            coded = self.vae(images, self._noise, self.decoder_condition(batch))
+        errors, kl = reconstruction_error(coded.reconstruction, images), kl_divergence(coded.mean, coded.log_variance)
+
+        recipe, values, latent = self.recipe, images[0].numel(), self.vae.config.latent
+        of_labelled, of_unlabelled = (
+            negative_elbo(errors[part], kl[part], values, latent, recipe.beta, recipe.kl_reduction)
+            for part in (slice(count), slice(count, None))
+        )
+        terms = self.other_terms(coded, batch)
+        loss = of_labelled + of_unlabelled
+        for term, weight in terms:
+            loss = loss + weight * term
+        self.descend("vae", loss)
+        return torch.stack([errors.mean(), kl.mean(), *(term for term, _ in terms)]).detach()
+
+    def decoder_condition(self, batch: Batch) -> Tensor | None:
+        """What the decoder is given beside the latent, (2 B, K), or nothing."""
+        return None
+
+    def other_terms(self, coded: Coded, batch: Batch) -> list[tuple[Tensor, float]]:
+        """Terms of the autoencoder's loss beside the ELBO, scalars, and their weights; in the order of `vae_losses`."""
+        return []
+
+
+class VaalGame(AutoencoderGame):
+    """The two against each other. With 0 steps of the autoencoder in the recipe: the abstract's second ablation."""
+
+    vae_losses: ClassVar[tuple[str, ...]] = (*AutoencoderGame.vae_losses, "adversarial_loss")
+
+    def __init__(
+        self, vae: VAE, discriminator: Discriminator, recipe: AdversarialRecipe, noise: torch.Generator
+    ) -> None:
+        super().__init__(vae, recipe, noise, discriminator)
+        self.discriminator = discriminator
+
+    def vae_step(self, batch: Batch) -> Tensor:
+        """One step on L_VAE = L_trd + λ2 L_adv (equation 4)."""
+        self.discriminator.requires_grad_(False)
+        losses = super().vae_step(batch)
+        self.discriminator.requires_grad_(True)
+        return losses
+
+    def other_terms(self, coded: Coded, batch: Batch) -> list[tuple[Tensor, float]]:
+        count = len(batch.labelled)
+        states = self.states(coded.mean, batch)  # of the mean, not of the draw, as the authors'
+        return [(adversarial_loss(states[:count], states[count:]), self.recipe.strength)]
+
+    def discriminator_step(self, batch: Batch) -> Tensor:
+        """One step on L_D (equation 3)."""
+        self.vae.eval()
+        images, count = batch.prepared(self.vae.config.image_size), len(batch.labelled)
+        with torch.no_grad(), self.reduced_precision():
+            means = self.vae.encoder.means(images)
+        states = self.states(means, batch)
+        loss = self.discriminator_loss(states[:count], states[count:], batch)
+        self.descend("discriminator", loss)
+        return loss.detach()
+
+    def states(self, means: Tensor, batch: Batch) -> Tensor:
+        """Logits of "labelled": (2 B, Z) -> (2 B,)."""
+        logits: Tensor = self.discriminator(means)
+        return logits
+
+    def discriminator_loss(self, labelled: Tensor, unlabelled: Tensor, batch: Batch) -> Tensor:
+        """L_D from the logits (B,) and (B,): scalar."""
+        return discriminator_loss(labelled, unlabelled)
+
+
+class Conditions(NamedTuple):
+    """What decoder and discriminator are given beside the codes: (L, 1) and (U, 1) each, on the device."""
+
+    decoder_labelled: Tensor
+    decoder_unlabelled: Tensor
+    discriminator_labelled: Tensor
+    discriminator_unlabelled: Tensor
+
+
+class ConditionedGame(VaalGame):
+    """TA-VAAL's: VAAL's, with the rank of every image known to the decoder and to the discriminator."""
+
+    def __init__(
+        self,
+        vae: VAE,
+        discriminator: Discriminator,
+        recipe: AdversarialRecipe,
+        noise: torch.Generator,
+        conditions: Conditions,
+    ) -> None:
+        super().__init__(vae, discriminator, recipe, noise)
+        self._conditions = conditions
+
+    def decoder_condition(self, batch: Batch) -> Tensor:
+        conditions = self._conditions
+        of_labelled = conditions.decoder_labelled[batch.labelled_at]
+        return torch.cat([of_labelled, conditions.decoder_unlabelled[batch.unlabelled_at]])
+
+    def states(self, means: Tensor, batch: Batch) -> Tensor:
+        conditions = self._conditions
+        of_labelled = conditions.discriminator_labelled[batch.labelled_at]
+        condition = torch.cat([of_labelled, conditions.discriminator_unlabelled[batch.unlabelled_at]])
+        logits: Tensor = self.discriminator(means, condition)
+        return logits
+
+
+class RelabellingGame(VaalGame):
+    """SRAAL's: the labels train the autoencoder's second half of the latent through a classifier, and unlabelled
+    images count as unlabelled only as far as the task network is uncertain of them.
+    """
+
+    vae_losses: ClassVar[tuple[str, ...]] = (*VaalGame.vae_losses, "label_loss")
+
+    def __init__(
+        self,
+        vae: VAE,
+        discriminator: Discriminator,
+        recipe: AdversarialRecipe,
+        noise: torch.Generator,
+        targets: Tensor,
+        uncertainty: Tensor,
+        label_weight: float,
+    ) -> None:
+        """targets (L,) int64, or probabilities (L, C) float32; uncertainty (U,) float32 in [0, 1]; both on the device.
+        `vae` has classes.
+        """
+        super().__init__(vae, discriminator, recipe, noise)
+        self._targets = targets
+        self._uncertainty = uncertainty
+        self._label_weight = label_weight
+
+    def other_terms(self, coded: Coded, batch: Batch) -> list[tuple[Tensor, float]]:
+        """The gradient of the label term reaches encoder and classifier, by way of the latent's second half."""
+        logits = self.vae.classify(coded.latent[: len(batch.labelled)])
+        label_loss = functional.cross_entropy(logits, self._targets[batch.labelled_at])
+        return [*super().other_terms(coded, batch), (label_loss, self._label_weight)]
+
+    def discriminator_loss(self, labelled: Tensor, unlabelled: Tensor, batch: Batch) -> Tensor:
+        return relabelled_loss(labelled, unlabelled, self._uncertainty[batch.unlabelled_at])

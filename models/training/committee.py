@@ -1,0 +1,94 @@
+"""A committee: the task network and others of its architecture, trained apart on the same labels, asked together.
+
+Lakshminarayanan, Pritzel & Blundell, Simple and Scalable Predictive Uncertainty (NIPS 2017); as an acquisition: Beluch,
+Genewein, Nürnberger & Köhler, The Power of Ensembles for Active Learning (CVPR 2018). Members differ by their first
+weights, the order of the images and their augmentation; all see all labels (no bagging), as in both papers.
+
+Axis letters: N rows asked for, B batch, C classes, M members, the task network among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.data import CycleData, Runtime
+from models.inference.disagreement import Gathering
+from models.inference.per_pixel import GatherOverPixels
+from models.inference.predictions import Answers, answers_of
+from models.inference.streaming import evaluating, map_rows
+from models.losses.per_pixel import cross_entropy_for
+from models.networks.task_net import TaskConfig, TaskNet, build_net
+from models.pixels import normalise
+from models.training.task_network import Recipe, train_network
+
+
+def place_member(config: TaskConfig, seed: int, device: torch.device) -> TaskNet:
+    """A network on the device, in the memory layout of training, in eval mode; its weights follow from `seed`."""
+    return build_net(config, seed).to(device).to(memory_format=torch.channels_last).eval()
+
+
+def member_seeds(count: int, runtime: Runtime) -> list[int]:
+    """A seed for each of `count` members, other than the cycle's, from which all randomness of the task network comes.
+
+    A member's seed does not depend on how many there are.
+    """
+    return [int(runtime.rng(f"committee member {number}").integers(2**62)) for number in range(1, count + 1)]
+
+
+def train_members(
+    members: Sequence[TaskNet], seeds: Sequence[int], data: CycleData, recipe: Recipe, runtime: Runtime
+) -> dict[str, float]:
+    """Train each of the M - 1 members in place with cross entropy, `seeds` giving its order and augmentation.
+
+    Reports runtime.progress("fit", ..) after each epoch of each, over all of them. Answers figures to record: members,
+    loss (the mean of theirs in their last epoch) and seconds.
+
+    Raises what `models.training.task_network.train_network` does.
+    """
+    figures = []
+    for number, (member, seed) in enumerate(zip(members, seeds, strict=True)):
+
+        def progress(_: str, done: int, total: int, before: int = number) -> None:
+            runtime.progress("fit", before * total + done, len(members) * total)
+
+        own = replace(runtime, seed=seed, progress=progress)
+        figures.append(train_network(member, data, cross_entropy_for(data), recipe, own))
+    return {
+        "members": float(len(members)),
+        "loss": float(np.mean([one["loss"] for one in figures])),
+        "seconds": float(sum(one["seconds"] for one in figures)),
+    }
+
+
+def predict_and_disagree(
+    net: TaskNet,
+    members: Iterable[TaskNet],
+    pixels: np.ndarray,
+    rows: np.ndarray,
+    runtime: Runtime,
+    figure: Callable[[], Gathering],
+) -> tuple[Answers, np.ndarray]:
+    """Answers of `net` alone and (N,) float64, a figure of all, from one reading of the rows.
+
+    figure: one of `models.inference.disagreement`; of segmenters it is averaged over the pixels. `rows` must not be
+    empty.
+    """
+    nets = [net, *members]
+
+    def batch(images: Tensor) -> tuple[Tensor, ...]:
+        inputs = normalise(images)
+        own = net.head(net.features(inputs))
+        gathering = GatherOverPixels(figure)
+        gathering.add(own)
+        for member in nets[1:]:
+            gathering.add(member.head(member.features(inputs)))
+        return (*answers_of(own), gathering.result())
+
+    with evaluating(*nets):
+        predicted, confidence, values = map_rows(pixels, rows, runtime, batch)
+    return Answers(predicted, confidence.astype(np.float64)), values.astype(np.float64)

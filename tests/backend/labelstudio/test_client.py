@@ -1,0 +1,691 @@
+"""The gateway against a real Label Studio.
+
+A small server of our own stands in only for what it never does: broken connections, foreign web sites, a backend.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.server
+import io
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jwt
+import numpy as np
+import pytest
+import requests
+from PIL import Image
+
+from backend.errors import BackendError, ImageError, LabelStudioRefused, LabelStudioUnavailable
+from backend.images.cache import ImageCache
+from backend.images.decoding import decode
+from backend.labelstudio import client as labelstudio
+from backend.labelstudio import http as labelstudio_http
+from backend.labelstudio import images as labelstudio_images
+from backend.labelstudio.client import LabelStudio, TaskRef
+from backend.tasks.classification import LabelSpec, countable, parse_label_config, target_of, to_region
+from backend.tasks.segmentation.config import Control, SegmentationSpec
+
+pytestmark = pytest.mark.slow
+
+CONFIG = """<View><Image name="img" value="$image"/><Choices name="kind" toName="img">
+<Choice value="cat"/><Choice value="dog"/><Choice value="owl"/></Choices></View>"""
+SPEC = LabelSpec("kind", "img", "image", ("cat", "dog", "owl"))
+
+
+class Site:
+    """A web server on this machine; ``answer`` maps a request's path to (status, content type, body)."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.bodies: dict[str, bytes] = {}
+        self.answer: Callable[[str], tuple[int, str, bytes]] = lambda path: (404, "text/plain", b"")
+        site = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def handle_any(self) -> None:
+                site.bodies[self.path] = self.rfile.read(int(self.headers.get("content-length") or 0))
+                site.requests.append((self.command, self.path, dict(self.headers)))
+                status, kind, body = site.answer(self.path)
+                if status == 0:  # break off
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                    return
+                self.send_response(status)
+                self.send_header("content-type", kind)
+                self.send_header("content-length", str(len(body)))
+                if 300 <= status < 400:
+                    self.send_header("location", body.decode())
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_GET = do_POST = do_PATCH = do_DELETE = handle_any
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    found = Site()
+    yield found
+    found.server.shutdown()
+    found.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def api(label_studio: Any) -> Any:
+    """Label Studio's HTTP API with the legacy token, to prepare and to check, past the code under test."""
+
+    def call(method: str, path: str, **options: Any) -> Any:
+        headers = {"Authorization": f"Token {label_studio.legacy_token}"}
+        answer = requests.request(method, f"{label_studio.url}/api/{path}", headers=headers, timeout=60, **options)
+        assert answer.status_code < 300, answer.text
+        return answer.json() if answer.content else None
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def gateway(label_studio: Any) -> LabelStudio:
+    return LabelStudio(label_studio.url, label_studio.personal_access_token())
+
+
+@pytest.fixture
+def project(api: Any) -> Iterator[int]:
+    number = int(api("POST", "projects/", json={"title": "test", "label_config": CONFIG})["id"])
+    yield number
+    with contextlib.suppress(AssertionError):
+        api("DELETE", f"projects/{number}/")
+
+
+def add_tasks(api: Any, project: int, count: int) -> list[int]:
+    api("POST", f"projects/{project}/import", json=[{"image": f"s3://bucket/{n}.png"} for n in range(count)])
+    page = api("GET", "tasks/", params={"project": project, "page_size": 10_000, "include": "id"})
+    return sorted(task["id"] for task in page["tasks"])
+
+
+def picture(value: int = 200, size: tuple[int, int] = (28, 28)) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.full(size[::-1], value, np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def upload(api: Any, project: int, values: list[int]) -> list[dict[str, Any]]:
+    files = [(f"f{value}", (f"{value} é.png", picture(value), "image/png")) for value in values]
+    api("POST", f"projects/{project}/import", files=files)
+    page = api("GET", "tasks/", params={"project": project, "page_size": 10_000, "include": "id,data"})
+    return sorted(page["tasks"], key=lambda task: task["id"])
+
+
+def unused_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+# -- keys and addresses ------------------------------------------------------------------------------------------------
+
+
+def test_both_kinds_of_key_are_accepted(label_studio: Any, project: int) -> None:
+    for token in (label_studio.personal_access_token(), label_studio.legacy_token):
+        client = LabelStudio(label_studio.url + "/", token)
+        client.check()
+        assert client.project(project).title == "test"
+
+
+def signed(**claims: Any) -> str:
+    return jwt.encode({"token_type": "refresh", "jti": "x", **claims}, "a key that is not the server's, long enough")
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "0123456789" * 4,
+        signed(exp=int(time.time()) + 1000, user_id="1"),
+        signed(exp=int(time.time()) - 1000, user_id="1"),
+        signed(),
+        "",
+        "two words",
+        "schlüssel",
+        "line\nfeed",
+    ],
+)
+def test_a_wrong_key_is_refused_in_words_that_do_not_hold_it(label_studio: Any, token: str) -> None:
+    client = LabelStudio(label_studio.url, token)
+    with pytest.raises(LabelStudioRefused, match="LABEL_STUDIO_API_KEY") as refused:
+        client.check(timeout=10)
+    with pytest.raises(LabelStudioRefused):
+        client.predictions(1, "v")
+    assert not token or token not in str(refused.value)
+    str(refused.value).encode("latin-1")  # may become a reason phrase
+
+
+@pytest.mark.parametrize("kind", ["legacy", "personal"])
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        ((404, "text/html", b"<html>no such page</html>"), LabelStudioRefused, "is not Label Studio"),
+        ((200, "text/html", b"<html>welcome</html>"), LabelStudioRefused, "is not Label Studio"),
+        ((301, "text/html", b"https://elsewhere.example/"), LabelStudioRefused, "moved to https://elsewhere.example/"),
+        ((502, "text/html", b"<html>bad gateway</html>"), LabelStudioUnavailable, "502"),
+        ((500, "application/json", b'{"detail": "database is locked"}'), LabelStudioUnavailable, "database is locked"),
+        ((0, "", b""), LabelStudioUnavailable, "broke off"),
+    ],
+)
+def test_what_is_not_a_label_studio_is_said(
+    site: Site, answer: tuple[int, str, bytes], error: type[Exception], words: str, kind: str
+) -> None:
+    site.answer = lambda path: answer
+    token = "a" * 40 if kind == "legacy" else signed(exp=int(time.time()) + 1000)
+    with pytest.raises(error, match=words):
+        LabelStudio(site.url, token).check()
+
+
+def test_nobody_there_is_unavailable_and_said_soon() -> None:
+    for url in ("", "localhost:8080", "ftp://localhost"):
+        with pytest.raises(LabelStudioRefused, match="LABEL_STUDIO_URL"):
+            LabelStudio(url, "a" * 40).check()
+    started = time.monotonic()
+    with pytest.raises(LabelStudioUnavailable):
+        LabelStudio(f"http://127.0.0.1:{unused_port()}", "a" * 40).check()
+    with socket.socket() as silent:  # accepts, and never answers
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        for token in ("a" * 40, signed(exp=int(time.time()) + 1000)):
+            with pytest.raises(LabelStudioUnavailable, match="in time"):
+                LabelStudio(f"http://127.0.0.1:{silent.getsockname()[1]}", token).check(timeout=0.5)
+    assert time.monotonic() - started < 4
+    with pytest.raises(LabelStudioUnavailable) as unreachable:
+        LabelStudio(f"http://u:secret@127.0.0.1:{unused_port()}", "a" * 40).check()
+    assert "secret" not in str(unreachable.value)
+
+
+def test_an_access_token_that_is_refused_early_is_renewed(label_studio: Any, project: int) -> None:
+    client = LabelStudio(label_studio.url, label_studio.personal_access_token())
+    client.check()
+    client.project(project)
+    tokens = client._call._client._client_wrapper._tokens_client
+    tokens._access_token = signed(exp=int(time.time()) + 1000)  # as one of a server whose clock is ahead
+    assert client.project(project).id == project
+
+
+# -- what is sent how often --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labelstudio_http, "RETRY_AFTER", (0.01, 0.01))
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("answer", [(0, "", b""), (500, "text/html", b""), (503, "text/html", b"")])
+def test_new_predictions_are_sent_once_and_the_doubt_is_told(site: Site, answer: tuple[int, str, bytes]) -> None:
+    site.answer = lambda path: answer
+    client = LabelStudio(site.url, "a" * 40)
+    for write in (
+        lambda: client.create_prediction(1, [], 0.5, "v"),
+        lambda: client.import_predictions(1, [{"task": 1, "result": [], "score": 0.5, "model_version": "v"}]),
+    ):
+        site.requests.clear()
+        with pytest.raises(LabelStudioUnavailable) as failed:
+            write()
+        assert failed.value.maybe_written
+        assert len(site.requests) == 1
+    site.requests.clear()
+    with pytest.raises(LabelStudioUnavailable) as failed:
+        client.model_versions(1)
+    assert not failed.value.maybe_written
+    assert len(site.requests) == 3
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_was_never_sent_was_not_written(site: Site) -> None:
+    with pytest.raises(LabelStudioUnavailable) as failed:
+        LabelStudio(f"http://127.0.0.1:{unused_port()}", "a" * 40).create_prediction(1, [], 0.5, "v")
+    assert not failed.value.maybe_written
+    site.answer = lambda path: (502, "text/html", b"")  # already at the exchange of the token
+    with pytest.raises(LabelStudioUnavailable) as failed:
+        LabelStudio(site.url, signed(exp=int(time.time()) + 1000)).create_prediction(1, [], 0.5, "v")
+    assert not failed.value.maybe_written
+    site.answer = lambda path: (429, "text/html", b"")
+    with pytest.raises(LabelStudioUnavailable) as failed:
+        LabelStudio(site.url, "a" * 40).create_prediction(1, [], 0.5, "v")
+    assert not failed.value.maybe_written
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_call_that_fails_once_is_made_again(site: Site) -> None:
+    answers = iter([(0, "", b""), (500, "text/html", b""), (200, "application/json", b'{"v": 3}')])
+    site.answer = lambda path: next(answers)
+    assert LabelStudio(site.url, "a" * 40).model_versions(1) == {"v": 3}
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_list_that_breaks_off_is_not_taken_for_the_whole(site: Site) -> None:
+    rows = [{"id": n, "task": n, "score": 0.5, "model_version": "v", "result": [{"a": '],[ {é"'}]} for n in range(999)]
+    whole = json.dumps(rows).encode()
+    site.answer = lambda path: (200, "application/json", whole)
+    client = LabelStudio(site.url, "a" * 40)
+    assert [ref.id for ref in client.predictions(1, "v")] == list(range(999))
+    site.answer = lambda path: (200, "application/json", whole[:-1000])
+    with pytest.raises(LabelStudioUnavailable, match="broke off"):
+        client.predictions(1, "v")
+
+
+# -- projects, tasks, annotations --------------------------------------------------------------------------------------
+
+
+def test_project(api: Any, gateway: LabelStudio, project: int) -> None:
+    add_tasks(api, project, 3)
+    info = gateway.project(project)
+    assert (info.id, info.task_number, info.model_version) == (project, 3, "")
+    assert parse_label_config(info.label_config) == SPEC
+    gateway.update_project(project, sampling="Uncertainty sampling")
+    assert gateway.project(project).sampling == "Uncertainty sampling"
+    with pytest.raises(BackendError, match="Model version") as refused:
+        gateway.update_project(project, model_version="nobody wrote this")
+    assert not isinstance(refused.value, LabelStudioUnavailable)
+    assert gateway.project_exists(project)
+    api("DELETE", f"projects/{project}/")
+    assert not gateway.project_exists(project)
+    with pytest.raises(LabelStudioRefused, match="404"):
+        gateway.update_project(project, title="gone")
+    with pytest.raises(LabelStudioRefused, match="404"):
+        list(gateway.tasks(project))
+
+
+def test_tasks_ascend_page_by_page(
+    api: Any, gateway: LabelStudio, project: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labelstudio, "_TASKS_A_PAGE", 10)
+    monkeypatch.setattr(labelstudio, "_FIRST_NEW_TASKS", 4)
+    assert list(gateway.tasks(project)) == []
+    ids = add_tasks(api, project, 30)
+    assert next(gateway.tasks(project)) == TaskRef(ids[0], {"image": "s3://bucket/0.png"})
+    assert [task.id for task in gateway.tasks(project)] == ids
+    assert [task.id for task in gateway.tasks(project, after_id=ids[12])] == ids[13:]
+    assert list(gateway.tasks(project, after_id=ids[-1])) == []
+    listing = gateway.tasks(project)
+    head = [next(listing).id for _ in range(10)]
+    api("DELETE", f"tasks/{head[3]}/")  # moves no other task out of the next page
+    assert head + [task.id for task in listing] == ids
+
+
+def annotate(api: Any, task: int, label: str | None, **more: Any) -> int:
+    result = to_region(SPEC, label, 1.0) if label else []
+    return int(api("POST", f"tasks/{task}/annotations/", json={"result": result} | more)["id"])
+
+
+def test_annotated(api: Any, gateway: LabelStudio, project: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labelstudio, "_ANNOTATED_A_PAGE", 3)
+    ids = add_tasks(api, project, 12)
+    assert list(gateway.annotated(project)) == []
+    annotate(api, ids[0], "cat")
+    annotate(api, ids[1], "cat")
+    two = annotate(api, ids[1], "dog")
+    annotate(api, ids[2], None, was_cancelled=True)
+    truth = annotate(api, ids[3], "owl", ground_truth=True)
+    annotate(api, ids[3], "cat")
+    annotate(api, ids[4], None)
+    gone = annotate(api, ids[5], "cat")
+    last = annotate(api, ids[11], "dog")
+    api("DELETE", f"annotations/{gone}/")
+    api("POST", "predictions/", json={"task": ids[0], "result": to_region(SPEC, "owl", 0.1), "score": 0.1})
+    found = list(gateway.annotated(project))
+    assert [item.task_id for item in found] == [ids[n] for n in (0, 1, 2, 3, 4, 11)]
+    assert [target_of(item.annotations, SPEC) for item in found] == ["cat", "dog", None, "owl", None, "dog"]
+    first = found[3].annotations[0]
+    assert (first["id"], first["ground_truth"], first["was_cancelled"]) == (truth, True, False)
+    assert isinstance(first["completed_by"], int)
+    assert len(countable(found[1].annotations, SPEC)) == 2
+    before = dict(countable(found[1].annotations, SPEC))[two]
+    api("PATCH", f"annotations/{two}/", json={"result": to_region(SPEC, "owl", 1.0)})
+    again = list(gateway.annotated(project))[1]
+    assert target_of(again.annotations, SPEC) == "owl"
+    assert dict(countable(again.annotations, SPEC))[two] > before  # an edit is news
+    assert found[-1].annotations[0]["id"] == last
+
+
+def test_annotations_of_chosen_tasks(api: Any, gateway: LabelStudio, project: int) -> None:
+    ids = add_tasks(api, project, 6)
+    for task in (ids[0], ids[2], ids[4]):
+        annotate(api, task, "cat")
+    annotate(api, ids[3], None, was_cancelled=True)
+    found = {item.task_id: item.annotations for item in gateway.annotations_of(project, [ids[4], ids[3], ids[1]])}
+    assert found.keys() - {ids[1]} == {ids[3], ids[4]}
+    assert found.get(ids[1], []) == []
+    assert target_of(found[ids[4]], SPEC) == "cat" and found[ids[3]][0]["was_cancelled"]
+    assert list(gateway.annotations_of(project, [])) == []
+    assert list(gateway.annotations_of(project, [10**9])) == []
+    wide = [*range(10**9, 10**9 + 250), *ids]  # over several pages
+    assert [item.task_id for item in gateway.annotations_of(project, wide) if item.annotations] == [
+        *(ids[0], ids[2], ids[3], ids[4])
+    ]
+
+
+def test_annotations_without_what_they_say(api: Any, gateway: LabelStudio, project: int) -> None:
+    """A brush stroke is a list of thousands of numbers: it is not sent where it is not read."""
+    ids = add_tasks(api, project, 3)
+    numbers = [number % 256 for number in range(50_000)]
+    region = {"type": "brushlabels", "from_name": "brush", "to_name": "img", "original_width": 9, "original_height": 9}
+    stroke = [region | {"value": {"format": "rle", "rle": numbers, "brushlabels": ["cat"]}}]
+    for task in ids[:2]:
+        api("POST", f"tasks/{task}/annotations/", json={"result": stroke})
+    sent: list[int] = []
+    client = gateway._call._sdk()._client_wrapper.httpx_client.httpx_client
+    client.event_hooks["response"].append(lambda answer: sent.append(len(answer.read())))
+    try:
+        short = list(gateway.annotated(project, results=False))
+        assert max(sent) < 10_000
+        whole = list(gateway.annotated(project, drawn=True))
+        assert max(sent) > 200_000
+    finally:
+        client.event_hooks["response"].pop()
+    assert [item.task_id for item in short] == [item.task_id for item in whole] == ids[:2]
+    for without, full in zip(short, whole, strict=True):
+        (one,), (other,) = without.annotations, full.annotations
+        assert one == {key: value for key, value in other.items() if key != "result"}
+        assert other["result"][0]["value"]["rle"] == numbers
+
+
+def test_annotations_arrive_page_by_page(
+    api: Any, gateway: LabelStudio, project: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labelstudio, "_DRAWN_A_PAGE", 2)
+    ids = add_tasks(api, project, 5)
+    for task in ids:
+        annotate(api, task, "cat")
+    asked: list[str] = []
+    client = gateway._call._sdk()._client_wrapper.httpx_client.httpx_client
+    client.event_hooks["response"].append(lambda answer: asked.append(answer.url.path))
+    try:
+        listing = gateway.annotated(project, drawn=True)
+        assert (next(listing).task_id, len(asked)) == (ids[0], 1)
+        assert (next(listing).task_id, len(asked)) == (ids[1], 1)
+        assert (next(listing).task_id, len(asked)) == (ids[2], 2)
+        assert [item.task_id for item in listing] == ids[3:]
+        assert len(asked) == 3
+    finally:
+        client.event_hooks["response"].pop()
+
+
+def test_overlap_tells_finished_tasks(api: Any, gateway: LabelStudio, project: int) -> None:
+    task = add_tasks(api, project, 2)[0]
+    annotate(api, task, "cat")
+    assert [(item.task_id, item.is_labeled) for item in gateway.annotated(project)] == [(task, True)]
+    api("PATCH", f"projects/{project}/", json={"maximum_annotations": 2})
+    assert [(item.task_id, item.is_labeled) for item in gateway.annotated(project)] == [(task, False)]
+
+
+# -- predictions -------------------------------------------------------------------------------------------------------
+
+
+def predictions(tasks: list[int], version: str) -> list[dict[str, Any]]:
+    return [
+        {"task": task, "result": to_region(SPEC, "dog", 0.5), "score": task / 1e6, "model_version": version}
+        for task in tasks
+    ]
+
+
+def test_predictions_of_exactly_one_version(api: Any, gateway: LabelStudio, project: int) -> None:
+    ids = add_tasks(api, project, 20)
+    assert gateway.model_versions(project) == {}
+    assert gateway.predictions(project, "v-c1-aa") == []
+    assert gateway.import_predictions(project, predictions(ids, "v-c1-aa")) == 20
+    assert gateway.import_predictions(project, predictions(ids, "v-c1-aab")) == 20
+    assert gateway.import_predictions(project, []) == 0
+    gateway.create_prediction(ids[0], to_region(SPEC, "cat", 0.9), 0.25, "v-c1-aa")  # a double
+    found = gateway.predictions(project, "v-c1-aa")
+    assert [ref.task_id for ref in found] == [*ids, ids[0]]
+    assert found[-1].score == 0.25
+    assert gateway.model_versions(project) == {"v-c1-aa": 21, "v-c1-aab": 20}
+    gateway.delete_prediction(found[0].id)
+    gateway.delete_prediction(found[0].id)  # gone already
+    assert [ref.id for ref in gateway.predictions(project, "v-c1-aa")] == [ref.id for ref in found[1:]]
+    gateway.update_project(project, model_version="v-c1-aa")
+    gateway.delete_version(project, "v-c1-aab")
+    assert gateway.model_versions(project) == {"v-c1-aa": 20}
+    assert gateway.project(project).model_version == "v-c1-aa"
+    with pytest.raises(ValueError, match="every prediction"):
+        gateway.delete_version(project, "")
+
+
+def test_predictions_for_a_deleted_task_are_refused_and_nothing_is_written(
+    api: Any, gateway: LabelStudio, project: int
+) -> None:
+    ids = add_tasks(api, project, 5)
+    api("DELETE", f"tasks/{ids[2]}/")
+    for write in (
+        lambda: gateway.import_predictions(project, predictions(ids, "v")),
+        lambda: gateway.create_prediction(ids[2], [], 0.5, "v"),
+    ):
+        with pytest.raises(BackendError, match=str(ids[2])) as refused:
+            write()
+        assert not isinstance(refused.value, LabelStudioUnavailable)
+    assert gateway.model_versions(project) == {}
+
+
+def test_what_label_studio_leaves_out_is_counted(api: Any, gateway: LabelStudio, project: int) -> None:
+    ids = add_tasks(api, project, 3)
+    rows = predictions(ids, "v")
+    rows[1]["result"] = to_region(SPEC, "no such class", 0.5)
+    rows[2]["result"] = []  # no answer is a valid one
+    assert gateway.import_predictions(project, rows) == 2
+    assert [ref.task_id for ref in gateway.predictions(project, "v")] == [ids[0], ids[2]]
+
+
+# -- set-up of a project -----------------------------------------------------------------------------------------------
+
+
+def test_queue_tab_orders_unlabelled_tasks_by_the_current_version(api: Any, gateway: LabelStudio, project: int) -> None:
+    ids = add_tasks(api, project, 30)
+    rng = np.random.default_rng(0)
+    orders = {}
+    for version in ("old-c1-aa", "new-c2-bb"):
+        scores = dict(zip(ids, rng.permutation(len(ids)) / 100 + 0.001, strict=True))
+        orders[version] = sorted(ids, key=scores.__getitem__)
+        rows = [row | {"score": float(scores[row["task"]])} for row in predictions(ids, version)]
+        gateway.import_predictions(project, rows)
+    gateway.update_project(project, model_version="new-c2-bb")
+    tab = gateway.ensure_queue_tab(project, SPEC)
+    assert gateway.ensure_queue_tab(project, SPEC) == tab
+    annotate(api, ids[7], "cat")
+
+    def shown() -> list[int]:
+        return [task["id"] for task in api("GET", "tasks/", params={"view": tab, "page_size": 100})["tasks"]]
+
+    # both versions are there, and only the current one orders
+    assert shown() == [task for task in orders["new-c2-bb"] if task != ids[7]]
+    gateway.update_project(project, model_version="old-c1-aa")
+    assert shown() == [task for task in orders["old-c1-aa"] if task != ids[7]]
+    view = api("GET", f"dm/views/{tab}/")["data"]
+    displayed = {"ordering": view["ordering"], "filters": view["filters"]}  # what "Label Tasks As Displayed" sends
+    where = {"id": "next_task", "project": project, "tabID": tab}
+    served = api("POST", "dm/actions", params=where, json=displayed)
+    assert served["id"] == orders["old-c1-aa"][0]
+
+    titles = [view["data"]["title"] for view in api("GET", "dm/views/", params={"project": project})]
+    assert titles == ["Default", "Acquisition queue"]
+    api("PATCH", f"dm/views/{tab}/", json={"data": {"title": "Acquisition queue"}, "project": project})
+    assert gateway.ensure_queue_tab(project, SPEC) == tab
+    kept = api("GET", f"dm/views/{tab}/")["data"]
+    assert "hiddenColumns" not in kept  # what the owner changed stays changed
+
+
+def test_queue_tab_of_masks_shows_no_numbers_of_masks(api: Any, gateway: LabelStudio, project: int) -> None:
+    add_tasks(api, project, 1)
+    spec = SegmentationSpec("img", "image", ("cat",), (Control("brush", "paint", ("cat",)),))
+    hidden = api("GET", f"dm/views/{gateway.ensure_queue_tab(project, spec)}/")["data"]["hiddenColumns"]["explore"]
+    assert "tasks:predictions_results" in hidden and "tasks:predictions_score" not in hidden
+
+
+def test_webhook_gets_the_credentials_and_no_other_does(
+    api: Any, gateway: LabelStudio, project: int, site: Site
+) -> None:
+    site.answer = lambda path: (200, "application/json", b'{"status": "UP", "model_version": "m"}')
+    body = {"project": project, "url": site.url, "title": "AL", "auth_method": "BASIC_AUTH"}
+    api("POST", "ml/", json=body | {"basic_auth_user": "u", "basic_auth_pass": "p"})
+    assert json.loads(site.bodies["/setup"])["project"] == gateway.project(project).key  # the two agree on who is who
+    other = api("POST", "webhooks/", json={"project": project, "url": "http://127.0.0.1:9/webhook"})
+    header = {"Authorization": "Basic dTpw"}
+    assert gateway.update_webhook_headers(project, header) == 1
+    assert gateway.update_webhook_headers(project, header) == 0  # done already
+    hooks = {hook["url"]: hook for hook in api("GET", "webhooks/", params={"project": project})}
+    assert hooks[f"{site.url}/webhook"]["headers"] == header
+    assert hooks[f"{site.url}/webhook"]["send_for_all_actions"]
+    assert hooks[other["url"]]["headers"] == {}
+    site.requests.clear()
+    api("POST", f"projects/{project}/import", json=[{"image": "x"}])
+    until = time.monotonic() + 10
+    while not site.requests and time.monotonic() < until:
+        time.sleep(0.05)
+    assert site.requests[0][1] == "/webhook"
+    assert site.requests[0][2]["Authorization"] == "Basic dTpw"
+
+
+def test_more_uploads_than_sqlite_takes_in_one_page(api: Any, gateway: LabelStudio, project: int) -> None:
+    for first in (0, 550):
+        files = [(str(n), (f"{n}.png", picture(n % 250), "image/png")) for n in range(first, first + 550)]
+        api("POST", f"projects/{project}/import", files=files)
+    tasks = list(gateway.tasks(project))
+    assert len({task.data["image"] for task in tasks}) == 1100
+
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+
+def test_uploads_are_fetched_in_parallel(api: Any, gateway: LabelStudio, project: int, tmp_path: Path) -> None:
+    tasks = upload(api, project, list(range(100, 130)))
+    sources = [(task["id"], task["data"]["image"]) for task in tasks]
+    assert all(source.startswith(f"/data/upload/{project}/") for _, source in sources)
+
+    def fetch(task: int, source: str) -> bytes:
+        return gateway.fetch_image(source, task, tmp_path)
+
+    with ThreadPoolExecutor(8) as pool:  # the same one by all threads at once
+        assert set(pool.map(lambda _: gateway.fetch_image(sources[0][1]), range(40))) == {picture(100)}
+    assert gateway.fetch_image(sources[1][1].replace("/data/", "", 1)) == picture(101)  # as exports have it
+    assert gateway.fetch_image(f"{gateway.url}{sources[2][1]}") == picture(102)
+    cache = ImageCache(tmp_path / "cache", 32)
+    assert cache.sync(sources, fetch, 8) == []
+    pixels = cache.pixels[cache.rows([task for task, _ in sources])]
+    assert sorted(pixels[:, 5, 5, 0].tolist()) == list(range(100, 130))
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]  # no original stays behind
+
+
+def test_uploads_come_by_the_proxy_where_only_that_has_them(site: Site) -> None:
+    """As with a Label Studio that keeps uploads in a cloud bucket, behind a server that serves no /data/upload."""
+    proxied = "/storage-data/uploaded/?filepath=upload/1/a.png"
+    site.answer = lambda path: (200, "image/png", picture()) if path == proxied else (404, "text/html", b"")
+    client = LabelStudio(site.url, "a" * 40)
+    for _ in range(3):
+        assert client.fetch_image("/data/upload/1/a.png") == picture()
+    paths = [path for _, path, _ in site.requests]
+    assert paths == ["/data/upload/1/a.png", proxied, proxied, proxied]  # learnt at the first
+    assert {headers["Authorization"] for _, _, headers in site.requests} == {"Token " + "a" * 40}
+
+
+def test_web_addresses_get_no_key(gateway: LabelStudio, site: Site) -> None:
+    site.answer = lambda path: (302, "", b"/there.png") if path == "/here" else (200, "image/png", picture(7))
+    assert gateway.fetch_image(f"{site.url}/here") == picture(7)
+    assert all("Authorization" not in headers for _, _, headers in site.requests)
+
+
+def test_images_inside_the_task_data(gateway: LabelStudio) -> None:
+    inline = "data:image/png;base64," + base64.b64encode(picture(9)).decode()
+    assert gateway.fetch_image(inline) == picture(9)
+    with pytest.raises(ImageError, match="damaged"):
+        gateway.fetch_image("data:image/png;base64,a")
+
+
+def test_images_that_cannot_be_had_say_why(gateway: LabelStudio, project: int, site: Site) -> None:
+    site.answer = lambda path: {
+        "/gone.png": (404, "text/html", b"<html>"),
+        "/private.png": (403, "text/html", b"<html>"),
+        "/page": (200, "text/html", b"<!DOCTYPE html><html>Log in</html>"),
+        "/broken.png": (0, "", b""),
+        "/failing.png": (500, "", b""),
+    }[path.partition("?")[0]]
+    for source, words in {
+        f"{site.url}/gone.png": "answered 404 (not found",
+        f"{site.url}/private.png?signature=secret": "answered 403 (no access",
+        f"{site.url}/page": "a web page came instead of an image",
+        f"{site.url}/broken.png": "cannot be reached",
+        f"{site.url}/failing.png": "answered 500",
+        f"http://127.0.0.1:{unused_port()}/a.png": "cannot be reached",
+        f"/data/upload/{project}/never-uploaded.png": "answered 500 (an error of its own: was the file removed?)",
+        "/data/local-files/?d=no/such.png": "answered 403 (no access: is the storage still connected",
+        "/static/no-such.png": "answered 404",
+        "s3://bucket/no-such-storage.png": "answered 404",
+        "redis://bucket/a.png": "storage that is not served",
+        "photo.png": "relative path",
+        "../../etc/passwd": "relative path",
+        "file:///etc/passwd": "not served",
+        "http://[broken": "no web address",
+        "http://user:secret@[broken": "no web address",
+    }.items():
+        with pytest.raises(ImageError) as error:
+            task = next(iter(gateway.tasks(project)), TaskRef(0, {})).id
+            decode(gateway.fetch_image(source, task), 32)
+        assert words in str(error.value), source
+        assert "secret" not in str(error.value)
+        assert gateway._call.access_token() not in str(error.value)
+    with pytest.raises(ImageError, match="its task's id"):
+        gateway.fetch_image("s3://bucket/a.png")
+
+
+def test_slow_and_huge_files_are_given_up(gateway: LabelStudio, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labelstudio_images, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(labelstudio_images, "MAX_BYTES", 1000)
+    site.answer = lambda path: (200, "image/png", bytes(2000))
+    with pytest.raises(ImageError, match="more than"):
+        gateway.fetch_image(f"{site.url}/huge.png")
+    site.answer = lambda path: (time.sleep(1), (200, "image/png", b""))[1]
+    with pytest.raises(ImageError, match="in time"):
+        gateway.fetch_image(f"{site.url}/slow.png")
+
+
+def test_a_host_that_is_down_is_not_waited_for_again_and_again(gateway: LabelStudio) -> None:
+    source = f"http://127.0.0.1:{unused_port()}/a.png"
+    for _ in range(3):
+        with pytest.raises(ImageError, match="cannot be reached"):
+            gateway.fetch_image(source)
+    started = time.monotonic()
+    with pytest.raises(ImageError, match="a moment ago"):
+        gateway.fetch_image(source)
+    assert time.monotonic() - started < 0.1
+
+
+@pytest.mark.usefixtures("quick")
+def test_label_studio_away_is_no_image_fault(site: Site, tmp_path: Path) -> None:
+    away = LabelStudio(f"http://127.0.0.1:{unused_port()}", "a" * 40)
+    with pytest.raises(LabelStudioUnavailable):
+        away.fetch_image("/data/upload/1/a.png")
+    failing = LabelStudio(site.url, "a" * 40)
+    site.answer = lambda path: (500, "text/html", b"")
+    cache = ImageCache(tmp_path / "cache", 32)
+    with pytest.raises(LabelStudioUnavailable):
+        cache.sync([(1, "/data/upload/1/a.png")], lambda task, source: failing.fetch_image(source))
+    site.answer = lambda path: (401, "application/json", b"{}")
+    with pytest.raises(LabelStudioRefused):
+        failing.fetch_image("/data/upload/1/a.png")
+
+
+def test_an_expired_key_is_renewed_for_a_download(label_studio: Any, api: Any, project: int) -> None:
+    source = upload(api, project, [50])[0]["data"]["image"]
+    client = LabelStudio(label_studio.url, label_studio.personal_access_token())
+    assert client.fetch_image(source) == picture(50)
+    client._call._client._client_wrapper._tokens_client._access_token = signed(exp=int(time.time()) + 1000)
+    assert client.fetch_image(source) == picture(50)

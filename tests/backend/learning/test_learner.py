@@ -1,0 +1,344 @@
+"""The learner: made fresh, trained, saved, read again, warm-started; the same seed gives the same scores."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from backend.errors import BackendError
+from backend.learning.learner import CPU_WIDTH, DRN_CPU_WIDTH, PAPER_WIDTH, Learner
+from backend.learning.scores import to_published
+from backend.settings.core import Settings
+from backend.settings.samplers import SAMPLER_NAMES
+from models import checkpoint
+from models.data import CycleData, Runtime
+from models.inference.predictions import predict_masks
+from models.losses.index_masks import IGNORE
+from models.networks.classifier import NetConfig
+from models.networks.segmenter import Segmenter, SegmenterConfig
+from models.pixels import normalise
+from tests.integration.helpers import drawing
+
+CPU = torch.device("cpu")
+CLASSES = ("stripes", "checks", "rings")
+TINY = Settings(
+    task_width=4,
+    epochs=3,
+    batch_size=16,
+    vaal_width=4,
+    vaal_latent=4,
+    ta_vaal_latent=4,
+    sraal_latent=4,
+    vaal_iterations=3,
+    vaal_batch_size=8,
+    ensemble_size=2,
+    dropout_draws=8,
+    learning_loss_width=8,
+    core_set_picks=6,
+)
+
+
+def pictures(count: int, classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """(count, 32, 32, 3) uint8 and their classes (count,)."""
+    rng = np.random.default_rng(seed)
+    kinds = np.arange(count) % classes
+    grey = np.stack([drawing(int(kind), rng, side=32) for kind in kinds])
+    return np.repeat(grey[..., None], 3, axis=3), kinds.astype(np.int64)
+
+
+def trained(settings: Settings, classes: tuple[str, ...] = CLASSES, seed: int = 5, width: int = 0) -> Learner:
+    pixels, kinds = pictures(36, len(classes))
+    data = CycleData(pixels, np.arange(12), kinds[:12], np.arange(12, 36), len(classes))
+    learner = Learner.fresh(settings, classes, 32, CPU, seed)
+    learner.learn(data, settings, Runtime(CPU, seed))
+    return learner
+
+
+def scores(learner: Learner, seed: int = 5) -> np.ndarray:
+    pixels, _ = pictures(36)
+    return learner.score(pixels, np.arange(12, 36), Runtime(CPU, seed))[0]
+
+
+def with_sampler(name: str, **changes: Any) -> Settings:
+    return dataclasses.replace(TINY, sampler=name, **changes)
+
+
+@pytest.mark.parametrize("name", SAMPLER_NAMES)
+def test_the_same_seed_gives_the_same_version(name: str, tmp_path: Path) -> None:
+    first, second = trained(with_sampler(name)), trained(with_sampler(name))
+    assert np.array_equal(scores(first), scores(second))
+    assert first.save(tmp_path / "a.pt") == second.save(tmp_path / "b.pt")  # the hash in the version's name
+    other = trained(with_sampler(name), seed=6)
+    assert other.save(tmp_path / "c.pt") != first.save(tmp_path / "d.pt") or name == "random"
+
+
+@pytest.mark.parametrize("name", SAMPLER_NAMES)
+def test_what_was_saved_scores_and_answers_the_same(name: str, tmp_path: Path) -> None:
+    learner = trained(with_sampler(name))
+    learner.save(tmp_path / "model.pt")
+    again = Learner.load(tmp_path / "model.pt", CPU)
+    assert again.classes == CLASSES and again.sampler.name == name
+    assert np.array_equal(scores(learner), scores(again))
+    pixels, _ = pictures(36)
+    for ours, theirs in zip(learner.answer(pixels[:5]), again.answer(pixels[:5]), strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_an_answer_is_a_class_a_confidence_and_a_published_score(tmp_path: Path) -> None:
+    learner = trained(with_sampler("entropy"))
+    pixels, _ = pictures(12)
+    labels, confidence, score = learner.answer(pixels)
+    assert ((confidence > 1 / 3) & (confidence <= 1)).all()
+    probabilities = torch.softmax(logits(learner, pixels), dim=1).double().numpy()
+    assert labels == [CLASSES[place] for place in probabilities.argmax(axis=1)]
+    assert confidence == pytest.approx(probabilities.max(axis=1), abs=1e-5)
+    entropy = -(probabilities * np.log(probabilities)).sum(axis=1)
+    assert score == pytest.approx(to_published(entropy, 0), abs=1e-4)
+
+
+def logits(learner: Learner, pixels: np.ndarray) -> torch.Tensor:
+    learner.net.eval()
+    with torch.no_grad():
+        answers: torch.Tensor = learner.net(normalise(torch.from_numpy(pixels)))
+    return answers
+
+
+def test_widths_left_to_the_device_are_stored_as_they_were_trained(tmp_path: Path) -> None:
+    """What a GPU trained at the papers' widths is read on a CPU at those widths, not at a CPU's."""
+    settings = with_sampler("vaal", task_width=0, vaal_width=0)
+    on_cpu = Learner.fresh(settings, CLASSES, 32, CPU, 0)
+    assert on_cpu.net_config.width == CPU_WIDTH != PAPER_WIDTH
+
+    # trained here at other widths than a CPU's own, as a GPU's would be; the settings still say "auto"
+    wide = trained(with_sampler("vaal", task_width=8, vaal_width=12))
+    payload = wide.payload() | {"options": settings.options()}
+    checkpoint.save(tmp_path / "gpu.pt", payload)
+    again = Learner.load(tmp_path / "gpu.pt", CPU)
+    assert again.net_config.width == 8
+    assert shapes(again.net) == shapes(wide.net)
+    assert again.sampler.vae.config.width == 12  # type: ignore[attr-defined]
+    assert np.array_equal(scores(again), scores(wide))
+
+
+def shapes(net: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in net.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", SAMPLER_NAMES)
+def test_an_added_class_enters_by_name_and_the_others_stay(name: str) -> None:
+    settings = with_sampler(name)
+    old = trained(settings)
+    grown = ("blank", "rings", "stripes", "checks")  # in front, and the others in another order
+    new = Learner.fresh(settings, grown, 32, CPU, 1)
+    fresh_row = new.net.head.weight[0].detach().clone()
+    new.warm_from(old)
+    for place, kind in enumerate(grown[1:], start=1):
+        row = old.classes.index(kind)
+        assert torch.equal(new.net.head.weight[place], old.net.head.weight[row])
+        assert torch.equal(new.net.head.bias[place], old.net.head.bias[row])
+    assert torch.equal(new.net.head.weight[0], fresh_row)
+    pixels, _ = pictures(12)
+    order = [old.classes.index(kind) for kind in grown[1:]]
+    torch.testing.assert_close(logits(new, pixels)[:, 1:], logits(old, pixels)[:, order])  # it knows what it knew
+    data = CycleData(pixels, np.arange(8), np.array([2, 3, 1] * 2 + [2, 3]), np.arange(8, 12), 4)
+    new.learn(data, settings, Runtime(CPU, 1))
+    acquisition, answers = new.score(pixels, np.arange(8, 12), Runtime(CPU, 1))
+    assert np.isfinite(acquisition).all() and (answers.predicted < 4).all()
+
+
+def test_a_warm_start_goes_on_and_a_sampler_of_another_name_starts_fresh() -> None:
+    old = trained(with_sampler("vaal", epochs=30))
+    new = Learner.fresh(with_sampler("dast-al"), CLASSES, 32, CPU, 1)
+    new.warm_from(old)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*map(parameters, (new, old)), strict=True))
+    again = Learner.fresh(with_sampler("vaal"), CLASSES, 32, CPU, 1)
+    again.warm_from(old)
+    assert np.array_equal(scores(again), scores(old))
+
+
+def parameters(learner: Learner) -> list[torch.Tensor]:
+    return list(learner.net.parameters())
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda path: path.unlink(), "missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:1000]), "damaged"),
+        (lambda path: checkpoint.save(path, {"format": 99}), "format 99"),
+    ],
+    ids=["gone", "cut short", "another format"],
+)
+def test_a_checkpoint_that_cannot_be_read_says_so(tmp_path: Path, damage: Any, words: str) -> None:
+    path = tmp_path / "entropy-c1-0000.pt"
+    Learner.fresh(with_sampler("entropy"), CLASSES, 32, CPU, 0).save(path)
+    damage(path)
+    with pytest.raises(BackendError, match=words):
+        Learner.load(path, CPU)
+
+
+def test_a_checkpoint_of_before_there_were_masks_is_read(tmp_path: Path) -> None:
+    learner = trained(with_sampler("entropy"))
+    payload = learner.payload()
+    assert payload.pop("frame") == [32, 32]
+    checkpoint.save(tmp_path / "earlier.pt", payload)
+    again = Learner.load(tmp_path / "earlier.pt", CPU)
+    assert (again.frame, again.task) == ((32, 32), "classification")
+    assert isinstance(again.net_config, NetConfig)
+    assert np.array_equal(scores(learner), scores(again))
+
+
+# --- masks ---
+
+FRAME = (24, 40)
+LABELS = ("cup", "plate")
+MASKED = dataclasses.replace(TINY, epochs=2, batch_size=4)
+
+
+def scenes(labels: int = 2) -> CycleData:
+    """Twelve labelled images of noise with bars, and eight others. The first label's bars stand high and are bright,
+    the second's are low; a twentieth of the pixels is IGNORE. Rows of images and of masks are in different orders."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 90, (20, *FRAME, 3))
+    masks = np.zeros((20, *FRAME), dtype=np.uint8)
+    for row, (first, second) in enumerate(rng.integers(0, 24, (20, 2))):
+        masks[row, 2:10, first : first + 16] = 1
+        if labels > 1:
+            masks[row, 16:21, second : second + 12] = 2
+    pixels[masks == 1] += 150
+    pixels[masks == 2, 0] += 120
+    masks[rng.random(masks.shape) < 0.05] = IGNORE
+    order = rng.permutation(20)
+    kept = np.empty_like(masks)
+    kept[order] = masks
+    kept.setflags(write=False)
+    rows = rng.permutation(20)
+    return CycleData(pixels.astype(np.uint8), rows[:12], order[rows[:12]], rows[12:], 1 + labels, kept)
+
+
+def trained_on_scenes(settings: Settings, seed: int = 5, previous: Learner | None = None) -> Learner:
+    return Learner.trained(settings, LABELS, scenes(), Runtime(CPU, seed), previous)[0]
+
+
+def masked(name: str, **changes: Any) -> Settings:
+    return dataclasses.replace(MASKED, sampler=name, **changes)
+
+
+@pytest.mark.parametrize("name", ["entropy", "dast-al", "ensemble", "ta-vaal", "sraal"])
+def test_a_segmenter_that_was_saved_scores_and_paints_the_same(name: str, tmp_path: Path) -> None:
+    learner, data = trained_on_scenes(masked(name)), scenes()
+    assert (learner.task, learner.frame, learner.classes) == ("segmentation", FRAME, LABELS)
+    learner.save(tmp_path / "model.pt")
+    again = Learner.load(tmp_path / "model.pt", CPU)
+    assert (again.task, again.frame, again.classes) == ("segmentation", FRAME, LABELS)
+    assert again.net_config == learner.net_config == SegmenterConfig("drn-d-22", 3, 4)
+    assert again.sampler.image_size == 40
+    found = [one.score(data.pixels, data.unlabelled, Runtime(CPU, 5)) for one in (learner, again)]
+    assert np.array_equal(found[0][0], found[1][0])
+    assert np.array_equal(found[0][1].confidence, found[1][1].confidence)
+    for ours, theirs in zip(*(one.answer_masks(data.pixels[:5]) for one in (learner, again)), strict=True):
+        assert np.array_equal(ours, theirs)
+    same = trained_on_scenes(masked(name))
+    assert same.save(tmp_path / "same.pt") == learner.save(tmp_path / "again.pt")
+
+
+def test_answers_for_images_are_masks_with_confidence_and_a_published_score() -> None:
+    learner, data = trained_on_scenes(masked("entropy")), scenes()
+    assert isinstance(learner.net, Segmenter)
+    images = data.pixels[[9, 2, 14]]
+    masks, sure, confidence, score = learner.answer_masks(images)
+    assert masks.shape == sure.shape == (3, *FRAME) and masks.dtype == sure.dtype == np.uint8
+    for places, mask, pixel in predict_masks(learner.net, data.pixels, np.array([9, 2, 14]), Runtime(CPU, 0)):
+        assert np.array_equal(masks[places], mask) and np.array_equal(sure[places], pixel)
+    p = torch.softmax(logits(learner, images), dim=1).double().numpy()
+    assert (masks == p.argmax(axis=1)).mean() > 0.999
+    with torch.no_grad():
+        maps = learner.net.head(learner.net.features(normalise(torch.from_numpy(images)))).double().softmax(dim=1)
+    assert confidence == pytest.approx(maps.amax(dim=1).mean(dim=(1, 2)).numpy(), rel=1e-4)
+    entropy = -(maps * maps.log()).sum(dim=1).mean(dim=(1, 2)).numpy()
+    assert score == pytest.approx(to_published(entropy, 0), abs=1e-4)
+
+
+def test_the_width_of_a_segmenter_is_the_devices_unless_it_is_set() -> None:
+    unset = dataclasses.replace(MASKED, task_width=0)
+    learner = Learner.fresh(unset, LABELS, FRAME, CPU, 0, "segmentation")
+    assert learner.net_config == SegmenterConfig("drn-d-22", 3, DRN_CPU_WIDTH)
+    other = dataclasses.replace(unset, segmentation_net="lraspp-mobilenetv3")
+    assert Learner.fresh(other, LABELS, FRAME, CPU, 0, "segmentation").net_config.name == "lraspp-mobilenetv3"
+
+
+def test_labels_that_come_go_and_change_places_keep_what_is_known_of_them() -> None:
+    old = trained_on_scenes(masked("entropy"))
+    for labels in (("fork", "plate", "cup"), ("plate",), ("plate", "cup"), ("cup", "plate", "spoon")):
+        new = Learner.fresh(masked("entropy"), labels, FRAME, CPU, 1, "segmentation")
+        fresh = new.net.head.weight.detach().clone()
+        new.warm_from(old)
+        images = scenes().pixels[:3]
+        found, before = logits(new, images), logits(old, images)
+        torch.testing.assert_close(found[:, 0], before[:, 0])  # the background
+        for place, label in enumerate(labels, start=1):
+            if label in LABELS:
+                torch.testing.assert_close(found[:, place], before[:, 1 + LABELS.index(label)])
+            else:
+                assert torch.equal(new.net.head.weight[place], fresh[place])
+
+
+def test_a_warm_start_goes_on_with_masks_and_its_sampler_too() -> None:
+    old = trained_on_scenes(masked("vaal"))
+    new = Learner.fresh(masked("vaal"), LABELS, FRAME, CPU, 1, "segmentation")
+    new.warm_from(old)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*map(parameters, (new, old)), strict=True))
+    data = scenes()
+    found = [one.score(data.pixels, data.unlabelled, Runtime(CPU, 5))[0] for one in (new, old)]
+    assert np.array_equal(*found)
+
+
+@pytest.mark.parametrize("name", ["entropy", "vaal", "ensemble", "dast-al"])
+def test_a_model_of_another_task_is_no_start(name: str) -> None:
+    """Not even its sampler: what it knows was learnt of other pictures, cut to squares."""
+    classifier = trained(with_sampler(name), classes=(*LABELS, "background"))
+    after = trained_on_scenes(masked(name), previous=classifier)
+    scratch = trained_on_scenes(masked(name))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*map(parameters, (after, scratch)), strict=True))
+    data = scenes()
+    found = [one.score(data.pixels, data.unlabelled, Runtime(CPU, 5))[0] for one in (after, scratch)]
+    assert np.array_equal(*found)
+    pixels, kinds = pictures(24)
+    back = CycleData(pixels, np.arange(12), kinds[:12], np.arange(12, 24), 3)
+    learners = [Learner.trained(with_sampler(name), CLASSES, back, Runtime(CPU, 2), one)[0] for one in (after, None)]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*map(parameters, learners), strict=True))
+
+
+def test_balanced_classes_weigh_the_loss_by_the_labelled_pixels() -> None:
+    """1 / ln(1.02 + share), the shares counted by NumPy in the labelled masks alone, IGNORE nowhere."""
+    data, settings = scenes(), masked("entropy", class_balance=True)
+    assert data.masks is not None
+    seen = data.masks[data.targets]
+    counts = np.bincount(seen[seen != IGNORE], minlength=3)
+    weight = (1.0 / np.log(1.02 + counts / counts.sum())).astype(np.float32)
+    by_hand = dataclasses.replace(data, class_weight=weight)
+    balanced = Learner.trained(settings, LABELS, data, Runtime(CPU, 5))[0]
+    expected = Learner.trained(masked("entropy"), LABELS, by_hand, Runtime(CPU, 5))[0]
+    plain = trained_on_scenes(masked("entropy"))
+    for ours, theirs in zip(*map(parameters, (balanced, expected)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+    assert not torch.allclose(balanced.net.head.bias, plain.net.head.bias, rtol=1e-3)
+
+
+def test_crops_are_what_the_setting_says() -> None:
+    """0: the network is shown whole images."""
+    shown: list[set[tuple[int, ...]]] = []
+    for crop in (0, 16):
+        sizes: set[tuple[int, ...]] = set()
+        learner = Learner.fresh(masked("random", crop_size=crop), LABELS, FRAME, CPU, 0, "segmentation")
+        learner.net.trunk.register_forward_pre_hook(
+            lambda _, inputs, sizes=sizes: sizes.add(tuple(inputs[0].shape[2:]))
+        )
+        learner.learn(scenes(), masked("random", crop_size=crop), Runtime(CPU, 0))
+        shown.append(sizes)
+    assert shown == [{FRAME}, {(16, 16)}]

@@ -1,0 +1,768 @@
+"""The web process as Label Studio meets it: a real server, spoken to over HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import os
+import signal
+import sqlite3
+import threading
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backend.labelstudio.client import import_ahead
+from backend.settings.core import Settings
+from backend.state import State, Version
+from backend.tasks.segmentation.config import segmentation_spec
+from backend.tasks.segmentation.masks import regions_to_mask
+from backend.tasks.segmentation.predictions import answers_folder, write_answers
+from backend.web import plugin as model
+from backend.web.app import PHRASE_CHARACTERS, create_app, reason_phrase
+from backend.web.plugin import NO_ANSWER
+from backend.worker.job import project_folder
+from tests.backend.small_label_studio import CONFIG, MASKS_CONFIG, SmallLabelStudio, project_key, small_label_studio
+from tests.rig.servers import BackendServer
+
+TOKEN = "a-token-of-ours-and-nobody-else"
+BROUGHT = "the-token-that-setup-brought"
+
+
+@dataclass
+class Reply:
+    status: int
+    reason: str
+    headers: http.client.HTTPMessage
+    body: bytes
+    seconds: float
+
+    @property
+    def json(self) -> Any:
+        assert self.headers["content-type"] == "application/json"
+        return json.loads(self.body)
+
+
+def call(
+    url: str, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, timeout: float = 20
+) -> Reply:
+    """One request; ``body`` is sent as JSON unless it is bytes."""
+    content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=timeout)
+    began = time.monotonic()
+    try:
+        connection.request(method, path, content, {"content-type": "application/json", **(headers or {})})
+        answer = connection.getresponse()
+        return Reply(answer.status, answer.reason, answer.headers, answer.read(), time.monotonic() - began)
+    finally:
+        connection.close()
+
+
+def setup_body(number: int, extra_params: Any = None, **changes: Any) -> dict[str, Any]:
+    """As Label Studio's connector sends it."""
+    return {
+        "project": project_key(number),
+        "schema": CONFIG,
+        "hostname": "http://localhost:8080",
+        "access_token": BROUGHT,
+        "extra_params": extra_params,
+    } | changes
+
+
+def hook(action: str, number: int, **payload: Any) -> dict[str, Any]:
+    return {"action": action, "project": {"id": number, "title": "Pets", "label_config": CONFIG}, **payload}
+
+
+@pytest.fixture(scope="module")
+def studio() -> Iterator[SmallLabelStudio]:
+    with small_label_studio() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, studio: SmallLabelStudio) -> Iterator[BackendServer]:
+    with BackendServer(tmp_path_factory.mktemp("app"), studio.url, TOKEN, worker=False) as running:
+        yield running  # type: ignore[misc]
+
+
+@pytest.fixture(scope="module")
+def state(server: BackendServer) -> Iterator[State]:
+    opened = State(f"sqlite:///{server.directory / 'state.sqlite3'}")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(autouse=True)
+def well_again(studio: SmallLabelStudio) -> Iterator[None]:
+    yield
+    studio.mode = "well"
+    studio.let_go.set()
+
+
+def published(state: State, number: int, tasks: list[int], **values: Any) -> Version:
+    """A version of project ``number`` in force, with an answer for each of ``tasks``: cat and dog in turn."""
+    assert state.lease(number, "test", 60)
+    version = state.add_version(
+        number,
+        "test",
+        **{
+            "cycle": 1,
+            "name": f"entropy-c1-{number:08x}",
+            "sampler": "entropy",
+            "checkpoint": None,
+            "classes": ["cat", "dog"],
+            "metrics": {"labels": 4},
+            "task_ids": np.array(tasks, dtype=np.int64),
+            "published": np.linspace(0.1, 0.9, len(tasks)),
+            "class_index": np.arange(len(tasks)) % 2,
+            "confidence": np.full(len(tasks), 0.75),
+        }
+        | values,
+    )
+    state.switch_to(version, "test")
+    state.release(number, "test")
+    return version
+
+
+# -- everywhere --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/health", "/"])
+def test_health(server: BackendServer, path: str) -> None:
+    answer = call(server.url, "GET", path)
+    assert answer.status == 200
+    assert answer.json["status"] == "UP" and answer.json["model_class"] == "ActiveLearningBackend"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/nowhere", None, 404),
+        ("GET", "/setup", None, 405),
+        ("POST", "/health", {}, 405),
+        ("POST", "/setup", b"{", 400),
+        ("POST", "/setup", b"[1]", 400),
+        ("POST", "/setup", {"schema": CONFIG}, 400),
+        ("POST", "/setup", setup_body(1, schema=5), 400),
+        ("POST", "/webhook", b"not json", 400),
+        ("POST", "/webhook", {"project": {"id": 1}}, 400),
+        ("POST", "/webhook", {"action": "ANNOTATION_CREATED"}, 400),
+        ("POST", "/webhook", {"action": ["x"], "project": {"id": "x"}}, 400),
+        ("POST", "/predict", {"tasks": "all"}, 400),
+        ("POST", "/predict", {"tasks": [1]}, 400),
+        ("POST", "/train", {"project": "77.1"}, 400),
+        ("POST", "/job_status", {"job": "77-1"}, 410),
+        ("GET", "/versions?project=pets", None, 400),
+    ],
+)
+def test_errors_are_json_with_one_sentence(
+    server: BackendServer, method: str, path: str, body: Any, status: int
+) -> None:
+    answer = call(server.url, method, path, body)
+    assert answer.status == status
+    assert list(answer.json) == ["error"] and answer.json["error"]
+    if status == 405:
+        assert "Allow" in answer.headers
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(server: BackendServer) -> None:
+    answer = call(server.url, "POST", "/webhook", b"{}", {"content-length": str(10**9)})
+    assert answer.status == 413 and answer.json["error"]
+
+
+def test_an_unforeseen_error_shows_nothing_of_itself(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    app = create_app(Settings(model_dir=str(tmp_path)))
+
+    def fail() -> None:
+        raise RuntimeError("the inside of it")
+
+    app.add_url_rule("/fail", "fail", fail)
+    answer = app.test_client().get("/fail")
+    assert answer.status_code == 500
+    assert (
+        b"inside" not in answer.data
+        and b"Traceback" not in answer.data
+        and answer.json == {"error": "internal error; the backend's log says more"}
+    )
+    assert "the inside of it" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("words", "phrase"),
+    [
+        ("plain words", "plain words"),
+        ("two\r\nSet-Cookie: x\tlines", "two Set-Cookie: x lines"),
+        ("naïve café", "naïve café"),
+        ("“budget” – 5…", '"budget" - 5...'),
+        ("猫 \x00\x85\xad", "? ? ?"),  # U+0085 is white space
+        ("x" * 1000, "x" * (PHRASE_CHARACTERS - 3) + "..."),
+    ],
+)
+def test_a_reason_phrase_is_one_latin_1_line(words: str, phrase: str) -> None:
+    assert reason_phrase(words) == phrase
+    phrase.encode("latin-1")
+
+
+# -- basic auth --------------------------------------------------------------------------------------------------------
+
+USER, PASSWORD = "label-studio", "grün: sesame"
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory, studio: SmallLabelStudio) -> Iterator[BackendServer]:
+    env = {"BASIC_AUTH_USER": USER, "BASIC_AUTH_PASS": PASSWORD}
+    with BackendServer(tmp_path_factory.mktemp("locked"), studio.url, TOKEN, env=env, worker=False) as running:
+        yield running  # type: ignore[misc]
+
+
+def authorization(text: str, coding: str = "utf-8") -> dict[str, str]:
+    return {"Authorization": "Basic " + b64encode(text.encode(coding)).decode()}
+
+
+def test_everything_but_health_asks_for_the_password(locked: BackendServer) -> None:
+    for path in ("/health", "/"):
+        assert call(locked.url, "GET", path).status == 200
+    paths = ("/setup", "/predict", "/webhook", "/train", "/job_status")
+    for method, path in [("GET", "/versions"), ("GET", "/metrics"), ("GET", "/nowhere"), *(("POST", p) for p in paths)]:
+        answer = call(locked.url, method, path, {} if method == "POST" else None)
+        assert answer.status == 401, path
+        assert answer.headers["WWW-Authenticate"].startswith("Basic realm=")
+        assert "basic auth" in answer.json["error"] and "basic auth" in answer.reason
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (authorization(f"{USER}:{PASSWORD}"), 200),
+        (authorization(f"{USER}:{PASSWORD}", "latin-1"), 200),  # what Label Studio's client sends
+        (authorization(f"{USER}:wrong"), 401),
+        (authorization(f"someone:{PASSWORD}"), 401),
+        (authorization(USER), 401),
+        ({"Authorization": "Basic !!!"}, 401),
+        ({"Authorization": "Bearer " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()}, 401),
+        ({"Authorization": ""}, 401),
+    ],
+)
+def test_the_password_is_checked(locked: BackendServer, header: dict[str, str], status: int) -> None:
+    assert call(locked.url, "GET", "/versions", headers=header).status == status
+
+
+# -- /setup ------------------------------------------------------------------------------------------------------------
+
+
+def test_connecting_twice_is_harmless_and_asks_label_studio_once(
+    server: BackendServer, state: State, studio: SmallLabelStudio
+) -> None:
+    first = call(server.url, "POST", "/setup", setup_body(11, {"sampler": "vaal", "budget": 5}))
+    assert (first.status, first.json) == (200, {"model_version": ""})
+    before, asked = state.project(11), len(studio.asked)
+    assert before is not None and before.extra_params == {"sampler": "vaal", "budget": 5}
+    assert (before.key, before.url, before.token) == (project_key(11), "http://localhost:8080", BROUGHT)
+
+    again = call(server.url, "POST", "/setup", setup_body(11, json.dumps({"sampler": "vaal", "budget": 5})))
+    assert again.status == 200
+    assert state.project(11) == before
+    assert len(studio.asked) == asked, "a key that worked is believed for a while"
+    assert {header for path, header in studio.asked} == {f"Token {TOKEN}"}, "our own key goes before the brought one"
+
+
+def test_setup_tells_the_version_in_force(server: BackendServer, state: State) -> None:
+    call(server.url, "POST", "/setup", setup_body(12))
+    version = published(state, 12, [1, 2])
+    assert call(server.url, "POST", "/setup", setup_body(12)).json == {"model_version": version.name}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"extra_params": {"buget": 5}}, 'unknown key "buget"; did you mean budget?'),
+        ({"extra_params": {"budget": "many"}}, 'budget must be a whole number (1 to 1000000), not "many"'),
+        ({"extra_params": [1]}, "must be a JSON object"),
+        ({"extra_params": {"sampler": "évil\r\nX-Injected: yes\r\n\r\n猫"}}, "sampler must be one of random"),
+        ({"schema": "<View/>"}, "Image"),
+        ({"schema": "<View"}, "label config"),
+        ({"schema": ""}, "label config"),
+        ({"schema": MASKS_CONFIG, "extra_params": {"sampler": "ads"}}, "has no meaning for masks"),
+        ({"schema": MASKS_CONFIG, "extra_params": {"unlabelled": "ignore"}}, "what is background"),
+        ({"schema": MASKS_CONFIG, "extra_params": {"task": "classification"}}, "Choices"),
+        ({"schema": CONFIG, "extra_params": {"task": "segmentation"}}, "BrushLabels"),
+    ],
+)
+def test_what_the_owner_can_put_right_stands_in_the_reason_phrase(
+    server: BackendServer, state: State, changes: dict[str, Any], words: str
+) -> None:
+    answer = call(server.url, "POST", "/setup", setup_body(13, **changes))
+    assert answer.status == 400
+    assert words in answer.json["error"]
+    assert words in answer.reason and answer.reason == reason_phrase(answer.json["error"])
+    assert "X-Injected" not in answer.headers
+    assert state.project(13) is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [("refuses", "LABEL_STUDIO_API_KEY"), ("elsewhere", "LABEL_STUDIO_URL")],
+)
+def test_a_key_that_does_not_open_the_project_is_refused_with_what_to_set(
+    server: BackendServer, state: State, studio: SmallLabelStudio, mode: str, words: str
+) -> None:
+    studio.mode = mode
+    answer = call(server.url, "POST", "/setup", setup_body(14))
+    assert answer.status == 400 and words in answer.reason
+    assert TOKEN not in answer.reason + answer.body.decode()
+    assert state.project(14) is None
+
+
+def test_the_same_number_in_another_label_studio_is_refused(server: BackendServer, state: State) -> None:
+    answer = call(server.url, "POST", "/setup", setup_body(15, project="15.1600000000"))
+    assert answer.status == 400 and "LABEL_STUDIO_URL" in answer.reason
+    assert state.project(15) is None
+
+
+def test_a_token_that_label_studio_brought_and_refuses(
+    tmp_path: Path, studio: SmallLabelStudio, caplog: pytest.LogCaptureFixture
+) -> None:
+    import_ahead()  # as the web process does: it takes longer than the check may
+    app = create_app(Settings(model_dir=str(tmp_path)))
+    studio.mode = "refuses"
+    answer = app.test_client().post("/setup", json=setup_body(1, hostname=studio.url))
+    assert answer.status_code == 400
+    words = answer.json["error"]
+    assert "LABEL_STUDIO_API_KEY" in words and "LABEL_STUDIO_URL" in words and BROUGHT not in words
+    studio.mode = "well"
+    assert app.test_client().post("/setup", json=setup_body(1, hostname=studio.url)).status_code == 200
+    assert studio.asked[-1][1] == f"Token {BROUGHT}"
+    assert BROUGHT not in caplog.text
+
+
+def test_setup_answers_in_time_while_label_studio_hangs(
+    server: BackendServer, state: State, studio: SmallLabelStudio
+) -> None:
+    """Label Studio gives 3 seconds. A dozen at once is more than there are checks at a time."""
+    studio.mode = "hangs"
+    studio.let_go.clear()
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(lambda n: call(server.url, "POST", "/setup", setup_body(n)), range(100, 112)))
+        health = call(server.url, "GET", "/health")
+    assert [answer.status for answer in answers] == [200] * 12
+    assert max(answer.seconds for answer in answers) < 3.0
+    assert health.seconds < 1.0
+    assert all(state.project(number) is not None for number in range(100, 112)), "the worker will find out"
+
+
+def test_setup_answers_in_time_when_nobody_is_there(tmp_path: Path) -> None:
+    app = create_app(
+        Settings(model_dir=str(tmp_path), label_studio_url="http://127.0.0.1:9", label_studio_api_key="k" * 9)
+    )
+    began = time.monotonic()
+    assert app.test_client().post("/setup", json=setup_body(1)).status_code == 200
+    assert time.monotonic() - began < 3.0
+
+
+# -- /predict ----------------------------------------------------------------------------------------------------------
+
+
+def predict(server: BackendServer, number: int, tasks: list[dict[str, Any]], config: str = CONFIG) -> list[Any]:
+    body = {
+        "tasks": tasks,
+        "project": project_key(number),
+        "label_config": config,
+        "params": {"login": None, "password": None, "context": None},
+    }
+    answer = call(server.url, "POST", "/predict", body, timeout=90)
+    assert answer.status == 200
+    results = answer.json["results"]
+    assert len(results) == len(tasks)
+    assert isinstance(results, list)
+    return results
+
+
+def test_stored_answers_one_for_each_task_in_order(server: BackendServer, state: State) -> None:
+    from label_studio_sdk.label_interface import LabelInterface
+
+    call(server.url, "POST", "/setup", setup_body(21))
+    version = published(state, 21, [5, 6, 7])
+    tasks = [
+        {"id": 7, "data": {}},
+        {"id": 99, "data": {"image": "http://127.0.0.1:9/x.png"}},
+        {"id": 5},
+        {},
+        {"id": "x"},
+    ]
+    last, unknown, first, *odd = predict(server, 21, tasks)
+    assert unknown == NO_ANSWER and odd == [NO_ANSWER, NO_ANSWER]
+    assert first["score"] == pytest.approx(0.1) and last["score"] == pytest.approx(0.9)
+    assert first["model_version"] == last["model_version"] == version.name
+    (region,) = first["result"]
+    assert region["type"] == "choices" and region["value"] == {"choices": ["cat"]}
+    assert (region["from_name"], region["to_name"], region["score"]) == ("what", "pic", 0.75)
+    assert LabelInterface(CONFIG).validate_prediction(first)
+
+
+def test_an_order_without_a_model_answers_with_its_scores(server: BackendServer, state: State) -> None:
+    call(server.url, "POST", "/setup", setup_body(22))
+    version = published(state, 22, [1, 2], class_index=None, confidence=None, classes=[])
+    first, fresh = predict(server, 22, [{"id": 1, "data": {}}, {"id": 3, "data": {"image": "x"}}])
+    assert (first["result"], first["score"], first["model_version"]) == ([], pytest.approx(0.1), version.name)
+    assert fresh == NO_ANSWER
+
+
+def test_a_class_that_left_the_label_config_is_no_answer(server: BackendServer, state: State) -> None:
+    call(server.url, "POST", "/setup", setup_body(23))
+    published(state, 23, [1, 2])
+    cat, dog = predict(server, 23, [{"id": 1}, {"id": 2}], CONFIG.replace('"cat"', '"lion"'))
+    assert cat["result"] == [] and cat["score"] == pytest.approx(0.1)
+    assert dog["result"][0]["value"] == {"choices": ["dog"]}
+
+
+def test_unknown_projects_and_no_version_get_an_entry_too(server: BackendServer) -> None:
+    assert predict(server, 999, [{"id": 1, "data": {}}]) == [NO_ANSWER]
+    call(server.url, "POST", "/setup", setup_body(24))
+    assert predict(server, 24, [{"id": 1, "data": {}}, {"id": 2, "data": {}}]) == [NO_ANSWER, NO_ANSWER]
+    assert predict(server, 24, []) == []
+
+
+def picture(colour: int) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((32, 32, 3), colour, np.uint8)).save(buffer, "PNG")
+    return "data:image/png;base64," + b64encode(buffer.getvalue()).decode()
+
+
+def test_unknown_tasks_get_a_fresh_answer_and_a_broken_image_spoils_only_its_own(
+    server: BackendServer, state: State, tmp_path: Path
+) -> None:
+    import torch
+
+    from backend.learning.learner import Learner
+
+    settings = Settings(sampler="entropy", task_width=4)
+    learner = Learner.fresh(settings, ("cat", "dog"), 32, torch.device("cpu"), seed=0)
+    learner.save(tmp_path / "entropy.pt")
+    call(server.url, "POST", "/setup", setup_body(25))
+    version = published(state, 25, [1], checkpoint=str(tmp_path / "entropy.pt"))
+
+    tasks = [
+        {"id": 50, "data": {"image": picture(200)}},
+        {"id": 1, "data": {}},
+        {"id": 51, "data": {"image": "data:image/png;base64,AAAA"}},
+        {"id": 52, "data": {}},
+        {"id": 53, "data": {"image": picture(20)}},
+    ]
+    light, stored, broken, missing, dark = predict(server, 25, tasks)
+    assert broken == missing == NO_ANSWER
+    assert stored["score"] == pytest.approx(0.1)
+    labels, confidence, scores = learner.answer(np.stack([np.full((32, 32, 3), c, np.uint8) for c in (200, 20)]))
+    for entry, label, sure, score in zip((light, dark), labels, confidence, scores, strict=True):
+        assert entry["model_version"] == version.name
+        assert entry["score"] == pytest.approx(score, rel=1e-3)
+        assert entry["result"][0]["value"] == {"choices": [label]}
+        assert entry["result"][0]["score"] == pytest.approx(sure, rel=1e-3)
+
+    spoilt = published(state, 25, [2], checkpoint=str(tmp_path / "gone.pt"), name="entropy-c2-0")
+    fresh, stored = predict(server, 25, [{"id": 60, "data": {"image": picture(1)}}, {"id": 2}])
+    assert fresh == NO_ANSWER and stored["model_version"] == spoilt.name
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 15) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+# -- /predict with masks -----------------------------------------------------------------------------------------------
+
+FRAME, ORIGINAL = (12, 16), (24, 32)
+
+
+def connect_masks(server: BackendServer, number: int, **extra_params: Any) -> None:
+    answer = call(server.url, "POST", "/setup", setup_body(number, extra_params, schema=MASKS_CONFIG))
+    assert answer.status == 200, answer.reason
+
+
+def published_masks(
+    server: BackendServer, state: State, number: int, tasks: list[int], kept: int, **values: Any
+) -> np.ndarray:
+    """A version of masks in force; those (kept, H, W) of its first ``kept`` tasks come back: a cat, and from the second
+    on a dog too."""
+    name = f"entropy-c1-{number:08x}"
+    masks = np.zeros((kept, *FRAME), np.uint8)
+    masks[:, 2:8, 1:7], masks[1:, 3:11, 9:14] = 1, 2
+    folder = answers_folder(project_folder(server.directory, project_key(number)), name)
+    sure = np.full(masks.shape, 51, np.uint8)
+    sizes = np.tile(ORIGINAL, (kept, 1))
+    write_answers(folder, ["cat", "dog"], FRAME, tasks[:kept], sizes, [(np.arange(kept), masks, sure)])
+    fields = {"class_index": None, "metrics": {"task": "segmentation"}, **values}
+    version = published(state, number, tasks, name=name, **fields)
+    assert version.name == name
+    return masks
+
+
+@pytest.mark.parametrize("kind", ["brush", "polygon"])
+def test_stored_masks_are_regions_of_the_image_as_it_is(server: BackendServer, state: State, kind: str) -> None:
+    from label_studio_sdk.label_interface import LabelInterface
+
+    number = 61 + len(kind)
+    connect_masks(server, number, preannotation=kind)
+    masks = published_masks(server, state, number, [5, 6, 7], kept=2)
+    second, first, without = predict(server, number, [{"id": 6}, {"id": 5}, {"id": 7}], MASKS_CONFIG)
+    spec = segmentation_spec(MASKS_CONFIG)
+    for entry, mask, labels in ((first, masks[0], ["cat"]), (second, masks[1], ["cat", "dog"])):
+        assert LabelInterface(MASKS_CONFIG).validate_prediction(entry)
+        assert sorted(region["value"][f"{kind}labels"][0] for region in entry["result"]) == labels
+        assert {region["score"] for region in entry["result"]} == {0.2}
+        assert {(region["original_height"], region["original_width"]) for region in entry["result"]} == {ORIGINAL}
+        np.testing.assert_array_equal(regions_to_mask(entry["result"], spec, FRAME)[0], mask)
+    assert [entry["score"] for entry in (first, second, without)] == pytest.approx([0.1, 0.5, 0.9])
+    assert without["result"] == [] and without["model_version"] == first["model_version"]
+
+
+def test_stored_masks_that_take_too_long_to_draw_leave_the_scores(
+    tmp_path: Path, studio: SmallLabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with BackendServer(tmp_path, studio.url, TOKEN, worker=False) as server:
+        connect_masks(server, 1)
+        state = State(f"sqlite:///{tmp_path / 'state.sqlite3'}")
+        version_masks = published_masks(server, state, 1, [1, 2, 3], kept=3)
+        state.close()
+    assert version_masks.any()
+    monkeypatch.setattr(model, "REGIONS_SECONDS", 0.0)
+    app = create_app(Settings(model_dir=str(tmp_path)))
+    body = {"tasks": [{"id": 1}, {"id": 3}], "project": project_key(1), "label_config": MASKS_CONFIG}
+    entries = app.test_client().post("/predict", json=body).json["results"]
+    assert [entry["result"] for entry in entries] == [[], []]
+    assert [entry["score"] for entry in entries] == pytest.approx([0.1, 0.9])
+
+
+def test_stored_masks_follow_the_label_config(server: BackendServer, state: State) -> None:
+    connect_masks(server, 71)
+    published_masks(server, state, 71, [1, 2], kept=2)
+    _, entry = predict(server, 71, [{"id": 1}, {"id": 2}], MASKS_CONFIG.replace('"cat"', '"lion"'))
+    assert {region["value"]["brushlabels"][0] for region in entry["result"]} == {"dog"}
+    _, entry = predict(server, 71, [{"id": 1}, {"id": 2}], CONFIG)  # one class an image is asked for now
+    assert (entry["result"], entry["score"]) == ([], pytest.approx(0.9))
+    call(server.url, "POST", "/setup", setup_body(72))
+    published(state, 72, [1, 2])
+    cat, _ = predict(server, 72, [{"id": 1}, {"id": 2}], MASKS_CONFIG)  # and the other way round
+    assert (cat["result"], cat["score"]) == ([], pytest.approx(0.1))
+
+
+def photograph(seed: int, size: tuple[int, int] = (60, 90)) -> str:
+    """A JPEG that a camera took on its side: (height, width) as browsers show it is ``size`` turned round."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.uint8)
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(buffer, "JPEG", exif=exif)
+    return "data:image/jpeg;base64," + b64encode(buffer.getvalue()).decode()
+
+
+def test_tasks_without_a_stored_mask_get_a_fresh_one_and_keep_their_stored_score(
+    server: BackendServer, state: State, tmp_path: Path
+) -> None:
+    import torch
+    from label_studio_sdk.label_interface import LabelInterface
+
+    from backend.images.decoding import decode_whole
+    from backend.learning.learner import Learner
+    from backend.tasks.segmentation.predictions import regions_of
+
+    settings = Settings(sampler="entropy", task_width=4)
+    learner = Learner.fresh(settings, ("cat", "dog"), (48, 32), torch.device("cpu"), seed=0, task="segmentation")
+    learner.save(tmp_path / "entropy.pt")
+    connect_masks(server, 73)
+    masks = published_masks(server, state, 73, [1, 2, 3], kept=1, checkpoint=str(tmp_path / "entropy.pt"))
+
+    tasks = [
+        {"id": 1, "data": {"image": photograph(1)}},
+        {"id": 2, "data": {"image": photograph(2)}},
+        {"id": 3, "data": {"image": "data:image/png;base64,AAAA"}},
+        *({"id": number, "data": {"image": photograph(number)}} for number in range(50, 56)),
+    ]
+    stored, scored, broken, *new = predict(server, 73, tasks, MASKS_CONFIG)
+    spec = segmentation_spec(MASKS_CONFIG)
+    np.testing.assert_array_equal(regions_to_mask(stored["result"], spec, FRAME)[0], masks[0])
+    assert [entry["score"] for entry in (stored, scored, broken)] == pytest.approx([0.1, 0.5, 0.9])
+    assert broken["result"] == [] and broken["model_version"] == stored["model_version"]
+    drawn = 0
+    for task, entry in zip([tasks[1], *tasks[3:]], [scored, *new], strict=True):
+        encoded = b64decode(task["data"]["image"].partition(",")[2])
+        pixels, size = decode_whole(encoded, learner.frame)
+        (mask,), (sure,), _, (score,) = learner.answer_masks(pixels[None])
+        expected = regions_of(mask, sure, ("cat", "dog"), size, spec, settings)
+        assert size == (90, 60)
+        assert LabelInterface(MASKS_CONFIG).validate_prediction(entry)
+        assert [region["value"] for region in entry["result"]] == [region["value"] for region in expected]
+        assert {(region["original_height"], region["original_width"]) for region in entry["result"]} <= {size}
+        if entry is not scored:
+            assert entry["score"] == pytest.approx(score, rel=1e-3)
+        drawn += len(entry["result"])
+    assert drawn > 0
+
+    stored, fresh = predict(server, 73, [tasks[0], tasks[3]], CONFIG)  # one class an image is asked for now
+    assert stored["result"] == fresh["result"] == [] and fresh["score"] == pytest.approx(new[0]["score"], rel=1e-6)
+
+
+def test_what_comes_too_late_for_a_mask_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import torch
+
+    from backend.labelstudio.client import LabelStudio
+    from backend.learning.learner import Learner
+    from backend.tasks.kinds import question_of
+    from backend.web import fresh
+
+    class Slow:
+        """Lets the time run out after the first mask."""
+
+        def __init__(self, learner: Learner) -> None:
+            self.learner, self.asked = learner, 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.learner, name)
+
+        def answer_masks(self, images: np.ndarray) -> Any:
+            self.asked += len(images)
+            monkeypatch.setattr(fresh.time, "monotonic", lambda: 1e12)
+            return self.learner.answer_masks(images)
+
+    settings = Settings(sampler="entropy", task_width=4)
+    slow = Slow(Learner.fresh(settings, ("cat", "dog"), (32, 32), torch.device("cpu"), seed=0, task="segmentation"))
+    version = Version(1, 1, 1, "entropy-c1-0", "entropy", "current", "x.pt", ["cat", "dog"], {}, 0.0, 0.0, None)
+    answers = fresh.FreshAnswers()
+    answers._models[1, "x.pt"] = slow  # type: ignore[assignment]
+    tasks = [{"id": number, "data": {"image": photograph(number, (40, 40))}} for number in range(6)]
+    found = answers(
+        version, LabelStudio("http://127.0.0.1:9", "k"), question_of(MASKS_CONFIG, settings), settings, tasks
+    )
+    assert list(found) == [0] and slow.asked == 1
+    assert "5 masks were not predicted in time" in caplog.text
+
+
+# -- /webhook and the rest ---------------------------------------------------------------------------------------------
+
+
+def test_webhooks_are_hints(server: BackendServer, state: State) -> None:
+    call(server.url, "POST", "/setup", setup_body(31))
+
+    def send(action: str, **payload: Any) -> Any:
+        answer = call(server.url, "POST", "/webhook", hook(action, 31, **payload))
+        assert answer.status in (200, 201)
+        return answer.json
+
+    send("ANNOTATION_CREATED", annotation={"id": 1}, task={"id": 1})
+    send("ANNOTATIONS_DELETED", annotations=[{"id": 1}, {"id": 2}])
+    before = state.project(31)
+    assert before is not None and before.pending_annotations == 3 and not before.train_requested
+    send("PROJECT_UPDATED")  # what our own publishing causes
+    send("LABEL_LINK_CREATED")
+    assert state.project(31) == before
+    send("START_TRAINING")
+    send("TASKS_CREATED", tasks=[{"id": 3}])
+    after = state.project(31)
+    assert after is not None and after.train_requested and after.refresh_seq == before.refresh_seq + 1
+
+
+def test_a_webhook_of_an_unknown_project_is_noted_as_such(server: BackendServer) -> None:
+    answer = call(server.url, "POST", "/webhook", hook("ANNOTATION_CREATED", 987))
+    assert answer.status in (200, 201) and "not connected" in answer.json["reason"]
+
+
+def test_no_webhook_is_lost_when_many_come_at_once_and_the_database_is_written(
+    server: BackendServer, state: State
+) -> None:
+    """As beside a worker that stores scores: SQLite has one writer."""
+    call(server.url, "POST", "/setup", setup_body(32))
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            state.replace_tasks(32, dict.fromkeys(range(2000), "x"), [])
+
+    def counted(number: int) -> int:
+        project = state.project(number)
+        return project.annotation_events if project else -1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(
+                pool.map(lambda _: call(server.url, "POST", "/webhook", hook("ANNOTATION_CREATED", 32)), range(100))
+            )
+    finally:
+        stop.set()
+        writer.join()
+    assert {answer.status for answer in answers} == {201}
+    assert max(answer.seconds for answer in answers) < 1.0, "Label Studio gives up after one second"
+    wait_for(lambda: counted(32) == 100)
+
+
+def test_what_was_answered_for_is_stored_before_the_process_ends(tmp_path: Path, studio: SmallLabelStudio) -> None:
+    """The database is locked when the webhook comes, and still when the process is asked to end."""
+    with BackendServer(tmp_path, studio.url, TOKEN, worker=False) as server:
+        call(server.url, "POST", "/setup", setup_body(1))
+        with sqlite3.connect(tmp_path / "state.sqlite3") as database:
+            database.execute("BEGIN IMMEDIATE")
+            answer = call(server.url, "POST", "/webhook", hook("ANNOTATION_CREATED", 1))
+            assert answer.status == 201 and answer.seconds < 0.9
+            assert call(server.url, "POST", "/setup", setup_body(2)).seconds < 3.0
+            os.kill(server.pid, signal.SIGTERM)
+            time.sleep(0.5)
+            database.rollback()
+        wait_for(lambda: not server.running)
+    left = State(f"sqlite:///{tmp_path / 'state.sqlite3'}")
+    project = left.project(1)
+    assert project is not None and project.annotation_events == 1
+    assert left.project(2) is not None
+
+
+def test_versions_by_name_and_in_full(server: BackendServer, state: State) -> None:
+    call(server.url, "POST", "/setup", setup_body(41))
+    old = published(state, 41, [1], name="entropy-c1-aaaaaaaa")
+    new = published(state, 41, [1], name="entropy-c2-bbbbbbbb", cycle=2)
+    state.lease(41, "test", 60)
+    state.update_version(new, "test", status="current")
+    state.release(41, "test")
+    for path in ("/versions?project=41", "/versions?project=" + project_key(41)):
+        found = call(server.url, "GET", path).json
+        assert found["versions"] == [new.name, old.name]
+        assert list(found["projects"]) == ["41"] and found["projects"]["41"]["current"] == new.name
+        assert [v["status"] for v in found["projects"]["41"]["versions"]] == ["current", "superseded"]
+    every = call(server.url, "GET", "/versions").json  # as Label Studio asks: it does not say for whom
+    assert {new.name, old.name} <= set(every["versions"])
+    assert call(server.url, "GET", "/versions?project=424242").json == {"versions": [], "projects": {}}
+
+
+def test_the_old_way_to_start_training(server: BackendServer, state: State) -> None:
+    call(server.url, "POST", "/setup", setup_body(42))
+    answer = call(server.url, "POST", "/train", {"annotations": [], "project": project_key(42), "params": {}})
+    assert answer.status == 201
+    job = answer.json["job"]
+    project = state.project(42)
+    assert project is not None and project.train_requested
+    assert call(server.url, "POST", "/job_status", {"job": job}).json["job_status"] == "queued"
+    state.lease(42, "test", 60)
+    cycle = state.start_cycle(42, "test", 1, "entropy", 0)
+    assert call(server.url, "POST", "/job_status", {"job": job}).json["job_status"] == "started"
+    state.finish_cycle(cycle, 42, "test", status="done")
+    state.update_project(42, train_seen=project.train_seq)
+    assert call(server.url, "POST", "/job_status", {"job": job}).json == {"job_status": "finished"}
+
+
+def test_the_log_holds_no_token(server: BackendServer) -> None:
+    """Last: after everything above."""
+    log = server.log_path.read_text()
+    assert "Refused" in log and "is connected" in log
+    assert TOKEN not in log and BROUGHT not in log

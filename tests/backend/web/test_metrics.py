@@ -1,0 +1,148 @@
+"""``/metrics``: what Prometheus reads is what the state holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from backend.settings.core import Settings
+from backend.state import State
+from backend.web.app import create_app
+from backend.web.metrics import Metrics, cycle_figures, phase_seconds
+from tests.backend.small_label_studio import CONFIG
+
+Labels = tuple[tuple[str, str], ...]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(model_dir=str(tmp_path))
+
+
+@pytest.fixture
+def state(settings: Settings) -> Iterator[State]:
+    opened = State.for_settings(settings)
+    yield opened
+    opened.close()
+
+
+def read(text: bytes) -> dict[tuple[str, Labels], float]:
+    """(name, labels) → value of every sample."""
+    families = text_string_to_metric_families(text.decode())
+    return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
+
+
+def of(name: str, **labels: str) -> tuple[str, Labels]:
+    return f"active_learning_{name}", tuple(sorted(labels.items()))
+
+
+def fill(state: State) -> None:
+    """Project 1: five tasks, two labelled, one broken; a done and a failed cycle, one running; two versions."""
+    state.connect(1, "1.1", CONFIG, {"budget": 7}, "", "")
+    state.replace_tasks(1, {task: f"{task}.png" for task in range(1, 6)}, [])
+    state.set_labelled(1, [1, 2])
+    state.set_broken(1, [(5, "5.png", "not an image")], 600)
+    state.hint(1, annotations=3)
+    state.lease(1, "w", 60)
+    done = state.start_cycle(1, "w", 1, "vaal", 0)
+    state.finish_cycle(done, 1, "w", status="done", metrics={"seconds": {"train": 2.5, "score": 0.5}, "labels": 2})
+    failed = state.start_cycle(1, "w", 2, "vaal", 0)
+    state.finish_cycle(failed, 1, "w", status="failed", error="Label Studio was away")
+    running = state.start_cycle(1, "w", 3, "vaal", 0)
+    state.report(running, "train", 5, 20)
+    for number in (1, 2):
+        version = state.add_version(
+            1,
+            "w",
+            cycle=number,
+            name=f"vaal-c{number}-abc",
+            sampler="vaal",
+            checkpoint=None,
+            classes=["cat", "dog"],
+            metrics={},
+            task_ids=np.array([3, 4]),
+            published=np.array([0.1, 0.2]),
+            class_index=None,
+            confidence=None,
+        )
+        state.switch_to(version, "w")
+    state.update_version(version, "w", status="current")
+    state.connect(2, "2.1", CONFIG, {}, "", "")
+    state.update_project(2, last_error="refused")
+
+
+def test_the_figures_of_every_project(state: State, settings: Settings) -> None:
+    fill(state)
+    found = read(Metrics(state, settings).text())
+    expected = {
+        of("projects"): 2,
+        of("tasks", project="1"): 5,
+        of("labels", project="1"): 2,
+        of("pool_size", project="1"): 3,
+        of("scored_tasks", project="1"): 2,
+        of("broken_images", project="1"): 1,
+        of("due_annotations", project="1"): 3,
+        of("budget", project="1"): 7,
+        of("failing", project="1"): 0,
+        of("cycles", project="1", status="done"): 1,
+        of("cycles", project="1", status="failed"): 1,
+        of("cycles", project="1", status="interrupted"): 0,
+        of("cycle_running", project="1"): 1,
+        of("cycle_progress", project="1", phase="train"): 0.25,
+        of("last_cycle_seconds", project="1", phase="train"): 2.5,
+        of("last_cycle_seconds", project="1", phase="score"): 0.5,
+        of("versions", project="1", status="current"): 1,
+        of("versions", project="1", status="superseded"): 1,
+        of("current_version_info", project="1", version="vaal-c2-abc", sampler="vaal"): 1,
+        of("tasks", project="2"): 0,
+        of("budget", project="2"): 50,
+        of("failing", project="2"): 1,
+        of("cycle_running", project="2"): 0,
+    }
+    assert {key: found.get(key) for key in expected} == expected
+
+
+def test_a_scrape_reads_the_state_as_it_is_then(state: State, settings: Settings) -> None:
+    """Two processes over one database tell the same, also after a restart."""
+    metrics = Metrics(state, settings)
+    assert read(metrics.text())[of("projects")] == 0
+    state.connect(1, "1.1", CONFIG, {}, "", "")
+    assert read(metrics.text())[of("projects")] == read(Metrics(state, settings).text())[of("projects")] == 1
+
+
+def test_params_that_are_no_longer_allowed_do_not_break_the_scrape(state: State, settings: Settings) -> None:
+    state.connect(1, "1.1", CONFIG, {"of_an_older_version": 1}, "", "")
+    found = read(Metrics(state, settings).text())
+    assert np.isnan(found[of("budget", project="1")]) and found[of("tasks", project="1")] == 0
+
+
+def test_requests_are_counted_by_route_in_each_application_alone(tmp_path: Path) -> None:
+    first, second = (create_app(Settings(model_dir=str(tmp_path / name))) for name in "ab")
+    client = first.test_client()
+    for path in ("/health", "/health", "/no/such/1", "/no/such/2"):
+        client.get(path)
+    client.post("/webhook", data="{")
+    answer = client.get("/metrics")
+    assert answer.content_type.startswith("text/plain")
+    found = read(answer.data)
+    assert found[of("requests_total", endpoint="/health", method="GET", status="200")] == 2
+    assert found[of("requests_total", endpoint="other", method="GET", status="404")] == 2, "one series, not one a path"
+    assert found[of("requests_total", endpoint="/webhook", method="POST", status="400")] == 1
+    assert found[of("request_seconds_count", endpoint="/health")] == 2
+    assert 0 < found[of("request_seconds_sum", endpoint="/health")] < 5
+    others = read(second.test_client().get("/metrics").data)
+    assert not [key for key in others if key[0] == "active_learning_requests_total"]
+
+
+def test_the_figures_of_a_cycle(state: State) -> None:
+    fill(state)
+    running, failed, done = state.cycles(1)
+    assert phase_seconds(done) == {"train": 2.5, "score": 0.5} and phase_seconds(failed) == {}
+    figures = cycle_figures(done)
+    assert (figures["cycle"], figures["status"], figures["figures"]) == (1, "done", {"labels": 2})
+    assert cycle_figures(failed)["error"] == "Label Studio was away"
+    assert (cycle_figures(running)["phase"], cycle_figures(running)["done"]) == ("train", 5)

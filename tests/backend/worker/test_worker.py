@@ -1,0 +1,424 @@
+"""The worker: what it finds due, leases, failures and retries, upkeep; against a real Label Studio, turn by turn."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.errors import LeaseLost, OwnerError, Stopped
+from backend.events import Work
+from backend.labelstudio import http as labelstudio_http
+from backend.state import Project, Version
+from backend.worker import publisher, worker
+from backend.worker.worker import Worker
+from tests.backend.workbench import OWNER, Workbench, add_tasks, draw, label, masks_config, workbench
+from tests.integration.helpers import wait_for
+from tests.rig.servers import LabelStudioServer
+
+pytestmark = pytest.mark.slow
+
+TASKS, BUDGET = 12, 3
+SINGLE = ("POST", "^/api/predictions/$")
+
+
+@pytest.fixture
+def bench(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
+    monkeypatch.setattr(labelstudio_http, "RETRY_AFTER", (0.01, 0.02))
+    monkeypatch.setattr(publisher, "SETTLE_SECONDS", 1.0)
+    settings = {"sampler": "entropy", "shortlist": 3, "budget": BUDGET, "reconcile_seconds": 10_000.0}
+    with workbench(label_studio, tmp_path, tasks=TASKS, pictures=True, **settings) as made:
+        made.state.release(made.project.id, OWNER)
+        yield made
+
+
+def hire(bench: Workbench, **changes: Any) -> Worker:
+    """A worker process's inside, started now, without its threads: each test takes the turns itself."""
+    key = {"label_studio_api_key": bench.job.gateway._token}
+    return Worker(replace(bench.job.settings, **{**key, **changes}))
+
+
+def row(bench: Workbench) -> Project:
+    found = bench.state.project(bench.project.id)
+    assert found is not None
+    return found
+
+
+def work_off(bench: Workbench, hand: Worker) -> list[Work]:
+    """Lets ``hand`` do all that is due; what it did."""
+    did: list[Work] = []
+    while len(did) < 20:
+        turn = next((work for work in Work if hand.attend(row(bench), work)), None)
+        if turn is None:
+            return did
+        did.append(turn)
+    raise AssertionError(f"something is due for ever: {did}")
+
+
+def current(bench: Workbench) -> Version:
+    found = bench.state.current_version(bench.project.id)
+    assert found is not None
+    return found
+
+
+# -- what is due -------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_turn_makes_the_first_order_and_then_nothing_is_due(bench: Workbench) -> None:
+    hand = hire(bench)
+    assert hand.due(row(bench)) == {Work.UPKEEP}
+    assert work_off(bench, hand)[0] is Work.UPKEEP
+    assert current(bench).name.startswith("entropy-c0-")
+    assert hand.due(row(bench)) == frozenset()
+    tabs = bench.project.studio.get("/api/dm/views/", project=bench.project.id)
+    assert [tab["data"]["title"] for tab in tabs].count("Acquisition queue") == 1
+
+
+def test_hints_lost_while_no_worker_was_up_are_made_up_for(bench: Workbench) -> None:
+    work_off(bench, hire(bench))
+    label(bench, BUDGET)  # no webhook reaches anybody
+    assert row(bench).pending_annotations == 0
+    later = hire(bench)
+    assert work_off(bench, later) == [Work.UPKEEP, Work.CYCLE]
+    assert current(bench).cycle == 1
+    assert later.due(row(bench)) == frozenset()
+
+
+def test_the_budget_is_counted_in_annotations_not_in_webhooks(bench: Workbench) -> None:
+    hand = hire(bench)
+    work_off(bench, hand)
+    label(bench, 1)
+    bench.state.hint(bench.project.id, annotations=300)
+    assert hand.due(row(bench)) == {Work.CYCLE}
+    assert work_off(bench, hand) == [Work.CYCLE]
+    assert row(bench).pending_annotations == 1 and current(bench).cycle == 0
+    assert [cycle.number for cycle in bench.state.cycles(bench.project.id)] == [0]
+
+
+def test_few_new_tasks_join_and_many_make_the_first_order_anew(bench: Workbench) -> None:
+    hand = hire(bench)
+    work_off(bench, hand)
+    first = current(bench)
+    for count, same in ((1, True), (TASKS, False)):
+        add_tasks(bench.project, count, pictures=True, seed=count)
+        bench.state.hint(bench.project.id, tasks=True)
+        work_off(bench, hand)
+        assert (current(bench).name == first.name) is same
+        assert bench.project.missing_predictions(current(bench).name) == ""
+
+
+def test_predictions_that_the_owner_deleted_are_written_again_at_the_next_comparison(bench: Workbench) -> None:
+    hand = hire(bench)
+    work_off(bench, hand)
+    for item in bench.project.predictions()[:4]:
+        bench.project.studio.delete(f"/api/predictions/{item['id']}/")
+    assert hand.due(row(bench)) == frozenset()  # Label Studio tells nobody
+    work_off(bench, hire(bench))
+    assert bench.project.missing_predictions(current(bench).name) == ""
+    assert bench.project.published_order() == bench.order(current(bench))
+
+
+def test_superseded_versions_go_when_it_is_quiet(bench: Workbench) -> None:
+    busy = hire(bench)
+    work_off(bench, busy)
+    first = current(bench)
+    label(bench, BUDGET)
+    bench.state.hint(bench.project.id, annotations=BUDGET)
+    work_off(bench, busy)
+    assert {item["model_version"] for item in bench.project.predictions()} == {first.name, current(bench).name}
+    quiet = hire(bench, cleanup_seconds=0.0)
+    work_off(bench, quiet)
+    assert {item["model_version"] for item in bench.project.predictions()} == {current(bench).name}
+    assert bench.status(first) == "removed"
+    kept = [path.name for path in (bench.job.folder / "checkpoints").iterdir()]
+    assert kept == [f"{current(bench).name}.pt"]
+
+
+def test_masks_go_the_whole_way_and_leave_with_their_version(
+    label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first order, two cycles, a worker that is killed with masks half written, and the tidying up."""
+    monkeypatch.setattr(labelstudio_http, "RETRY_AFTER", (0.01, 0.02))
+    learning = {"epochs": 40, "class_balance": True}  # so that three scenes are enough to draw something
+    settings = {"sampler": "entropy", "shortlist": 2, "preannotate": 4, "budget": BUDGET, **learning}
+    with workbench(label_studio, tmp_path, tasks=TASKS, pictures=True, masks=True, **settings) as bench:
+        bench.state.release(bench.project.id, OWNER)
+        hand = hire(bench, reconcile_seconds=10_000.0)
+        assert work_off(bench, hand)[0] is Work.UPKEEP and current(bench).cycle == 0
+        assert {item["result"] == [] for item in bench.project.predictions()} == {True}
+        for cycle in (1, 2):
+            draw(bench, BUDGET)
+            bench.state.hint(bench.project.id, annotations=BUDGET)
+            assert work_off(bench, hand) == [Work.CYCLE]
+            assert current(bench).cycle == cycle
+            assert bench.project.published_order() == bench.order(current(bench))
+            drawn = {item["task"] for item in bench.project.predictions(bench.project.version()) if item["result"]}
+            assert drawn and drawn <= set(bench.order(current(bench))[: BUDGET + 2])  # as many as may be served by then
+        folder = bench.job.folder / "answers"
+        assert len(list(folder.iterdir())) == 2
+        (folder / "entropy-c3-killed").mkdir()
+        (folder / "entropy-c3-killed" / "x.draft").write_bytes(b"half")
+        (folder / current(bench).name / "x.draft").write_bytes(b"half")
+        work_off(bench, hire(bench, cleanup_seconds=0.0))
+        assert [path.name for path in folder.iterdir()] == [current(bench).name]
+        assert [path.suffix for path in (folder / current(bench).name).iterdir()] == [".masks"]
+
+
+def test_a_sampler_that_does_not_go_with_masks_waits_for_the_owner(bench: Workbench) -> None:
+    hand = hire(bench)
+    work_off(bench, hand)
+    bench.ask_for(masks_config(bench.project.classes))
+    key, config = row(bench).key, bench.project.info()["label_config"]
+    bench.state.connect(bench.project.id, key, config, {"sampler": "ads"}, row(bench).url, "")
+    hand.attend(row(bench), Work.UPKEEP)
+    assert "has no meaning for masks" in str(row(bench).last_error) and row(bench).retry_at > bench.state.now() + 200
+    bench.state.connect(bench.project.id, key, config, {"sampler": "entropy"}, row(bench).url, "")
+    work_off(bench, hand)
+    assert row(bench).last_error is None
+
+
+# -- failures ----------------------------------------------------------------------------------------------------------
+
+
+def test_while_label_studio_is_down_it_waits_longer_each_time(bench: Workbench) -> None:
+    hand = hire(bench)
+    bench.proxy.go_down()
+    waits = []
+    for _ in range(3):
+        assert hand.attend(row(bench), Work.UPKEEP)
+        waits.append(row(bench).retry_at - bench.state.now())
+        assert not hand.attend(row(bench), Work.UPKEEP)  # not yet
+        bench.state.update_project(bench.project.id, retry_at=0.0)
+    assert waits == pytest.approx([2.0, 4.0, 8.0], abs=0.5)
+    assert "cannot be reached" in str(row(bench).last_error) and row(bench).lease_owner is None
+    bench.proxy.listen()
+    work_off(bench, hand)
+    assert (row(bench).failures, row(bench).last_error) == (0, None)
+
+
+def test_a_hint_cuts_the_waiting_short(bench: Workbench) -> None:
+    hand = hire(bench)
+    bench.proxy.go_down()
+    hand.attend(row(bench), Work.UPKEEP)
+    bench.proxy.listen()
+    bench.state.hint(bench.project.id, tasks=True)
+    assert work_off(bench, hand) and row(bench).last_error is None
+
+
+def test_training_without_labels_is_answered_and_holds_nothing_up(bench: Workbench) -> None:
+    hand = hire(bench)
+    work_off(bench, hand)
+    bench.state.hint(bench.project.id, train=True)
+    assert hand.attend(row(bench), Work.CYCLE)
+    assert "no labels to learn from" in str(row(bench).last_error)
+    assert not row(bench).train_requested
+    label(bench, BUDGET)
+    bench.state.hint(bench.project.id, annotations=BUDGET)
+    assert hand.due(row(bench)) == {Work.CYCLE}  # at once, not after the owner's back-off
+    work_off(bench, hand)
+    assert current(bench).metrics["labels"] == BUDGET and row(bench).last_error is None
+
+
+def test_a_label_config_that_cannot_be_served_waits_for_the_owner(bench: Workbench) -> None:
+    hand = hire(bench)
+    work_off(bench, hand)
+    good = bench.project.info()["label_config"]
+    text = '<View><Text name="t" value="$image"/><Choices name="c" toName="t"><Choice value="a"/></Choices></View>'
+    bench.project.studio.patch(f"/api/projects/{bench.project.id}", {"label_config": text})
+    bench.state.hint(bench.project.id, config=True)
+    hand.attend(row(bench), Work.UPKEEP)
+    assert "<Image" in str(row(bench).last_error) and row(bench).retry_at > bench.state.now() + 200
+    bench.project.studio.patch(f"/api/projects/{bench.project.id}", {"label_config": good})
+    bench.state.hint(bench.project.id, config=True)
+    work_off(bench, hand)
+    assert row(bench).last_error is None
+
+
+def test_parameters_that_are_no_longer_allowed_are_said_once(bench: Workbench) -> None:
+    hand = hire(bench)
+    bench.state.connect(bench.project.id, row(bench).key, row(bench).label_config, {"sampler": "psychic"}, "", "")
+    assert hand.due(row(bench)) == hand.due(row(bench)) == frozenset()
+    assert "psychic" in str(row(bench).last_error) and row(bench).failures == 1
+
+
+def test_a_project_deleted_in_label_studio_is_forgotten(bench: Workbench) -> None:
+    hand = hire(bench)
+    work_off(bench, hand)
+    bench.project.delete()
+    bench.state.hint(bench.project.id, tasks=True)
+    hand.attend(row(bench), Work.UPKEEP)
+    assert bench.state.project(bench.project.id) is None
+
+
+def test_a_wrong_key_forgets_no_project(bench: Workbench) -> None:
+    hand = hire(bench, label_studio_api_key="0" * 40)
+    hand.attend(row(bench), Work.UPKEEP)
+    assert "LABEL_STUDIO_API_KEY" in str(row(bench).last_error)
+
+
+# -- leases ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def renewing() -> Iterator[Callable[[Worker], Worker]]:
+    """Starts a worker's renewals, and ends them after the test."""
+    hired: list[Worker] = []
+
+    def start(hand: Worker) -> Worker:
+        hired.append(hand)
+        threading.Thread(target=hand.leases.keep_renewing, daemon=True).start()
+        return hand
+
+    yield start
+    for hand in hired:
+        hand.stop.set()
+
+
+def is_free(bench: Workbench, hand: Worker) -> bool:
+    """Can ``hand`` have the project now?"""
+    with hand.leases.hold(bench.project.id) as owner:
+        return owner is not None
+
+
+def is_lost(hand: Worker, owner: str | None) -> bool:
+    try:
+        hand.leases.check(str(owner))
+    except LeaseLost:
+        return True
+    return False
+
+
+def test_a_lease_is_kept_as_long_as_it_is_needed(bench: Workbench, renewing: Callable[[Worker], Worker]) -> None:
+    hand, other = renewing(hire(bench, lease_seconds=2)), hire(bench, lease_seconds=2)
+    with hand.leases.hold(bench.project.id) as owner:
+        deadline = time.monotonic() + 4
+        while time.monotonic() < deadline:
+            assert not is_lost(hand, owner) and not is_free(bench, other)
+            time.sleep(0.1)
+    assert is_lost(hand, owner) and is_free(bench, other)
+
+
+def test_without_renewal_the_lease_is_lost_no_later_than_another_gets_it(bench: Workbench) -> None:
+    hand, other = hire(bench, lease_seconds=2), hire(bench)
+    with hand.leases.hold(bench.project.id) as owner:
+        assert not is_lost(hand, owner)
+        wait_for("the other to get it", lambda: is_free(bench, other), 10)
+        assert is_lost(hand, owner)
+
+
+def test_a_lease_that_another_took_is_noticed_at_the_next_renewal(
+    bench: Workbench, renewing: Callable[[Worker], Worker]
+) -> None:
+    hand = renewing(hire(bench, lease_seconds=2))
+    with hand.leases.hold(bench.project.id) as owner:
+        bench.state.update_project(bench.project.id, lease_owner="another")
+        wait_for("it to notice", lambda: is_lost(hand, owner), 1.5)
+    assert row(bench).lease_owner == "another"  # and it gave nothing back that was not its own
+
+
+def test_a_renewal_that_comes_late_does_not_touch_the_next_lease(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch, renewing: Callable[[Worker], Worker]
+) -> None:
+    """A lane gives one project back and takes the next under the same name while the renewal of the first is on its
+    way to the database."""
+    bench.state.connect(999_999, "999999.1", "<View/>", {}, "", "")
+    hand = hire(bench, lease_seconds=2)
+    renew = hand.state.renew
+    asked, answer = threading.Event(), threading.Event()
+
+    def late(project_id: int, owner: str, seconds: float) -> bool:
+        if project_id == bench.project.id:
+            asked.set()
+            answer.wait(10)
+        return renew(project_id, owner, seconds)
+
+    monkeypatch.setattr(hand.state, "renew", late)
+    renewing(hand)
+    with hand.leases.hold(bench.project.id):
+        assert asked.wait(10)
+    with hand.leases.hold(999_999) as owner:
+        answer.set()
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline:
+            assert not is_lost(hand, owner)
+            time.sleep(0.05)
+
+
+def test_who_is_held_up_leaves_a_project_that_another_works_for_alone(bench: Workbench) -> None:
+    hand = hire(bench)
+    assert bench.state.lease(bench.project.id, "another", 600)
+    assert not hand.attend(row(bench), Work.UPKEEP)
+    assert bench.proxy.requests == []
+
+
+def test_a_lease_lost_on_the_way_asks_for_a_look_at_what_arrived(bench: Workbench) -> None:
+    hand = hire(bench)
+    bench.proxy.set(*SINGLE, nth=2, after=lambda: bench.state.update_project(bench.project.id, lease_owner="another"))
+    seen = row(bench)
+    hand.attend(seen, Work.UPKEEP)
+    assert row(bench).refresh_seq == seen.refresh_seq + 1
+    assert (row(bench).lease_owner, row(bench).failures) == ("another", 0)
+    bench.state.release(bench.project.id, "another")
+    work_off(bench, hire(bench))
+    assert bench.project.missing_predictions(current(bench).name) == ""
+
+
+def test_who_is_asked_to_stop_stops_before_the_next_call(bench: Workbench) -> None:
+    hand = hire(bench)
+    bench.proxy.set(*SINGLE, nth=2, after=hand.stop.set)
+    hand.attend(row(bench), Work.UPKEEP)
+    assert len(bench.proxy.writes()) == 2
+    assert bench.state.cycles(bench.project.id)[0].status == "interrupted"
+    assert row(bench).failures == 0 and row(bench).lease_owner is None
+    with pytest.raises(Stopped):
+        hand.leases.check("anybody")
+
+
+# -- by hand -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_cycle_by_hand_finishes_what_was_begun_and_waits_for_its_turn(bench: Workbench) -> None:
+    hand = hire(bench, poll_seconds=0.05)
+    work_off(bench, hand)
+    label(bench, 1)
+    assert bench.state.lease(bench.project.id, OWNER, 600)
+    begun = bench.scored(name="entropy-c9-begun")
+    phases: list[str] = []
+
+    def show(phase: str, done: int, total: int) -> None:
+        if phase == "wait" and "wait" in phases:
+            bench.state.release(bench.project.id, OWNER)
+        phases.append(phase)
+
+    version = worker.run_cycle_now(hand.settings, bench.project.id, show)
+    assert phases[0] == "wait" and {"train", "score", "publish"} <= set(phases)
+    assert bench.status(begun) == "superseded" and len(bench.project.predictions(begun.name)) == TASKS
+    assert current(bench).name == version.name == bench.project.version()
+    assert row(bench).lease_owner is None
+
+
+def test_a_cycle_by_hand_of_a_project_that_is_not_connected(bench: Workbench) -> None:
+    with pytest.raises(OwnerError, match="not connected"):
+        worker.run_cycle_now(hire(bench).settings, 987_654, lambda *_: None)
+
+
+def test_a_device_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert worker.choose_device("auto") == worker.choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(OwnerError, match="DEVICE"):
+        worker.choose_device("cuda:1")
+
+
+def test_our_own_address_and_key_come_first(bench: Workbench) -> None:
+    known = replace(row(bench), url="http://theirs", token="theirs")
+    settings = bench.job.settings
+    ours = replace(settings, label_studio_url="http://ours", label_studio_api_key="ours")
+    assert worker.credentials(ours, known) == ("http://ours", "ours")
+    assert worker.credentials(settings, known) == ("http://theirs", "theirs")

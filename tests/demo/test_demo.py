@@ -1,0 +1,258 @@
+"""The demo as a person runs it, and the oracle's eye for a queue in the wrong order."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backend.state import Cycle, State, Version
+from benchmarks.data.datasets import Dataset
+from demo.annotator import Annotator, as_png, image_index, image_name
+from demo.narration import Narrator
+from demo.oracle import Oracle, QueueError, Round
+from demo.report import LearntNothing, check_rise, table
+from demo.run import FAILURES, parse
+from demo.subjects import Choosing
+from tests.rig.processes import REPOSITORY, children_of
+from tests.rig.servers import LabelStudioServer
+
+CLASSES = ("left", "right & wrong")
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    images = np.random.default_rng(1).integers(0, 256, (6, 28, 28), dtype=np.uint8)
+    labels = np.array([0, 1, 0, 1, 0, 1])
+    return Dataset(images, labels, images[:2], labels[:2], CLASSES, "noise")
+
+
+@pytest.fixture
+def annotator(label_studio: LabelStudioServer) -> Annotator:
+    return Annotator(label_studio.url, label_studio.personal_access_token())
+
+
+@pytest.fixture
+def published(annotator: Annotator, dataset: Dataset) -> Iterator[tuple[int, list[int]]]:
+    """A project whose four tasks are ordered by predictions of version "by-hand": its id, and the order."""
+    project = annotator.create_project("An order by hand", CLASSES)
+    annotator.upload(project, [(image_name(index), as_png(dataset.train_images[index])) for index in range(4)])
+    tasks = [task["id"] for task in annotator.call("GET", "/api/tasks", params={"project": project})["tasks"]]
+    order = [tasks[2], tasks[0], tasks[3], tasks[1]]
+    for position, task in enumerate(order):
+        body = {"task": task, "result": [], "score": 0.2 + 0.1 * position, "model_version": "by-hand"}
+        annotator.call("POST", "/api/predictions", json=body)
+    set_project(annotator, project, model_version="by-hand", sampling="Uncertainty sampling")
+    yield project, order
+    annotator.call("DELETE", f"/api/projects/{project}")
+
+
+def set_project(annotator: Annotator, project: int, **values: str) -> None:
+    annotator.call("PATCH", f"/api/projects/{project}", json=values)
+
+
+def oracle_of(annotator: Annotator, project: int, dataset: Dataset, directory: Path) -> Oracle:
+    state = State(f"sqlite:///{directory / 'state.sqlite3'}")
+    return Oracle(annotator, state, project, Choosing(dataset, np.arange(4)))
+
+
+def version(name: str) -> Version:
+    return Version(1, 1, 0, name, "random", "current", None, [], {}, 0.0, 0.0, None)
+
+
+CYCLE = Cycle(1, 1, 0, "random", 0, "w", "done", "", 0, 0, 0, 0.0, 1.0, {"labels": 0, "seconds": {"read": 0.5}}, None)
+
+
+@pytest.mark.slow
+def test_a_queue_in_the_published_order_passes(
+    annotator: Annotator, published: tuple[int, list[int]], dataset: Dataset, tmp_path: Path
+) -> None:
+    project, order = published
+    oracle = oracle_of(annotator, project, dataset, tmp_path)
+    current = oracle.open_round(version("by-hand"), CYCLE, 0.0)
+    assert current.published == order
+    assert oracle.label(current, 3) == 3
+    oracle.check_next(current)
+    assert oracle.label(current, 5) == 1  # then none is left
+    for task in annotator.call("GET", "/api/tasks", params={"project": project, "fields": "all"})["tasks"]:
+        (annotation,) = task["annotations"]
+        truth = CLASSES[dataset.train_labels[image_index(task)]]
+        assert annotation["result"][0]["value"]["choices"] == [truth]
+
+
+@pytest.mark.slow
+def test_a_queue_in_another_order_is_noticed(
+    annotator: Annotator, published: tuple[int, list[int]], dataset: Dataset, tmp_path: Path
+) -> None:
+    project, order = published
+    oracle = oracle_of(annotator, project, dataset, tmp_path)
+    current = oracle.open_round(version("by-hand"), CYCLE, 0.0)
+    set_project(annotator, project, sampling="Sequential sampling")  # by task number: not what was published
+    with pytest.raises(QueueError, match=f"served task {min(order)} .*but task {order[0]} was due"):
+        oracle.label(current, 1)
+    assert oracle.labelled == set()
+
+
+@pytest.mark.slow
+def test_an_incomplete_or_doubled_order_is_noticed(
+    annotator: Annotator, published: tuple[int, list[int]], dataset: Dataset, tmp_path: Path
+) -> None:
+    project, order = published
+    oracle = oracle_of(annotator, project, dataset, tmp_path)
+    body = {"task": order[0], "result": [], "score": 0.9, "model_version": "by-hand"}
+    double = annotator.call("POST", "/api/predictions", json=body)["id"]
+    with pytest.raises(QueueError, match="5 predictions for 4 tasks"):
+        oracle.open_round(version("by-hand"), CYCLE, 0.0)
+    annotator.call("DELETE", f"/api/predictions/{double}")
+    oracle.open_round(version("by-hand"), CYCLE, 0.0)
+    annotator.upload(project, [(image_name(4), as_png(dataset.train_images[4]))])
+    oracle.subject = Choosing(dataset, np.arange(5))
+    with pytest.raises(QueueError, match="4 predictions, but 5 unlabelled tasks"):
+        oracle.open_round(version("by-hand"), CYCLE, 0.0)
+
+
+@pytest.mark.slow
+def test_a_version_that_does_not_order_the_queue_is_noticed(
+    annotator: Annotator, published: tuple[int, list[int]], dataset: Dataset, tmp_path: Path
+) -> None:
+    oracle = oracle_of(annotator, published[0], dataset, tmp_path)
+    with pytest.raises(QueueError, match="orders by 'by-hand'"):
+        oracle.open_round(version("another"), CYCLE, 0.0)
+
+
+def demo(directory: Path, *options: str) -> subprocess.Popen[str]:
+    directory.mkdir()
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "demo", *options],
+        cwd=REPOSITORY,
+        env={**os.environ, "TMPDIR": str(directory)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def left_running(directory: Path) -> list[str]:
+    """Command lines of processes that use files below ``directory``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                environment = (entry / "environ").read_bytes().decode(errors="replace")
+                command = (entry / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+            except OSError:
+                continue
+            if f"{directory}/" in environment and command:
+                found.append(command)
+    return found
+
+
+@pytest.mark.slow
+def test_the_oracle_labels_what_is_served_and_reports(tmp_path: Path) -> None:
+    options = ("--oracle", "--sampler", "random", "--tasks", "100", "--budget", "15", "--rounds", "1")
+    run = demo(tmp_path / "tmp", *options)
+    output, _ = run.communicate(timeout=280)
+    assert run.returncode == 0, output
+    assert "All 16 tasks were served in the published order" in output
+    assert "random-c0-" in output and "random-c1-" in output
+    assert list((tmp_path / "tmp").glob("active-learning-demo-*")) == []
+    assert left_running(tmp_path) == []
+
+
+@pytest.mark.long
+def test_the_oracle_paints_what_is_served_and_reports(tmp_path: Path) -> None:
+    options = ("--task", "segmentation", "--sampler", "random", "--tasks", "30", "--budget", "5", "--rounds", "1")
+    run = demo(tmp_path / "tmp", "--oracle", *options)
+    output, _ = run.communicate(timeout=280)
+    assert run.returncode == 0, output
+    assert "All 6 tasks were served in the published order" in output
+    assert re.search(r"random-c1-\w+: mean IoU \d+\.\d% of 300 held-out images after 5 labels; \d+\.\d% of", output), (
+        output
+    )
+    assert list((tmp_path / "tmp").glob("active-learning-demo-*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "when", "running"),
+    [
+        (signal.SIGINT, "Ctrl-C", 3),  # it is ready, with Label Studio, web and worker
+        (signal.SIGTERM, "Starting the backend", 1),  # half way there
+    ],
+)
+def test_an_interrupt_ends_everything_it_started(
+    tmp_path: Path, number: signal.Signals, when: str, running: int
+) -> None:
+    run = demo(tmp_path / "tmp", "--tasks", "20", "--sampler", "random")
+    assert run.stdout is not None
+    seen = ""
+    for line in run.stdout:
+        seen += line
+        if when in line:
+            break
+    if running == 3:
+        assert "/projects/" in seen and "annotator@example.com" in seen, seen
+    assert len(children_of(run.pid)) >= running
+    run.send_signal(number)
+    rest, _ = run.communicate(timeout=60)
+    assert run.returncode == 0, rest
+    assert list((tmp_path / "tmp").glob("active-learning-demo-*")) == []
+    deadline = time.monotonic() + 10
+    while left_running(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left_running(tmp_path) == []
+
+
+def test_options_that_make_no_sense_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (parse(["--oracle"]).budget, parse(["--oracle"]).tasks) == (100, 2_000)
+    painting = parse(["--task", "segmentation"])
+    assert (painting.budget, painting.tasks) == (10, 400)
+    for wrong in (["--rounds", "0"], ["--sampler", "best"], ["--tasks", "-1"], ["--budget", "0"], ["--task", "boxes"]):
+        with pytest.raises(SystemExit):
+            parse(wrong)
+    assert "best" in capsys.readouterr().err
+    parse(["--sampler", "ceal"])
+    with pytest.raises(SystemExit):
+        parse(["--task", "segmentation", "--sampler", "ceal"])
+    assert "--sampler ceal is not for masks: its pseudo-labels are classes" in capsys.readouterr().err
+
+
+def a_round(name: str, quality: float | None, agreement: float | None = None) -> Round:
+    return Round(name, 40, quality, {"train": 1.25}, 2.0, agreement)
+
+
+def test_a_quality_that_did_not_rise_is_a_failure(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    subject, narrator = Choosing(dataset, np.arange(4)), Narrator()
+    check_rise([a_round("c0", None), a_round("c1", 0.2), a_round("c2", 0.1), a_round("c3", 0.3)], subject, narrator)
+    assert "Accuracy rose from 20.0% to 30.0%." in capsys.readouterr().out
+    for single in ([], [a_round("c0", None)], [a_round("c0", None), a_round("c1", 0.2)]):
+        check_rise(single, subject, narrator)
+    assert capsys.readouterr().out == ""
+    assert issubclass(LearntNothing, FAILURES), "the demo says it in words and exits with 1"
+    for last in (0.2, 0.1):
+        rounds = [a_round("c0", None), a_round("c1", 0.2), a_round("c2", 0.4), a_round("c3", last)]
+        with pytest.raises(LearntNothing, match=rf"accuracy did not rise: 20.0% with c1, {last:.1%} with c3"):
+            check_rise(rounds, subject, narrator)
+    check_rise([a_round("c0", None), a_round("c1", 0.2), a_round("c2", 0.1)], subject, narrator)  # two: it is said only
+    assert "accuracy did not rise: 20.0% with c1, 10.0% with c2" in capsys.readouterr().out
+
+
+def test_the_table_has_the_head_only_where_it_was_looked_at(dataset: Dataset) -> None:
+    subject = Choosing(dataset, np.arange(4))
+    plain = table([a_round("c0", None), a_round("c1", 0.25)], subject)
+    names = [str(column.header) for column in plain.columns]
+    assert names == ["version", "labels", "accuracy", "train s", "waiting s", "served in order"]
+    assert list(plain.columns[2].cells) == ["–", "25.0%"] and plain.title is not None
+    assert str(plain.title).startswith("Accuracy of 2 held-out images;")
+    looked = table([a_round("c0", None), a_round("c1", 0.25, 0.125)], subject)
+    assert [str(column.header) for column in looked.columns][2:4] == ["accuracy", "at the head"]
+    assert list(looked.columns[3].cells) == ["–", "12.5%"] and list(looked.columns[4].cells) == ["1.2", "1.2"]

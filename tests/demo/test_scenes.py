@@ -1,0 +1,174 @@
+"""The demo's scenes: what is painted is the scene's mask, and a version is measured on scenes that no one paints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from backend.learning.learner import Learner
+from backend.settings.core import Settings
+from backend.state import Cycle, State, Version
+from backend.tasks.segmentation.config import segmentation_spec
+from backend.tasks.segmentation.masks import mask_to_regions
+from benchmarks.data.datasets import FASHION_CLASSES, Dataset
+from benchmarks.data.scenes import Scenes, cut_out
+from demo.annotator import Annotator, image_index
+from demo.oracle import Oracle, QueueError
+from demo.painting import PaintingError, paint, painted
+from demo.scenes import PaintingScenes
+from tests.rig.servers import LabelStudioServer
+
+SIDE, TASKS, HELD_OUT = 32, 5, 13
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    """Grey blocks on black, broader with each class; the test part's are less high."""
+    parts = []
+    for high in (22, 14):
+        images = np.zeros((10, 28, 28), dtype=np.uint8)
+        for label in range(10):
+            images[label, 3 : 3 + high, 10 - label : 18 + label] = 90 + 10 * label
+        parts += [images, np.arange(10)]
+    return Dataset(*parts, FASHION_CLASSES, "Blocks, made up")
+
+
+@pytest.fixture(scope="module")
+def subject(dataset: Dataset) -> PaintingScenes:
+    return PaintingScenes(dataset, TASKS, side=SIDE, held_out=HELD_OUT)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Version:
+    """A version whose network is as it was initialised: as bad as they come, but of every part."""
+    settings = Settings(sampler="random", task_width=4)
+    learner = Learner.fresh(settings, FASHION_CLASSES, (SIDE, SIDE), torch.device("cpu"), 0, task="segmentation")
+    path = tmp_path_factory.mktemp("version") / "checkpoint.pt"
+    learner.save(path)
+    return version("by-hand", str(path))
+
+
+def version(name: str, checkpoint: str | None) -> Version:
+    return Version(1, 1, 0, name, "random", "current", checkpoint, [], {}, 0.0, 0.0, None)
+
+
+CYCLE = Cycle(1, 1, 0, "random", 0, "w", "done", "", 0, 0, 0, 0.0, 1.0, {"labels": 0, "seconds": {"read": 0.5}}, None)
+
+
+def test_the_answer_is_the_mask_of_the_scene_that_is_shown(subject: PaintingScenes, dataset: Dataset) -> None:
+    drawn = Scenes(cut_out(dataset.train_images, dataset.train_labels), SIDE, seed=0)
+    names = [name for name, _ in subject.images()]
+    assert len(set(names)) == subject.count == TASKS and subject.title == "Scenes of Blocks"
+    for index in (3, 0):
+        mask = drawn.scene(index)[1]
+        assert np.array_equal(painted(subject.answer(index), FASHION_CLASSES, mask.shape), mask) and mask.any()
+
+
+def test_the_quality_is_the_mean_iou_over_all_held_out_scenes(
+    subject: PaintingScenes, dataset: Dataset, trained: Version
+) -> None:
+    """Intersections and unions counted over all pixels at once; a class that is nowhere does not count."""
+    drawn = Scenes(cut_out(dataset.test_images, dataset.test_labels), SIDE, seed=0, part="test")
+    images, masks = (np.stack(part) for part in zip(*map(drawn.scene, range(HELD_OUT)), strict=True))
+    assert trained.checkpoint is not None
+    answers = Learner.load(trained.checkpoint, torch.device("cpu")).answer_masks(images)[0]
+    shares = []
+    for index in range(1 + len(FASHION_CLASSES)):
+        either = ((answers == index) | (masks == index)).sum()
+        if either:
+            shares.append(((answers == index) & (masks == index)).sum() / either)
+    assert subject.quality(trained) == pytest.approx(np.mean(shares), abs=1e-6)
+    assert 0 < np.mean(shares) < 1 and len(np.unique(answers)) > 1
+    assert subject.quality(version("untrained", None)) is None
+
+
+def test_held_out_scenes_are_not_kept(
+    subject: PaintingScenes, trained: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In parts of four, and in one: the same figure."""
+    once = subject.quality(trained)
+    monkeypatch.setattr("demo.scenes.AT_A_TIME", 4)
+    assert subject.quality(trained) == pytest.approx(once)
+
+
+def test_agreement_is_the_mean_iou_of_what_is_proposed(subject: PaintingScenes) -> None:
+    """By hand: nothing but background is right where the truth is background, and a half of a class where half of its
+    pixels are painted."""
+    right = [(index, subject.answer(index)) for index in range(3)]
+    assert subject.agreement(iter(right)) == 1
+    mask = painted(subject.answer(0), FASHION_CLASSES, (SIDE, SIDE))
+    first = int(np.unique(mask)[1])
+    where = np.argwhere(mask == first)
+    for row, column in where[: len(where) // 2]:
+        mask[row, column] = 0
+    kept = len(where) - len(where) // 2
+    background = (mask == 0).sum()
+    classes = [value for value in np.unique(mask).tolist() if value not in (0, first)]
+    expected = (kept / len(where) + (background - len(where) // 2) / background + len(classes)) / (2 + len(classes))
+    assert subject.agreement([(0, paint(mask, FASHION_CLASSES))]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_head_without_any_mask_is_refused(subject: PaintingScenes) -> None:
+    assert subject.agreement([(0, []), (1, subject.answer(1))]) is not None, "one scene may be all background"
+    with pytest.raises(PaintingError, match="no task at the head"):
+        subject.agreement([(0, []), (1, [])])
+
+
+@pytest.fixture
+def annotator(label_studio: LabelStudioServer) -> Annotator:
+    return Annotator(label_studio.url, label_studio.personal_access_token())
+
+
+@pytest.fixture
+def project(annotator: Annotator, subject: PaintingScenes) -> Iterator[int]:
+    number = subject.create(annotator)
+    annotator.upload(number, subject.images())
+    yield number
+    annotator.call("DELETE", f"/api/projects/{number}")
+
+
+def propose(annotator: Annotator, project: int, subject: PaintingScenes, side: int) -> None:
+    """Publishes every scene's own mask as the backend would, for images of ``side`` px."""
+    spec = segmentation_spec(annotator.project(project)["label_config"])
+    for task in annotator.call("GET", "/api/tasks", params={"project": project})["tasks"]:
+        mask = painted(subject.answer(image_index(task)), FASHION_CLASSES, (SIDE, SIDE))
+        regions = mask_to_regions(mask, spec, (side, side), smallest=0)
+        body = {"task": task["id"], "result": regions, "score": 1 / task["id"], "model_version": "by-hand"}
+        annotator.call("POST", "/api/predictions", json=body)
+    values = {"model_version": "by-hand", "sampling": "Uncertainty sampling"}
+    annotator.call("PATCH", f"/api/projects/{project}", json=values)
+
+
+@pytest.mark.slow
+def test_the_oracle_looks_at_the_masks_and_paints(
+    annotator: Annotator, project: int, subject: PaintingScenes, trained: Version, tmp_path: Path
+) -> None:
+    propose(annotator, project, subject, SIDE)
+    oracle = Oracle(annotator, State(f"sqlite:///{tmp_path / 'state.sqlite3'}"), project, subject)
+    current = oracle.open_round(trained, CYCLE, 0.0)
+    assert current.agreement == 1 and current.quality == subject.quality(trained)
+    assert oracle.label(current, 2) == 2
+    oracle.check_next(current)
+    tasks = annotator.call("GET", "/api/tasks", params={"project": project, "fields": "all"})["tasks"]
+    done = [task for task in tasks if task["annotations"]]
+    assert sorted(task["id"] for task in done) == sorted(current.published[:2])
+    for task in done:
+        (annotation,) = task["annotations"]
+        answer = painted(subject.answer(image_index(task)), FASHION_CLASSES, (SIDE, SIDE))
+        assert np.array_equal(painted(annotation["result"], FASHION_CLASSES, (SIDE, SIDE)), answer)
+
+
+@pytest.mark.slow
+def test_masks_of_another_size_at_the_head_are_noticed(
+    annotator: Annotator, project: int, subject: PaintingScenes, trained: Version, tmp_path: Path
+) -> None:
+    propose(annotator, project, subject, SIDE + 1)
+    oracle = Oracle(annotator, State(f"sqlite:///{tmp_path / 'state.sqlite3'}"), project, subject)
+    with pytest.raises(QueueError, match=r"by-hand: a region is of an image of \(33, 33\)"):
+        oracle.open_round(trained, CYCLE, 0.0)
+    before_any_model = oracle.open_round(version("by-hand", None), CYCLE, 0.0)
+    assert before_any_model.agreement is None and before_any_model.quality is None

@@ -1,0 +1,161 @@
+"""The documentation is true: generated parts are up to date, and whatever it names exists."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from backend.errors import OwnerError
+from backend.settings.core import Settings, project_keys, settings_table
+from tests.docs.markdown import PAGES, ROOT, Page, between, broken_links, rows
+
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+BACKEND = "python -m backend"
+BENCHMARKS = "python -m benchmarks"
+
+pages = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+
+
+@cache
+def output_of(*command: str) -> str:
+    """What a command of this project prints."""
+    run = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def commands(path: Path, start: str) -> list[list[str]]:
+    """The words after ``start`` of every line of code that calls it, up to the end of the command."""
+    found = []
+    for line in Page.read(path).code:
+        for call in re.findall(rf"(?:^|[\s/]){re.escape(start)}(?=\s|$)([^|&;]*)", line):
+            found.append(call.split())
+    return found
+
+
+# -- links -------------------------------------------------------------------------------------------------------------
+
+
+@pages
+def test_every_relative_link_and_anchor_leads_somewhere(path: Path) -> None:
+    assert broken_links(path, ROOT) == []
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, waiting = set(), [README]
+    while waiting:
+        page = waiting.pop()
+        if page in reached or page.suffix != ".md":
+            continue
+        reached.add(page)
+        links = [link.partition("#")[0] for link in Page.read(page).links if ":" not in link]
+        waiting += [(page.parent / link).resolve() for link in links if link]
+    assert set(PAGES) <= reached
+
+
+def test_the_readme_stays_short() -> None:
+    assert len(README.read_text().splitlines()) <= 140
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_settings_is_the_one_that_the_command_prints() -> None:
+    assert between((DOCS / "settings.md").read_text(), "settings") == settings_table(), (
+        "put the output of `python -m backend settings` between the markers in docs/settings.md"
+    )
+
+
+@pages
+def test_every_example_of_extra_params_is_accepted(path: Path) -> None:
+    page = Page.read(path)
+    examples = [content for language, content in page.blocks if language == "json"]
+    examples += [span for span in page.spans if span.startswith("{")]
+    for example in examples:
+        try:
+            Settings().for_project(json.loads(example))
+        except OwnerError as refused:
+            pytest.fail(f"{path.name}: {example} is refused: {refused}")
+
+
+@pytest.mark.parametrize("name", ["samplers.md", "segmentation.md", "multilabel.md"])
+def test_settings_named_in_the_text_exist(name: str) -> None:
+    named = {span for span in Page.read(DOCS / name).spans if re.fullmatch(r"[a-z]+(_[a-z]+)+", span)}
+    assert named, "the page names settings"
+    assert named - set(project_keys()) == set()
+
+
+# -- samplers ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_samplers_names_those_that_the_command_lists() -> None:
+    table = rows(between((DOCS / "samplers.md").read_text(), "samplers"))
+    listed = [line.split(":")[0] for line in output_of("backend", "samplers").splitlines()]
+    assert [row[0] for row in table] == [f"`{name}`" for name in listed]
+
+
+def test_the_readme_counts_the_samplers() -> None:
+    count = len(output_of("backend", "samplers").splitlines())
+    assert f"[All {count} samplers](docs/samplers.md)" in README.read_text()
+
+
+# -- commands ----------------------------------------------------------------------------------------------------------
+
+
+@pages
+def test_every_make_target_and_its_variables_exist(path: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
+    for words in commands(path, "make"):
+        named = [word for word in words if re.fullmatch(r"[a-z][a-z-]*", word)]
+        assert set(named) <= targets, words
+        for variable in re.findall(r"([A-Z_]+)=", " ".join(words)):
+            assert re.search(rf"\$\({variable}\)|\b{variable} \?=", makefile), f"make takes no {variable}"
+
+
+@pages
+def test_every_command_of_the_backend_and_its_options_exist(path: Path) -> None:
+    for words in commands(path, BACKEND):
+        command = [word for word in words[:1] if not word.startswith("-")]
+        known = output_of("backend", *command, "--help")
+        for option in (word for word in words if word.startswith("--")):
+            assert option in known, f"{BACKEND} {' '.join(words)}"
+
+
+@pages
+def test_every_command_of_the_benchmarks_and_its_options_exist(path: Path) -> None:
+    for words in commands(path, BENCHMARKS):
+        known = output_of("benchmarks", *words[:1], "--help")
+        for option in (word for word in words if word.startswith("--")):
+            assert option in known, f"{BENCHMARKS} {' '.join(words)}"
+
+
+@pages
+def test_every_file_that_is_called_exists(path: Path) -> None:
+    """Programs, tests and requirement files in examples, as paths from the root."""
+    called = [word for line in Page.read(path).code for word in line.split()]
+    files = [word for word in called if re.fullmatch(r"(\.ci|\.github|tests|docker|backend|samplers)/[\w./-]+", word)]
+    files += [word for word in called if re.fullmatch(r"requirements[\w-]*\.(txt|in)", word)]
+    assert [name for name in files if not (ROOT / name).exists()] == []
+
+
+# -- words -------------------------------------------------------------------------------------------------------------
+
+BRITISH = re.compile(
+    r"\b(\w*label+led|\w*labelling|behaviour|colour\w*|neighbour\w*|licen[c]e|centre\w*|modelling|favour\w*|grey\w*|"
+    r"(optim|normal|initial|organ|recogn|summar|minim|maxim|general|regular|real)is(e|es|ed|er|ers|ing|ation))\b",
+    re.IGNORECASE,
+)
+
+
+@pages
+def test_the_spelling_is_american(path: Path) -> None:
+    text = re.sub(r"<!-- settings -->.*<!-- /settings -->", "", path.read_text(), flags=re.DOTALL)
+    assert [match[0] for match in BRITISH.finditer(Page.of(text).prose)] == []

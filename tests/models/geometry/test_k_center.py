@@ -1,0 +1,116 @@
+"""k-center greedy against brute force and against its definition."""
+
+from __future__ import annotations
+
+from itertools import combinations, pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from models.data import Runtime
+from models.geometry.k_center import k_center_greedy, spread_order
+
+CPU = torch.device("cpu")
+
+
+def radius(points: torch.Tensor, centers: torch.Tensor) -> float:
+    return float(torch.cdist(points, centers).min(1).values.max())
+
+
+def test_the_radius_is_at_most_twice_the_best() -> None:
+    # Gonzalez 1985: greedy is a 2-approximation. The optimum by brute force over all choices of centers.
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(30):
+        points = torch.rand(11, 2, generator=generator)
+        best = min(radius(points, points[list(c)]) for c in combinations(range(11), 3))
+        chosen, _, _ = k_center_greedy(points, 3)
+        assert radius(points, points[chosen]) <= 2 * best + 1e-5
+
+
+def test_equals_the_dense_reference() -> None:
+    points = torch.rand(60, 5, generator=torch.Generator().manual_seed(1))
+    centers = points[:4] + 0.01
+    chosen, _, nearest = k_center_greedy(points, 10, centers)
+    everything = centers
+    for index in chosen.tolist():
+        assert index == int(torch.cdist(points, everything).min(1).values.argmax())
+        everything = torch.cat([everything, points[index : index + 1]])
+    torch.testing.assert_close(nearest.sqrt(), torch.cdist(points, everything).min(1).values, atol=2e-3, rtol=1e-3)
+
+
+def test_no_pick_repeats_even_among_duplicates() -> None:
+    points = torch.ones(8, 3)
+    chosen, _, nearest = k_center_greedy(points, 20)
+    assert sorted(chosen.tolist()) == list(range(8)) and (nearest == 0).all()
+
+
+def test_duplicates_of_labelled_points_come_last() -> None:
+    points = torch.rand(20, 4, generator=torch.Generator().manual_seed(2))
+    chosen, _, _ = k_center_greedy(points, 20, points[[3, 7]])
+    assert set(chosen[-2:].tolist()) == {3, 7}
+
+
+def test_radii_are_the_distances_at_which_points_were_picked_and_never_grow() -> None:
+    points = torch.rand(50, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    for centers in (None, points[:2] + 0.01):
+        chosen, radii, nearest = k_center_greedy(points, 30, centers)
+        known = points[:0] if centers is None else centers
+        for place, index in enumerate(chosen.tolist()):
+            expected = torch.cdist(points[index : index + 1], known).min() if len(known) else torch.tensor(torch.inf)
+            assert radii[place].sqrt().item() == pytest.approx(expected.item(), rel=1e-6)
+            known = torch.cat([known, points[index : index + 1]])
+        assert all(later <= sooner for sooner, later in pairwise(radii.tolist()))
+        assert nearest.max() <= radii[-1]
+        assert (nearest[chosen] == 0.0).all()
+
+
+def test_moving_and_turning_the_points_changes_nothing() -> None:
+    generator = torch.Generator().manual_seed(4)
+    points = torch.randn(40, 6, generator=generator, dtype=torch.float64)
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64)).Q
+    chosen, radii, _ = k_center_greedy(points[4:], 20, points[:4])
+    moved = points @ turn + 3.0
+    again, radii_again, _ = k_center_greedy(moved[4:], 20, moved[:4])
+    assert again.tolist() == chosen.tolist()
+    torch.testing.assert_close(radii_again, radii, rtol=1e-9, atol=1e-12)
+
+
+def test_an_empty_set_of_centers_is_like_none() -> None:
+    points = torch.rand(9, 2, generator=torch.Generator().manual_seed(5))
+    first = int((points - points.mean(0)).square().sum(1).argmin())
+    assert k_center_greedy(points, 4, points[:0]).chosen.tolist() == k_center_greedy(points, 4).chosen.tolist()
+    assert k_center_greedy(points, 1).chosen.tolist() == [first]
+    assert k_center_greedy(points[:0], 4, points).chosen.tolist() == []
+
+
+def test_it_can_be_stopped_between_picks() -> None:
+    told: list[tuple[int, int]] = []
+    points = torch.rand(150, 2, generator=torch.Generator().manual_seed(6))
+    k_center_greedy(points, 140, progress=lambda done, total: told.append((done, total)))
+    assert told == [(64, 140), (128, 140)]
+
+
+def test_spread_order_ranks_one_of_each_kind_first() -> None:
+    # Three flat colours, very unequal in number: the first three ranks must be one of each.
+    colours = np.array([0] * 40 + [120] * 5 + [255] * 3, dtype=np.uint8)
+    pixels = np.broadcast_to(colours[:, None, None, None], (48, 16, 16, 3)).copy()
+    ranks = spread_order(pixels, np.arange(48), np.empty(0, dtype=np.int64), Runtime(CPU, seed=0))
+    assert sorted(ranks.tolist()) == list(range(48))
+    assert sorted(colours[np.argsort(ranks)[:3]].tolist()) == [0, 120, 255]
+
+
+def test_spread_order_keeps_away_from_what_is_labelled() -> None:
+    colours = np.array([0] * 10 + [255] * 10, dtype=np.uint8)
+    pixels = np.broadcast_to(colours[:, None, None, None], (20, 16, 16, 3)).copy()
+    ranks = spread_order(pixels, np.arange(1, 20), np.array([0]), Runtime(CPU, seed=0))
+    assert colours[1:][np.argmin(ranks)] == 255
+
+
+def test_a_large_pool_is_ranked_by_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    import models.geometry.k_center as module
+
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 16, 16, 3), dtype=np.uint8)
+    monkeypatch.setattr(module, "MOST_POINTS", 12)
+    ranks = spread_order(pixels, np.arange(30), np.empty(0, dtype=np.int64), Runtime(CPU, seed=0))
+    assert sorted(ranks.tolist()) == list(range(30))

@@ -1,0 +1,211 @@
+"""The games beside VAAL's own: what each step moves, what it must not, and which row's knowledge it uses.
+
+VAAL's game itself is in test_adversarial.py. Sources as in models/games.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.networks.discriminator import build_discriminator, build_image_discriminator
+from models.networks.vae import VAEConfig, build_vae
+from models.training.adversarial import AdversarialRecipe, Batch, Game
+from models.training.adversarial_trainers import (
+    AutoencoderGame,
+    ConditionedGame,
+    Conditions,
+    ImageGame,
+    RelabellingGame,
+    VaalGame,
+)
+
+CPU = torch.device("cpu")
+ROWS, LATENT, CLASSES = 5, 6, 3  # rows of either set
+RECIPE = AdversarialRecipe(learning_rate=1e-3, batch_size=8)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def batch_of(seed: int = 0) -> Batch:
+    """Bright labelled and dark unlabelled images, their positions in either set drawn anew."""
+    noise = torch.randint(0, 60, (2, 8, 32, 32, 3), generator=seeded(seed))
+    labelled, unlabelled = (noise + torch.tensor([160, 20]).view(2, 1, 1, 1, 1)).to(torch.uint8).unbind()
+    at = torch.randint(0, ROWS, (2, 8), generator=seeded(seed))
+    return Batch(labelled, unlabelled, *at.unbind())
+
+
+def ranks() -> Conditions:
+    """A number of its own for every row, set and network."""
+    return Conditions(*(torch.arange(ROWS).unsqueeze(1) / 10 + part for part in range(4)))
+
+
+def networks(hidden: int = 2, **config: int) -> tuple[Any, Any, AdversarialRecipe, torch.Generator]:
+    vae = build_vae(VAEConfig(32, 4, LATENT, **config), seeded())
+    return vae, build_discriminator(LATENT, seeded(), vae.config.condition, hidden), RECIPE, seeded(1)
+
+
+def conditioned() -> ConditionedGame:
+    return ConditionedGame(*networks(condition=1), ranks())
+
+
+def relabelling(uncertainty: Tensor | None = None, label_weight: float = 5.0) -> RelabellingGame:
+    u = torch.linspace(0, 1, ROWS) if uncertainty is None else uncertainty
+    return RelabellingGame(*networks(4, classes=CLASSES), torch.arange(ROWS) % CLASSES, u, label_weight)
+
+
+def vaal() -> VaalGame:
+    return VaalGame(*networks())
+
+
+GAMES = pytest.mark.parametrize("make", [vaal, conditioned, relabelling])
+
+
+def state_of(net: nn.Module) -> dict[str, Tensor]:
+    return {key: value.clone() for key, value in net.state_dict().items()}
+
+
+def changed(net: nn.Module, before: dict[str, Tensor]) -> set[str]:
+    return {key for key, value in net.state_dict().items() if not torch.equal(value, before[key])}
+
+
+# --- who moves ---
+
+
+@GAMES
+def test_a_step_of_one_moves_nothing_of_the_other(make: Callable[[], VaalGame]) -> None:
+    game = make()
+    vae, discriminator = state_of(game.vae), state_of(game.discriminator)
+    game.discriminator_step(batch_of())
+    assert changed(game.vae, vae) == set()
+    assert changed(game.discriminator, discriminator) == set(discriminator)
+    assert all(parameter.grad is None for parameter in game.vae.parameters())
+    discriminator = state_of(game.discriminator)
+    gathered = [parameter.grad.clone() for parameter in game.discriminator.parameters() if parameter.grad is not None]
+    game.vae_step(batch_of())
+    assert changed(game.discriminator, discriminator) == set()
+    after = [parameter.grad for parameter in game.discriminator.parameters()]
+    assert all(torch.equal(before, grad) for before, grad in zip(gathered, after, strict=True) if grad is not None)
+    assert changed(game.vae, vae) == set(vae)
+
+
+def test_what_an_iteration_tells_and_which_batches_it_takes() -> None:
+    """Without steps of the autoencoder every step of the discriminator has a batch of its own."""
+    taken: list[Batch] = []
+
+    def batches() -> Iterator[Batch]:
+        while True:
+            taken.append(batch_of(len(taken)))
+            yield taken[-1]
+
+    alone = dataclasses.replace(RECIPE, vae_steps=0, discriminator_steps=3)
+    image_game = ImageGame(build_image_discriminator(VAEConfig(32, 4, 1), seeded()), alone, CPU)
+    frozen = VaalGame(*networks()[:2], alone, seeded(1))
+    for game in (image_game, frozen):
+        taken.clear()
+        assert game.losses == ("discriminator_loss",)
+        assert game.iterate(batches()).shape == (1,)
+        assert len(taken) == 3
+    taken.clear()
+    no_adversary = dataclasses.replace(RECIPE, vae_steps=2, discriminator_steps=0)
+    game = AutoencoderGame(networks()[0], no_adversary, seeded(1))
+    assert game.losses == ("reconstruction_loss", "kl_loss")
+    assert game.iterate(batches()).shape == (2,)
+    assert len(taken) == 2
+    assert vaal().losses == ("reconstruction_loss", "kl_loss", "adversarial_loss", "discriminator_loss")
+    assert relabelling().losses[3] == "label_loss"
+    assert relabelling().iterate(batches()).shape == (5,)
+
+
+def test_steps_that_a_game_does_not_have_are_refused() -> None:
+    game = Game({}, RECIPE, CPU)
+    with pytest.raises(NotImplementedError, match="no autoencoder"):
+        game.vae_step(batch_of())
+    with pytest.raises(NotImplementedError, match="no discriminator"):
+        game.discriminator_step(batch_of())
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_games_of_one_network_learn(place: int) -> None:
+    """The discriminator of images tells bright from dark; the autoencoder reconstructs better."""
+    recipe = dataclasses.replace(RECIPE, vae_steps=place, discriminator_steps=1 - place)
+    game: Game = AutoencoderGame(networks()[0], recipe, seeded(1))
+    if place == 0:
+        game = ImageGame(build_image_discriminator(VAEConfig(32, 4, 1), seeded()), recipe, CPU)
+    told = [game.iterate(iter([batch_of(seed)]))[0].item() for seed in range(15)]
+    assert told[-1] < 0.7 * told[0]
+
+
+# --- what is known of single rows ---
+
+
+def test_decoder_and_discriminator_are_given_the_rows_own_rank() -> None:
+    game, batch = conditioned(), batch_of()
+    seen: dict[str, Tensor] = {}
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _, args: seen.update({name: args[0].detach()})
+
+    game.vae.decoder.register_forward_pre_hook(watch("decoder"))
+    game.discriminator.layers.register_forward_pre_hook(watch("discriminator"))
+    game.vae_step(batch)
+    parts = {"decoder": (0, 1), "discriminator": (2, 3)}
+    for name, (of_labelled, of_unlabelled) in parts.items():
+        expected = torch.cat([batch.labelled_at / 10 + of_labelled, batch.unlabelled_at / 10 + of_unlabelled])
+        assert torch.equal(seen[name][:, LATENT], expected), name
+    game.discriminator_step(batch)
+    expected = torch.cat([batch.labelled_at / 10 + 2, batch.unlabelled_at / 10 + 3])
+    assert torch.equal(seen["discriminator"][:, LATENT], expected)
+
+
+def test_with_all_uncertain_sraals_discriminator_plays_vaals() -> None:
+    certain_of_none = relabelling(torch.ones(ROWS))
+    plain = VaalGame(*networks(4, classes=CLASSES))
+    for seed in range(3):
+        batch = batch_of(seed)
+        assert certain_of_none.discriminator_step(batch).item() == plain.discriminator_step(batch).item()
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(certain_of_none.discriminator.parameters(), plain.discriminator.parameters(), strict=True)
+    )
+
+
+def test_uncertainty_is_looked_up_by_row() -> None:
+    game = relabelling()
+    batch, states = batch_of(), torch.linspace(-2, 2, 8)
+    u = batch.unlabelled_at / (ROWS - 1)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(states, 1 - u)
+    loss = game.discriminator_loss(torch.full((8,), 100.0), states, batch)  # the labelled cost nothing
+    torch.testing.assert_close(loss, expected)
+
+
+def test_the_label_terms_gradient_reaches_encoder_and_classifier_and_not_the_decoder() -> None:
+    game, batch = relabelling(), batch_of()
+    coded = game.vae.train()(batch.prepared(32), seeded(2))
+    (_, _), (label_loss, weight) = game.other_terms(coded, batch)
+    assert weight == 5.0
+    logits = game.vae.classify(coded.latent[:8])
+    expected = torch.nn.functional.cross_entropy(logits, batch.labelled_at % CLASSES)
+    torch.testing.assert_close(label_loss, expected)
+    label_loss.backward()
+    assert all(parameter.grad is None for parameter in game.vae.decoder.parameters())
+    assert game.vae.classifier is not None
+    for net in (game.vae.encoder.trunk, game.vae.classifier):
+        assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in net.parameters())
+    for head in (game.vae.encoder.mean, game.vae.encoder.log_variance):
+        assert head.weight.grad is not None
+        assert (head.weight.grad[: LATENT // 2] == 0).all()  # the decoder's half
+        assert (head.weight.grad[LATENT // 2 :] != 0).any(dim=1).all()
+
+
+def test_the_classifier_learns_the_labels_from_the_labelled() -> None:
+    game = relabelling(label_weight=1000.0)
+    told = [game.iterate(iter([batch_of(0), batch_of(0)]))[3].item() for _ in range(20)]
+    assert told[-1] < 0.5 * told[0]
