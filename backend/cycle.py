@@ -55,7 +55,7 @@ def run_cycle(job: Job) -> Version:
         labels = open_labels(job, truth, cache, report)
         data, pool = cycle_data(job, truth, cache, labels, seed)
         report("train", 0, 1)
-        job.state.report(report.cycle_id, "train", 0, 1, labels=len(data.labelled))
+        job.state.cycles.report(report.cycle_id, "train", 0, 1, labels=len(data.labelled))
 
         previous = last_learner(job) if job.settings.warm_start else None
         runtime = Runtime(device=job.device, seed=seed, progress=report)
@@ -112,9 +112,9 @@ class Recorded:
 @contextmanager
 def recorded(job: Job) -> Iterator[Recorded]:
     """Keep the history of what is done inside, whichever way it ends: done with its figures, failed, or interrupted."""
-    number = job.state.next_cycle_number(job.project.id)
+    number = job.state.cycles.next_number(job.project.id)
     seed = cycle_seed(job.settings.seed, number)
-    row = job.state.start_cycle(job.project.id, job.owner, number, job.settings.sampler, seed)
+    row = job.state.cycles.start(job.project.id, job.owner, number, job.settings.sampler, seed)
     cycle = Recorded(number, seed, Reporter(job, row))
     try:
         yield cycle
@@ -123,7 +123,7 @@ def recorded(job: Job) -> Iterator[Recorded]:
         raise
     cycle.report.end_phase()
     cycle.metrics["seconds"] = {phase: round(spent, 3) for phase, spent in cycle.report.seconds.items()}
-    job.state.finish_cycle(row, job.project.id, job.owner, status="done", metrics=cycle.metrics)
+    job.state.cycles.finish(row, job.project.id, job.owner, status="done", metrics=cycle.metrics)
 
 
 def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
@@ -131,11 +131,11 @@ def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
 
     Broken images are tried again when their time has come, whether their tasks are missing or labelled.
     """
-    missing = set(truth.unlabelled) - job.state.scored_task_ids(version)
+    missing = set(truth.unlabelled) - job.state.scores.task_ids(version)
     if job.settings.subset:  # the rest of the pool was left out on purpose; only what came later joins
         missing = {task for task in missing if task > version.metrics.get("newest_task", 0)}
     now = job.state.now()
-    if not missing and not any(image.retry_at <= now for image in job.state.broken_images(job.project.id)):
+    if not missing and not any(image.retry_at <= now for image in job.state.tasks.broken_images(job.project.id)):
         return 0
     cache = open_images(job, truth, lambda phase, done, total: job.check())
     tasks = _with_image(cache, sorted(missing))
@@ -143,7 +143,7 @@ def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
         return 0
     seed = cycle_seed(job.settings.seed, version.cycle)
     runtime = Runtime(device=job.device, seed=seed, progress=lambda phase, done, total: job.check())
-    taken = np.array([answer.score for answer in job.state.all_scores(version)])
+    taken = np.array([answer.score for answer in job.state.scores.all(version)])
     learner = None if version.checkpoint is None else Learner.load(version.checkpoint, job.device)
     if learner is None or (learner.task, learner.frame) != (truth.spec.task, cache.frame):  # or the project changed
         scored = Pool(tasks, _by_rank(np.random.default_rng([seed, tasks[0]]).permutation(len(tasks))))
@@ -152,7 +152,7 @@ def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
         keep_masks(job, learner, cache, scored.head(job.settings, seed), version.name, runtime)
     published = join_published(scored.acquisition, taken, seed)
     columns = (np.array(scored.tasks), published, scored.class_index, scored.confidence)
-    job.state.add_scores(job.project.id, job.owner, version.id, *columns)
+    job.state.scores.add(job.project.id, job.owner, version.id, *columns)
     log.info("Project %s: %d new tasks join %s", job.project.id, len(tasks), version.name)
     return len(tasks)
 
@@ -253,7 +253,7 @@ def store_version(
 ) -> Version:
     """The row that points to checkpoint and masks, which are there by now; with it the truth that was ``learnt``."""
     job.check()
-    return job.state.add_version(
+    return job.state.versions.add(
         job.project.id,
         job.owner,
         cycle=0 if learner is None else cycle.number,
@@ -292,6 +292,6 @@ def _close(job: Job, record: int, error: BaseException) -> None:
     words = str(error) if isinstance(error, BackendError) else f"{type(error).__name__}: {error}"
     status = "interrupted" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"
     try:
-        job.state.finish_cycle(record, job.project.id, job.owner, status=status, error=words)
+        job.state.cycles.finish(record, job.project.id, job.owner, status=status, error=words)
     except Exception as second:
         log.debug("Could not record the failure of cycle %s: %s", record, second)

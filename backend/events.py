@@ -71,11 +71,11 @@ def handle(state: State, payload: Any) -> dict[str, Any]:
 
 def record(state: State, event: Event) -> dict[str, Any]:
     if event.action in TRAIN:
-        known = state.hint(event.project_id, train=True)
+        known = state.projects.hint(event.project_id, train=True)
     elif event.action in ANNOTATIONS:
-        known = state.hint(event.project_id, annotations=event.annotations)
+        known = state.projects.hint(event.project_id, annotations=event.annotations)
     elif event.action in TASKS:
-        known = state.hint(event.project_id, tasks=True)
+        known = state.projects.hint(event.project_id, tasks=True)
     elif event.action in CONFIG:
         known = _project_updated(state, event)
     else:
@@ -89,13 +89,13 @@ def record(state: State, event: Event) -> dict[str, Any]:
 def _project_updated(state: State, event: Event) -> bool:
     """Publishing itself updates the project, and Label Studio reports that back to us: only a changed label config is
     news, and any change while the backend waits for the owner to mend something."""
-    project = state.project(event.project_id)
+    project = state.projects.get(event.project_id)
     if project is None:
         return False
     same = event.label_config is None or event.label_config.strip() == project.label_config.strip()
     if same and not project.last_error:
         return True
-    return state.hint(event.project_id, config=True)
+    return state.projects.hint(event.project_id, config=True)
 
 
 class Work(enum.Enum):

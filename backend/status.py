@@ -22,12 +22,12 @@ BROKEN_SHOWN = 20
 def snapshot(state: State, settings: Settings) -> dict[str, Any]:
     """Everything ``status`` shows, as plain data; times in seconds since the epoch."""
     now = state.now()
-    return {"time": now, "projects": [_project(state, settings, project, now) for project in state.projects()]}
+    return {"time": now, "projects": [_project(state, settings, project, now) for project in state.projects.all()]}
 
 
 def _project(state: State, settings: Settings, project: Project, now: float) -> dict[str, Any]:
-    versions = state.versions(project.id)
-    cycles = state.cycles(project.id)
+    versions = state.versions.of_project(project.id)
+    cycles = state.cycles.recent(project.id)
     try:
         own = settings.for_project(project.extra_params)
         sampler, budget, error = own.sampler, own.budget, project.last_error
@@ -41,7 +41,7 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
         "sampler": sampler,
         "task": learnt.get("task"),
         "frame": learnt.get("frame"),
-        "counts": state.counts(project.id),
+        "counts": state.tasks.counts(project.id),
         "pending_annotations": project.pending_annotations,
         "budget": budget,
         "due": due_in_words(project, versions, budget),
@@ -57,7 +57,7 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
         "cycles": [cycle_figures(cycle) for cycle in cycles],
         "broken_images": [
             {"task": b.task_id, "source": b.source, "reason": b.reason, "attempts": b.attempts, "retry_at": b.retry_at}
-            for b in state.broken_images(project.id)
+            for b in state.tasks.broken_images(project.id)
         ],
         "regions_unread": learnt.get("regions_unread", []),
         "regions_unread_count": learnt.get("regions_unread_count", 0),

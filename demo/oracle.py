@@ -136,13 +136,15 @@ def finished_version(state: State, project: int, after: str | None) -> tuple[Ver
     Raises:
         BackendFailed: the worker has failed at it again and again; says why.
     """
-    row = state.project(project)
+    row = state.projects.get(project)
     if row is not None and row.failures >= GIVE_UP_AFTER:
         raise BackendFailed(f"the backend failed {row.failures} times, last: {row.last_error}")
-    version = state.current_version(project)
+    version = state.versions.current(project)
     if version is None or version.status != "current" or version.name == after:
         return None
-    ended = [cycle for cycle in state.cycles(project) if cycle.number == version.cycle and cycle.status != "running"]
+    ended = [
+        cycle for cycle in state.cycles.recent(project) if cycle.number == version.cycle and cycle.status != "running"
+    ]
     return (version, ended[0]) if ended else None
 
 
@@ -160,7 +162,7 @@ def wait_for_version(
         if found is not None:
             return found
         if time.monotonic() > deadline:
-            row = state.project(project)
+            row = state.projects.get(project)
             why = f"; last error: {row.last_error}" if row and row.last_error else ""
             raise BackendFailed(f"no new version within {timeout:.0f} s{why}")
         look()

@@ -230,14 +230,14 @@ def look(site: Site, narrator: Narrator) -> None:
     for server in (site.label_studio, site.backend):
         if not server.running:
             raise ServerError(f"{server.name} ended by itself")
-    version = site.state.current_version(site.project)
-    running = [cycle for cycle in site.state.running() if cycle.project_id == site.project]
+    version = site.state.versions.current(site.project)
+    running = [cycle for cycle in site.state.cycles.running() if cycle.project_id == site.project]
     order = f"order: {version.name}" if version else "no order yet"
     if running:
         cycle = running[0]
         narrator.progress(f"cycle {cycle.number}, {cycle.phase} ({order})", cycle.done, cycle.total)
         return
-    row = site.state.project(site.project)
+    row = site.state.projects.get(site.project)
     waiting = f"{row.pending_annotations} of {site.budget} new labels, {order}" if row else "not connected yet"
     narrator.progress(f"{waiting}{f', last error: {row.last_error}' if row and row.last_error else ''}", 0, 0)
 

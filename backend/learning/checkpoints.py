@@ -49,7 +49,7 @@ def keep_masks(
 def sweep_leftovers(job: Job) -> None:
     """Delete checkpoints and masks that no version points to: of cycles that were killed before their version's row was
     in, and of removed versions. Safe because whoever holds the lease is the only one who writes them."""
-    wanted = {version.name for version in job.state.versions(job.project.id) if version.status != "removed"}
+    wanted = {version.name for version in job.state.versions.of_project(job.project.id) if version.status != "removed"}
     for path in (job.folder / "checkpoints").glob("*"):
         if path.suffix != ".pt" or path.stem not in wanted:
             log.info("Project %s: deleting %s, left over from a cycle that was cut off", job.project.id, path.name)
@@ -59,7 +59,7 @@ def sweep_leftovers(job: Job) -> None:
 
 def last_learner(job: Job) -> Learner | None:
     """The model of the newest version that has one, for a warm start; None when it cannot be read any more."""
-    for version in job.state.versions(job.project.id):
+    for version in job.state.versions.of_project(job.project.id):
         if version.checkpoint:
             try:
                 return Learner.load(version.checkpoint, job.device)

@@ -2,8 +2,8 @@
 
 Every setting is one field of :class:`Settings`, those of single samplers by way of ``settings_samplers``. Its type is
 its default's type; what is allowed, the one line of help and whether a project may override it stand beside it, and
-the README's table is made from the same place. The environment uses the upper-case name, ``extra_params`` the
-lower-case one.
+the table in docs/settings.md is made from the same place. The environment uses the upper-case name,
+``extra_params`` the lower-case one.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ def project_keys() -> tuple[str, ...]:
 
 
 def settings_table() -> str:
-    """The Markdown table of all settings, as it stands in the README."""
+    """The Markdown table of all settings, as it stands in docs/settings.md."""
     lines = ["| environment | extra params | default | allowed | what it does |", "|---|---|---|---|---|"]
     for item in all_settings():
         spec = spec_of(item)
@@ -233,7 +233,7 @@ def _known_keys(key: str) -> str:
     if close:
         return f"did you mean {close[0]}?"
     # it is shown in a small dialog: not all of them
-    return f"known are {', '.join(project_keys()[:SHOWN_KEYS])} and others, which the README lists"
+    return f"known are {', '.join(project_keys()[:SHOWN_KEYS])} and others; docs/settings.md lists all"
 
 
 def parse_extra_params(extra_params: Mapping[str, Any] | str | None) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""What the backend knows, in one database: projects, leases, cycles, versions and published scores.
+"""What the backend knows, in one database: projects, leases, tasks, cycles, versions and published scores.
 
 The only room that speaks SQL. SQLite in ``MODEL_DIR`` by default, PostgreSQL by ``DATABASE_URL``. There is no
 queue: what is due is computed from these rows (see :func:`backend.events.due`), so any process may be killed at any
@@ -12,19 +12,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backend.state.cycles import Cycles
-from backend.state.last_seen import LastSeen
+from backend.state.database import Database
+from backend.state.leases import Leases
 from backend.state.projects import Projects
-from backend.state.schema import Answer, BrokenImage, Cycle, Project, Version
+from backend.state.schema import BrokenImage, Cycle, Project, StoredPrediction, Version
+from backend.state.scores import Scores
+from backend.state.tasks import Tasks
 from backend.state.versions import Versions
 
 if TYPE_CHECKING:
     from backend.settings.core import Settings
 
-__all__ = ["Answer", "BrokenImage", "Cycle", "Project", "State", "Version"]
+__all__ = ["BrokenImage", "Cycle", "Project", "State", "StoredPrediction", "Version"]
 
 
-class State(Projects, LastSeen, Cycles, Versions):
-    """All of it. One object per process; its methods are grouped by file."""
+class State:
+    """All of it, a part for each subject. One object per process, safe to share between threads."""
+
+    def __init__(self, url: str) -> None:
+        self.database = Database(url)
+        self.projects = Projects(self.database)
+        self.leases = Leases(self.database)
+        self.tasks = Tasks(self.database)
+        self.cycles = Cycles(self.database)
+        self.scores = Scores(self.database)
+        self.versions = Versions(self.database, self.scores)
 
     @classmethod
     def for_settings(cls, settings: Settings) -> State:
@@ -33,3 +45,10 @@ class State(Projects, LastSeen, Cycles, Versions):
         folder = Path(settings.model_dir).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         return cls(f"sqlite:///{(folder / 'state.sqlite3').resolve()}")
+
+    def now(self) -> float:
+        """The database's clock: see :meth:`backend.state.database.Database.now`."""
+        return self.database.now()
+
+    def close(self) -> None:
+        self.database.close()

@@ -11,27 +11,30 @@ from backend.state.database import Database
 from backend.state.schema import Cycle, cycles
 
 
-class Cycles(Database):
+class Cycles:
     """The history of cycles, and the progress of those that run."""
 
-    def next_cycle_number(self, project_id: int) -> int:
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def next_number(self, project_id: int) -> int:
         """0 is the cold start's; every later cycle, finished or not, takes the next number."""
-        with self.reader.connect() as conn:
+        with self._db.reader.connect() as conn:
             last = conn.scalar(sa.select(sa.func.max(cycles.c.number)).where(cycles.c.project_id == project_id))
         return 0 if last is None else int(last) + 1
 
-    def start_cycle(self, project_id: int, owner: str, number: int, sampler: str, seed: int) -> int:
-        with self._owned(project_id, owner) as conn:
+    def start(self, project_id: int, owner: str, number: int, sampler: str, seed: int) -> int:
+        with self._db.owned(project_id, owner) as conn:
             values = {"project_id": project_id, "owner": owner, "number": number, "sampler": sampler, "seed": seed}
-            done = conn.execute(cycles.insert().values(**values, status="running", started_at=self._now(conn)))
+            done = conn.execute(cycles.insert().values(**values, status="running", started_at=self._db.now_in(conn)))
             return int(done.inserted_primary_key[0])  # type: ignore[index]
 
     def report(self, cycle_id: int, phase: str, done: int, total: int, **values: Any) -> None:
-        with self.engine.begin() as conn:
+        with self._db.engine.begin() as conn:
             where = (cycles.c.id == cycle_id, cycles.c.status == "running")
             conn.execute(cycles.update().where(*where).values(phase=phase, done=done, total=total, **values))
 
-    def finish_cycle(
+    def finish(
         self,
         cycle_id: int,
         project_id: int,
@@ -41,27 +44,27 @@ class Cycles(Database):
         metrics: Mapping[str, Any] | None = None,
         error: str | None = None,
     ) -> None:
-        with self._owned(project_id, owner) as conn:
+        with self._db.owned(project_id, owner) as conn:
             conn.execute(
                 cycles.update()
                 .where(cycles.c.id == cycle_id)
-                .values(status=status, finished_at=self._now(conn), metrics=dict(metrics or {}), error=error)
+                .values(status=status, finished_at=self._db.now_in(conn), metrics=dict(metrics or {}), error=error)
             )
 
     def finish_resumed(self, project_id: int, owner: str, metrics: Mapping[str, Any]) -> None:
         """The newest cycle was cut off while it published, and is done after all: its version is out now."""
         newest = sa.select(sa.func.max(cycles.c.id)).where(cycles.c.project_id == project_id).scalar_subquery()
         cut_off = cycles.c.status.in_(("interrupted", "failed"))
-        with self._owned(project_id, owner) as conn:
+        with self._db.owned(project_id, owner) as conn:
             conn.execute(
                 cycles.update()
                 .where(cycles.c.id == newest, cut_off)
-                .values(status="done", finished_at=self._now(conn), metrics=dict(metrics), error=None)
+                .values(status="done", finished_at=self._db.now_in(conn), metrics=dict(metrics), error=None)
             )
 
-    def cycles(self, project_id: int, limit: int = 20) -> list[Cycle]:
+    def recent(self, project_id: int, limit: int = 20) -> list[Cycle]:
         query = sa.select(cycles).where(cycles.c.project_id == project_id)
-        return self._rows(query.order_by(cycles.c.id.desc()).limit(limit), Cycle)
+        return self._db.rows(query.order_by(cycles.c.id.desc()).limit(limit), Cycle)
 
     def running(self) -> list[Cycle]:
-        return self._rows(sa.select(cycles).where(cycles.c.status == "running"), Cycle)
+        return self._db.rows(sa.select(cycles).where(cycles.c.status == "running"), Cycle)

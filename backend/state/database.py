@@ -34,19 +34,21 @@ class Database:
     def now(self) -> float:
         """The clock that leases are measured by: the database's, so that workers on several machines agree."""
         with self.reader.connect() as conn:
-            return self._now(conn)
+            return self.now_in(conn)
 
-    def _now(self, conn: sa.Connection) -> float:
+    def now_in(self, conn: sa.Connection) -> float:
+        """The same clock within a transaction."""
         if self._sqlite:  # one machine by nature
             return time.time()
         return float(conn.scalar(sa.text("select extract(epoch from clock_timestamp())")) or 0.0)
 
-    def _rows(self, query: sa.Select[Any], record: type[Record]) -> list[Record]:
+    def rows(self, query: sa.Select[Any], record: type[Record]) -> list[Record]:
+        """What ``query`` finds, as records whose fields are named like its columns."""
         with self.reader.connect() as conn:
             return [record(**row) for row in conn.execute(query).mappings()]
 
     @contextmanager
-    def _owned(self, project_id: int, owner: str | None) -> Iterator[sa.Connection]:
+    def owned(self, project_id: int, owner: str | None) -> Iterator[sa.Connection]:
         """A transaction that fails with :class:`LeaseLost` unless ``owner`` (when given) still holds the project."""
         with self.engine.begin() as conn:
             if owner is not None:
@@ -56,7 +58,7 @@ class Database:
                     raise LeaseLost(f"project {project_id} is held by {holder or 'nobody'}, no longer by {owner}")
             yield conn
 
-    def _upsert(
+    def upsert(
         self,
         conn: sa.Connection,
         table: sa.Table,
@@ -64,6 +66,7 @@ class Database:
         update: Sequence[str],
         extra: Mapping[str, Any] | None = None,
     ) -> None:
+        """Insert ``rows``; where the primary key is there already, set the columns ``update``, and ``extra``."""
         if not rows:
             return
         insert = sqlite.insert(table) if self._sqlite else postgresql.insert(table)

@@ -1,4 +1,4 @@
-"""Connected projects, the hints that webhooks leave, and the leases that workers hold."""
+"""Connected projects, and the hints that webhooks leave."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from backend.state.database import Database
-from backend.state.schema import PER_PROJECT, Project, cycles, projects, scores, versions
+from backend.state.schema import PER_PROJECT, Project, projects, scores, versions
 
 
-class Projects(Database):
-    """What is connected, what may be waiting for it, and who works for it."""
+class Projects:
+    """What is connected, and what may be waiting for it."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
 
     def connect(
         self, project_id: int, key: str, label_config: str, extra_params: Mapping[str, Any] | None, url: str, token: str
@@ -27,7 +30,7 @@ class Projects(Database):
             "url": url,
             "token": token,
         }
-        with self.engine.begin() as conn:
+        with self._db.engine.begin() as conn:
             known = conn.execute(sa.select(projects).where(projects.c.id == project_id)).mappings().first()
             if known is not None and known["key"] != key:
                 drop_project(conn, project_id)
@@ -35,7 +38,9 @@ class Projects(Database):
             if known is None:
                 try:
                     with conn.begin_nested():
-                        conn.execute(projects.insert().values(id=project_id, connected_at=self._now(conn), **values))
+                        conn.execute(
+                            projects.insert().values(id=project_id, connected_at=self._db.now_in(conn), **values)
+                        )
                     return
                 except IntegrityError:  # the other of Label Studio's two /setup calls was quicker
                     known = conn.execute(sa.select(projects).where(projects.c.id == project_id)).mappings().one()
@@ -59,24 +64,24 @@ class Projects(Database):
             change["refresh_seq"] = projects.c.refresh_seq + 1
         if train:
             change["train_seq"] = projects.c.train_seq + 1
-        with self.engine.begin() as conn:
+        with self._db.engine.begin() as conn:
             found = conn.execute(projects.update().where(projects.c.id == project_id).values(**change))
             return bool(found.rowcount)
 
-    def project(self, project_id: int) -> Project | None:
-        found = self._rows(sa.select(projects).where(projects.c.id == project_id), Project)
+    def get(self, project_id: int) -> Project | None:
+        found = self._db.rows(sa.select(projects).where(projects.c.id == project_id), Project)
         return found[0] if found else None
 
-    def projects(self) -> list[Project]:
-        return self._rows(sa.select(projects).order_by(projects.c.id), Project)
+    def all(self) -> list[Project]:
+        return self._db.rows(sa.select(projects).order_by(projects.c.id), Project)
 
-    def update_project(self, project_id: int, owner: str | None = None, **values: Any) -> None:
-        with self._owned(project_id, owner) as conn:
+    def update(self, project_id: int, owner: str | None = None, **values: Any) -> None:
+        with self._db.owned(project_id, owner) as conn:
             conn.execute(projects.update().where(projects.c.id == project_id).values(**values))
 
     def settle_events(self, project_id: int, events: int) -> None:
         """The first ``events`` annotation events are counted exactly now; later ones stay."""
-        with self.engine.begin() as conn:
+        with self._db.engine.begin() as conn:
             left = projects.c.annotation_events - events
             conn.execute(
                 projects.update()
@@ -84,54 +89,9 @@ class Projects(Database):
                 .values(annotation_events=sa.case((left > 0, left), else_=0))
             )
 
-    def remove_project(self, project_id: int) -> None:
-        with self.engine.begin() as conn:
+    def remove(self, project_id: int) -> None:
+        with self._db.engine.begin() as conn:
             drop_project(conn, project_id)
-
-    def lease(self, project_id: int, owner: str, seconds: float) -> bool:
-        """Take the project if nobody holds it, or its holder's lease has run out. One conditional UPDATE, so of several
-        workers exactly one gets True. A cycle that a dead holder left running is marked interrupted."""
-        with self.engine.begin() as conn:
-            now = self._now(conn)
-            free = sa.or_(
-                projects.c.lease_owner.is_(None), projects.c.lease_owner == owner, projects.c.lease_expires < now
-            )
-            taken = conn.execute(
-                projects.update()
-                .where(projects.c.id == project_id, free)
-                .values(lease_owner=owner, lease_expires=now + seconds)
-            )
-            if taken.rowcount:
-                conn.execute(
-                    cycles.update()
-                    .where(cycles.c.project_id == project_id, cycles.c.status == "running")
-                    .values(status="interrupted", finished_at=now, error="the worker that ran it went away")
-                )
-            return bool(taken.rowcount)
-
-    def renew(self, project_id: int, owner: str, seconds: float) -> bool:
-        with self.engine.begin() as conn:
-            held = conn.execute(
-                projects.update()
-                .where(projects.c.id == project_id, projects.c.lease_owner == owner)
-                .values(lease_expires=self._now(conn) + seconds)
-            )
-            return bool(held.rowcount)
-
-    def release(self, project_id: int, owner: str) -> None:
-        """Give the project back, whatever was begun; another worker may take it at once."""
-        with self.engine.begin() as conn:
-            unfinished = (cycles.c.project_id == project_id, cycles.c.owner == owner, cycles.c.status == "running")
-            conn.execute(
-                cycles.update()
-                .where(*unfinished)
-                .values(status="interrupted", finished_at=self._now(conn), error="the worker was asked to stop")
-            )
-            conn.execute(
-                projects.update()
-                .where(projects.c.id == project_id, projects.c.lease_owner == owner)
-                .values(lease_owner=None, lease_expires=0.0)
-            )
 
 
 def drop_project(conn: sa.Connection, project_id: int) -> None:

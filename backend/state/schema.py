@@ -211,7 +211,7 @@ class Cycle:
 
 
 @dataclass(frozen=True)
-class Answer:
+class StoredPrediction:
     """The stored answer for one task: published score, and class and confidence when a model gave one."""
 
     task_id: int

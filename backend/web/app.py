@@ -132,8 +132,8 @@ class Endpoints:
         number = project_number(asked)
         if asked and number is None:
             raise BadRequest('"project" must be a project\'s id')
-        projects = [p for p in self.state.projects() if number in (None, p.id)]
-        found = {str(project.id): self.state.versions(project.id) for project in projects}
+        projects = [p for p in self.state.projects.all() if number in (None, p.id)]
+        found = {str(project.id): self.state.versions.of_project(project.id) for project in projects}
         names = [v.name for versions in found.values() for v in versions if v.status in ("current", "superseded")]
         return {
             "versions": names,
@@ -153,22 +153,22 @@ class Endpoints:
     def train(self) -> tuple[dict[str, str], int]:
         body = _json_object()
         number = project_number(body.get("project"))
-        project = None if number is None else self.state.project(number)
+        project = None if number is None else self.state.projects.get(number)
         if project is None:
             raise BadRequest("that project is not connected to this backend")
         self.adapters.train(None, project.id)
-        asked = self.state.project(project.id) or project
+        asked = self.state.projects.get(project.id) or project
         return {"job": f"{project.id}-{asked.train_seq}"}, 201
 
     def job_status(self) -> tuple[dict[str, Any], int]:
         number, _, asked = _text(_json_object(), "job").partition("-")
         known = project_number(number)
-        project = None if known is None else self.state.project(known)
+        project = None if known is None else self.state.projects.get(known)
         if project is None or not asked.isdigit():
             return {"error": "there is no such job"}, 410
         if project.train_seen >= int(asked):
             return {"job_status": "finished"}, 200
-        running = any(cycle.project_id == project.id for cycle in self.state.running())
+        running = any(cycle.project_id == project.id for cycle in self.state.cycles.running())
         return {"job_status": "started" if running else "queued", "error": project.last_error}, 200
 
 

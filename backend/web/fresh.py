@@ -20,7 +20,7 @@ import numpy as np
 from backend.errors import BackendError, ImageError
 from backend.labelstudio.client import LabelStudio
 from backend.settings.core import Settings
-from backend.state import Answer, Version
+from backend.state import StoredPrediction, Version
 from backend.tasks.classification import image_source
 from backend.tasks.kinds import Spec
 from backend.tasks.segmentation.config import SegmentationSpec
@@ -57,7 +57,7 @@ class FreshAnswers:
         spec: Spec,
         settings: Settings,
         tasks: Sequence[Mapping[str, Any]],
-    ) -> dict[int, tuple[Answer, Result]]:
+    ) -> dict[int, tuple[StoredPrediction, Result]]:
         """Task id → answer and its result, for those of ``tasks`` that can be answered in time. Never raises for one
         bad image.
 
@@ -92,13 +92,13 @@ class FreshAnswers:
         return self._models[key]
 
 
-Answered = Iterator[tuple[int, tuple[Answer, Result]]]
+Answered = Iterator[tuple[int, tuple[StoredPrediction, Result]]]
 
 
 def _classes(model: Learner, version: Version, found: Found, spec: Spec, settings: Settings) -> Answered:
     labels, confidence, scores = model.answer(np.stack([pixels for pixels, _ in found.values()]))
     for task, label, sure, score in zip(found, labels, confidence, scores, strict=True):
-        answer = Answer(task, version.name, label, float(sure), float(score))
+        answer = StoredPrediction(task, version.name, label, float(sure), float(score))
         yield task, (answer, result_of(answer, spec, settings, None))
 
 
@@ -111,7 +111,7 @@ def _masks(model: Learner, version: Version, found: Found, spec: Spec, settings:
         result: Result = []
         if isinstance(spec, SegmentationSpec):  # else the label config asks for something else since
             result = regions_of(mask, sure, model.classes, size, spec, settings)
-        yield task, (Answer(task, version.name, None, float(mean), float(score)), result)
+        yield task, (StoredPrediction(task, version.name, None, float(mean), float(score)), result)
 
 
 def _fetch(gateway: LabelStudio, spec: Spec, tasks: Sequence[Mapping[str, Any]], model: Learner, until: float) -> Found:

@@ -85,7 +85,7 @@ class StateCollector(Collector):
         return ()  # asked when it is registered: no reason to read the database
 
     def collect(self) -> Iterator[Metric]:
-        projects = self._state.projects()
+        projects = self._state.projects.all()
         yield _gauge("projects", "Connected projects.", (), [((), len(projects))])
         figures = [(project, *self._of(project)) for project in projects]
         yield from _sizes(figures)
@@ -93,7 +93,7 @@ class StateCollector(Collector):
         yield from self._versions(projects)
 
     def _of(self, project: Project) -> tuple[dict[str, float], list[Cycle]]:
-        counts: dict[str, float] = dict(self._state.counts(project.id))
+        counts: dict[str, float] = dict(self._state.tasks.counts(project.id))
         counts["unlabelled"] = counts["tasks"] - counts["labelled"]
         counts["pending"] = project.pending_annotations
         try:
@@ -101,13 +101,13 @@ class StateCollector(Collector):
         except OwnerError:  # stored by another version of the backend; the worker tells the owner
             counts["budget"] = float("nan")
         counts["failing"] = project.last_error is not None
-        return counts, self._state.cycles(project.id, limit=ALL_CYCLES)
+        return counts, self._state.cycles.recent(project.id, limit=ALL_CYCLES)
 
     def _versions(self, projects: list[Project]) -> Iterator[Metric]:
         count = _gauge("versions", "Versions by status.", ("project", "status"), [])
         info = _gauge("current_version_info", "1 for the version in force.", ("project", "version", "sampler"), [])
         for project in projects:
-            versions = self._state.versions(project.id)
+            versions = self._state.versions.of_project(project.id)
             for status in sorted({version.status for version in versions}):
                 same = sum(version.status == status for version in versions)
                 count.add_metric((str(project.id), status), same)

@@ -20,7 +20,7 @@ from backend.errors import BackendError, LabelStudioRefused, OwnerError
 from backend.labelstudio.client import LabelStudio, import_ahead
 from backend.logs import Redactor
 from backend.settings.core import Settings, parse_extra_params
-from backend.state import Answer, Project, State, Version
+from backend.state import Project, State, StoredPrediction, Version
 from backend.tasks.kinds import Spec, question_of
 from backend.tasks.segmentation.predictions import KeptMasks, Result, answers_folder, result_of
 from backend.web.compat import Plugin
@@ -104,11 +104,11 @@ class ActiveLearningBackend(Plugin):
         question_of(self.label_config, settings)
         self.services.redact.add(self._access_token)
         key = self._checked_key(settings)
-        known = self.services.state.project(self.project_id)
+        known = self.services.state.projects.get(self.project_id)
         if known is not None and not self._is_news(known, key, params):
             return
         news = (self.project_id, key, self.label_config, params, self._hostname, self._access_token)
-        self.services.write(lambda: self.services.state.connect(*news), SETUP_SECONDS)
+        self.services.write(lambda: self.services.state.projects.connect(*news), SETUP_SECONDS)
         log.info("Project %s is connected: sampler %s, budget %d", key, settings.sampler, settings.budget)
 
     def _checked_key(self, settings: Settings) -> str:
@@ -130,7 +130,7 @@ class ActiveLearningBackend(Plugin):
                 f"Project {self.project_id} there is another than the one being connected:"
                 " does LABEL_STUDIO_URL lead to a different Label Studio?"
             )
-        known = self.services.state.project(self.project_id)
+        known = self.services.state.projects.get(self.project_id)
         return self._key or (info.key if info else known.key if known else str(self.project_id))
 
     def _is_news(self, known: Project, key: str, params: dict[str, Any]) -> bool:
@@ -143,7 +143,7 @@ class ActiveLearningBackend(Plugin):
         """One entry for each of ``tasks``, in order: stored, else fresh, else :data:`NO_ANSWER`. Never raises."""
         entries: dict[int, dict[str, Any]] = {}
         try:
-            project = None if self.project_id is None else self.services.state.project(self.project_id)
+            project = None if self.project_id is None else self.services.state.projects.get(self.project_id)
             if project is not None:
                 self._answer(project, [task for task in tasks if isinstance(task.get("id"), int)], entries)
         except Exception as error:  # an error for all would cost the annotator the answers that are there
@@ -152,12 +152,12 @@ class ActiveLearningBackend(Plugin):
 
     def _answer(self, project: Project, tasks: Sequence[Mapping[str, Any]], entries: dict[int, dict[str, Any]]) -> None:
         """Fill ``entries``, by task id."""
-        version = self.services.state.current_version(project.id)
+        version = self.services.state.versions.current(project.id)
         if version is None:
             return
         settings = self._settings(project)
         spec = self._spec(project, settings)
-        stored = self.services.state.answers(project.id, [task["id"] for task in tasks])
+        stored = self.services.state.scores.of_tasks(project.id, [task["id"] for task in tasks])
         kept = KeptMasks.open(answers_folder(project_folder(settings.model_dir, project.key), version.name))
         until = time.monotonic() + REGIONS_SECONDS
         for task, answer in stored.items():
@@ -188,7 +188,7 @@ class ActiveLearningBackend(Plugin):
         spec: Spec,
         settings: Settings,
         tasks: Sequence[Mapping[str, Any]],
-    ) -> dict[int, tuple[Answer, Result]]:
+    ) -> dict[int, tuple[StoredPrediction, Result]]:
         if version.checkpoint is None or not tasks:
             return {}
         url, token = settings.label_studio_url or project.url, settings.label_studio_api_key or project.token
@@ -213,11 +213,11 @@ class ActiveLearningBackend(Plugin):
 
     def current_version(self) -> str:
         """The name of the version that orders the queue, "" before the first."""
-        version = None if self.project_id is None else self.services.state.current_version(self.project_id)
+        version = None if self.project_id is None else self.services.state.versions.current(self.project_id)
         return version.name if version else ""
 
 
-def _entry(answer: Answer, result: Result) -> dict[str, Any]:
+def _entry(answer: StoredPrediction, result: Result) -> dict[str, Any]:
     """One entry of ``/predict``'s results."""
     return {"result": result, "score": answer.score, "model_version": answer.version}
 

@@ -45,7 +45,7 @@ class Job:
 
     def reread(self) -> Job:
         """The same job with the project's row as it is now."""
-        fresh = self.state.project(self.project.id)
+        fresh = self.state.projects.get(self.project.id)
         return self if fresh is None else replace(self, project=fresh)
 
 
@@ -70,7 +70,7 @@ class Reporter:
         self.job.show(phase, done, total)
         if changed or done >= total or now - self._last >= 0.5:
             self._last = now
-            self.job.state.report(self.cycle_id, phase, done, total)
+            self.job.state.cycles.report(self.cycle_id, phase, done, total)
 
     def end_phase(self) -> None:
         """Book the seconds since the phase began."""

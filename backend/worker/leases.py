@@ -27,7 +27,7 @@ class Leases:
         """The owner's name to work under, one a thread; None when somebody else holds the project."""
         owner = f"{self._worker}:{threading.current_thread().name}"
         started = time.monotonic()
-        if not self._state.lease(project_id, owner, self._seconds):
+        if not self._state.leases.take(project_id, owner, self._seconds):
             yield None
             return
         with self._guard:
@@ -37,7 +37,7 @@ class Leases:
         finally:
             with self._guard:
                 self._held.pop(owner, None)
-            self._state.release(project_id, owner)
+            self._state.leases.release(project_id, owner)
 
     def check(self, owner: str) -> None:
         """May ``owner`` go on?
@@ -57,7 +57,7 @@ class Leases:
             for owner, held in list(self._held.items()):
                 project_id, started = held[0], time.monotonic()
                 try:
-                    renewed = self._state.renew(project_id, owner, self._seconds)
+                    renewed = self._state.leases.renew(project_id, owner, self._seconds)
                 except Exception:  # the database is away: the lease lives on until it runs out
                     log.exception("Renewing the lease on project %s failed", project_id)
                     continue
@@ -68,4 +68,4 @@ class Leases:
     def release_all(self) -> None:
         """At the end of the process: another worker need not wait for the expiry."""
         for owner, (project_id, _) in list(self._held.items()):
-            self._state.release(project_id, owner)
+            self._state.leases.release(project_id, owner)

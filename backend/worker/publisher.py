@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from backend.errors import BackendError, LabelStudioUnavailable
-from backend.state import Answer, Version
+from backend.state import StoredPrediction, Version
 from backend.tasks.kinds import Spec, question_of
 from backend.tasks.segmentation.predictions import KeptMasks, Result, answers_folder, result_of
 from backend.worker.job import Job
@@ -48,8 +48,8 @@ def publish(job: Job, version: Version, progress: Callable[[int, int], None] = l
     """
     job.check()
     if version.status == "scored":
-        version = job.state.update_version(version, job.owner, status="publishing")
-        rows = job.state.unwritten(version)
+        version = job.state.versions.update(version, job.owner, status="publishing")
+        rows = job.state.scores.unwritten(version)
     else:
         rows = _settle(job, version)
     total = len(rows)
@@ -61,18 +61,18 @@ def publish(job: Job, version: Version, progress: Callable[[int, int], None] = l
     progress(total - len(rows), total)
     write_rest(job, version, rows)
     progress(total, total)
-    return job.state.update_version(version, job.owner, status="current", writing_since=None)
+    return job.state.versions.update(version, job.owner, status="current", writing_since=None)
 
 
 def complete(job: Job, version: Version) -> None:
     """Write the rows of the current version that Label Studio is not known to hold: tasks that joined, or an
     interrupted write."""
-    rows = _settle(job, version) if version.writing_since is not None else job.state.unwritten(version)
+    rows = _settle(job, version) if version.writing_since is not None else job.state.scores.unwritten(version)
     if rows:
-        version = job.state.update_version(version, job.owner, writing_since=job.state.now())
+        version = job.state.versions.update(version, job.owner, writing_since=job.state.now())
         write_rest(job, version, rows)
     if version.writing_since is not None:
-        job.state.update_version(version, job.owner, writing_since=None)
+        job.state.versions.update(version, job.owner, writing_since=None)
     if job.settings.manage_queue and rows:
         switch(job, version)  # a version published to an empty project could not be made the project's until now
 
@@ -84,16 +84,16 @@ def switch(job: Job, version: Version) -> None:
     join it.
     """
     job.check()
-    if job.settings.manage_queue and job.state.has_rows(version, written=True):
+    if job.settings.manage_queue and job.state.scores.has_rows(version, written=True):
         info = job.gateway.project(job.project.id)
         wanted = {"model_version": version.name, "sampling": UNCERTAINTY}
         changed = {key: value for key, value in wanted.items() if getattr(info, key) != value}
         if changed:
             job.gateway.update_project(job.project.id, **changed)
-    job.state.switch_to(version, job.owner)
+    job.state.versions.switch_to(version, job.owner)
 
 
-def write_singly(job: Job, version: Version, rows: Sequence[Answer]) -> None:
+def write_singly(job: Job, version: Version, rows: Sequence[StoredPrediction]) -> None:
     result = results(job, version)
     for row in rows:
         job.check()
@@ -104,10 +104,10 @@ def write_singly(job: Job, version: Version, rows: Sequence[Answer]) -> None:
         except BackendError as error:
             _drop_deleted(job, row.task_id, error)
         else:
-            job.state.mark_written(version, job.owner, [row.task_id])
+            job.state.scores.mark_written(version, job.owner, [row.task_id])
 
 
-def write_rest(job: Job, version: Version, rows: Sequence[Answer]) -> None:
+def write_rest(job: Job, version: Version, rows: Sequence[StoredPrediction]) -> None:
     """Everything else in one call, or in as few as its masks allow. A few rows go one by one: cheaper, and no call that
     recounts every task."""
     if len(rows) <= job.settings.shortlist:
@@ -118,15 +118,15 @@ def write_rest(job: Job, version: Version, rows: Sequence[Answer]) -> None:
     while rows:
         items = _next_call(version, rows, result)
         job.check()
-        version = job.state.update_version(version, job.owner, writing_since=job.state.now())
+        version = job.state.versions.update(version, job.owner, writing_since=job.state.now())
         try:
             taken = job.gateway.import_predictions(job.project.id, items)
         except LabelStudioUnavailable as error:
             if not error.maybe_written:
-                job.state.update_version(version, job.owner, writing_since=None)
+                job.state.versions.update(version, job.owner, writing_since=None)
             raise  # else the outcome is unknown: writing_since stays, and the next attempt looks first
         except BackendError as error:  # refused before anything was written: most likely a task was deleted meanwhile
-            job.state.update_version(version, job.owner, writing_since=None)
+            job.state.versions.update(version, job.owner, writing_since=None)
             rows = _without_deleted(job, rows, error)
             refused += 1
             if refused == ATTEMPTS:
@@ -139,11 +139,13 @@ def write_rest(job: Job, version: Version, rows: Sequence[Answer]) -> None:
             _read_back(job, version)
         else:
             every_row = whole and not rows  # one statement, however many
-            job.state.mark_written(version, job.owner, None if every_row else [row.task_id for row in written])
-        job.state.update_version(version, job.owner, writing_since=None)
+            job.state.scores.mark_written(version, job.owner, None if every_row else [row.task_id for row in written])
+        job.state.versions.update(version, job.owner, writing_since=None)
 
 
-def _next_call(version: Version, rows: Sequence[Answer], result: Callable[[Answer], Result]) -> list[dict[str, Any]]:
+def _next_call(
+    version: Version, rows: Sequence[StoredPrediction], result: Callable[[StoredPrediction], Result]
+) -> list[dict[str, Any]]:
     """Predictions of as many of the first ``rows`` as one call takes, at least of one."""
     items: list[dict[str, Any]] = []
     numbers = 0
@@ -160,7 +162,7 @@ def _numbers(value: dict[str, Any]) -> int:
     return len(value.get("rle", ())) + 2 * len(value.get("points", ()))
 
 
-def _without_deleted(job: Job, rows: Sequence[Answer], refusal: BackendError) -> Sequence[Answer]:
+def _without_deleted(job: Job, rows: Sequence[StoredPrediction], refusal: BackendError) -> Sequence[StoredPrediction]:
     """``rows`` without those whose task is gone from Label Studio; they are forgotten. Raises ``refusal`` when that
     explains nothing."""
     there = {task.id for task in job.gateway.tasks(job.project.id)}
@@ -168,23 +170,23 @@ def _without_deleted(job: Job, rows: Sequence[Answer], refusal: BackendError) ->
     if not gone:
         raise refusal
     log.info("Project %s: %d tasks were deleted during publishing (%s)", job.project.id, len(gone), refusal)
-    job.state.replace_tasks(job.project.id, {}, gone)
+    job.state.tasks.replace(job.project.id, {}, gone)
     return [row for row in rows if row.task_id in there]
 
 
 def remove_superseded(job: Job) -> int:
     """Take the predictions of superseded versions out of Label Studio, and drop their scores, checkpoints and masks."""
     removed = 0
-    current = job.state.current_version(job.project.id)
+    current = job.state.versions.current(job.project.id)
     keep = {current.checkpoint} if current else set()
     there = job.gateway.model_versions(job.project.id)
-    for version in job.state.versions(job.project.id, removed=False):
+    for version in job.state.versions.of_project(job.project.id, removed=False):
         if version.status != "superseded":
             continue
         job.check()
         if there.get(version.name):
             job.gateway.delete_version(job.project.id, version.name)
-        job.state.drop_scores(version, job.owner)
+        job.state.scores.drop(version, job.owner)
         if version.checkpoint and version.checkpoint not in keep:
             (job.folder / "checkpoints" / f"{version.name}.pt").unlink(missing_ok=True)
         shutil.rmtree(answers_folder(job.folder, version.name), ignore_errors=True)
@@ -195,7 +197,7 @@ def remove_superseded(job: Job) -> int:
 def verify(job: Job, version: Version) -> None:
     """Compare the number of predictions Label Studio holds with ours, and mend a difference (doubles, or lost ones)."""
     held = job.gateway.model_versions(job.project.id).get(version.name, 0)
-    ours = len(job.state.scored_task_ids(version))
+    ours = len(job.state.scores.task_ids(version))
     if held != ours:
         log.info(
             "Project %s: Label Studio holds %d predictions of %s, not %d", job.project.id, held, version.name, ours
@@ -204,20 +206,20 @@ def verify(job: Job, version: Version) -> None:
         complete(job, version)
 
 
-def _settle(job: Job, version: Version) -> list[Answer]:
+def _settle(job: Job, version: Version) -> list[StoredPrediction]:
     """What is still to be written after an attempt whose outcome is unknown.
 
     A bulk call that was cut off goes on inside Label Studio. Its rows appear together, so wait until they have, or
     until it can no longer be running.
     """
     if version.writing_since is not None:
-        expected = len(job.state.all_scores(version))
+        expected = len(job.state.scores.all(version))
         until = version.writing_since + SETTLE_SECONDS + SETTLE_SECONDS_PER_ROW * expected
         while job.state.now() < until and job.gateway.model_versions(job.project.id).get(version.name, 0) < expected:
             job.check()
             time.sleep(0.5)
     _read_back(job, version)
-    return job.state.unwritten(version)
+    return job.state.scores.unwritten(version)
 
 
 def _read_back(job: Job, version: Version) -> None:
@@ -231,17 +233,17 @@ def _read_back(job: Job, version: Version) -> None:
     for number in doubles:
         job.check()
         job.gateway.delete_prediction(number)
-    ours = job.state.scored_task_ids(version)
+    ours = job.state.scores.task_ids(version)
     # In this order a kill in between leaves no row that is held and counts as unwritten: it would be written twice.
-    job.state.mark_written(version, job.owner, sorted(ours & held))
-    job.state.mark_written(version, job.owner, sorted(ours - held), written=False)
+    job.state.scores.mark_written(version, job.owner, sorted(ours & held))
+    job.state.scores.mark_written(version, job.owner, sorted(ours - held), written=False)
 
 
 def _drop_deleted(job: Job, task_id: int, error: BackendError) -> None:
     """A refused prediction is fine when its task was deleted meanwhile; anything else is for the owner to know."""
     if any(task.id == task_id for task in job.gateway.tasks(job.project.id, after_id=task_id - 1)):
         raise error
-    job.state.replace_tasks(job.project.id, {}, [task_id])
+    job.state.tasks.replace(job.project.id, {}, [task_id])
 
 
 def project_spec(job: Job) -> Spec:
@@ -249,7 +251,7 @@ def project_spec(job: Job) -> Spec:
     return question_of(job.gateway.project(job.project.id).label_config, job.settings)
 
 
-def results(job: Job, version: Version) -> Callable[[Answer], Result]:
+def results(job: Job, version: Version) -> Callable[[StoredPrediction], Result]:
     """What makes the ``result`` of a prediction of a row of ``version``, in the words of the label config as it is now.
     Masks become regions when they are asked for, one after the other."""
     kept = KeptMasks.open(answers_folder(job.folder, version.name))

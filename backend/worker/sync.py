@@ -66,17 +66,17 @@ def read_truth(job: Job, *, every_task: bool = False) -> Truth:
     info = gateway.project(project.id)
     spec = question_of(info.label_config, job.settings)
     whole = info.label_config != project.label_config and spec.data_key != _data_key(job, project.label_config)
-    whole = whole or every_task or bool(state.broken_images(project.id))
-    known = {} if whole else state.known_tasks(project.id)
+    whole = whole or every_task or bool(state.tasks.broken_images(project.id))
+    known = {} if whole else state.tasks.sources(project.id)
     sources = _list_tasks(job, spec, known, info.task_number)
     job.check()
-    before = state.known_tasks(project.id)
+    before = state.tasks.sources(project.id)
     added = {task: source for task, source in sources.items() if before.get(task) != source}
-    state.replace_tasks(project.id, added, before.keys() - sources.keys())
+    state.tasks.replace(project.id, added, before.keys() - sources.keys())
 
     targets, annotations = _read_labels(job, spec, sources)
-    state.set_labelled(project.id, targets)
-    seen = state.seen_annotations(project.id)
+    state.tasks.set_labeled(project.id, targets)
+    seen = state.tasks.seen_annotations(project.id)
     new = sum(1 for number, stamp in annotations.items() if seen.get(number) != stamp)
     truth = Truth(
         spec,
@@ -166,7 +166,7 @@ def _says_something(annotation: Annotation, spec: SegmentationSpec, settings: Se
 
 def _note_comparison(job: Job, truth: Truth, title: str, label_config: str) -> None:
     state, project = job.state, job.project
-    state.update_project(
+    state.projects.update(
         project.id,
         job.owner,
         title=title,
@@ -174,7 +174,7 @@ def _note_comparison(job: Job, truth: Truth, title: str, label_config: str) -> N
         checked_at=state.now(),
         new_annotations=truth.new_annotations,
     )
-    state.settle_events(project.id, truth.events)
+    state.projects.settle_events(project.id, truth.events)
 
 
 def _list_tasks(job: Job, spec: Spec, known: dict[int, str], expected: int) -> dict[int, str]:
@@ -209,7 +209,7 @@ def open_images(job: Job, truth: Truth, progress: Progress) -> ImageCache:
     now = state.now()
     waiting = {
         item.task_id
-        for item in state.broken_images(project.id)
+        for item in state.tasks.broken_images(project.id)
         if item.retry_at > now and truth.sources.get(item.task_id) == item.source
     }
     wanted = [(task, source) for task, source in truth.sources.items() if task not in waiting]
@@ -230,7 +230,9 @@ def open_images(job: Job, truth: Truth, progress: Progress) -> ImageCache:
     broken_now = {item.task_id for item in found}
     if found:
         log.warning("Project %s: %d images set aside; first: %s", project.id, len(found), found[0].reason)
-        state.set_broken(project.id, [(i.task_id, i.source, i.reason) for i in found], settings.retry_broken_seconds)
-    mended = {item.task_id for item in state.broken_images(project.id)} - broken_now - waiting
-    state.clear_broken(project.id, mended)
+        state.tasks.set_broken(
+            project.id, [(i.task_id, i.source, i.reason) for i in found], settings.retry_broken_seconds
+        )
+    mended = {item.task_id for item in state.tasks.broken_images(project.id)} - broken_now - waiting
+    state.tasks.clear_broken(project.id, mended)
     return cache

@@ -90,7 +90,7 @@ class Worker:
         while not self.stop.is_set():
             busy = False
             try:
-                for project in self.state.projects():  # each in turn: a busy project must not starve the next
+                for project in self.state.projects.all():  # each in turn: a busy project must not starve the next
                     busy |= self.attend(project, work)
             except Exception:  # the database is away, say; a lane must outlive that
                 log.exception("Looking for due work failed")
@@ -116,16 +116,16 @@ class Worker:
         )
 
     def _backlog(self, project: Project) -> Backlog:
-        versions = self.state.versions(project.id, removed=False)
+        versions = self.state.versions.of_project(project.id, removed=False)
         current = next((v for v in versions if v.id == project.current_version_id), None)
         now = self.state.now()
         return Backlog(
             has_version=current is not None,
-            unfinished=self.state.unpublished_version(project.id) is not None
-            or (current is not None and self.state.has_rows(current, written=False)),
+            unfinished=self.state.versions.unpublished(project.id) is not None
+            or (current is not None and self.state.scores.has_rows(current, written=False)),
             superseded=any(version.status == "superseded" for version in versions),
             quiet_since=(current.published_at or 0.0) if current else now,
-            broken_due=any(image.retry_at <= now for image in self.state.broken_images(project.id)),
+            broken_due=any(image.retry_at <= now for image in self.state.tasks.broken_images(project.id)),
         )
 
     def attend(self, project: Project, work: Work) -> bool:
@@ -135,7 +135,7 @@ class Worker:
         with self.leases.hold(project.id) as owner:
             if owner is None:
                 return False
-            fresh = self.state.project(project.id)
+            fresh = self.state.projects.get(project.id)
             if fresh is None or work not in self.due(fresh):
                 return False
             try:
@@ -144,7 +144,7 @@ class Worker:
             except Exception as error:
                 self._handle(fresh, owner, error)
             else:
-                self.state.update_project(project.id, owner, failures=0, last_error=None, retry_at=0.0)
+                self.state.projects.update(project.id, owner, failures=0, last_error=None, retry_at=0.0)
         return True
 
     # -- doing it ----------------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ class Worker:
         try:
             cycle.run_cycle(job.reread())
         except NoLabels:
-            self.state.update_project(job.project.id, job.owner, train_seen=job.project.train_seq)
+            self.state.projects.update(job.project.id, job.owner, train_seen=job.project.train_seq)
             raise
 
     def _upkeep(self, job: Job) -> None:
@@ -183,14 +183,14 @@ class Worker:
         from backend.worker import sync as truth
 
         state, project_id = self.state, job.project.id
-        state.drop_drafts(project_id, job.owner)
+        state.versions.drop_drafts(project_id, job.owner)
         artefacts.sweep_leftovers(job)
-        if version := state.unpublished_version(project_id):
+        if version := state.versions.unpublished(project_id):
             publisher.publish(job, version)
-            state.finish_resumed(project_id, job.owner, version.metrics)
+            state.cycles.finish_resumed(project_id, job.owner, version.metrics)
             return
         found = truth.read_truth(job)
-        current = state.current_version(project_id)
+        current = state.versions.current(project_id)
         if current is None or self._outgrown(current, found.unlabelled):
             cycle.cold_start(job, found)
         else:
@@ -201,13 +201,13 @@ class Worker:
                 publisher.remove_superseded(job)
         self._prepare_project(job)
         # Only now: a kill before this line leaves the refresh due.
-        state.update_project(project_id, job.owner, refresh_seen=found.refresh_seq)
+        state.projects.update(project_id, job.owner, refresh_seen=found.refresh_seq)
 
     def _outgrown(self, version: Version, unlabelled: list[int]) -> bool:
         if version.checkpoint is not None:
             return False
-        missing = len(set(unlabelled) - self.state.scored_task_ids(version))
-        broken = len(self.state.broken_images(version.project_id))
+        missing = len(set(unlabelled) - self.state.scores.task_ids(version))
+        broken = len(self.state.tasks.broken_images(version.project_id))
         return missing - broken > COLD_START_GROWTH * len(unlabelled)
 
     def _prepare_project(self, job: Job) -> None:
@@ -219,7 +219,7 @@ class Worker:
             job.gateway.update_webhook_headers(project_id, header)
         if settings.manage_queue and not job.project.queue_ready:
             job.gateway.ensure_queue_tab(project_id, publisher.project_spec(job))
-            self.state.update_project(project_id, job.owner, queue_ready=True)
+            self.state.projects.update(project_id, job.owner, queue_ready=True)
 
     # -- failures ----------------------------------------------------------------------------------------------------
 
@@ -227,10 +227,10 @@ class Worker:
         if isinstance(error, Stopped | LeaseLost):
             log.info("Project %s: %s", project.id, error)
             if isinstance(error, LeaseLost):  # a call to Label Studio may have been on its way: look whether it arrived
-                self.state.hint(project.id, tasks=True)
+                self.state.projects.hint(project.id, tasks=True)
         elif isinstance(error, LabelStudioRefused) and self._is_gone(project):
             log.info("Project %s is gone from Label Studio; forgetting it", project.id)
-            self.state.remove_project(project.id)
+            self.state.projects.remove(project.id)
         else:
             if isinstance(error, BackendError):
                 log.warning("Project %s: %s", project.id, error)
@@ -246,7 +246,7 @@ class Worker:
             wait = LONGEST_RETRY_SECONDS
         if isinstance(error, NoLabels):  # the request was answered; the queue has to go on
             wait = 0.0
-        self.state.update_project(
+        self.state.projects.update(
             project.id,
             owner,
             failures=min(project.failures + 1, 16),
@@ -280,7 +280,7 @@ def run_cycle_now(settings: Settings, project_id: int, progress: Progress) -> Ve
     project that is not connected.
     """
     worker = Worker(settings, progress)
-    if worker.state.project(project_id) is None:
+    if worker.state.projects.get(project_id) is None:
         raise OwnerError(f"Project {project_id} is not connected to this backend; `status` lists those that are.")
     from backend import cycle  # imports torch
 
@@ -288,12 +288,12 @@ def run_cycle_now(settings: Settings, project_id: int, progress: Progress) -> Ve
     while True:
         with worker.leases.hold(project_id) as owner:
             if owner is not None:
-                project = worker.state.project(project_id)
+                project = worker.state.projects.get(project_id)
                 assert project is not None
                 job = worker.job(project, owner)
-                if version := worker.state.unpublished_version(project_id):
+                if version := worker.state.versions.unpublished(project_id):
                     publisher.publish(job, version)
-                    worker.state.finish_resumed(project_id, owner, version.metrics)
+                    worker.state.cycles.finish_resumed(project_id, owner, version.metrics)
                 return cycle.run_cycle(job)
         progress("wait", 0, 1)
         time.sleep(worker.settings.poll_seconds)

@@ -133,11 +133,11 @@ def _open(folder: Path, server: LabelStudioServer, count: int) -> _Bench:
     info = gateway.project(project_id)
     settings = Settings(model_dir=str(folder / "publish"), sampler="dast-al", device="cpu")
     state = State.for_settings(settings)
-    state.connect(project_id, info.key, info.label_config, {}, server.url, token)
-    state.replace_tasks(project_id, {task: f"http://127.0.0.1/{task}.png" for task in tasks}, [])
-    if not state.lease(project_id, OWNER, _LEASE_SECONDS):
+    state.projects.connect(project_id, info.key, info.label_config, {}, server.url, token)
+    state.tasks.replace(project_id, {task: f"http://127.0.0.1/{task}.png" for task in tasks}, [])
+    if not state.leases.take(project_id, OWNER, _LEASE_SECONDS):
         raise RuntimeError("the project is leased already")
-    project = state.project(project_id)
+    project = state.projects.get(project_id)
     assert project is not None
     device = torch.device("cpu")
     learner = Learner.fresh(settings, CLASSES, SIZE, device, seed=0)

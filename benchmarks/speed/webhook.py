@@ -91,7 +91,7 @@ class _Posts:
         params = {"sampler": "dast-al", "budget": 1_000_000, "epochs": self.load.epochs, "warm_start": False}
         self.annotator.connect(self.project, self.backend.url, params)
         self.state = State.for_settings(Settings(model_dir=str(self.backend.directory)))
-        self.wait(lambda: self.state.current_version(self.project) is not None)
+        self.wait(lambda: self.state.versions.current(self.project) is not None)
         for number in range(self.load.labels):
             task = self.annotator.next_task(self.project)
             assert task is not None
@@ -158,7 +158,7 @@ class _Posts:
 
     def resting(self) -> bool:
         """The last version is out, nobody holds the project, and no hint waits."""
-        project, version = self.state.project(self.project), self.state.current_version(self.project)
+        project, version = self.state.projects.get(self.project), self.state.versions.current(self.project)
         if project is not None and project.last_error:
             raise RuntimeError(f"the backend reports: {project.last_error}")
         return (
@@ -178,7 +178,7 @@ class _Posts:
             time.sleep(0.2)
 
     def _newest(self) -> Cycle | None:
-        cycles: Sequence[Cycle] = self.state.cycles(self.project, 1)
+        cycles: Sequence[Cycle] = self.state.cycles.recent(self.project, 1)
         return cycles[0] if cycles else None
 
     def _running(self) -> bool:

@@ -100,8 +100,8 @@ def test_status_before_anything_is_connected(tmp_path: Path) -> None:
 def test_status_shows_what_is_due_what_runs_and_what_is_broken(tmp_path: Path) -> None:
     state = State.for_settings(Settings(model_dir=str(tmp_path)))
     fill(state)
-    state.update_project(1, title="Pets [of mine]")
-    state.hint(1, train=True)
+    state.projects.update(1, title="Pets [of mine]")
+    state.projects.hint(1, train=True)
     state.close()
     environment = {"MODEL_DIR": str(tmp_path), "LABEL_STUDIO_URL": "http://ls", "LABEL_STUDIO_API_KEY": "a-secret-key"}
 

@@ -63,7 +63,7 @@ def bench(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.M
 
 
 def newest(bench: Workbench) -> Cycle:
-    return bench.state.cycles(bench.project.id)[0]
+    return bench.state.cycles.recent(bench.project.id)[0]
 
 
 def files(bench: Workbench) -> list[str]:
@@ -89,17 +89,17 @@ def test_a_cycle_learns_from_every_label_and_publishes_every_other_task(bench: W
     pool = [task for task in bench.tasks if task not in labelled]
     assert sorted(bench.order(version)) == pool
     assert bench.project.published_order(version.name) == bench.order(version)
-    scores = {row.task_id: row.score for row in bench.state.all_scores(version)}
+    scores = {row.task_id: row.score for row in bench.state.scores.all(version)}
     assert scores == pytest.approx(expected(bench, version, pool), rel=1e-6)
-    assert bench.state.project(bench.project.id).new_annotations == 0  # type: ignore[union-attr]
-    assert len(bench.state.seen_annotations(bench.project.id)) == 5
+    assert bench.state.projects.get(bench.project.id).new_annotations == 0  # type: ignore[union-attr]
+    assert len(bench.state.tasks.seen_annotations(bench.project.id)) == 5
 
 
 @pytest.mark.parametrize("sampler", ["dast-al", "random"])
 def test_the_first_order_needs_no_label(bench: Workbench, sampler: str) -> None:
     version = cycle.cold_start(bench.with_settings(sampler=sampler), read_truth(bench.job))
     assert version.name.startswith(f"{sampler}-c0-") and version.checkpoint is None and files(bench) == []
-    scores = [row.score for row in bench.state.all_scores(version)]
+    scores = [row.score for row in bench.state.scores.all(version)]
     assert scores == pytest.approx((np.arange(TASKS) + 0.5) / TASKS)  # evenly spread over (0, 1)
     assert bench.project.published_order(version.name) == bench.order(version) != bench.tasks
 
@@ -108,7 +108,7 @@ def test_without_labels_a_cycle_says_so_and_changes_nothing(bench: Workbench) ->
     bench.project.annotate(bench.tasks[0], "apple", was_cancelled=True)  # a skip is no label
     with pytest.raises(NoLabels, match="label a few tasks first"):
         cycle.run_cycle(bench.job)
-    assert (newest(bench).status, bench.state.versions(bench.project.id), files(bench)) == ("failed", [], [])
+    assert (newest(bench).status, bench.state.versions.of_project(bench.project.id), files(bench)) == ("failed", [], [])
 
 
 def test_what_is_stopped_in_training_leaves_all_due(bench: Workbench) -> None:
@@ -121,7 +121,10 @@ def test_what_is_stopped_in_training_leaves_all_due(bench: Workbench) -> None:
     with pytest.raises(Stopped):
         cycle.run_cycle(replace(bench.job, show=show))
     assert (newest(bench).status, newest(bench).phase) == ("interrupted", "train")
-    assert bench.state.versions(bench.project.id) == [] and bench.state.seen_annotations(bench.project.id) == {}
+    assert (
+        bench.state.versions.of_project(bench.project.id) == []
+        and bench.state.tasks.seen_annotations(bench.project.id) == {}
+    )
     assert read_truth(bench.job).new_annotations == 4
 
 
@@ -132,12 +135,12 @@ def test_what_fails_while_publishing_is_never_learnt_again(bench: Workbench) -> 
         cycle.run_cycle(bench.job)
     assert newest(bench).status == "failed"
     assert read_truth(bench.job).new_annotations == 0
-    version = bench.state.unpublished_version(bench.project.id)
+    version = bench.state.versions.unpublished(bench.project.id)
     assert version is not None and version.status == "publishing"
     bench.proxy.clear()
     publisher.publish(bench.restarted(), version)
     assert bench.project.missing_predictions(version.name) == ""
-    bench.state.finish_resumed(bench.project.id, OWNER, version.metrics)
+    bench.state.cycles.finish_resumed(bench.project.id, OWNER, version.metrics)
     assert (newest(bench).status, newest(bench).error) == ("done", None)
 
 
@@ -162,8 +165,8 @@ def test_what_a_kill_before_the_version_is_there_leaves_is_swept(
     if moment.startswith("the checkpoint"):  # a kill leaves no time to tidy up, unlike an exception
         (bench.job.folder / "checkpoints" / ".cycle-1.draft.7.tmp").write_bytes(b"half")
     assert len(files(bench)) == 2
-    assert [version.name for version in bench.state.versions(bench.project.id)] == [first.name]
-    bench.state.drop_drafts(bench.project.id, OWNER)
+    assert [version.name for version in bench.state.versions.of_project(bench.project.id)] == [first.name]
+    bench.state.versions.drop_drafts(bench.project.id, OWNER)
     artefacts.sweep_leftovers(bench.job)
     assert files(bench) == [f"{first.name}.pt"]
     assert artefacts.last_learner(bench.job) is not None
@@ -181,13 +184,13 @@ def half_a_file(then: Callable[[], None]) -> Callable[..., None]:
 def test_new_tasks_join_by_the_same_model_and_take_no_ones_score(bench: Workbench) -> None:
     label(bench, 4)
     version = cycle.run_cycle(bench.job)
-    before = {row.task_id: row.score for row in bench.state.all_scores(version)}
+    before = {row.task_id: row.score for row in bench.state.scores.all(version)}
     old = set(bench.tasks)
     add_tasks(bench.project, 6, pictures=True)  # the same pictures once more: the same acquisition
     truth = read_truth(bench.job)
     assert cycle.join_new_tasks(bench.job, version, truth) == 6
     assert cycle.join_new_tasks(bench.job, version, truth) == 0
-    after = {row.task_id: row.score for row in bench.state.all_scores(version)}
+    after = {row.task_id: row.score for row in bench.state.scores.all(version)}
     assert {task: after[task] for task in before} == before
     assert len(set(after.values())) == len(after)
     new = sorted(set(bench.tasks) - old)
@@ -216,13 +219,13 @@ def test_a_broken_image_of_a_labelled_task_is_tried_again_once_and_then_waits(be
     label(bench, 4)
     version = cycle.run_cycle(bench.with_settings(retry_broken_seconds=1.0))
     broken = bench.tasks[-1]
-    assert [item.task_id for item in bench.state.broken_images(bench.project.id)] == [broken]
+    assert [item.task_id for item in bench.state.tasks.broken_images(bench.project.id)] == [broken]
     assert broken not in bench.order(version)
     bench.project.annotate(broken, "apple")
-    bench.state.set_broken(bench.project.id, [(broken, "data:image/png;base64,AAAA", "damaged")], 0.0)
+    bench.state.tasks.set_broken(bench.project.id, [(broken, "data:image/png;base64,AAAA", "damaged")], 0.0)
     job = bench.with_settings(retry_broken_seconds=600.0)
     assert cycle.join_new_tasks(job, version, read_truth(job)) == 0
-    (waiting,) = bench.state.broken_images(bench.project.id)
+    (waiting,) = bench.state.tasks.broken_images(bench.project.id)
     assert waiting.retry_at > bench.state.now() + 500  # so upkeep is not due at once again
 
 
@@ -339,7 +342,7 @@ def test_a_cycle_of_masks_learns_publishes_and_keeps_the_masks_of_the_head(canva
     pool = [task for task in canvas.tasks if task not in labelled]
     assert sorted(canvas.order(version)) == pool
     assert canvas.project.published_order(version.name) == canvas.order(version)
-    rows = canvas.state.all_scores(version)
+    rows = canvas.state.scores.all(version)
     assert {row.task_id: row.score for row in rows} == pytest.approx(expected(canvas, version, pool), rel=1e-6)
     assert all(row.label is None and row.confidence is not None and 0 < row.confidence <= 1 for row in rows)
     head = canvas.order(version)[:HEAD]
@@ -384,7 +387,7 @@ def test_masks_that_a_kill_leaves_are_swept(canvas: Workbench, monkeypatch: pyte
             patched.setattr(canvas.state, "add_version" if moment.startswith("no row") else "add_scores", die)
         cycle.run_cycle(canvas.job)
     assert len(list((canvas.job.folder / "answers").iterdir())) == 2
-    canvas.state.drop_drafts(canvas.project.id, OWNER)
+    canvas.state.versions.drop_drafts(canvas.project.id, OWNER)
     artefacts.sweep_leftovers(canvas.job)
     assert [path.name for path in (canvas.job.folder / "answers").iterdir()] == [first.name]
     assert [path.suffix for path in (canvas.job.folder / "answers" / first.name).iterdir()] == [".masks"]
@@ -405,7 +408,7 @@ def test_a_cycle_of_masks_that_is_cut_off_while_publishing_goes_on_under_the_lab
         cycle.run_cycle(canvas.with_settings(preannotate=0))
     canvas.proxy.clear()
     canvas.ask_for(masks_config(("quince", pear, apple)))  # Label Studio keeps labels that were used
-    version = canvas.state.unpublished_version(canvas.project.id)
+    version = canvas.state.versions.unpublished(canvas.project.id)
     assert version is not None and tuple(version.classes) == (apple, pear, plum)
     publisher.publish(canvas.restarted(), version)
     assert canvas.project.missing_predictions(version.name) == ""
@@ -489,7 +492,7 @@ def test_from_classes_to_masks_and_back(canvas: Workbench) -> None:
         project.studio.patch(f"/api/annotations/{drawn['id']}/", {"result": regions})
 
     first = cycle.run_cycle(canvas.with_settings(task="classification"))
-    assert {row.label for row in canvas.state.all_scores(first)} <= set(project.classes)
+    assert {row.label for row in canvas.state.scores.all(first)} <= set(project.classes)
     assert kept(canvas, first) == {} and first.metrics["task"] == "classification"
 
     job = canvas.with_settings(task="segmentation")
@@ -500,7 +503,7 @@ def test_from_classes_to_masks_and_back(canvas: Workbench) -> None:
 
     second = cycle.run_cycle(job.reread())
     assert set(kept(canvas, second)) == set(canvas.order(second)[:HEAD])
-    assert all(row.label is None for row in canvas.state.all_scores(second))
+    assert all(row.label is None for row in canvas.state.scores.all(second))
     types = {region["type"] for item in project.predictions(second.name) for region in item["result"]}
     assert types == {"brushlabels"}
 
@@ -508,4 +511,4 @@ def test_from_classes_to_masks_and_back(canvas: Workbench) -> None:
     assert kept(canvas, third) == {}
     types = {region["type"] for item in project.predictions(third.name) for region in item["result"]}
     assert types == {"choices"}
-    assert [cycle.status for cycle in canvas.state.cycles(project.id)] == ["done"] * 3
+    assert [cycle.status for cycle in canvas.state.cycles.recent(project.id)] == ["done"] * 3

@@ -28,7 +28,7 @@ def work(project: Project = PROJECT, backlog: Backlog = DONE, now: float = 1001.
 @pytest.fixture
 def state(tmp_path: Path) -> State:
     opened = State(f"sqlite:///{tmp_path / 'state.sqlite3'}")
-    opened.connect(1, "1.5", "<View/>", {}, "", "")
+    opened.projects.connect(1, "1.5", "<View/>", {}, "", "")
     return opened
 
 
@@ -87,37 +87,37 @@ def test_a_failing_project_waits_for_its_next_attempt() -> None:
 
 
 def test_our_own_project_update_is_no_news(state: State) -> None:
-    before = state.project(1)
+    before = state.projects.get(1)
     assert handle(state, body("PROJECT_UPDATED")) == {"status": "noted"}
-    assert state.project(1) == before
+    assert state.projects.get(1) == before
 
 
 def test_a_changed_label_config_is_news(state: State) -> None:
     handle(state, {"action": "PROJECT_UPDATED", "project": {"id": 1, "label_config": "<View><Text/></View>"}})
-    assert state.project(1).refresh_seq == 2  # type: ignore[union-attr]
+    assert state.projects.get(1).refresh_seq == 2  # type: ignore[union-attr]
 
 
 def test_any_project_update_is_news_while_the_owner_has_something_to_mend(state: State) -> None:
     """A config that was broken and is put back is the one that the state still holds."""
-    state.update_project(1, last_error="The choices must be single.", retry_at=9e9)
+    state.projects.update(1, last_error="The choices must be single.", retry_at=9e9)
     handle(state, body("PROJECT_UPDATED"))
-    assert (state.project(1).refresh_seq, state.project(1).retry_at) == (2, 0.0)  # type: ignore[union-attr]
+    assert (state.projects.get(1).refresh_seq, state.projects.get(1).retry_at) == (2, 0.0)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("action", sorted(events.ANNOTATIONS))
 def test_annotation_events_count(state: State, action: str) -> None:
     handle(state, body(action, annotation={}))
-    assert state.project(1).annotation_events == 1  # type: ignore[union-attr]
+    assert state.projects.get(1).annotation_events == 1  # type: ignore[union-attr]
 
 
 def test_tasks_ask_for_a_refresh_and_training_for_a_cycle(state: State) -> None:
     handle(state, body("TASKS_CREATED", tasks=[{}]))
     handle(state, body("START_TRAINING"))
-    project = state.project(1)
+    project = state.projects.get(1)
     assert project is not None and project.refresh_seq == 2 and project.train_requested
 
 
 def test_events_of_strangers_are_answered_but_change_nothing(state: State) -> None:
     assert handle(state, {"action": "START_TRAINING", "project": {"id": 5}})["status"] == "ignored"
     assert handle(state, body("LABEL_LINK_CREATED"))["status"] == "ignored"
-    assert not state.project(1).train_requested  # type: ignore[union-attr]
+    assert not state.projects.get(1).train_requested  # type: ignore[union-attr]

@@ -59,9 +59,9 @@ class Workbench:
         """A version that waits to be published, with made-up answers."""
         chosen = np.array(self.tasks if tasks is None else tasks, dtype=np.int64)
         rng = np.random.default_rng(seed)
-        number = self.state.next_cycle_number(self.project.id)
-        self.state.start_cycle(self.project.id, OWNER, number, "entropy", 0)
-        return self.state.add_version(
+        number = self.state.cycles.next_number(self.project.id)
+        self.state.cycles.start(self.project.id, OWNER, number, "entropy", 0)
+        return self.state.versions.add(
             self.project.id,
             OWNER,
             cycle=number,
@@ -91,9 +91,9 @@ class Workbench:
         sure = np.full(masks.shape, 204, np.uint8)
         folder = answers_folder(self.job.folder, name)
         write_answers(folder, classes, frame, head.tolist(), sizes, [(np.arange(count), masks, sure)])
-        number = self.state.next_cycle_number(self.project.id)
-        self.state.start_cycle(self.project.id, OWNER, number, "entropy", 0)
-        version = self.state.add_version(
+        number = self.state.cycles.next_number(self.project.id)
+        self.state.cycles.start(self.project.id, OWNER, number, "entropy", 0)
+        version = self.state.versions.add(
             self.project.id,
             OWNER,
             cycle=number,
@@ -115,17 +115,17 @@ class Workbench:
 
     def order(self, version: Version) -> list[int]:
         """Task ids of ``version`` as scored, lowest first."""
-        return [answer.task_id for answer in self.state.all_scores(version)]
+        return [answer.task_id for answer in self.state.scores.all(version)]
 
     def status(self, version: Version) -> str:
-        found = self.state.version(version.id)
+        found = self.state.versions.get(version.id)
         assert found is not None
         return found.status
 
     def lose_lease(self) -> None:
         """Another worker takes the project over."""
-        self.state.release(self.project.id, OWNER)
-        assert self.state.lease(self.project.id, "another", 600)
+        self.state.leases.release(self.project.id, OWNER)
+        assert self.state.leases.take(self.project.id, "another", 600)
 
 
 @contextmanager
@@ -151,13 +151,13 @@ def workbench(
         token = server.personal_access_token()
         config = Settings(**{"model_dir": str(folder), **TINY, **settings})
         info = LabelStudio(server.url, token).project(project.id)
-        state.connect(project.id, info.key, info.label_config, {}, proxy.url, "")
-        assert state.lease(project.id, OWNER, 600)
-        known = state.project(project.id)
+        state.projects.connect(project.id, info.key, info.label_config, {}, proxy.url, "")
+        assert state.leases.take(project.id, OWNER, 600)
+        known = state.projects.get(project.id)
         assert known is not None
 
         def check() -> None:
-            now = state.project(known.id)
+            now = state.projects.get(known.id)
             if now is None or now.lease_owner != OWNER:
                 raise LeaseLost("the lease is another's")
 

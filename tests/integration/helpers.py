@@ -346,46 +346,46 @@ class Seen:
 
     def cycles(self, project: LabelProject, status: str = "done") -> list[int]:
         """Numbers of the cycles with ``status`` that learnt from labels, oldest first: a cold start is none."""
-        found = self.state.cycles(project.id, limit=1000)
+        found = self.state.cycles.recent(project.id, limit=1000)
         return sorted(cycle.number for cycle in found if cycle.status == status and cycle.labels)
 
     def labels(self, project: LabelProject) -> dict[int, int]:
         """Cycle number → how many labels it learnt from, of every finished cycle but cold starts."""
-        found = self.state.cycles(project.id, limit=1000)
+        found = self.state.cycles.recent(project.id, limit=1000)
         return {cycle.number: cycle.labels for cycle in reversed(found) if cycle.status == "done" and cycle.labels}
 
     def last_error(self, project: LabelProject) -> str:
-        known = self.state.project(project.id)
+        known = self.state.projects.get(project.id)
         return (known.last_error or "") if known else ""
 
     def pending(self, project: LabelProject) -> int:
         """New annotations, as far as the backend knows."""
-        known = self.state.project(project.id)
+        known = self.state.projects.get(project.id)
         return known.pending_annotations if known else 0
 
     def counts(self, project: LabelProject) -> dict[str, int]:
         """Tasks, labelled, scored and broken, as of the last comparison with Label Studio."""
-        return dict(self.state.counts(project.id))
+        return dict(self.state.tasks.counts(project.id))
 
     def classes(self, version: str, project: LabelProject) -> list[str]:
         """The classes that the model of ``version`` knows, in the order of its outputs."""
-        return next(known.classes for known in self.state.versions(project.id) if known.name == version)
+        return next(known.classes for known in self.state.versions.of_project(project.id) if known.name == version)
 
     def idle(self, project: LabelProject) -> bool:
         """No worker is at the project, and no hint waits for one."""
-        known = self.state.project(project.id)
+        known = self.state.projects.get(project.id)
         return known is not None and known.lease_owner is None and known.refresh_seq == known.refresh_seen
 
     def activity(self, project: LabelProject) -> tuple[Any, ...]:
         """Changes with every cycle, every publishing and every comparison with Label Studio."""
-        known = self.state.project(project.id)
-        versions = [(version.name, version.status) for version in self.state.versions(project.id)]
-        cycles = [(cycle.number, cycle.status) for cycle in self.state.cycles(project.id, limit=1000)]
+        known = self.state.projects.get(project.id)
+        versions = [(version.name, version.status) for version in self.state.versions.of_project(project.id)]
+        cycles = [(cycle.number, cycle.status) for cycle in self.state.cycles.recent(project.id, limit=1000)]
         return (known and (known.checked_at, known.lease_owner), versions, cycles)
 
     def phase(self, project: LabelProject) -> str:
         """The phase of the running cycle, "" when none runs."""
-        running = [cycle.phase for cycle in self.state.cycles(project.id) if cycle.status == "running"]
+        running = [cycle.phase for cycle in self.state.cycles.recent(project.id) if cycle.status == "running"]
         return running[0] if running else ""
 
     def wait_for_phase(self, project: LabelProject, *phases: str, timeout: float = PATIENCE) -> str:

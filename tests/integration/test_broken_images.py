@@ -183,7 +183,7 @@ def test_retrieving_predictions_in_label_studio_doubles_nothing(
 def predict(backend: BackendServer, project: LabelProject, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """``/predict`` as Label Studio calls it."""
     info = project.info()
-    known = Seen.of(backend).state.project(project.id)
+    known = Seen.of(backend).state.projects.get(project.id)
     assert known is not None
     body = {"tasks": tasks, "project": known.key, "label_config": info["label_config"], "params": {"context": None}}
     answer = requests.post(f"{backend.url}/predict", json=body, timeout=60)

@@ -182,4 +182,4 @@ def test_a_project_deleted_in_label_studio_is_forgotten(
     # Label Studio tells a project's webhook nothing of the project's end: any later event, or the slow timer, does
     requests.post(f"{backend.url}/webhook", json={"action": "TASKS_DELETED", "project": {"id": project.id}}, timeout=10)
 
-    wait_for("the project to be forgotten", lambda: seen.state.project(project.id) is None)
+    wait_for("the project to be forgotten", lambda: seen.state.projects.get(project.id) is None)

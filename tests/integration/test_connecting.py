@@ -60,7 +60,7 @@ def test_bad_extra_params_are_refused_with_the_reason(
     for word in words:
         assert word in answer.text
     assert connections(project) == []
-    assert seen.state.project(project.id) is None
+    assert seen.state.projects.get(project.id) is None
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_an_unusable_label_config_is_refused_with_the_reason(
     assert answer.status_code == 400
     assert words in answer.text
     assert connections(project) == []
-    assert seen.state.project(project.id) is None
+    assert seen.state.projects.get(project.id) is None
 
 
 @pytest.fixture

@@ -102,9 +102,9 @@ def finished(rig: Rig, project: LabelProject, version: str) -> None:
     """Waits until ``version`` is wholly published for the backend, too, and nothing is due."""
 
     def quiet() -> bool:
-        current = rig.seen.state.current_version(project.id)
+        current = rig.seen.state.versions.current(project.id)
         whole = current is not None and (current.name, current.status) == (version, "current")
-        return whole and rig.seen.idle(project) and not rig.seen.state.unwritten(current)
+        return whole and rig.seen.idle(project) and not rig.seen.state.scores.unwritten(current)
 
     wait_for(f"{version} to be finished", quiet)
 
@@ -144,14 +144,14 @@ def test_killed_while_publishing(rig: Rig, project: LabelProject, moment: str) -
     trap = MOMENTS[moment](rig)
     due_cycle(rig, project)
     trap.wait()
-    wanted = next(version.name for version in rig.seen.state.versions(project.id) if version.cycle == 1)
+    wanted = next(version.name for version in rig.seen.state.versions.of_project(project.id) if version.cycle == 1)
     rig.restart_worker()
 
     assert project.wait_for_cycle(1) == wanted
     finished(rig, project, wanted)
     # nothing was learnt a second time, and nothing is about to be
     assert rig.seen.labels(project) == {1: BUDGET}
-    assert [cycle.number for cycle in rig.seen.state.cycles(project.id)] == [1, 0]
+    assert [cycle.number for cycle in rig.seen.state.cycles.recent(project.id)] == [1, 0]
     assert rig.seen.pending(project) == 0
     check(project, wanted)
 
@@ -165,7 +165,7 @@ def test_asked_to_end_in_training(rig: Rig, make_project: Callable[..., LabelPro
     rig.worker.stop()
     assert time.monotonic() - asked < 10
 
-    known = rig.seen.state.project(project.id)
+    known = rig.seen.state.projects.get(project.id)
     assert known is not None and known.lease_owner is None  # no need to wait for its expiry
     assert rig.seen.cycles(project, "interrupted") == [1]
     assert known.pending_annotations >= BUDGET  # due again
@@ -183,7 +183,7 @@ def test_label_studio_away_while_publishing(rig: Rig, project: LabelProject) -> 
     trap = rig.proxy.set(*SINGLE, body="-c1-", nth=3, before=rig.proxy.go_down, cut="before")
     due_cycle(rig, project)
     trap.wait()
-    wanted = next(version.name for version in rig.seen.state.versions(project.id) if version.cycle == 1)
+    wanted = next(version.name for version in rig.seen.state.versions.of_project(project.id) if version.cycle == 1)
     wait_for("the failure to be noted", lambda: "cannot be reached" in rig.seen.last_error(project))
     rig.proxy.listen()
 

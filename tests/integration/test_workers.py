@@ -61,7 +61,7 @@ class Rig:
 
     def at_work(self, project: LabelProject) -> tuple[Hand, Hand]:
         """Whose cycle the project's newest is, and the other one."""
-        pid = int(self.seen.state.cycles(project.id)[0].owner.split(":")[1])
+        pid = int(self.seen.state.cycles.recent(project.id)[0].owner.split(":")[1])
         busy = next(hand for hand in self.hands if hand.pid == pid)
         return busy, next(hand for hand in self.hands if hand is not busy)
 
@@ -76,7 +76,7 @@ class Rig:
         raise AssertionError("always in a transaction")
 
     def _can_write(self, project: LabelProject) -> bool:
-        engine = self.seen.state.engine
+        engine = self.seen.state.database.engine
         try:
             if engine.dialect.name == "sqlite":
                 with sqlite3.connect(str(engine.url.database), timeout=0.3) as connection:
@@ -141,7 +141,10 @@ def test_what_is_due_runs_once(rig: Rig, project: LabelProject) -> None:
     project.label_served(BUDGET)
     version = project.wait_for_cycle(1)
     wait_for("the cycle to be recorded", lambda: rig.seen.labels(project) == {1: BUDGET})
-    assert [cycle.number for cycle in rig.seen.state.cycles(project.id)] == [1, 0]  # the first order was made once, too
+    assert [cycle.number for cycle in rig.seen.state.cycles.recent(project.id)] == [
+        1,
+        0,
+    ]  # the first order was made once, too
     check(rig, project, version)
 
 
@@ -169,7 +172,7 @@ def test_one_that_slept_through_its_lease_in_training_changes_nothing(rig: Rig, 
 
 def test_one_that_slept_through_its_lease_while_publishing_changes_nothing(rig: Rig, project: LabelProject) -> None:
     # one moment for each database: they do not depend on each other
-    call, nth = (BULK, 1) if rig.seen.state.engine.dialect.name == "sqlite" else (SINGLE, 3)
+    call, nth = (BULK, 1) if rig.seen.state.database.engine.dialect.name == "sqlite" else (SINGLE, 3)
     asleep: list[Hand] = []
 
     def put_to_sleep(hand: Hand) -> Callable[[], None]:
@@ -215,11 +218,11 @@ def everything(rig: Rig, project: LabelProject) -> dict[str, object]:
     """All that a worker could have changed: in the state and in Label Studio."""
     state = rig.seen.state
     found: dict[str, object] = {
-        "cycles": state.cycles(project.id),
-        "seen": state.seen_annotations(project.id),
+        "cycles": state.cycles.recent(project.id),
+        "seen": state.tasks.seen_annotations(project.id),
         "queue": project.version(),
         "held": sorted((item["id"], item["score"], item["model_version"]) for item in project.predictions()),
     }
-    for version in state.versions(project.id):
-        found[version.name] = (version, state.all_scores(version), state.unwritten(version))
+    for version in state.versions.of_project(project.id):
+        found[version.name] = (version, state.scores.all(version), state.scores.unwritten(version))
     return found

@@ -30,7 +30,7 @@ import numpy as np
 
 from backend.files import DRAFT, whole_file
 from backend.settings.core import Settings
-from backend.state import Answer
+from backend.state import StoredPrediction
 from backend.tasks.classification import to_region
 from backend.tasks.kinds import Spec
 from backend.tasks.segmentation.config import Kind, SegmentationSpec
@@ -53,7 +53,7 @@ def answers_folder(project_folder: Path, version_name: str) -> Path:
     return project_folder / "answers" / version_name
 
 
-def result_of(answer: Answer, spec: Spec, settings: Settings, kept: KeptMasks | None) -> Result:
+def result_of(answer: StoredPrediction, spec: Spec, settings: Settings, kept: KeptMasks | None) -> Result:
     """The ``result`` of a prediction of ``answer``'s task, in the words of the label config as it is now.
 
     Empty when there is no answer to what is asked now: no model yet, another task than the model's, a mask that was

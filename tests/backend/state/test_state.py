@@ -28,13 +28,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def state(url: str) -> Iterator[State]:
     opened = State(url)
-    opened.connect(1, "1.100", CONFIG, {}, "http://label-studio", "token")
+    opened.projects.connect(1, "1.100", CONFIG, {}, "http://label-studio", "token")
     yield opened
     opened.close()
 
 
 def add_version(state: State, owner: str, name: str = "vaal-c1-abc", rows: int = 10, **learnt: Any) -> Version:
-    return state.add_version(
+    return state.versions.add(
         1,
         owner,
         cycle=1,
@@ -52,44 +52,44 @@ def add_version(state: State, owner: str, name: str = "vaal-c1-abc", rows: int =
 
 
 def test_connecting_twice_keeps_what_is_known(state: State) -> None:
-    state.hint(1, annotations=3)
-    state.connect(1, "1.100", CONFIG, {}, "http://label-studio", "token")
-    project = state.project(1)
+    state.projects.hint(1, annotations=3)
+    state.projects.connect(1, "1.100", CONFIG, {}, "http://label-studio", "token")
+    project = state.projects.get(1)
     assert project is not None and project.annotation_events == 3 and project.refresh_seq == 1
 
 
 def test_changed_parameters_ask_for_a_look_at_once(state: State) -> None:
-    state.update_project(1, retry_at=state.now() + 500)
-    state.connect(1, "1.100", CONFIG, {"budget": 7}, "http://label-studio", "token")
-    project = state.project(1)
+    state.projects.update(1, retry_at=state.now() + 500)
+    state.projects.connect(1, "1.100", CONFIG, {"budget": 7}, "http://label-studio", "token")
+    project = state.projects.get(1)
     assert project is not None
     assert project.extra_params == {"budget": 7} and project.refresh_seq == 2 and project.retry_at == 0
 
 
 def test_another_project_with_the_same_id_starts_from_nothing(state: State) -> None:
-    assert state.lease(1, "a", 60)
-    state.replace_tasks(1, {1: "one"}, [])
+    assert state.leases.take(1, "a", 60)
+    state.tasks.replace(1, {1: "one"}, [])
     version = add_version(state, "a")
-    state.switch_to(version, "a")
-    state.connect(1, "1.200", CONFIG, {}, "http://label-studio", "token")
-    assert state.versions(1) == [] and state.known_tasks(1) == {} and state.answers(1, [1]) == {}
-    assert state.scored_task_ids(version) == set()
+    state.versions.switch_to(version, "a")
+    state.projects.connect(1, "1.200", CONFIG, {}, "http://label-studio", "token")
+    assert state.versions.of_project(1) == [] and state.tasks.sources(1) == {} and state.scores.of_tasks(1, [1]) == {}
+    assert state.scores.task_ids(version) == set()
 
 
 def test_hints_add_up_and_unknown_projects_are_told_apart(state: State) -> None:
-    assert state.hint(1, annotations=2) and state.hint(1, annotations=1, train=True)
-    assert not state.hint(99, train=True)
-    project = state.project(1)
+    assert state.projects.hint(1, annotations=2) and state.projects.hint(1, annotations=1, train=True)
+    assert not state.projects.hint(99, train=True)
+    project = state.projects.get(1)
     assert project is not None and project.pending_annotations == 3 and project.train_requested
 
 
 def test_events_that_came_during_a_comparison_stay(state: State) -> None:
-    state.hint(1, annotations=5)
-    state.hint(1, annotations=2)
-    state.settle_events(1, 5)
-    assert state.project(1).annotation_events == 2  # type: ignore[union-attr]
-    state.settle_events(1, 5)
-    assert state.project(1).annotation_events == 0  # type: ignore[union-attr]
+    state.projects.hint(1, annotations=5)
+    state.projects.hint(1, annotations=2)
+    state.projects.settle_events(1, 5)
+    assert state.projects.get(1).annotation_events == 2  # type: ignore[union-attr]
+    state.projects.settle_events(1, 5)
+    assert state.projects.get(1).annotation_events == 0  # type: ignore[union-attr]
 
 
 def test_of_many_threads_one_gets_the_lease(state: State) -> None:
@@ -98,7 +98,7 @@ def test_of_many_threads_one_gets_the_lease(state: State) -> None:
 
     def ask(name: str) -> None:
         start.wait()
-        if state.lease(1, name, 60):
+        if state.leases.take(1, name, 60):
             taken.append(name)
 
     threads = [threading.Thread(target=ask, args=(f"worker-{i}",)) for i in range(8)]
@@ -112,7 +112,7 @@ def test_of_many_threads_one_gets_the_lease(state: State) -> None:
 def test_of_two_processes_one_gets_the_lease(state: State, url: str) -> None:
     code = (
         "import sys; from backend.state import State; s = State(sys.argv[1]); sys.stdin.readline();"
-        "print(s.lease(1, sys.argv[2], 60))"
+        "print(s.leases.take(1, sys.argv[2], 60))"
     )
     processes = [
         subprocess.Popen(
@@ -125,135 +125,135 @@ def test_of_two_processes_one_gets_the_lease(state: State, url: str) -> None:
 
 
 def test_an_expired_lease_is_taken_over_and_its_cycle_marked(state: State) -> None:
-    assert state.lease(1, "dead", -1)
-    state.start_cycle(1, "dead", 1, "vaal", 0)
-    assert state.lease(1, "alive", 60)
-    assert not state.renew(1, "dead", 60)
-    assert [cycle.status for cycle in state.cycles(1)] == ["interrupted"] and state.running() == []
+    assert state.leases.take(1, "dead", -1)
+    state.cycles.start(1, "dead", 1, "vaal", 0)
+    assert state.leases.take(1, "alive", 60)
+    assert not state.leases.renew(1, "dead", 60)
+    assert [cycle.status for cycle in state.cycles.recent(1)] == ["interrupted"] and state.cycles.running() == []
 
 
 def test_who_lost_the_lease_writes_nothing(state: State) -> None:
-    assert state.lease(1, "slow", -1)
-    cycle = state.start_cycle(1, "slow", 1, "vaal", 0)
-    assert state.lease(1, "quick", 60)
+    assert state.leases.take(1, "slow", -1)
+    cycle = state.cycles.start(1, "slow", 1, "vaal", 0)
+    assert state.leases.take(1, "quick", 60)
     with pytest.raises(LeaseLost):
         add_version(state, "slow", seen={1: "x"})
     with pytest.raises(LeaseLost):
-        state.finish_cycle(cycle, 1, "slow", status="done")
-    assert state.versions(1) == [] and state.seen_annotations(1) == {}
+        state.cycles.finish(cycle, 1, "slow", status="done")
+    assert state.versions.of_project(1) == [] and state.tasks.seen_annotations(1) == {}
 
 
 def test_a_version_is_a_draft_until_its_last_score_is_in(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert state.lease(1, "a", 60)
+    assert state.leases.take(1, "a", 60)
 
     def die(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(state, "add_scores", die)
+        patched.setattr(state.scores, "add", die)
         with pytest.raises(KeyboardInterrupt):
             add_version(state, "a")
-    assert state.versions(1) == [] and state.unpublished_version(1) is None
-    state.drop_drafts(1, "a")
+    assert state.versions.of_project(1) == [] and state.versions.unpublished(1) is None
+    state.versions.drop_drafts(1, "a")
     assert add_version(state, "a").status == "scored"  # the name is free again
 
 
 def test_switching_supersedes_the_older_version_and_answers_by_the_new_one(state: State) -> None:
-    assert state.lease(1, "a", 60)
+    assert state.leases.take(1, "a", 60)
     old = add_version(state, "a", "vaal-c1-old")
-    state.switch_to(old, "a")
+    state.versions.switch_to(old, "a")
     new = add_version(state, "a", "vaal-c2-new")
-    assert state.answers(1, [2])[2].version == "vaal-c1-old"
-    state.switch_to(new, "a")
-    answer = state.answers(1, [2, 99])
+    assert state.scores.of_tasks(1, [2])[2].version == "vaal-c1-old"
+    state.versions.switch_to(new, "a")
+    answer = state.scores.of_tasks(1, [2, 99])
     assert list(answer) == [2] and answer[2].version == "vaal-c2-new"
     assert answer[2].label == "dog" and answer[2].confidence == 0.75
-    assert {v.name: v.status for v in state.versions(1)}["vaal-c1-old"] == "superseded"
+    assert {v.name: v.status for v in state.versions.of_project(1)}["vaal-c1-old"] == "superseded"
 
 
 def test_unwritten_rows_come_in_the_order_in_which_they_are_served(state: State) -> None:
-    assert state.lease(1, "a", 60)
+    assert state.leases.take(1, "a", 60)
     version = add_version(state, "a")
-    state.mark_written(version, "a", [10, 3])
-    left = [answer.task_id for answer in state.unwritten(version)]
+    state.scores.mark_written(version, "a", [10, 3])
+    left = [answer.task_id for answer in state.scores.unwritten(version)]
     assert left == [9, 8, 7, 6, 5, 4, 2, 1]
-    state.mark_written(version, "a", None)
-    assert state.unwritten(version) == [] and not state.has_rows(version, written=False)
+    state.scores.mark_written(version, "a", None)
+    assert state.scores.unwritten(version) == [] and not state.scores.has_rows(version, written=False)
 
 
 def test_a_deleted_task_takes_its_scores_and_its_broken_image_along(state: State) -> None:
-    assert state.lease(1, "a", 60)
-    state.replace_tasks(1, {i: f"image-{i}" for i in range(1, 11)}, [])
+    assert state.leases.take(1, "a", 60)
+    state.tasks.replace(1, {i: f"image-{i}" for i in range(1, 11)}, [])
     version = add_version(state, "a")
-    state.set_broken(1, [(4, "image-4", "no such file")], 60)
-    state.replace_tasks(1, {}, [4, 5])
-    assert set(state.known_tasks(1)) == {1, 2, 3, 6, 7, 8, 9, 10}
-    assert state.scored_task_ids(version) == set(state.known_tasks(1)) and state.broken_images(1) == []
+    state.tasks.set_broken(1, [(4, "image-4", "no such file")], 60)
+    state.tasks.replace(1, {}, [4, 5])
+    assert set(state.tasks.sources(1)) == {1, 2, 3, 6, 7, 8, 9, 10}
+    assert state.scores.task_ids(version) == set(state.tasks.sources(1)) and state.tasks.broken_images(1) == []
 
 
 def test_labelled_flags_follow_the_truth_both_ways(state: State) -> None:
-    state.replace_tasks(1, {1: "a", 2: "b", 3: "c"}, [])
-    state.set_labelled(1, [1, 2])
-    state.set_labelled(1, [2])
-    assert state.unlabelled_tasks(1) == [1, 3] and state.counts(1)["labelled"] == 1
+    state.tasks.replace(1, {1: "a", 2: "b", 3: "c"}, [])
+    state.tasks.set_labeled(1, [1, 2])
+    state.tasks.set_labeled(1, [2])
+    assert state.tasks.counts(1)["labelled"] == 1
 
 
 def test_a_broken_image_counts_its_attempts(state: State) -> None:
-    state.set_broken(1, [(4, "x", "no such file")], 60)
-    state.set_broken(1, [(4, "x", "not an image")], 60)
-    (found,) = state.broken_images(1)
+    state.tasks.set_broken(1, [(4, "x", "no such file")], 60)
+    state.tasks.set_broken(1, [(4, "x", "not an image")], 60)
+    (found,) = state.tasks.broken_images(1)
     assert found.attempts == 2 and found.reason == "not an image" and found.retry_at > state.now() + 50
 
 
 def test_the_truth_a_version_was_learnt_from_is_seen_as_soon_as_the_version_is_there(state: State) -> None:
-    assert state.lease(1, "a", 60)
-    state.update_project(1, new_annotations=12)
-    number = state.next_cycle_number(1)
-    state.start_cycle(1, "a", number, "vaal", 0)
+    assert state.leases.take(1, "a", 60)
+    state.projects.update(1, new_annotations=12)
+    number = state.cycles.next_number(1)
+    state.cycles.start(1, "a", number, "vaal", 0)
     add_version(state, "a", seen={7: "monday", 8: "tuesday"}, train_seen=2)
-    assert state.seen_annotations(1) == {7: "monday", 8: "tuesday"}
-    project = state.project(1)
+    assert state.tasks.seen_annotations(1) == {7: "monday", 8: "tuesday"}
+    project = state.projects.get(1)
     assert project is not None and project.new_annotations == 0 and project.train_seen == 2
-    assert state.next_cycle_number(1) == number + 1
+    assert state.cycles.next_number(1) == number + 1
 
 
 def test_a_version_that_loses_the_lease_half_way_leaves_the_truth_unseen(
     state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert state.lease(1, "slow", -1)
-    monkeypatch.setattr(state, "add_scores", lambda *_, **__: state.lease(1, "quick", 60))
+    assert state.leases.take(1, "slow", -1)
+    monkeypatch.setattr(state.scores, "add", lambda *_, **__: state.leases.take(1, "quick", 60))
     with pytest.raises(LeaseLost):
         add_version(state, "slow", seen={7: "monday"}, train_seen=2)
-    assert state.seen_annotations(1) == {} and state.versions(1) == []
-    assert state.project(1).train_seen == 0  # type: ignore[union-attr]
+    assert state.tasks.seen_annotations(1) == {} and state.versions.of_project(1) == []
+    assert state.projects.get(1).train_seen == 0  # type: ignore[union-attr]
 
 
 def test_a_cycle_that_was_cut_off_while_publishing_is_done_once_its_version_is_out(state: State) -> None:
-    assert state.lease(1, "a", 60)
-    first = state.start_cycle(1, "a", 0, "vaal", 0)
-    state.finish_cycle(first, 1, "a", status="failed", error="older")
-    state.start_cycle(1, "a", 1, "vaal", 0)
-    assert state.lease(1, "a", 60)  # as after a kill
-    state.finish_resumed(1, "a", {"labels": 5})
-    newest, oldest = state.cycles(1)
+    assert state.leases.take(1, "a", 60)
+    first = state.cycles.start(1, "a", 0, "vaal", 0)
+    state.cycles.finish(first, 1, "a", status="failed", error="older")
+    state.cycles.start(1, "a", 1, "vaal", 0)
+    assert state.leases.take(1, "a", 60)  # as after a kill
+    state.cycles.finish_resumed(1, "a", {"labels": 5})
+    newest, oldest = state.cycles.recent(1)
     assert (newest.status, newest.metrics, newest.error) == ("done", {"labels": 5}, None)
     assert oldest.status == "failed"
 
 
 def test_many_rows_go_through(state: State) -> None:
-    assert state.lease(1, "a", 60)
+    assert state.leases.take(1, "a", 60)
     version = add_version(state, "a", rows=12_000)  # several chunks
-    assert len(state.scored_task_ids(version)) == 12_000
-    assert len(state.answers(1, range(1, 3000))) == 0  # not current yet
-    state.switch_to(version, "a")
-    assert len(state.answers(1, range(1, 3000))) == 2_999
+    assert len(state.scores.task_ids(version)) == 12_000
+    assert len(state.scores.of_tasks(1, range(1, 3000))) == 0  # not current yet
+    state.versions.switch_to(version, "a")
+    assert len(state.scores.of_tasks(1, range(1, 3000))) == 2_999
 
 
 def test_a_database_of_another_format_is_refused_in_words(url: str) -> None:
     import sqlalchemy as sa
 
     first = State(url)
-    with first.engine.begin() as conn:
+    with first.database.engine.begin() as conn:
         conn.execute(sa.text("update meta set value = '999'"))
     with pytest.raises(BackendError, match="format 999"):
         State(url)

@@ -111,8 +111,8 @@ def well_again(studio: SmallLabelStudio) -> Iterator[None]:
 
 def published(state: State, number: int, tasks: list[int], **values: Any) -> Version:
     """A version of project ``number`` in force, with an answer for each of ``tasks``: cat and dog in turn."""
-    assert state.lease(number, "test", 60)
-    version = state.add_version(
+    assert state.leases.take(number, "test", 60)
+    version = state.versions.add(
         number,
         "test",
         **{
@@ -129,8 +129,8 @@ def published(state: State, number: int, tasks: list[int], **values: Any) -> Ver
         }
         | values,
     )
-    state.switch_to(version, "test")
-    state.release(number, "test")
+    state.versions.switch_to(version, "test")
+    state.leases.release(number, "test")
     return version
 
 
@@ -265,13 +265,13 @@ def test_connecting_twice_is_harmless_and_asks_label_studio_once(
 ) -> None:
     first = call(server.url, "POST", "/setup", setup_body(11, {"sampler": "vaal", "budget": 5}))
     assert (first.status, first.json) == (200, {"model_version": ""})
-    before, asked = state.project(11), len(studio.asked)
+    before, asked = state.projects.get(11), len(studio.asked)
     assert before is not None and before.extra_params == {"sampler": "vaal", "budget": 5}
     assert (before.key, before.url, before.token) == (project_key(11), "http://localhost:8080", BROUGHT)
 
     again = call(server.url, "POST", "/setup", setup_body(11, json.dumps({"sampler": "vaal", "budget": 5})))
     assert again.status == 200
-    assert state.project(11) == before
+    assert state.projects.get(11) == before
     assert len(studio.asked) == asked, "a key that worked is believed for a while"
     assert {header for path, header in studio.asked} == {f"Token {TOKEN}"}, "our own key goes before the brought one"
 
@@ -306,7 +306,7 @@ def test_what_the_owner_can_put_right_stands_in_the_reason_phrase(
     assert words in answer.json["error"]
     assert words in answer.reason and answer.reason == reason_phrase(answer.json["error"])
     assert "X-Injected" not in answer.headers
-    assert state.project(13) is None
+    assert state.projects.get(13) is None
 
 
 @pytest.mark.parametrize(
@@ -320,13 +320,13 @@ def test_a_key_that_does_not_open_the_project_is_refused_with_what_to_set(
     answer = call(server.url, "POST", "/setup", setup_body(14))
     assert answer.status == 400 and words in answer.reason
     assert TOKEN not in answer.reason + answer.body.decode()
-    assert state.project(14) is None
+    assert state.projects.get(14) is None
 
 
 def test_the_same_number_in_another_label_studio_is_refused(server: BackendServer, state: State) -> None:
     answer = call(server.url, "POST", "/setup", setup_body(15, project="15.1600000000"))
     assert answer.status == 400 and "LABEL_STUDIO_URL" in answer.reason
-    assert state.project(15) is None
+    assert state.projects.get(15) is None
 
 
 def test_a_token_that_label_studio_brought_and_refuses(
@@ -357,7 +357,7 @@ def test_setup_answers_in_time_while_label_studio_hangs(
     assert [answer.status for answer in answers] == [200] * 12
     assert max(answer.seconds for answer in answers) < 3.0
     assert health.seconds < 1.0
-    assert all(state.project(number) is not None for number in range(100, 112)), "the worker will find out"
+    assert all(state.projects.get(number) is not None for number in range(100, 112)), "the worker will find out"
 
 
 def test_setup_answers_in_time_when_nobody_is_there(tmp_path: Path) -> None:
@@ -663,14 +663,14 @@ def test_webhooks_are_hints(server: BackendServer, state: State) -> None:
 
     send("ANNOTATION_CREATED", annotation={"id": 1}, task={"id": 1})
     send("ANNOTATIONS_DELETED", annotations=[{"id": 1}, {"id": 2}])
-    before = state.project(31)
+    before = state.projects.get(31)
     assert before is not None and before.pending_annotations == 3 and not before.train_requested
     send("PROJECT_UPDATED")  # what our own publishing causes
     send("LABEL_LINK_CREATED")
-    assert state.project(31) == before
+    assert state.projects.get(31) == before
     send("START_TRAINING")
     send("TASKS_CREATED", tasks=[{"id": 3}])
-    after = state.project(31)
+    after = state.projects.get(31)
     assert after is not None and after.train_requested and after.refresh_seq == before.refresh_seq + 1
 
 
@@ -688,10 +688,10 @@ def test_no_webhook_is_lost_when_many_come_at_once_and_the_database_is_written(
 
     def write() -> None:
         while not stop.is_set():
-            state.replace_tasks(32, dict.fromkeys(range(2000), "x"), [])
+            state.tasks.replace(32, dict.fromkeys(range(2000), "x"), [])
 
     def counted(number: int) -> int:
-        project = state.project(number)
+        project = state.projects.get(number)
         return project.annotation_events if project else -1
 
     writer = threading.Thread(target=write)
@@ -723,18 +723,18 @@ def test_what_was_answered_for_is_stored_before_the_process_ends(tmp_path: Path,
             database.rollback()
         wait_for(lambda: not server.running)
     left = State(f"sqlite:///{tmp_path / 'state.sqlite3'}")
-    project = left.project(1)
+    project = left.projects.get(1)
     assert project is not None and project.annotation_events == 1
-    assert left.project(2) is not None
+    assert left.projects.get(2) is not None
 
 
 def test_versions_by_name_and_in_full(server: BackendServer, state: State) -> None:
     call(server.url, "POST", "/setup", setup_body(41))
     old = published(state, 41, [1], name="entropy-c1-aaaaaaaa")
     new = published(state, 41, [1], name="entropy-c2-bbbbbbbb", cycle=2)
-    state.lease(41, "test", 60)
-    state.update_version(new, "test", status="current")
-    state.release(41, "test")
+    state.leases.take(41, "test", 60)
+    state.versions.update(new, "test", status="current")
+    state.leases.release(41, "test")
     for path in ("/versions?project=41", "/versions?project=" + project_key(41)):
         found = call(server.url, "GET", path).json
         assert found["versions"] == [new.name, old.name]
@@ -750,14 +750,14 @@ def test_the_old_way_to_start_training(server: BackendServer, state: State) -> N
     answer = call(server.url, "POST", "/train", {"annotations": [], "project": project_key(42), "params": {}})
     assert answer.status == 201
     job = answer.json["job"]
-    project = state.project(42)
+    project = state.projects.get(42)
     assert project is not None and project.train_requested
     assert call(server.url, "POST", "/job_status", {"job": job}).json["job_status"] == "queued"
-    state.lease(42, "test", 60)
-    cycle = state.start_cycle(42, "test", 1, "entropy", 0)
+    state.leases.take(42, "test", 60)
+    cycle = state.cycles.start(42, "test", 1, "entropy", 0)
     assert call(server.url, "POST", "/job_status", {"job": job}).json["job_status"] == "started"
-    state.finish_cycle(cycle, 42, "test", status="done")
-    state.update_project(42, train_seen=project.train_seq)
+    state.cycles.finish(cycle, 42, "test", status="done")
+    state.projects.update(42, train_seen=project.train_seq)
     assert call(server.url, "POST", "/job_status", {"job": job}).json == {"job_status": "finished"}
 
 

@@ -49,8 +49,8 @@ def services(tmp_path: Path, studio: SmallLabelStudio) -> Iterator[Services]:
 
 
 def publish(state: State, number: int, classes: list[str]) -> str:
-    state.lease(number, "test", 60)
-    version = state.add_version(
+    state.leases.take(number, "test", 60)
+    version = state.versions.add(
         number,
         "test",
         cycle=1,
@@ -64,8 +64,8 @@ def publish(state: State, number: int, classes: list[str]) -> str:
         class_index=np.array([0, 1]),
         confidence=np.array([0.75, 0.5]),
     )
-    state.switch_to(version, "test")
-    state.release(number, "test")
+    state.versions.switch_to(version, "test")
+    state.leases.release(number, "test")
     return version.name
 
 
@@ -110,19 +110,19 @@ def test_predict_before_setup_is_no_error(routes_of_1: Any) -> None:
 
 
 def test_webhooks_of_1_0_9_start_no_process_and_are_all_counted(routes_of_1: Any, services: Services) -> None:
-    services.state.connect(1, project_key(1), CONFIG, {}, "", "")
+    services.state.projects.connect(1, project_key(1), CONFIG, {}, "", "")
     before = children_of(os.getpid())
     for _ in range(4):  # in the same second: its job ids collide
         body = {"action": "ANNOTATION_CREATED", "project": {"id": 1, "label_config": CONFIG}}
         assert routes_of_1.post("/webhook", json=body).status_code == 201
     assert children_of(os.getpid()).keys() <= before.keys()
-    project = services.state.project(1)
+    project = services.state.projects.get(1)
     assert project is not None and project.annotation_events == 4
 
 
 def test_the_plain_manager_of_1_0_9_can_drive_the_class(services: Services, tmp_path: Path) -> None:
     """Without our manager 1.0.9 constructs without a project, and calls ``fit`` with ``()`` and keywords in a job."""
-    services.state.connect(5, project_key(5), CONFIG, {}, "", "")
+    services.state.projects.connect(5, project_key(5), CONFIG, {}, "", "")
     name = publish(services.state, 5, ["cat", "dog"])
     kwargs = {"label_config": CONFIG, "train_output": {"job_id": "1"}, "hostname": "", "access_token": ""}
     plugin = ActiveLearningBackend(**kwargs, services=services)  # type: ignore[arg-type]
@@ -133,7 +133,7 @@ def test_the_plain_manager_of_1_0_9_can_drive_the_class(services: Services, tmp_
     for event in ("ANNOTATION_CREATED", "ANNOTATIONS_DELETED", "START_TRAINING"):
         made = ActiveLearningBackend(label_config=CONFIG, train_output={}, services=services)
         made.process_event(event, {**data, "action": event}, "1700000000", {"workdir": str(tmp_path)})
-    project = services.state.project(5)
+    project = services.state.projects.get(5)
     assert project is not None and project.annotation_events == 2 and project.train_requested
 
 
@@ -142,13 +142,13 @@ def test_the_plain_manager_of_1_0_9_can_drive_the_class(services: Services, tmp_
 
 def test_fit_returns_at_once_even_while_the_database_is_written(services: Services) -> None:
     """2.x calls it inside the webhook's request, which Label Studio leaves after a second."""
-    services.state.connect(1, project_key(1), CONFIG, {}, "", "")
+    services.state.projects.connect(1, project_key(1), CONFIG, {}, "", "")
     plugin = ActiveLearningBackend("1", label_config=CONFIG, services=services)
     release = threading.Event()
     held = threading.Event()
 
     def hold() -> None:
-        with services.state.engine.begin():
+        with services.state.database.engine.begin():
             held.set()
             release.wait(10)
 
@@ -163,7 +163,7 @@ def test_fit_returns_at_once_even_while_the_database_is_written(services: Servic
         release.set()
         holder.join()
     until = time.monotonic() + 10
-    while not (project := services.state.project(1)) or not project.train_requested:
+    while not (project := services.state.projects.get(1)) or not project.train_requested:
         assert time.monotonic() < until
         time.sleep(0.01)
 
@@ -235,12 +235,12 @@ UNDER_2 = """
     assert setup(1, {"budget": 3}).json == {"model_version": ""}
     assert setup(2, '{"sampler": "vaal"}').json == {"model_version": ""}
     assert setup(3, None).json == {"model_version": ""}
-    assert state.project(1).extra_params == {"budget": 3}
-    assert state.project(2).extra_params == {"sampler": "vaal"}
-    assert state.project(3).extra_params == {}
+    assert state.projects.get(1).extra_params == {"budget": 3}
+    assert state.projects.get(2).extra_params == {"sampler": "vaal"}
+    assert state.projects.get(3).extra_params == {}
     # 2.x does not hand on when the project was created: Label Studio was asked
-    assert state.project(1).key == "1.1700000000"
-    assert setup(4, {"budgt": 3}).status_code == 500 and state.project(4) is None
+    assert state.projects.get(1).key == "1.1700000000"
+    assert setup(4, {"budgt": 3}).status_code == 500 and state.projects.get(4) is None
 
     name = publish(state, 1, ["cat", "dog"])
     assert setup(1, {"budget": 3}).json == {"model_version": name}
@@ -255,7 +255,7 @@ UNDER_2 = """
         answer = client.post("/webhook", json=body)
         assert answer.status_code == 201 and answer.json["result"]["status"] == "noted", answer.json
     assert time.monotonic() - began < 1
-    project = state.project(1)
+    project = state.projects.get(1)
     assert project.annotation_events == 2 and project.train_requested
     assert label_studio_ml.model.STORE == {}, "its store is not used"
     print("served under 2.x")

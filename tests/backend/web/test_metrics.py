@@ -42,20 +42,20 @@ def of(name: str, **labels: str) -> tuple[str, Labels]:
 
 def fill(state: State) -> None:
     """Project 1: five tasks, two labelled, one broken; a done and a failed cycle, one running; two versions."""
-    state.connect(1, "1.1", CONFIG, {"budget": 7}, "", "")
-    state.replace_tasks(1, {task: f"{task}.png" for task in range(1, 6)}, [])
-    state.set_labelled(1, [1, 2])
-    state.set_broken(1, [(5, "5.png", "not an image")], 600)
-    state.hint(1, annotations=3)
-    state.lease(1, "w", 60)
-    done = state.start_cycle(1, "w", 1, "vaal", 0)
-    state.finish_cycle(done, 1, "w", status="done", metrics={"seconds": {"train": 2.5, "score": 0.5}, "labels": 2})
-    failed = state.start_cycle(1, "w", 2, "vaal", 0)
-    state.finish_cycle(failed, 1, "w", status="failed", error="Label Studio was away")
-    running = state.start_cycle(1, "w", 3, "vaal", 0)
-    state.report(running, "train", 5, 20)
+    state.projects.connect(1, "1.1", CONFIG, {"budget": 7}, "", "")
+    state.tasks.replace(1, {task: f"{task}.png" for task in range(1, 6)}, [])
+    state.tasks.set_labeled(1, [1, 2])
+    state.tasks.set_broken(1, [(5, "5.png", "not an image")], 600)
+    state.projects.hint(1, annotations=3)
+    state.leases.take(1, "w", 60)
+    done = state.cycles.start(1, "w", 1, "vaal", 0)
+    state.cycles.finish(done, 1, "w", status="done", metrics={"seconds": {"train": 2.5, "score": 0.5}, "labels": 2})
+    failed = state.cycles.start(1, "w", 2, "vaal", 0)
+    state.cycles.finish(failed, 1, "w", status="failed", error="Label Studio was away")
+    running = state.cycles.start(1, "w", 3, "vaal", 0)
+    state.cycles.report(running, "train", 5, 20)
     for number in (1, 2):
-        version = state.add_version(
+        version = state.versions.add(
             1,
             "w",
             cycle=number,
@@ -69,10 +69,10 @@ def fill(state: State) -> None:
             class_index=None,
             confidence=None,
         )
-        state.switch_to(version, "w")
-    state.update_version(version, "w", status="current")
-    state.connect(2, "2.1", CONFIG, {}, "", "")
-    state.update_project(2, last_error="refused")
+        state.versions.switch_to(version, "w")
+    state.versions.update(version, "w", status="current")
+    state.projects.connect(2, "2.1", CONFIG, {}, "", "")
+    state.projects.update(2, last_error="refused")
 
 
 def test_the_figures_of_every_project(state: State, settings: Settings) -> None:
@@ -110,12 +110,12 @@ def test_a_scrape_reads_the_state_as_it_is_then(state: State, settings: Settings
     """Two processes over one database tell the same, also after a restart."""
     metrics = Metrics(state, settings)
     assert read(metrics.text())[of("projects")] == 0
-    state.connect(1, "1.1", CONFIG, {}, "", "")
+    state.projects.connect(1, "1.1", CONFIG, {}, "", "")
     assert read(metrics.text())[of("projects")] == read(Metrics(state, settings).text())[of("projects")] == 1
 
 
 def test_params_that_are_no_longer_allowed_do_not_break_the_scrape(state: State, settings: Settings) -> None:
-    state.connect(1, "1.1", CONFIG, {"of_an_older_version": 1}, "", "")
+    state.projects.connect(1, "1.1", CONFIG, {"of_an_older_version": 1}, "", "")
     found = read(Metrics(state, settings).text())
     assert np.isnan(found[of("budget", project="1")]) and found[of("tasks", project="1")] == 0
 
@@ -140,7 +140,7 @@ def test_requests_are_counted_by_route_in_each_application_alone(tmp_path: Path)
 
 def test_the_figures_of_a_cycle(state: State) -> None:
     fill(state)
-    running, failed, done = state.cycles(1)
+    running, failed, done = state.cycles.recent(1)
     assert phase_seconds(done) == {"train": 2.5, "score": 0.5} and phase_seconds(failed) == {}
     figures = cycle_figures(done)
     assert (figures["cycle"], figures["status"], figures["figures"]) == (1, "done", {"labels": 2})

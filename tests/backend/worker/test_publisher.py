@@ -15,7 +15,7 @@ from label_studio_sdk.label_interface import LabelInterface
 from backend.errors import BackendError, LabelStudioUnavailable, LeaseLost, SettingsError
 from backend.labelstudio import client as labelstudio
 from backend.labelstudio import http as labelstudio_http
-from backend.state import Answer, Version
+from backend.state import StoredPrediction, Version
 from backend.tasks.segmentation import predictions as answers
 from backend.tasks.segmentation.config import segmentation_spec
 from backend.tasks.segmentation.masks import regions_to_mask
@@ -42,7 +42,7 @@ def bench(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.M
 
 def publish(bench: Workbench, version: Version) -> None:
     """As the next worker would: from what the database says."""
-    fresh = bench.state.version(version.id)
+    fresh = bench.state.versions.get(version.id)
     assert fresh is not None
     publisher.publish(bench.restarted(), fresh)
 
@@ -53,9 +53,9 @@ def check_out(bench: Workbench, version: Version) -> None:
     assert (info["model_version"], info["sampling"]) == (version.name, UNCERTAINTY)
     assert bench.project.missing_predictions(version.name) == ""
     assert bench.project.published_order(version.name) == bench.order(version)
-    stored = bench.state.version(version.id)
+    stored = bench.state.versions.get(version.id)
     assert stored is not None and (stored.status, stored.writing_since) == ("current", None)
-    assert not bench.state.has_rows(version, written=False)
+    assert not bench.state.scores.has_rows(version, written=False)
 
 
 def test_the_shortlist_comes_first_then_the_switch_then_the_rest_in_one_call(bench: Workbench) -> None:
@@ -74,7 +74,7 @@ def test_the_shortlist_comes_first_then_the_switch_then_the_rest_in_one_call(ben
 def test_a_prediction_carries_the_answer_and_its_confidence(bench: Workbench) -> None:
     version = bench.scored()
     publisher.publish(bench.job, version)
-    answers = {answer.task_id: answer for answer in bench.state.all_scores(version)}
+    answers = {answer.task_id: answer for answer in bench.state.scores.all(version)}
     for item in bench.project.predictions(version.name):
         (region,) = item["result"]
         answer = answers[item["task"]]
@@ -138,9 +138,9 @@ def test_a_bulk_call_that_was_never_sent_is_not_waited_for(bench: Workbench) -> 
     version = bench.scored()
     away = replace(bench.job, check=bench.proxy.go_down)  # asked right before the call
     with pytest.raises(LabelStudioUnavailable) as caught:
-        publisher.write_rest(away, version, bench.state.unwritten(version))
+        publisher.write_rest(away, version, bench.state.scores.unwritten(version))
     assert not caught.value.maybe_written
-    found = bench.state.version(version.id)
+    found = bench.state.versions.get(version.id)
     assert found is not None and found.writing_since is None
     bench.proxy.listen()
     publish(bench, version)
@@ -180,7 +180,7 @@ def test_reading_back_that_is_cut_off_makes_no_doubles(bench: Workbench, monkeyp
     lost = bench.project.predictions(version.name)[0]
     bench.project.studio.delete(f"/api/predictions/{lost['id']}/")
 
-    mark = bench.state.mark_written
+    mark = bench.state.scores.mark_written
     for changes in (0, 1):  # killed before either of the two changes of the flags
         left = changes
 
@@ -194,7 +194,7 @@ def test_reading_back_that_is_cut_off_makes_no_doubles(bench: Workbench, monkeyp
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
             patched.setattr(bench.state, "mark_written", die)
             publisher.verify(bench.job, version)
-        assert not bench.state.unwritten(version)  # so nothing that is held would be written again
+        assert not bench.state.scores.unwritten(version)  # so nothing that is held would be written again
     publisher.verify(bench.job, version)
     check_out(bench, version)
 
@@ -208,7 +208,7 @@ def test_doubles_and_lost_predictions_are_mended(bench: Workbench) -> None:
     bench.project.studio.post("/api/predictions/", again)
     bench.project.studio.delete(f"/api/predictions/{second['id']}/")
     assert "doubles" in bench.project.missing_predictions(version.name)
-    publisher.verify(bench.job, bench.state.version(version.id) or version)
+    publisher.verify(bench.job, bench.state.versions.get(version.id) or version)
     check_out(bench, version)
     kept = {item["id"] for item in bench.project.predictions(version.name)}
     assert first["id"] in kept  # the double went, not what was there first
@@ -224,7 +224,7 @@ def test_all_predictions_deleted_by_the_owner_come_back(bench: Workbench) -> Non
         project=bench.project.id,
     )
     assert bench.project.predictions() == []
-    publisher.verify(bench.job, bench.state.version(version.id) or version)
+    publisher.verify(bench.job, bench.state.versions.get(version.id) or version)
     check_out(bench, version)
 
 
@@ -245,7 +245,7 @@ def test_a_label_config_that_changes_before_publishing_is_followed(bench: Workbe
     bench.project.studio.patch(f"/api/projects/{bench.project.id}", {"label_config": choices_config(kept, names)})
     publish(bench, version)
     check_out(bench, version)
-    labels = {answer.task_id: answer.label for answer in bench.state.all_scores(version)}
+    labels = {answer.task_id: answer.label for answer in bench.state.scores.all(version)}
     for item in bench.project.predictions(version.name):
         if labels[item["task"]] not in kept:
             assert item["result"] == []  # its class is gone; its place in the queue is not
@@ -264,9 +264,9 @@ def test_what_label_studio_leaves_out_of_a_bulk_call_stays_unwritten(bench: Work
 
     bench.proxy.set(*BULK, before=rename)
     publish(bench, version)
-    left = bench.state.unwritten(version)
+    left = bench.state.scores.unwritten(version)
     assert len(left) == TASKS - len(project.predictions(version.name)) > 0
-    publisher.complete(bench.job, bench.state.version(version.id) or version)
+    publisher.complete(bench.job, bench.state.versions.get(version.id) or version)
     check_out(bench, version)
 
 
@@ -279,16 +279,16 @@ def test_an_empty_pool_is_published_to_ourselves_until_tasks_join(
         assert bench.status(version) == "current" and bench.project.version() != version.name
         add_tasks(bench.project, 12)
         joined = bench.scored(name="only-for-its-scores")
-        rows = [(row.task_id, row.score) for row in bench.state.all_scores(joined)]
+        rows = [(row.task_id, row.score) for row in bench.state.scores.all(joined)]
         write_scores(bench, version, rows)
-        bench.state.drop_scores(joined, OWNER)
-        publisher.complete(bench.job, bench.state.version(version.id) or version)
+        bench.state.scores.drop(joined, OWNER)
+        publisher.complete(bench.job, bench.state.versions.get(version.id) or version)
         check_out(bench, version)
 
 
 def write_scores(bench: Workbench, version: Version, rows: list[tuple[int, float]]) -> None:
     tasks, scores = (np.array(column) for column in zip(*rows, strict=True))
-    bench.state.add_scores(bench.project.id, OWNER, version.id, tasks, scores, None, None)
+    bench.state.scores.add(bench.project.id, OWNER, version.id, tasks, scores, None, None)
 
 
 def test_the_owners_project_settings_are_left_alone_when_asked_for(bench: Workbench) -> None:
@@ -298,7 +298,7 @@ def test_the_owners_project_settings_are_left_alone_when_asked_for(bench: Workbe
     after = bench.project.info()
     assert (after["model_version"], after["sampling"]) == (before["model_version"], before["sampling"])
     assert bench.project.missing_predictions(version.name) == ""
-    assert bench.state.current_version(bench.project.id) == bench.state.version(version.id)
+    assert bench.state.versions.current(bench.project.id) == bench.state.versions.get(version.id)
 
 
 def test_superseded_versions_are_removed_with_all_they_left(bench: Workbench, tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_superseded_versions_are_removed_with_all_they_left(bench: Workbench, tm
     assert {item["model_version"] for item in bench.project.predictions()} == {current.name}
     assert [path.name for path in folder.iterdir()] == [f"{current.name}.pt"]
     assert [bench.status(version) for version in old] == ["removed", "removed"]
-    assert all(bench.state.scored_task_ids(version) == set() for version in old)
+    assert all(bench.state.scores.task_ids(version) == set() for version in old)
     check_out(bench, current)
     assert publisher.remove_superseded(bench.job) == 0
 
@@ -341,20 +341,20 @@ def test_who_loses_the_lease_stops_at_once(bench: Workbench, call: tuple[str, st
         publish(bench, version)
     after = [item for item in bench.proxy.requests if item.method != "GET" and "refresh" not in item.path]
     assert (after[-1].method, bool(after[-1].status)) == (call[0], True)  # the call it was at; none after it
-    before = bench.state.version(version.id)
+    before = bench.state.versions.get(version.id)
     with pytest.raises(LeaseLost):
         publish(bench, version)
-    assert bench.state.version(version.id) == before
+    assert bench.state.versions.get(version.id) == before
 
 
 def test_a_refusal_that_is_no_deleted_task_reaches_the_owner(bench: Workbench) -> None:
     bench.scored()
-    row = Answer(task_id=bench.tasks[0], version="x", label=None, confidence=None, score=0.5)
+    row = StoredPrediction(task_id=bench.tasks[0], version="x", label=None, confidence=None, score=0.5)
     bench.proxy.set(*SINGLE, cut="before", status=400)
-    version = bench.state.versions(bench.project.id)[0]
+    version = bench.state.versions.of_project(bench.project.id)[0]
     with pytest.raises(BackendError, match="struck"):
         publisher.write_singly(bench.job, version, [row])
-    assert row.task_id in bench.state.scored_task_ids(version)
+    assert row.task_id in bench.state.scores.task_ids(version)
 
 
 # -- masks -------------------------------------------------------------------------------------------------------------
@@ -373,7 +373,7 @@ def canvas(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.
         result = publisher.results(made.job, version)
         each = [
             sum(len(region["value"]["rle"]) for region in result(row))
-            for row in made.state.all_scores(version)
+            for row in made.state.scores.all(version)
             if row.task_id in masks
         ]
         monkeypatch.setattr(publisher, "NUMBERS_A_CALL", max(each) * 2)
@@ -382,7 +382,7 @@ def canvas(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.
 
 
 def newest(bench: Workbench) -> Version:
-    return bench.state.versions(bench.project.id)[0]
+    return bench.state.versions.of_project(bench.project.id)[0]
 
 
 def drawn(bench: Workbench, version: Version) -> dict[int, np.ndarray]:

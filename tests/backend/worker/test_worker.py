@@ -33,7 +33,7 @@ def bench(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(publisher, "SETTLE_SECONDS", 1.0)
     settings = {"sampler": "entropy", "shortlist": 3, "budget": BUDGET, "reconcile_seconds": 10_000.0}
     with workbench(label_studio, tmp_path, tasks=TASKS, pictures=True, **settings) as made:
-        made.state.release(made.project.id, OWNER)
+        made.state.leases.release(made.project.id, OWNER)
         yield made
 
 
@@ -44,7 +44,7 @@ def hire(bench: Workbench, **changes: Any) -> Worker:
 
 
 def row(bench: Workbench) -> Project:
-    found = bench.state.project(bench.project.id)
+    found = bench.state.projects.get(bench.project.id)
     assert found is not None
     return found
 
@@ -61,7 +61,7 @@ def work_off(bench: Workbench, hand: Worker) -> list[Work]:
 
 
 def current(bench: Workbench) -> Version:
-    found = bench.state.current_version(bench.project.id)
+    found = bench.state.versions.current(bench.project.id)
     assert found is not None
     return found
 
@@ -93,11 +93,11 @@ def test_the_budget_is_counted_in_annotations_not_in_webhooks(bench: Workbench) 
     hand = hire(bench)
     work_off(bench, hand)
     label(bench, 1)
-    bench.state.hint(bench.project.id, annotations=300)
+    bench.state.projects.hint(bench.project.id, annotations=300)
     assert hand.due(row(bench)) == {Work.CYCLE}
     assert work_off(bench, hand) == [Work.CYCLE]
     assert row(bench).pending_annotations == 1 and current(bench).cycle == 0
-    assert [cycle.number for cycle in bench.state.cycles(bench.project.id)] == [0]
+    assert [cycle.number for cycle in bench.state.cycles.recent(bench.project.id)] == [0]
 
 
 def test_few_new_tasks_join_and_many_make_the_first_order_anew(bench: Workbench) -> None:
@@ -106,7 +106,7 @@ def test_few_new_tasks_join_and_many_make_the_first_order_anew(bench: Workbench)
     first = current(bench)
     for count, same in ((1, True), (TASKS, False)):
         add_tasks(bench.project, count, pictures=True, seed=count)
-        bench.state.hint(bench.project.id, tasks=True)
+        bench.state.projects.hint(bench.project.id, tasks=True)
         work_off(bench, hand)
         assert (current(bench).name == first.name) is same
         assert bench.project.missing_predictions(current(bench).name) == ""
@@ -128,7 +128,7 @@ def test_superseded_versions_go_when_it_is_quiet(bench: Workbench) -> None:
     work_off(bench, busy)
     first = current(bench)
     label(bench, BUDGET)
-    bench.state.hint(bench.project.id, annotations=BUDGET)
+    bench.state.projects.hint(bench.project.id, annotations=BUDGET)
     work_off(bench, busy)
     assert {item["model_version"] for item in bench.project.predictions()} == {first.name, current(bench).name}
     quiet = hire(bench, cleanup_seconds=0.0)
@@ -147,13 +147,13 @@ def test_masks_go_the_whole_way_and_leave_with_their_version(
     learning = {"epochs": 40, "class_balance": True}  # so that three scenes are enough to draw something
     settings = {"sampler": "entropy", "shortlist": 2, "preannotate": 4, "budget": BUDGET, **learning}
     with workbench(label_studio, tmp_path, tasks=TASKS, pictures=True, masks=True, **settings) as bench:
-        bench.state.release(bench.project.id, OWNER)
+        bench.state.leases.release(bench.project.id, OWNER)
         hand = hire(bench, reconcile_seconds=10_000.0)
         assert work_off(bench, hand)[0] is Work.UPKEEP and current(bench).cycle == 0
         assert {item["result"] == [] for item in bench.project.predictions()} == {True}
         for cycle in (1, 2):
             draw(bench, BUDGET)
-            bench.state.hint(bench.project.id, annotations=BUDGET)
+            bench.state.projects.hint(bench.project.id, annotations=BUDGET)
             assert work_off(bench, hand) == [Work.CYCLE]
             assert current(bench).cycle == cycle
             assert bench.project.published_order() == bench.order(current(bench))
@@ -174,10 +174,10 @@ def test_a_sampler_that_does_not_go_with_masks_waits_for_the_owner(bench: Workbe
     work_off(bench, hand)
     bench.ask_for(masks_config(bench.project.classes))
     key, config = row(bench).key, bench.project.info()["label_config"]
-    bench.state.connect(bench.project.id, key, config, {"sampler": "ads"}, row(bench).url, "")
+    bench.state.projects.connect(bench.project.id, key, config, {"sampler": "ads"}, row(bench).url, "")
     hand.attend(row(bench), Work.UPKEEP)
     assert "has no meaning for masks" in str(row(bench).last_error) and row(bench).retry_at > bench.state.now() + 200
-    bench.state.connect(bench.project.id, key, config, {"sampler": "entropy"}, row(bench).url, "")
+    bench.state.projects.connect(bench.project.id, key, config, {"sampler": "entropy"}, row(bench).url, "")
     work_off(bench, hand)
     assert row(bench).last_error is None
 
@@ -193,7 +193,7 @@ def test_while_label_studio_is_down_it_waits_longer_each_time(bench: Workbench) 
         assert hand.attend(row(bench), Work.UPKEEP)
         waits.append(row(bench).retry_at - bench.state.now())
         assert not hand.attend(row(bench), Work.UPKEEP)  # not yet
-        bench.state.update_project(bench.project.id, retry_at=0.0)
+        bench.state.projects.update(bench.project.id, retry_at=0.0)
     assert waits == pytest.approx([2.0, 4.0, 8.0], abs=0.5)
     assert "cannot be reached" in str(row(bench).last_error) and row(bench).lease_owner is None
     bench.proxy.listen()
@@ -206,19 +206,19 @@ def test_a_hint_cuts_the_waiting_short(bench: Workbench) -> None:
     bench.proxy.go_down()
     hand.attend(row(bench), Work.UPKEEP)
     bench.proxy.listen()
-    bench.state.hint(bench.project.id, tasks=True)
+    bench.state.projects.hint(bench.project.id, tasks=True)
     assert work_off(bench, hand) and row(bench).last_error is None
 
 
 def test_training_without_labels_is_answered_and_holds_nothing_up(bench: Workbench) -> None:
     hand = hire(bench)
     work_off(bench, hand)
-    bench.state.hint(bench.project.id, train=True)
+    bench.state.projects.hint(bench.project.id, train=True)
     assert hand.attend(row(bench), Work.CYCLE)
     assert "no labels to learn from" in str(row(bench).last_error)
     assert not row(bench).train_requested
     label(bench, BUDGET)
-    bench.state.hint(bench.project.id, annotations=BUDGET)
+    bench.state.projects.hint(bench.project.id, annotations=BUDGET)
     assert hand.due(row(bench)) == {Work.CYCLE}  # at once, not after the owner's back-off
     work_off(bench, hand)
     assert current(bench).metrics["labels"] == BUDGET and row(bench).last_error is None
@@ -230,18 +230,20 @@ def test_a_label_config_that_cannot_be_served_waits_for_the_owner(bench: Workben
     good = bench.project.info()["label_config"]
     text = '<View><Text name="t" value="$image"/><Choices name="c" toName="t"><Choice value="a"/></Choices></View>'
     bench.project.studio.patch(f"/api/projects/{bench.project.id}", {"label_config": text})
-    bench.state.hint(bench.project.id, config=True)
+    bench.state.projects.hint(bench.project.id, config=True)
     hand.attend(row(bench), Work.UPKEEP)
     assert "<Image" in str(row(bench).last_error) and row(bench).retry_at > bench.state.now() + 200
     bench.project.studio.patch(f"/api/projects/{bench.project.id}", {"label_config": good})
-    bench.state.hint(bench.project.id, config=True)
+    bench.state.projects.hint(bench.project.id, config=True)
     work_off(bench, hand)
     assert row(bench).last_error is None
 
 
 def test_parameters_that_are_no_longer_allowed_are_said_once(bench: Workbench) -> None:
     hand = hire(bench)
-    bench.state.connect(bench.project.id, row(bench).key, row(bench).label_config, {"sampler": "psychic"}, "", "")
+    bench.state.projects.connect(
+        bench.project.id, row(bench).key, row(bench).label_config, {"sampler": "psychic"}, "", ""
+    )
     assert hand.due(row(bench)) == hand.due(row(bench)) == frozenset()
     assert "psychic" in str(row(bench).last_error) and row(bench).failures == 1
 
@@ -250,9 +252,9 @@ def test_a_project_deleted_in_label_studio_is_forgotten(bench: Workbench) -> Non
     hand = hire(bench)
     work_off(bench, hand)
     bench.project.delete()
-    bench.state.hint(bench.project.id, tasks=True)
+    bench.state.projects.hint(bench.project.id, tasks=True)
     hand.attend(row(bench), Work.UPKEEP)
-    assert bench.state.project(bench.project.id) is None
+    assert bench.state.projects.get(bench.project.id) is None
 
 
 def test_a_wrong_key_forgets_no_project(bench: Workbench) -> None:
@@ -316,7 +318,7 @@ def test_a_lease_that_another_took_is_noticed_at_the_next_renewal(
 ) -> None:
     hand = renewing(hire(bench, lease_seconds=2))
     with hand.leases.hold(bench.project.id) as owner:
-        bench.state.update_project(bench.project.id, lease_owner="another")
+        bench.state.projects.update(bench.project.id, lease_owner="another")
         wait_for("it to notice", lambda: is_lost(hand, owner), 1.5)
     assert row(bench).lease_owner == "another"  # and it gave nothing back that was not its own
 
@@ -326,9 +328,9 @@ def test_a_renewal_that_comes_late_does_not_touch_the_next_lease(
 ) -> None:
     """A lane gives one project back and takes the next under the same name while the renewal of the first is on its
     way to the database."""
-    bench.state.connect(999_999, "999999.1", "<View/>", {}, "", "")
+    bench.state.projects.connect(999_999, "999999.1", "<View/>", {}, "", "")
     hand = hire(bench, lease_seconds=2)
-    renew = hand.state.renew
+    renew = hand.state.leases.renew
     asked, answer = threading.Event(), threading.Event()
 
     def late(project_id: int, owner: str, seconds: float) -> bool:
@@ -351,19 +353,19 @@ def test_a_renewal_that_comes_late_does_not_touch_the_next_lease(
 
 def test_who_is_held_up_leaves_a_project_that_another_works_for_alone(bench: Workbench) -> None:
     hand = hire(bench)
-    assert bench.state.lease(bench.project.id, "another", 600)
+    assert bench.state.leases.take(bench.project.id, "another", 600)
     assert not hand.attend(row(bench), Work.UPKEEP)
     assert bench.proxy.requests == []
 
 
 def test_a_lease_lost_on_the_way_asks_for_a_look_at_what_arrived(bench: Workbench) -> None:
     hand = hire(bench)
-    bench.proxy.set(*SINGLE, nth=2, after=lambda: bench.state.update_project(bench.project.id, lease_owner="another"))
+    bench.proxy.set(*SINGLE, nth=2, after=lambda: bench.state.projects.update(bench.project.id, lease_owner="another"))
     seen = row(bench)
     hand.attend(seen, Work.UPKEEP)
     assert row(bench).refresh_seq == seen.refresh_seq + 1
     assert (row(bench).lease_owner, row(bench).failures) == ("another", 0)
-    bench.state.release(bench.project.id, "another")
+    bench.state.leases.release(bench.project.id, "another")
     work_off(bench, hire(bench))
     assert bench.project.missing_predictions(current(bench).name) == ""
 
@@ -373,7 +375,7 @@ def test_who_is_asked_to_stop_stops_before_the_next_call(bench: Workbench) -> No
     bench.proxy.set(*SINGLE, nth=2, after=hand.stop.set)
     hand.attend(row(bench), Work.UPKEEP)
     assert len(bench.proxy.writes()) == 2
-    assert bench.state.cycles(bench.project.id)[0].status == "interrupted"
+    assert bench.state.cycles.recent(bench.project.id)[0].status == "interrupted"
     assert row(bench).failures == 0 and row(bench).lease_owner is None
     with pytest.raises(Stopped):
         hand.leases.check("anybody")
@@ -386,13 +388,13 @@ def test_a_cycle_by_hand_finishes_what_was_begun_and_waits_for_its_turn(bench: W
     hand = hire(bench, poll_seconds=0.05)
     work_off(bench, hand)
     label(bench, 1)
-    assert bench.state.lease(bench.project.id, OWNER, 600)
+    assert bench.state.leases.take(bench.project.id, OWNER, 600)
     begun = bench.scored(name="entropy-c9-begun")
     phases: list[str] = []
 
     def show(phase: str, done: int, total: int) -> None:
         if phase == "wait" and "wait" in phases:
-            bench.state.release(bench.project.id, OWNER)
+            bench.state.leases.release(bench.project.id, OWNER)
         phases.append(phase)
 
     version = worker.run_cycle_now(hand.settings, bench.project.id, show)

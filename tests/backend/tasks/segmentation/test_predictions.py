@@ -12,7 +12,7 @@ from label_studio_sdk.label_interface import LabelInterface
 
 from backend import files
 from backend.settings.core import Settings
-from backend.state import Answer
+from backend.state import StoredPrediction
 from backend.tasks.classification import LabelSpec, to_region
 from backend.tasks.segmentation.config import IGNORE, SegmentationSpec, segmentation_spec
 from backend.tasks.segmentation.masks import regions_to_mask
@@ -218,13 +218,15 @@ def test_results_of_both_tasks_and_of_neither(tmp_path: Path) -> None:
     keep(tmp_path, [1], *planes(1))
     kept = opened(tmp_path)
     classes = LabelSpec("what", "img", "image", ("cat", "dog"))
-    named = Answer(1, "v", "cat", 0.7, 0.2)
+    named = StoredPrediction(1, "v", "cat", 0.7, 0.2)
     assert result_of(named, classes, SETTINGS, None) == to_region(classes, "cat", 0.7)
-    assert result_of(Answer(1, "v", "cat", None, 0.2), classes, SETTINGS, None) == to_region(classes, "cat", 0.2)
-    assert result_of(Answer(1, "v", "owl", 0.7, 0.2), classes, SETTINGS, None) == []
-    drawn = Answer(1, "v", None, 0.7, 0.2)
+    assert result_of(StoredPrediction(1, "v", "cat", None, 0.2), classes, SETTINGS, None) == to_region(
+        classes, "cat", 0.2
+    )
+    assert result_of(StoredPrediction(1, "v", "owl", 0.7, 0.2), classes, SETTINGS, None) == []
+    drawn = StoredPrediction(1, "v", None, 0.7, 0.2)
     assert labels_of(result_of(drawn, SPEC, SETTINGS, kept)) == ["cat", "dog"]
-    assert result_of(Answer(2, "v", None, 0.7, 0.2), SPEC, SETTINGS, kept) == []
+    assert result_of(StoredPrediction(2, "v", None, 0.7, 0.2), SPEC, SETTINGS, kept) == []
     # the label config asks for something else since
     assert result_of(drawn, classes, SETTINGS, kept) == result_of(named, SPEC, SETTINGS, None) == []
 

@@ -1,0 +1,60 @@
+"""The leases that workers hold on projects."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from backend.state.database import Database
+from backend.state.schema import cycles, projects
+
+
+class Leases:
+    """Who works for a project, and until when."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def take(self, project_id: int, owner: str, seconds: float) -> bool:
+        """Take the project if nobody holds it, or its holder's lease has run out. One conditional UPDATE, so of several
+        workers exactly one gets True. A cycle that a dead holder left running is marked interrupted."""
+        with self._db.engine.begin() as conn:
+            now = self._db.now_in(conn)
+            free = sa.or_(
+                projects.c.lease_owner.is_(None), projects.c.lease_owner == owner, projects.c.lease_expires < now
+            )
+            taken = conn.execute(
+                projects.update()
+                .where(projects.c.id == project_id, free)
+                .values(lease_owner=owner, lease_expires=now + seconds)
+            )
+            if taken.rowcount:
+                conn.execute(
+                    cycles.update()
+                    .where(cycles.c.project_id == project_id, cycles.c.status == "running")
+                    .values(status="interrupted", finished_at=now, error="the worker that ran it went away")
+                )
+            return bool(taken.rowcount)
+
+    def renew(self, project_id: int, owner: str, seconds: float) -> bool:
+        with self._db.engine.begin() as conn:
+            held = conn.execute(
+                projects.update()
+                .where(projects.c.id == project_id, projects.c.lease_owner == owner)
+                .values(lease_expires=self._db.now_in(conn) + seconds)
+            )
+            return bool(held.rowcount)
+
+    def release(self, project_id: int, owner: str) -> None:
+        """Give the project back, whatever was begun; another worker may take it at once."""
+        with self._db.engine.begin() as conn:
+            unfinished = (cycles.c.project_id == project_id, cycles.c.owner == owner, cycles.c.status == "running")
+            conn.execute(
+                cycles.update()
+                .where(*unfinished)
+                .values(status="interrupted", finished_at=self._db.now_in(conn), error="the worker was asked to stop")
+            )
+            conn.execute(
+                projects.update()
+                .where(projects.c.id == project_id, projects.c.lease_owner == owner)
+                .values(lease_owner=None, lease_expires=0.0)
+            )
