@@ -158,9 +158,9 @@ def test_what_a_kill_before_the_version_is_there_leaves_is_swept(
         if moment.startswith("the checkpoint"):
             patched.setattr(torch, "save", half_a_file(die))
         elif moment.startswith("no row"):
-            patched.setattr(bench.state, "add_version", die)
+            patched.setattr(bench.state.versions, "add", die)
         else:
-            patched.setattr(bench.state, "add_scores", die)
+            patched.setattr(bench.state.scores, "add", die)
         cycle.run_cycle(bench.job)
     if moment.startswith("the checkpoint"):  # a kill leaves no time to tidy up, unlike an exception
         (bench.job.folder / "checkpoints" / ".cycle-1.draft.7.tmp").write_bytes(b"half")
@@ -384,7 +384,7 @@ def test_masks_that_a_kill_leaves_are_swept(canvas: Workbench, monkeypatch: pyte
         if moment.startswith("the masks"):
             patched.setattr(Learner, "masks", stub)
         else:
-            patched.setattr(canvas.state, "add_version" if moment.startswith("no row") else "add_scores", die)
+            patched.setattr(canvas.state.versions, "add" if moment.startswith("no row") else "add_scores", die)
         cycle.run_cycle(canvas.job)
     assert len(list((canvas.job.folder / "answers").iterdir())) == 2
     canvas.state.versions.drop_drafts(canvas.project.id, OWNER)
@@ -435,7 +435,7 @@ def test_new_scenes_join_with_their_masks(canvas: Workbench, monkeypatch: pytest
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):  # masks are there, their scores not
-        patched.setattr(canvas.state, "add_scores", die)
+        patched.setattr(canvas.state.scores, "add", die)
         cycle.join_new_tasks(canvas.job, version, truth)
     assert cycle.join_new_tasks(canvas.job, version, truth) == 8
     assert cycle.join_new_tasks(canvas.job, version, truth) == 0

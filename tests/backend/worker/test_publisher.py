@@ -192,7 +192,7 @@ def test_reading_back_that_is_cut_off_makes_no_doubles(bench: Workbench, monkeyp
             mark(*args, **options)
 
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(bench.state, "mark_written", die)
+            patched.setattr(bench.state.scores, "mark_written", die)
             publisher.verify(bench.job, version)
         assert not bench.state.scores.unwritten(version)  # so nothing that is held would be written again
     publisher.verify(bench.job, version)

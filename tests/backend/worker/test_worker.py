@@ -339,7 +339,7 @@ def test_a_renewal_that_comes_late_does_not_touch_the_next_lease(
             answer.wait(10)
         return renew(project_id, owner, seconds)
 
-    monkeypatch.setattr(hand.state, "renew", late)
+    monkeypatch.setattr(hand.state.leases, "renew", late)
     renewing(hand)
     with hand.leases.hold(bench.project.id):
         assert asked.wait(10)
