@@ -9,10 +9,12 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import flask
 import pytest
 
 from backend.errors import OwnerError
 from backend.settings.core import Settings, project_keys, settings_table
+from backend.web.app import create_app
 from tests.docs.markdown import PAGES, ROOT, Page, between, broken_links, rows
 
 README = ROOT / "README.md"
@@ -33,10 +35,10 @@ def output_of(*command: str) -> str:
 
 def commands(path: Path, start: str) -> list[list[str]]:
     """The words after ``start`` of every line of code that calls it, up to the end of the command."""
-    found = []
+    found: list[list[str]] = []
     for line in Page.read(path).code:
-        for call in re.findall(rf"(?:^|[\s/]){re.escape(start)}(?=\s|$)([^|&;]*)", line):
-            found.append(call.split())
+        calls = re.findall(rf"(?:^|[\s/]){re.escape(start)}(?=\s|$)([^|&;]*)", line)
+        found += [call.split() for call in calls]
     return found
 
 
@@ -144,6 +146,29 @@ def test_every_file_that_is_called_exists(path: Path) -> None:
     files = [word for word in called if re.fullmatch(r"(\.ci|\.github|tests|docker|backend|samplers)/[\w./-]+", word)]
     files += [word for word in called if re.fullmatch(r"requirements[\w-]*\.(txt|in)", word)]
     assert [name for name in files if not (ROOT / name).exists()] == []
+
+
+# -- endpoints and metrics ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> flask.Flask:
+    return create_app(Settings(model_dir=str(tmp_path_factory.mktemp("backend"))))
+
+
+def spans_of_first_column(heading: str) -> set[str]:
+    section = (DOCS / "operations.md").read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return set(re.findall("`([^`]+)`", " ".join(row[0] for row in rows(section))))
+
+
+def test_the_table_of_endpoints_is_complete(app: flask.Flask) -> None:
+    assert spans_of_first_column("Endpoints") == {rule.rule for rule in app.url_map.iter_rules()}
+
+
+def test_the_table_of_metrics_is_complete(app: flask.Flask) -> None:
+    answer = app.test_client().get("/metrics").get_data(as_text=True)
+    names = set(re.findall(r"^# TYPE active_learning_(\w+) ", answer, re.MULTILINE))
+    assert spans_of_first_column("Metrics") == {name for name in names if not name.endswith("_created")}
 
 
 # -- words -------------------------------------------------------------------------------------------------------------
