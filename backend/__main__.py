@@ -90,9 +90,10 @@ def _serve(given: argparse.Namespace, settings: Settings) -> int:
 
 def _worker(_: argparse.Namespace, settings: Settings) -> int:
     from backend.worker import worker
+    from backend.worker.device import share_cores
 
     _state(settings).close()
-    worker.share_cores()
+    share_cores()
     worker.run(settings)
     return 0
 
@@ -115,9 +116,10 @@ def _run_cycle(given: argparse.Namespace, settings: Settings) -> int:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from backend.worker import worker
+    from backend.worker.device import share_cores
 
     _state(settings).close()
-    worker.share_cores()
+    share_cores()
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bars:

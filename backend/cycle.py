@@ -14,16 +14,18 @@ from typing import Any
 import numpy as np
 
 from backend.errors import BackendError, NoLabels, Stopped
+from backend.files import checkpoint_path, predictions_folder
 from backend.images.cache import ImageCache
-from backend.learning.checkpoints import keep_masks, last_learner, save_learner
+from backend.learning.checkpoints import last_learner, save_learner
 from backend.learning.learner import Learner, cycle_seed, random_subset
+from backend.learning.pool import ScoredPool
 from backend.learning.scores import join_published, to_published
-from backend.settings.core import Settings
 from backend.state import Version
-from backend.tasks.segmentation.mask_cache import open_masks
+from backend.tasks.base import TrainingLabels
 from backend.worker import publisher
-from backend.worker.job import Job, Progress, Reporter
+from backend.worker.job import Job, Reporter
 from backend.worker.sync import Truth, open_images, read_truth
+from models import ProgressFn
 from models.data import CycleData, Runtime
 from models.geometry.k_center import spread_order
 from samplers import SAMPLERS
@@ -49,26 +51,29 @@ def run_cycle(job: Job) -> Version:
         report, seed = cycle.report, cycle.seed
         report("read", 0, 1)
         truth = read_truth(job, every_task=True)
-        if not truth.targets:
+        if not truth.labels:
             raise NoLabels("There are no labels to learn from yet: label a few tasks first.")
+        kind, settings = truth.kind, truth.kind.settings
         cache = open_images(job, truth, report)
-        labels = open_labels(job, truth, cache, report)
-        data, pool = cycle_data(job, truth, cache, labels, seed)
+        labels = training_labels(job, truth, cache, report)
+        pool = pool_tasks(truth, cache, seed)
+        data = cycle_data(cache, labels, pool)
         report("train", 0, 1)
-        job.state.cycles.report(report.cycle_id, "train", 0, 1, labels=len(data.labelled))
+        job.state.cycles.report(report.cycle_id, "train", 0, 1, labels=len(labels.tasks))
 
-        previous = last_learner(job) if job.settings.warm_start else None
+        versions = job.state.versions.of_project(job.project.id)
+        previous = last_learner(versions, job.device) if settings.warm_start else None
         runtime = Runtime(device=job.device, seed=seed, progress=report)
-        learner, figures = Learner.trained(job.settings, truth.spec.classes, data, runtime, previous)
-        cycle.metrics.update(figures)
+        learner, metrics = Learner.trained(settings, kind.classes, data, runtime, previous)
+        cycle.metrics.update(metrics)
 
         report("score", 0, len(pool))
-        scored = Pool.scored(learner, cache, pool, runtime) if pool else Pool.empty()
-        cycle.metrics.update({"labels": len(data.labelled), "pool": len(pool), "newest_task": max(truth.sources)})
+        scored = ScoredPool.scored(learner, cache, pool, runtime)
+        cycle.metrics.update({"labels": len(labels.tasks), "pool": len(pool), "newest_task": max(truth.sources)})
         cycle.metrics.update(facts(truth, cache, labels.problems))
-        name = save_learner(job, learner, cycle.number)
-        keep_masks(job, learner, cache, scored.head(job.settings, seed), name, runtime)
-        version = store_version(job, name, learner, scored, cycle, truth)
+        name = save_learner(job.folder, learner, cycle.number)
+        kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, name), runtime)
+        version = store_version(job, truth, scored, cycle, name, learner)
 
         report("publish", 0, len(pool))
         version = publisher.publish(job, version, lambda done, total: report("publish", done, total))
@@ -82,26 +87,26 @@ def cold_start(job: Job, truth: Truth) -> Version:
         report, seed = cycle.report, cycle.seed
         report("images", 0, 1)
         cache = open_images(job, truth, report)
-        pool = _with_image(cache, truth.unlabelled)
+        pool = cache.present(truth.unlabeled)
         report("score", 0, len(pool))
-        rows, labelled = cache.rows(pool), _rows_with_image(cache, list(truth.targets))
-        runtime = Runtime(device=job.device, seed=seed, progress=report)
-        if pool and SAMPLERS[job.settings.sampler].spreads_first:
-            rank = spread_order(cache.pixels, rows, labelled, runtime)
+        sampler = truth.kind.settings.sampler
+        if pool and SAMPLERS[sampler].spreads_first:
+            labeled = cache.rows(cache.present(truth.labels))
+            runtime = Runtime(device=job.device, seed=seed, progress=report)
+            rank = spread_order(cache.pixels, cache.rows(pool), labeled, runtime)
         else:
             rank = np.random.default_rng(seed).permutation(len(pool))
-        scored = Pool(pool, _by_rank(rank))
         cycle.metrics.update({"pool": len(pool), "newest_task": max(truth.sources, default=0)})
         cycle.metrics.update(facts(truth, cache))
         digest = hashlib.sha256(repr((job.project.key, time.time_ns())).encode()).hexdigest()
-        version = store_version(job, f"{job.settings.sampler}-c0-{digest[:8]}", None, scored, cycle)
+        version = store_version(job, truth, ScoredPool.ranked(pool, rank), cycle, f"{sampler}-c0-{digest[:8]}")
         report("publish", 0, len(pool))
         return publisher.publish(job, version, lambda done, total: report("publish", done, total))
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A cycle's row in the history: its number, the seed made from that, and the figures to keep."""
+    """A cycle's row in the history: its number, the seed derived from that, and the metrics to keep."""
 
     number: int
     seed: int
@@ -111,7 +116,7 @@ class Recorded:
 
 @contextmanager
 def recorded(job: Job) -> Iterator[Recorded]:
-    """Keep the history of what is done inside, whichever way it ends: done with its figures, failed, or interrupted."""
+    """Keep the history of what is done inside, whichever way it ends: done with its metrics, failed, or interrupted."""
     number = job.state.cycles.next_number(job.project.id)
     seed = cycle_seed(job.settings.seed, number)
     row = job.state.cycles.start(job.project.id, job.owner, number, job.settings.sampler, seed)
@@ -127,164 +132,105 @@ def recorded(job: Job) -> Iterator[Recorded]:
 
 
 def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
-    """Score the unlabelled tasks that ``version`` has not scored, with its own model, and add them to its order.
+    """Score the unlabeled tasks that ``version`` has not scored, with its own model, and add them to its order; returns
+    how many.
 
-    Broken images are tried again when their time has come, whether their tasks are missing or labelled.
+    Broken images are tried again when their time has come, whether their tasks are missing or labeled.
     """
-    missing = set(truth.unlabelled) - job.state.scores.task_ids(version)
+    missing = set(truth.unlabeled) - job.state.scores.task_ids(version)
     if job.settings.subset:  # the rest of the pool was left out on purpose; only what came later joins
         missing = {task for task in missing if task > version.metrics.get("newest_task", 0)}
     now = job.state.now()
     if not missing and not any(image.retry_at <= now for image in job.state.tasks.broken_images(job.project.id)):
         return 0
     cache = open_images(job, truth, lambda phase, done, total: job.check())
-    tasks = _with_image(cache, sorted(missing))
+    tasks = cache.present(sorted(missing))
     if not tasks:
         return 0
     seed = cycle_seed(job.settings.seed, version.cycle)
-    runtime = Runtime(device=job.device, seed=seed, progress=lambda phase, done, total: job.check())
-    taken = np.array([answer.score for answer in job.state.scores.all(version)])
-    learner = None if version.checkpoint is None else Learner.load(version.checkpoint, job.device)
-    if learner is None or (learner.task, learner.frame) != (truth.spec.task, cache.frame):  # or the project changed
-        scored = Pool(tasks, _by_rank(np.random.default_rng([seed, tasks[0]]).permutation(len(tasks))))
-    else:
-        scored = Pool.scored(learner, cache, tasks, runtime)
-        keep_masks(job, learner, cache, scored.head(job.settings, seed), version.name, runtime)
+    scored = _score_joining(job, version, truth, cache, tasks, seed)
+    taken = np.array([stored.score for stored in job.state.scores.all(version)])
     published = join_published(scored.acquisition, taken, seed)
-    columns = (np.array(scored.tasks), published, scored.class_index, scored.confidence)
+    columns = (np.array(scored.tasks), published, truth.kind.class_index(scored), scored.confidence)
     job.state.scores.add(job.project.id, job.owner, version.id, *columns)
     log.info("Project %s: %d new tasks join %s", job.project.id, len(tasks), version.name)
     return len(tasks)
 
 
-class Pool:
-    """Scored tasks: ``tasks`` ids, ``acquisition`` (N,), and confidence (N,) where a net answered; the class index (N,)
-    where it answered with a class."""
-
-    def __init__(
-        self,
-        tasks: Sequence[int],
-        acquisition: np.ndarray,
-        class_index: np.ndarray | None = None,
-        confidence: np.ndarray | None = None,
-    ) -> None:
-        self.tasks, self.acquisition = list(tasks), acquisition
-        self.class_index, self.confidence = class_index, confidence
-
-    @classmethod
-    def empty(cls) -> Pool:
-        return cls([], np.empty(0))
-
-    @classmethod
-    def scored(cls, learner: Learner, cache: ImageCache, tasks: Sequence[int], runtime: Runtime) -> Pool:
-        acquisition, answers = learner.score(cache.pixels, cache.rows(tasks), runtime)
-        index = answers.predicted if learner.task == "classification" else None
-        return cls(tasks, acquisition, index, answers.confidence)
-
-    def head(self, settings: Settings, seed: int) -> list[int]:
-        """The tasks that get their answer with their score where that is large, a mask: the first ones of the order."""
-        # as many as are served before the next order, and some more
-        wanted = max(settings.preannotate, settings.budget + settings.shortlist)
-        count = wanted if settings.preannotate else len(self.tasks)
-        order = np.argsort(to_published(self.acquisition, seed))
-        return [self.tasks[place] for place in order[:count]]
+def _score_joining(
+    job: Job, version: Version, truth: Truth, cache: ImageCache, tasks: list[int], seed: int
+) -> ScoredPool:
+    """By the model of ``version``; by chance where it has none, or the project's kind of task has changed since."""
+    learner = None if version.checkpoint is None else Learner.load(version.checkpoint, job.device)
+    if learner is None or (learner.task, learner.frame) != (truth.kind.name, cache.frame):
+        return ScoredPool.ranked(tasks, np.random.default_rng([seed, tasks[0]]).permutation(len(tasks)))
+    runtime = Runtime(device=job.device, seed=seed, progress=lambda phase, done, total: job.check())
+    scored = ScoredPool.scored(learner, cache, tasks, runtime)
+    truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
+    return scored
 
 
-@dataclass(frozen=True)
-class Labels:
-    """What there is to learn from, of tasks whose image can be had.
-
-    ``targets`` (L,) as :class:`models.data.CycleData` takes them: class indices, or rows of ``masks`` (K, H, W).
-    ``problems``: what was drawn and cannot be used, in words for the project's owner.
-    """
-
-    tasks: list[int]
-    targets: np.ndarray
-    masks: np.ndarray | None = None
-    problems: Sequence[str] = ()
-
-
-def open_labels(job: Job, truth: Truth, cache: ImageCache, progress: Progress) -> Labels:
-    """The targets of the labelled tasks; masks are drawn from their regions once, and kept.
+def training_labels(job: Job, truth: Truth, cache: ImageCache, report: ProgressFn) -> TrainingLabels:
+    """What there is to learn from.
 
     Raises:
-        BackendError: not one can be used; says why.
+        BackendError: nothing of it can be used; says why.
     """
-    tasks = _with_image(cache, list(truth.targets))
-    if not tasks:
-        raise BackendError("none of the labelled images can be read; `status` lists why")
-    if truth.spec.task == "classification":
-        classes = {name: index for index, name in enumerate(truth.spec.classes)}
-        return Labels(tasks, np.array([classes[truth.targets[task]] for task in tasks], dtype=np.int64))
-    kept, problems = open_masks(job, truth, cache, progress)
-    rows = kept.rows(tasks)
-    if not (rows >= 0).any():
-        raise BackendError(": ".join(["none of the labelled images has a mask to learn from", *problems[:1]]))
-    usable = [task for task, row in zip(tasks, rows.tolist(), strict=True) if row >= 0]
-    return Labels(usable, rows[rows >= 0], kept.masks, problems)
-
-
-def cycle_data(job: Job, truth: Truth, cache: ImageCache, labels: Labels, seed: int) -> tuple[CycleData, list[int]]:
-    """Rows and targets of this cycle, and the pool: the unlabelled tasks to score, all or a random subset R."""
-    pool = _with_image(cache, truth.unlabelled)
-    if 0 < job.settings.subset < len(pool):
-        pool = [pool[index] for index in random_subset(len(pool), job.settings.subset, seed)]
-    data = CycleData(
-        pixels=cache.pixels,
-        labelled=cache.rows(labels.tasks),
-        targets=labels.targets,
-        unlabelled=cache.rows(pool),
-        num_classes=len(truth.spec.classes) + (labels.masks is not None),  # of masks, 0 is the background
-        masks=labels.masks,
+    return truth.kind.training_labels(
+        truth.labels, truth.sources, cache, lambda tasks: job.gateway.annotations_of(job.project.id, tasks), report
     )
-    return data, pool
+
+
+def pool_tasks(truth: Truth, cache: ImageCache, seed: int) -> list[int]:
+    """The unlabeled tasks to score: all that have an image, or a random subset R of them."""
+    pool = cache.present(truth.unlabeled)
+    size = truth.kind.settings.subset
+    if 0 < size < len(pool):
+        return [pool[index] for index in random_subset(len(pool), size, seed)]
+    return pool
+
+
+def cycle_data(cache: ImageCache, labels: TrainingLabels, pool: Sequence[int]) -> CycleData:
+    """Rows and targets of this cycle."""
+    return CycleData(
+        pixels=cache.pixels,
+        labeled=cache.rows(labels.tasks),
+        unlabeled=cache.rows(pool),
+        targets=labels.targets,
+        num_classes=labels.num_classes,
+    )
 
 
 def facts(truth: Truth, cache: ImageCache, problems: Sequence[str] = ()) -> dict[str, Any]:
     """What `status` tells of a cycle besides numbers."""
-    found: dict[str, Any] = {"task": truth.spec.task, "frame": list(cache.frame)}
+    found: dict[str, Any] = {"task": truth.kind.name, "frame": list(cache.frame)}
     if problems:
         found |= {"regions_unread": list(problems[:PROBLEMS_KEPT]), "regions_unread_count": len(problems)}
     return found
 
 
 def store_version(
-    job: Job, name: str, learner: Learner | None, scored: Pool, cycle: Recorded, learnt: Truth | None = None
+    job: Job, truth: Truth, scored: ScoredPool, cycle: Recorded, name: str, learner: Learner | None = None
 ) -> Version:
-    """The row that points to checkpoint and masks, which are there by now; with it the truth that was ``learnt``."""
+    """The row that points to checkpoint and predictions, which are there by now. With a ``learner``, which learnt from
+    them, the annotations of ``truth`` count as seen from here on."""
     job.check()
     return job.state.versions.add(
         job.project.id,
         job.owner,
         cycle=0 if learner is None else cycle.number,
         name=name,
-        sampler=job.settings.sampler,
-        checkpoint=None if learner is None else str(job.folder / "checkpoints" / f"{name}.pt"),
+        sampler=truth.kind.settings.sampler,
+        checkpoint=None if learner is None else str(checkpoint_path(job.folder, name)),
         classes=() if learner is None else learner.classes,
         metrics=cycle.metrics,
         task_ids=np.array(scored.tasks, dtype=np.int64),
         published=to_published(scored.acquisition, cycle.seed),
-        class_index=scored.class_index,
+        class_index=truth.kind.class_index(scored),
         confidence=scored.confidence,
-        seen=None if learnt is None else learnt.annotations,
-        train_seen=None if learnt is None else learnt.train_seq,
+        seen=None if learner is None else truth.annotations,
+        train_seen=None if learner is None else truth.train_seq,
     )
-
-
-def _by_rank(rank: np.ndarray) -> np.ndarray:
-    """Acquisition (N,) whose published scores are evenly spaced in (0, 1) by ``rank`` (N,), 0 = first."""
-    share = (rank + 0.5) / max(1, len(rank))
-    return np.log1p(-share) - np.log(share)
-
-
-def _with_image(cache: ImageCache, tasks: Sequence[int]) -> list[int]:
-    rows = cache.rows(tasks)
-    return [task for task, row in zip(tasks, rows.tolist(), strict=True) if row >= 0]
-
-
-def _rows_with_image(cache: ImageCache, tasks: Sequence[int]) -> np.ndarray:
-    rows = cache.rows(tasks)
-    return rows[rows >= 0]
 
 
 def _close(job: Job, record: int, error: BaseException) -> None:

@@ -50,11 +50,9 @@ def parse(payload: Any) -> Event:
     if not isinstance(payload, Mapping) or not isinstance(payload.get("action"), str):
         raise MalformedEvent('A webhook body needs an "action", such as "ANNOTATION_CREATED".')
     project = payload.get("project")
-    project_id = project.get("id") if isinstance(project, Mapping) else project
-    try:
-        number = int(str(project_id).split(".")[0])
-    except ValueError:
-        raise MalformedEvent('A webhook body needs a "project" with an "id".') from None
+    number = project_number(project)
+    if number is None:
+        raise MalformedEvent('A webhook body needs a "project" with an "id".')
     action = payload["action"]
     count = 0
     if action in ANNOTATIONS:
@@ -64,9 +62,14 @@ def parse(payload: Any) -> Event:
     return Event(action, number, count, config if isinstance(config, str) else None)
 
 
-def handle(state: State, payload: Any) -> dict[str, Any]:
-    """Turn one webhook body into a hint. Quick, and the same whether a cycle runs or not."""
-    return record(state, parse(payload))
+def project_number(project: Any) -> int | None:
+    """The id in ``5``, ``"5"``, ``"5.1700000000"`` or ``{"id": 5}``; None for anything else."""
+    if isinstance(project, Mapping):
+        project = project.get("id")
+    try:
+        return int(str(project).split(".")[0])
+    except ValueError:
+        return None
 
 
 def record(state: State, event: Event) -> dict[str, Any]:

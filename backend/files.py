@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whatever is killed meanwhile and whatever the disk lacks."""
+"""Where files are in ``MODEL_DIR``, and how they are written: whole or not at all, whatever is killed meanwhile."""
 
 from __future__ import annotations
 
@@ -31,3 +31,19 @@ def replace_file(path: Path, data: bytes) -> None:
     """The same with all of it at hand."""
     with whole_file(path) as file:
         file.write(data)
+
+
+def project_folder(model_dir: str | Path, key: str) -> Path:
+    """Images and checkpoints of one project. Named by Label Studio's "<id>.<created>" key, so that a project that got
+    the id of a deleted one starts from an empty folder."""
+    return Path(model_dir) / "projects" / key.replace(".", "-")
+
+
+def predictions_folder(folder: Path, version_name: str) -> Path:
+    """Where, in a project's ``folder``, the predictions of a version are kept; it may not exist."""
+    return folder / "answers" / version_name
+
+
+def checkpoint_path(folder: Path, version_name: str) -> Path:
+    """Where, in a project's ``folder``, the checkpoint of a version is."""
+    return folder / "checkpoints" / f"{version_name}.pt"

@@ -14,7 +14,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 
@@ -49,6 +49,11 @@ class RowCache:
         """The row (N,) int64 of each task; -1 where there is none."""
         self._index.refresh()
         return self._index.rows(task_ids)
+
+    def present(self, task_ids: Iterable[int]) -> list[int]:
+        """Those of ``task_ids`` that have a row, in their order."""
+        tasks = list(task_ids)
+        return [task for task, row in zip(tasks, self.rows(tasks).tolist(), strict=True) if row >= 0]
 
     def task_ids(self) -> list[int]:
         """Every task that has a row here."""

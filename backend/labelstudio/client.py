@@ -16,11 +16,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backend.labelstudio.http import Connection, NotFound
 from backend.labelstudio.images import ImageFetcher
-from backend.tasks.classification import AnySpec
+
+if TYPE_CHECKING:
+    from backend.settings.core import Settings
+    from backend.state import Project
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +105,12 @@ class LabelStudio:
         self._token = token
         self._call = Connection(url, token, timeout)
         self._images = ImageFetcher(self._call)
+
+    @classmethod
+    def of_project(cls, settings: Settings, project: Project, *, timeout: float = 60.0) -> LabelStudio:
+        """By our own address and key where they are set, else by what Label Studio brought with ``/setup``."""
+        url = settings.label_studio_url or project.url
+        return cls(url, settings.label_studio_api_key or project.token, timeout=timeout)
 
     @property
     def url(self) -> str:
@@ -302,12 +311,14 @@ class LabelStudio:
                 changed += 1
         return changed
 
-    def ensure_queue_tab(self, project_id: int, spec: AnySpec) -> int:
+    def ensure_queue_tab(self, project_id: int, data_key: str, columns: Sequence[str]) -> int:
         """The id of the Data Manager tab "Acquisition queue", made if there is none. An existing one is the owner's.
 
         Unlabelled tasks, lowest score first. Its score column and its order count the project's current version alone
         (that is how Label Studio averages ``predictions_score``); the columns with the predicted class and the version
         list those of every version that is still stored, because Label Studio has no filter for them.
+
+        ``data_key``: the field of the image; ``columns``: which of its predictions' columns are shown.
         """
         tabs = self._call.get("api/dm/views/", project=project_id)
         for tab in tabs:
@@ -315,10 +326,7 @@ class LabelStudio:
                 return int(tab["id"])
         if not tabs:  # the tab with all tasks, which Label Studio only makes in a project without any
             self._call.post("api/dm/views/", {"project": project_id, "data": {"title": "Default"}})
-        columns = ["score", "results", "model_versions"]
-        if spec.task == "segmentation":
-            columns.remove("results")  # numbers of masks, kilobytes in each cell
-        shown = {f"tasks:data.{spec.data_key}", "tasks:id"} | {f"tasks:predictions_{name}" for name in columns}
+        shown = {f"tasks:data.{data_key}", "tasks:id"} | {f"tasks:predictions_{name}" for name in columns}
         hidden = sorted(self._columns(project_id) - shown)
         data = {
             "title": QUEUE_TAB,

@@ -1,7 +1,7 @@
-"""What a version leaves on disk besides its row: a checkpoint, and the masks that it predicted.
+"""What a version leaves on disk besides its row: a checkpoint, and what it predicted beyond a row.
 
     checkpoints/<version>.pt    the network and the sampler
-    answers/<version>/          masks: :mod:`backend.tasks.segmentation.predictions`
+    answers/<version>/          predictions, as the kind of task keeps them: :mod:`backend.tasks`
 
 Both are there, whole, before the version's row is; what a kill in between leaves is swept.
 """
@@ -9,72 +9,54 @@ Both are there, whole, before the version's row is; what a kill in between leave
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import shutil
+from collections.abc import Collection, Iterable
+from pathlib import Path
 
 import torch
 
 from backend.errors import BackendError
-from backend.images.cache import ImageCache
+from backend.files import DRAFT, checkpoint_path
 from backend.learning.learner import Learner
 from backend.state import Version
-from backend.tasks.segmentation.predictions import answers_folder, sweep_answers, write_answers
-from backend.worker.job import Job
-from models.data import Runtime
 
 log = logging.getLogger(__name__)
 
 
-def save_learner(job: Job, learner: Learner, cycle: int) -> str:
+def save_learner(project_folder: Path, learner: Learner, cycle: int) -> str:
     """The name of a version, ``<sampler>-c<cycle>-<digest of the weights>``, once its checkpoint is there, whole."""
-    folder = job.folder / "checkpoints"
+    folder = project_folder / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f"cycle-{cycle}.draft"
-    name = f"{job.settings.sampler}-c{cycle}-{learner.save(draft)[:8]}"
-    draft.replace(folder / f"{name}.pt")
+    draft = folder / f"cycle-{cycle}{DRAFT}"
+    name = f"{learner.sampler.name}-c{cycle}-{learner.save(draft)[:8]}"
+    draft.replace(checkpoint_path(project_folder, name))
     return name
 
 
-def keep_masks(
-    job: Job, learner: Learner, cache: ImageCache, tasks: Sequence[int], version_name: str, runtime: Runtime
-) -> None:
-    """Predict the masks of ``tasks`` in one pass, and keep them for publishing and `/predict`. Classes are kept with
-    the scores."""
-    if learner.task == "segmentation" and tasks:
-        rows = cache.rows(tasks)
-        batches = learner.masks(cache.pixels, rows, runtime)
-        folder = answers_folder(job.folder, version_name)
-        write_answers(folder, learner.classes, learner.frame, tasks, cache.sizes(rows), batches)
-
-
-def sweep_leftovers(job: Job) -> None:
-    """Delete checkpoints and masks that no version points to: of cycles that were killed before their version's row was
-    in, and of removed versions. Safe because whoever holds the lease is the only one who writes them."""
-    wanted = {version.name for version in job.state.versions.of_project(job.project.id) if version.status != "removed"}
-    for path in (job.folder / "checkpoints").glob("*"):
+def sweep_leftovers(project_folder: Path, wanted: Collection[str]) -> None:
+    """Delete checkpoints and predictions of all versions but those named in ``wanted``: of cycles that were killed
+    before their version's row was in, and of removed versions. Only whoever holds the project's lease may call it."""
+    for path in (project_folder / "checkpoints").glob("*"):
         if path.suffix != ".pt" or path.stem not in wanted:
-            log.info("Project %s: deleting %s, left over from a cycle that was cut off", job.project.id, path.name)
+            log.info("Deleting %s, left over from a cycle that was cut off", path)
             path.unlink(missing_ok=True)
-    sweep_answers(job.folder, wanted)
+    for folder in (project_folder / "answers").glob("*"):
+        if folder.name not in wanted:
+            log.info("Deleting the predictions in %s: no version has that name (any more)", folder)
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            for draft in folder.glob(f"*{DRAFT}"):
+                draft.unlink(missing_ok=True)
 
 
-def last_learner(job: Job) -> Learner | None:
-    """The model of the newest version that has one, for a warm start; None when it cannot be read any more."""
-    for version in job.state.versions.of_project(job.project.id):
+def last_learner(versions: Iterable[Version], device: torch.device) -> Learner | None:
+    """The model of the newest of ``versions`` (newest first) that has one, for a warm start; None when it cannot be
+    read any more."""
+    for version in versions:
         if version.checkpoint:
             try:
-                return Learner.load(version.checkpoint, job.device)
+                return Learner.load(version.checkpoint, device)
             except BackendError as error:
-                log.warning("Project %s: training from scratch, %s", job.project.id, error)
+                log.warning("Training from scratch: %s", error)
                 return None
     return None
-
-
-def load_answerer(version: Version, device: str = "cpu") -> Learner:
-    """The model of ``version``, to :meth:`~backend.learning.learner.Learner.answer` for tasks that it has not scored.
-
-    Raises:
-        BackendError: a cold-start version has no model, or its checkpoint cannot be read.
-    """
-    if version.checkpoint is None:
-        raise BackendError(f"{version.name} was made before any label and has no model")
-    return Learner.load(version.checkpoint, torch.device(device))

@@ -1,1 +1,62 @@
-"""The kinds of task: everything that differs between them, from the label config to the pre-annotation."""
+"""The kinds of task: everything that differs between them, from the label config to the pre-annotation.
+
+:data:`KINDS` is the one table; :func:`kind_of` finds a project's kind by its label config and settings.
+"""
+
+from __future__ import annotations
+
+from backend.errors import LabelConfigError
+from backend.settings.core import Settings
+from backend.tasks.base import AnyTaskKind, NotAsked
+from backend.tasks.classification import Classification
+from backend.tasks.multilabel import Multilabel
+from backend.tasks.segmentation.kind import Segmentation
+
+KINDS: dict[str, type[AnyTaskKind]] = {
+    "classification": Classification,
+    "segmentation": Segmentation,
+    "multilabel": Multilabel,
+}
+"""By name, in the order in which ``task`` "auto" tries them: a config that asks for several is of the first."""
+
+
+def kind_of(label_config: str, settings: Settings) -> AnyTaskKind:
+    """The kind of task of a project, with ``settings`` as of the project.
+
+    Raises:
+        LabelConfigError: the config asks for none, or not so that it can be served.
+        SettingsError: a setting does not go with it. Both say in words what the owner can do.
+    """
+    if settings.task != "auto":
+        return KINDS[settings.task].read(label_config, settings)
+    refused: list[NotAsked] = []
+    for place, kind in enumerate(KINDS.values()):
+        try:
+            return kind.read(label_config, settings)
+        except NotAsked as error:
+            refused.append(error)
+        except LabelConfigError as error:  # it asks for that, but not so that it can be served
+            for other in list(KINDS.values())[place + 1 :]:
+                if _asks(other, label_config, settings):
+                    words = f'{error} To learn its {other.learns} instead, set "task" to "{other.name}".'
+                    raise LabelConfigError(words) from error
+            raise
+    raise LabelConfigError(_nothing_asked(refused))
+
+
+def _asks(kind: type[AnyTaskKind], label_config: str, settings: Settings) -> bool:
+    try:
+        kind.read(label_config, settings)
+    except LabelConfigError:
+        return False
+    return True
+
+
+def _nothing_asked(refused: list[NotAsked]) -> str:
+    for error in refused:
+        if error.instead:
+            return f"{str(error).rstrip('.')}, or add a single-choice <Choices> for one class an image."
+    return (
+        "The label config has no <Choices> on its <Image> (for one class an image) and no <BrushLabels> or "
+        "<PolygonLabels> (for masks): add one of them, with toName set to the image's name."
+    )

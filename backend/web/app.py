@@ -31,11 +31,11 @@ from werkzeug.exceptions import BadRequest, HTTPException
 
 from backend import __version__, logs
 from backend.errors import OwnerError
-from backend.events import MalformedEvent
+from backend.events import MalformedEvent, project_number
 from backend.labelstudio.client import import_ahead
 from backend.settings.core import Settings
 from backend.state import Version
-from backend.web.compat import AdapterPerRequest, project_number
+from backend.web.compat import AdapterPerRequest
 from backend.web.metrics import CONTENT_TYPE, Metrics
 from backend.web.plugin import ActiveLearningBackend, Services
 

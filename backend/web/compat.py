@@ -22,6 +22,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from backend.events import project_number
+
 
 @contextmanager
 def _without_torch() -> Iterator[None]:
@@ -51,7 +53,8 @@ _Manager: Any = getattr(_library, "LabelStudioMLManager", object)  # 2.x has non
 
 
 class Plugin(LabelStudioMLBase):
-    """The calls of both generations, brought to one face: :meth:`connect`, :meth:`answer`, :meth:`hear`.
+    """The calls of both generations, brought to one face: :meth:`connect`, :meth:`predictions_for`,
+    :meth:`handle_webhook`.
 
     The base class's constructor is not called: 1.0.9's parses the label config and keeps it for good, 2.x's opens a
     key-value store of its own. All that they would offer comes from our state.
@@ -77,10 +80,10 @@ class Plugin(LabelStudioMLBase):
     def connect(self, extra_params: Any) -> None:
         raise NotImplementedError
 
-    def answer(self, tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def predictions_for(self, tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         raise NotImplementedError
 
-    def hear(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+    def handle_webhook(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         raise NotImplementedError
 
     def current_version(self) -> str:
@@ -113,7 +116,7 @@ class Plugin(LabelStudioMLBase):
         """One entry for each task, in order. 2.x takes a list as well as its ``ModelResponse``."""
         if self.project_id is None and tasks:  # 1.0.9 does not say for whom it constructs
             self.project_id = project_number(tasks[0].get("project"))
-        return self.answer(tasks)
+        return self.predictions_for(tasks)
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """2.x: ``fit(event, data)``, in the webhook's request; 1.0.9: ``fit(tasks, event=…, data=…)``. Notes a hint."""
@@ -122,7 +125,7 @@ class Plugin(LabelStudioMLBase):
         payload = {**data, "action": event}
         if not payload.get("project") and self.project_id is not None:
             payload["project"] = {"id": self.project_id}
-        return self.hear(payload)
+        return self.handle_webhook(payload)
 
     def process_event(self, event: str, data: Mapping[str, Any], job_id: str, extra: Any = None) -> dict[str, Any]:
         """Both: the way to ``fit``. Theirs sorts events by a list that lacks some that Label Studio sends."""
@@ -168,13 +171,3 @@ class AdapterPerRequest(_Manager):
 
     def train(self, tasks: Any, project: Any = None, label_config: str | None = None, **_: Any) -> None:
         self._make(project_id=project, label_config=label_config).fit("START_TRAINING", {})
-
-
-def project_number(project: Any) -> int | None:
-    """The id in ``5``, ``"5"``, ``"5.1700000000"`` or ``{"id": 5}``; None for anything else."""
-    if isinstance(project, Mapping):
-        project = project.get("id")
-    try:
-        return int(str(project).split(".")[0])
-    except ValueError:
-        return None

@@ -1,7 +1,7 @@
 """The plugin: what Label Studio asks, in terms of the state. It holds no model and never trains.
 
 One object serves one request for one project, whichever generation of label-studio-ml calls
-(:mod:`backend.web.compat`). A webhook becomes a hint, ``/predict`` the stored answers, ``/setup`` a connected project;
+(:mod:`backend.web.compat`). A webhook becomes a hint, ``/predict`` stored predictions, ``/setup`` a connected project;
 a worker does the rest.
 """
 
@@ -17,17 +17,17 @@ from typing import Any
 
 from backend import events
 from backend.errors import BackendError, LabelStudioRefused, OwnerError
+from backend.files import predictions_folder, project_folder
 from backend.labelstudio.client import LabelStudio, import_ahead
 from backend.logs import Redactor
 from backend.settings.core import Settings, parse_extra_params
 from backend.state import Project, State, StoredPrediction, Version
-from backend.tasks.kinds import Spec, question_of
-from backend.tasks.segmentation.predictions import KeptMasks, Result, answers_folder, result_of
+from backend.tasks import kind_of
+from backend.tasks.base import AnyTaskKind, FreshPrediction, Result
 from backend.web.compat import Plugin
-from backend.web.fresh import FETCH_SECONDS, FreshAnswers
+from backend.web.fresh import FETCH_SECONDS, FreshPredictions
 from backend.web.key_check import KeyCheck
 from backend.web.writer import Writer
-from backend.worker.job import project_folder
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ SETUP_SECONDS = 0.5  # besides the key check's two, of Label Studio's three
 WEBHOOK_SECONDS = 0.1  # of Label Studio's one
 REGIONS_SECONDS = 30.0  # of the 100 for /predict: a mask on a large photograph takes one or two to draw
 
-NO_ANSWER: dict[str, Any] = {"result": [], "score": 0.0, "model_version": ""}
+NO_PREDICTION: dict[str, Any] = {"result": [], "score": 0.0, "model_version": ""}
 """Label Studio keeps it as a prediction of no version: it takes no part in any order."""
 
 
@@ -47,7 +47,7 @@ class Services:
     state: State
     redact: Redactor
     key_check: KeyCheck = field(default_factory=KeyCheck)
-    fresh: FreshAnswers = field(default_factory=FreshAnswers)
+    fresh: FreshPredictions = field(default_factory=FreshPredictions)
     write: Writer = field(default_factory=Writer)
 
     @classmethod
@@ -55,7 +55,7 @@ class Services:
         return cls(settings, State.for_settings(settings), Redactor(settings.secrets()))
 
     def close(self) -> None:
-        """Make the changes that were answered for already."""
+        """Make the changes that were acknowledged already."""
         self.write.close()
         self.state.close()
 
@@ -100,8 +100,7 @@ class ActiveLearningBackend(Plugin):
         if self.project_id is None:
             raise OwnerError("The request does not say which project it is for.")
         params = dict(parse_extra_params(extra_params))
-        settings = self.services.settings.for_project(params)
-        question_of(self.label_config, settings)
+        settings = kind_of(self.label_config, self.services.settings.for_project(params)).settings
         self.services.redact.add(self._access_token)
         key = self._checked_key(settings)
         known = self.services.state.projects.get(self.project_id)
@@ -139,35 +138,36 @@ class ActiveLearningBackend(Plugin):
 
     # -- /predict ----------------------------------------------------------------------------------------------------
 
-    def answer(self, tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """One entry for each of ``tasks``, in order: stored, else fresh, else :data:`NO_ANSWER`. Never raises."""
+    def predictions_for(self, tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """One entry for each of ``tasks``, in order: stored, else fresh, else :data:`NO_PREDICTION`. Never raises."""
         entries: dict[int, dict[str, Any]] = {}
         try:
             project = None if self.project_id is None else self.services.state.projects.get(self.project_id)
             if project is not None:
-                self._answer(project, [task for task in tasks if isinstance(task.get("id"), int)], entries)
-        except Exception as error:  # an error for all would cost the annotator the answers that are there
-            log.warning("No answers for project %s: %s", self.project_id, error, exc_info=_unexpected(error))
-        return [entries.get(task.get("id", -1)) or dict(NO_ANSWER) for task in tasks]
+                self._fill(entries, project, [task for task in tasks if isinstance(task.get("id"), int)])
+        except Exception as error:  # an error for all would cost the annotator the predictions that are there
+            log.warning("No predictions for project %s: %s", self.project_id, error, exc_info=_unexpected(error))
+        return [entries.get(task.get("id", -1)) or dict(NO_PREDICTION) for task in tasks]
 
-    def _answer(self, project: Project, tasks: Sequence[Mapping[str, Any]], entries: dict[int, dict[str, Any]]) -> None:
+    def _fill(self, entries: dict[int, dict[str, Any]], project: Project, tasks: Sequence[Mapping[str, Any]]) -> None:
         """Fill ``entries``, by task id."""
         version = self.services.state.versions.current(project.id)
         if version is None:
             return
         settings = self._settings(project)
-        spec = self._spec(project, settings)
+        kind = self._kind(project, settings)
         stored = self.services.state.scores.of_tasks(project.id, [task["id"] for task in tasks])
-        kept = KeptMasks.open(answers_folder(project_folder(settings.model_dir, project.key), version.name))
+        kept = kind.open_kept(predictions_folder(project_folder(settings.model_dir, project.key), version.name))
         until = time.monotonic() + REGIONS_SECONDS
-        for task, answer in stored.items():
+        for task, prediction in stored.items():
             in_time = time.monotonic() < until
-            entries[task] = _entry(answer, result_of(answer, spec, settings, kept) if in_time else [])
+            entries[task] = _entry(prediction, kind.result(prediction, kept) if in_time else [])
         wanted = [task for task in tasks if task["id"] not in stored]
-        if spec.task == version.metrics.get("task") == "segmentation":  # only the head of the queue has masks kept
-            wanted += [task for task in tasks if task["id"] in stored and not (kept and kept.holds(task["id"]))]
-        for task, (answer, result) in self._fresh(project, version, spec, settings, wanted).items():
-            entries[task] = _entry(stored.get(task, answer), result)  # a stored score is the one that orders the queue
+        if kind.name == version.metrics.get("task"):  # some kinds keep large predictions of the head of the queue only
+            wanted += [task for task in tasks if task["id"] in stored and not kind.holds(stored[task["id"]], kept)]
+        for task, (prediction, result) in self._fresh(project, version, kind, wanted).items():
+            # a stored score is the one that orders the queue
+            entries[task] = _entry(stored.get(task, prediction), result)
 
     def _settings(self, project: Project) -> Settings:
         try:
@@ -175,33 +175,27 @@ class ActiveLearningBackend(Plugin):
         except OwnerError:  # stored by another version of the backend; the worker tells the owner
             return self.services.settings
 
-    def _spec(self, project: Project, settings: Settings) -> Spec:
+    def _kind(self, project: Project, settings: Settings) -> AnyTaskKind:
         try:
-            return question_of(self.label_config or project.label_config, settings)
-        except OwnerError:  # as edited in this moment; the connected one still says what the model answers
-            return question_of(project.label_config, settings)
+            return kind_of(self.label_config or project.label_config, settings)
+        except OwnerError:  # as edited in this moment; the connected one still says what the model predicts
+            return kind_of(project.label_config, settings)
 
     def _fresh(
-        self,
-        project: Project,
-        version: Version,
-        spec: Spec,
-        settings: Settings,
-        tasks: Sequence[Mapping[str, Any]],
-    ) -> dict[int, tuple[StoredPrediction, Result]]:
+        self, project: Project, version: Version, kind: AnyTaskKind, tasks: Sequence[Mapping[str, Any]]
+    ) -> dict[int, FreshPrediction]:
         if version.checkpoint is None or not tasks:
             return {}
-        url, token = settings.label_studio_url or project.url, settings.label_studio_api_key or project.token
-        gateway = LabelStudio(url, token, timeout=FETCH_SECONDS)
+        gateway = LabelStudio.of_project(kind.settings, project, timeout=FETCH_SECONDS)
         try:
-            return self.services.fresh(version, gateway, spec, settings, tasks)
+            return self.services.fresh(version, gateway, kind, tasks)
         except Exception as error:
-            log.warning("No fresh answers by %s: %s", version.name, error, exc_info=_unexpected(error))
+            log.warning("No fresh predictions by %s: %s", version.name, error, exc_info=_unexpected(error))
             return {}
 
     # -- /webhook ----------------------------------------------------------------------------------------------------
 
-    def hear(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+    def handle_webhook(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Note that something changed; a worker finds out what.
 
         Raises:
@@ -217,9 +211,9 @@ class ActiveLearningBackend(Plugin):
         return version.name if version else ""
 
 
-def _entry(answer: StoredPrediction, result: Result) -> dict[str, Any]:
+def _entry(stored: StoredPrediction, result: Result) -> dict[str, Any]:
     """One entry of ``/predict``'s results."""
-    return {"result": result, "score": answer.score, "model_version": answer.version}
+    return {"result": result, "score": stored.score, "model_version": stored.version}
 
 
 def _unexpected(error: Exception) -> bool:

@@ -8,21 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backend.files import project_folder
+from models import ProgressFn
+
 if TYPE_CHECKING:
     import torch
 
     from backend.labelstudio.client import LabelStudio
     from backend.settings.core import Settings
     from backend.state import Project, State
-
-Progress = Callable[[str, int, int], None]
-
-
-def project_folder(model_dir: str | Path, key: str) -> Path:
-    """Images and checkpoints of one project. Named by Label Studio's "<id>.<created>" key, so that a project that got
-    the id of a deleted one starts from an empty folder."""
-    return Path(model_dir) / "projects" / key.replace(".", "-")
-
 
 @dataclass(frozen=True)
 class Job:
@@ -36,7 +30,7 @@ class Job:
     device: torch.device
     check: Callable[[], None]
     """Raises when the lease is lost or the worker is to stop; called before every write and often in between."""
-    show: Progress = lambda phase, done, total: None
+    show: ProgressFn = lambda phase, done, total: None
     """Where progress is shown besides the state."""
 
     @property

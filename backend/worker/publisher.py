@@ -15,13 +15,14 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 from backend.errors import BackendError, LabelStudioUnavailable
+from backend.files import checkpoint_path, predictions_folder
 from backend.state import StoredPrediction, Version
-from backend.tasks.kinds import Spec, question_of
-from backend.tasks.segmentation.predictions import KeptMasks, Result, answers_folder, result_of
+from backend.tasks import kind_of
+from backend.tasks.base import AnyTaskKind, Result
 from backend.worker.job import Job
 
 log = logging.getLogger(__name__)
@@ -94,11 +95,11 @@ def switch(job: Job, version: Version) -> None:
 
 
 def write_singly(job: Job, version: Version, rows: Sequence[StoredPrediction]) -> None:
-    result = results(job, version)
+    results = Results.of(job, version)
     for row in rows:
         job.check()
         try:
-            job.gateway.create_prediction(row.task_id, result(row), row.score, version.name)
+            job.gateway.create_prediction(row.task_id, results(row), row.score, version.name)
         except LabelStudioUnavailable:
             raise
         except BackendError as error:
@@ -113,10 +114,10 @@ def write_rest(job: Job, version: Version, rows: Sequence[StoredPrediction]) -> 
     if len(rows) <= job.settings.shortlist:
         write_singly(job, version, rows)
         return
-    result = results(job, version)
+    results = Results.of(job, version)
     whole, refused = True, 0
     while rows:
-        items = _next_call(version, rows, result)
+        items = _next_call(version, rows, results)
         job.check()
         version = job.state.versions.update(version, job.owner, writing_since=job.state.now())
         try:
@@ -143,23 +144,17 @@ def write_rest(job: Job, version: Version, rows: Sequence[StoredPrediction]) -> 
         job.state.versions.update(version, job.owner, writing_since=None)
 
 
-def _next_call(
-    version: Version, rows: Sequence[StoredPrediction], result: Callable[[StoredPrediction], Result]
-) -> list[dict[str, Any]]:
+def _next_call(version: Version, rows: Sequence[StoredPrediction], results: Results) -> list[dict[str, Any]]:
     """Predictions of as many of the first ``rows`` as one call takes, at least of one."""
     items: list[dict[str, Any]] = []
     numbers = 0
     for row in rows:
-        found = result(row)
-        numbers += sum(_numbers(region["value"]) for region in found)
+        result = results(row)
+        numbers += results.kind.weight(result)
         if items and numbers > NUMBERS_A_CALL:
             break
-        items.append({"task": row.task_id, "result": found, "score": row.score, "model_version": version.name})
+        items.append({"task": row.task_id, "result": result, "score": row.score, "model_version": version.name})
     return items
-
-
-def _numbers(value: dict[str, Any]) -> int:
-    return len(value.get("rle", ())) + 2 * len(value.get("points", ()))
 
 
 def _without_deleted(job: Job, rows: Sequence[StoredPrediction], refusal: BackendError) -> Sequence[StoredPrediction]:
@@ -175,7 +170,8 @@ def _without_deleted(job: Job, rows: Sequence[StoredPrediction], refusal: Backen
 
 
 def remove_superseded(job: Job) -> int:
-    """Take the predictions of superseded versions out of Label Studio, and drop their scores, checkpoints and masks."""
+    """Take the predictions of superseded versions out of Label Studio, and drop their scores, checkpoints and kept
+    predictions."""
     removed = 0
     current = job.state.versions.current(job.project.id)
     keep = {current.checkpoint} if current else set()
@@ -188,8 +184,8 @@ def remove_superseded(job: Job) -> int:
             job.gateway.delete_version(job.project.id, version.name)
         job.state.scores.drop(version, job.owner)
         if version.checkpoint and version.checkpoint not in keep:
-            (job.folder / "checkpoints" / f"{version.name}.pt").unlink(missing_ok=True)
-        shutil.rmtree(answers_folder(job.folder, version.name), ignore_errors=True)
+            checkpoint_path(job.folder, version.name).unlink(missing_ok=True)
+        shutil.rmtree(predictions_folder(job.folder, version.name), ignore_errors=True)
         removed += 1
     return removed
 
@@ -246,13 +242,23 @@ def _drop_deleted(job: Job, task_id: int, error: BackendError) -> None:
     job.state.tasks.replace(job.project.id, {}, [task_id])
 
 
-def project_spec(job: Job) -> Spec:
-    """The label config as it is now: Label Studio refuses answers to a question that is no longer asked."""
-    return question_of(job.gateway.project(job.project.id).label_config, job.settings)
+def project_kind(job: Job) -> AnyTaskKind:
+    """By the label config as it is now: Label Studio refuses predictions of what is no longer asked."""
+    return kind_of(job.gateway.project(job.project.id).label_config, job.settings)
 
 
-def results(job: Job, version: Version) -> Callable[[StoredPrediction], Result]:
-    """What makes the ``result`` of a prediction of a row of ``version``, in the words of the label config as it is now.
-    Masks become regions when they are asked for, one after the other."""
-    kept = KeptMasks.open(answers_folder(job.folder, version.name))
-    return partial(result_of, spec=project_spec(job), settings=job.settings, kept=kept)
+@dataclass(frozen=True)
+class Results:
+    """The ``result`` of each prediction of a version, in the words of the label config as it is now. Large ones are
+    built when they are asked for, one after the other."""
+
+    kind: AnyTaskKind
+    kept: Any
+
+    @classmethod
+    def of(cls, job: Job, version: Version) -> Results:
+        kind = project_kind(job)
+        return cls(kind, kind.open_kept(predictions_folder(job.folder, version.name)))
+
+    def __call__(self, stored: StoredPrediction) -> Result:
+        return self.kind.result(stored, self.kept)

@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 import uuid
+from base64 import b64encode
 from typing import TYPE_CHECKING
 
 from backend import events
@@ -30,9 +31,11 @@ from backend.events import Backlog, Work
 from backend.labelstudio.client import LabelStudio, import_ahead
 from backend.settings.core import Settings
 from backend.state import Project, State, Version
-from backend.worker import publisher
-from backend.worker.job import Job, Progress
+from backend.worker import publisher, sync
+from backend.worker.device import choose_device
+from backend.worker.job import Job
 from backend.worker.leases import Leases
+from models import ProgressFn
 
 if TYPE_CHECKING:
     import torch
@@ -43,13 +46,13 @@ FIRST_RETRY_SECONDS = 2.0
 LONGEST_RETRY_SECONDS = 300.0
 STOP_SECONDS = 5.0
 COLD_START_GROWTH = 0.1
-"""A cold-start order is made anew, not added to, when more than this share of tasks came after it."""
+"""A cold-start order is rebuilt, not added to, when more than this share of tasks came after it."""
 
 
 class Worker:
     """Attends to due projects until it is stopped."""
 
-    def __init__(self, settings: Settings, show: Progress | None = None) -> None:
+    def __init__(self, settings: Settings, show: ProgressFn | None = None) -> None:
         self.settings = settings
         self.state = State.for_settings(settings)
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
@@ -149,14 +152,13 @@ class Worker:
 
     # -- doing it ----------------------------------------------------------------------------------------------------
 
-    def job(self, project: Project, owner: str, show: Progress | None = None) -> Job:
+    def job(self, project: Project, owner: str, show: ProgressFn | None = None) -> Job:
         settings = self.settings.for_project(project.extra_params)
-        url, token = credentials(settings, project)
         return Job(
             project,
             settings,
             self.state,
-            LabelStudio(url, token),
+            LabelStudio.of_project(settings, project),
             owner,
             self.device,
             lambda: self.leases.check(owner),
@@ -164,11 +166,10 @@ class Worker:
         )
 
     def _cycle(self, job: Job) -> None:
-        from backend import cycle  # they import torch: only when there is something to do
-        from backend.worker import sync as truth  # they import torch: only when there is something to do
+        from backend import cycle  # imports torch: only when there is something to do
 
         if not job.project.train_requested:
-            found = truth.read_truth(job)  # the budget is counted in annotations that are there, not in webhooks
+            found = sync.read_truth(job)  # the budget is counted in annotations that are there, not in webhooks
             if found.new_annotations < job.settings.budget:
                 return
         try:
@@ -179,19 +180,19 @@ class Worker:
 
     def _upkeep(self, job: Job) -> None:
         from backend import cycle
-        from backend.learning import checkpoints as artefacts
-        from backend.worker import sync as truth
+        from backend.learning.checkpoints import sweep_leftovers
 
         state, project_id = self.state, job.project.id
         state.versions.drop_drafts(project_id, job.owner)
-        artefacts.sweep_leftovers(job)
+        known = {v.name for v in state.versions.of_project(project_id) if v.status != "removed"}
+        sweep_leftovers(job.folder, known)
         if version := state.versions.unpublished(project_id):
             publisher.publish(job, version)
             state.cycles.finish_resumed(project_id, job.owner, version.metrics)
             return
-        found = truth.read_truth(job)
+        found = sync.read_truth(job)
         current = state.versions.current(project_id)
-        if current is None or self._outgrown(current, found.unlabelled):
+        if current is None or self._outgrown(current, found.unlabeled):
             cycle.cold_start(job, found)
         else:
             cycle.join_new_tasks(job, current, found)
@@ -203,22 +204,24 @@ class Worker:
         # Only now: a kill before this line leaves the refresh due.
         state.projects.update(project_id, job.owner, refresh_seen=found.refresh_seq)
 
-    def _outgrown(self, version: Version, unlabelled: list[int]) -> bool:
+    def _outgrown(self, version: Version, unlabeled: list[int]) -> bool:
         if version.checkpoint is not None:
             return False
-        missing = len(set(unlabelled) - self.state.scores.task_ids(version))
+        missing = len(set(unlabeled) - self.state.scores.task_ids(version))
         broken = len(self.state.tasks.broken_images(version.project_id))
-        return missing - broken > COLD_START_GROWTH * len(unlabelled)
+        return missing - broken > COLD_START_GROWTH * len(unlabeled)
 
     def _prepare_project(self, job: Job) -> None:
         """Our tab, once per project and then the owner's; and the credentials that Label Studio's own webhook lacks,
         looked after every time: saving the connection makes another webhook."""
         settings, project_id = job.settings, job.project.id
         if settings.basic_auth_user:
-            header = basic_auth_header(settings.basic_auth_user, settings.basic_auth_pass)
+            pair = f"{settings.basic_auth_user}:{settings.basic_auth_pass}"
+            header = {"Authorization": "Basic " + b64encode(pair.encode()).decode()}
             job.gateway.update_webhook_headers(project_id, header)
         if settings.manage_queue and not job.project.queue_ready:
-            job.gateway.ensure_queue_tab(project_id, publisher.project_spec(job))
+            kind = publisher.project_kind(job)
+            job.gateway.ensure_queue_tab(project_id, kind.data_key, kind.queue_columns)
             self.state.projects.update(project_id, job.owner, queue_ready=True)
 
     # -- failures ----------------------------------------------------------------------------------------------------
@@ -257,8 +260,7 @@ class Worker:
     def _is_gone(self, project: Project) -> bool:
         """Deleted in Label Studio: the key works, the project is not found."""
         try:
-            url, token = credentials(self.settings, project)
-            gateway = LabelStudio(url, token)
+            gateway = LabelStudio.of_project(self.settings, project)
             gateway.check()
             return not gateway.project_exists(project.id)
         except BackendError:
@@ -273,7 +275,7 @@ def run(settings: Settings) -> None:
     worker.run()
 
 
-def run_cycle_now(settings: Settings, project_id: int, progress: Progress) -> Version:
+def run_cycle_now(settings: Settings, project_id: int, progress: ProgressFn) -> Version:
     """One cycle of one project in this process, due or not.
 
     Waits for a worker that is at the project. Raises what :func:`backend.cycle.run_cycle` raises, and OwnerError for a
@@ -303,40 +305,3 @@ def _import_ahead() -> None:
     """The first order is not to wait for imports that take seconds."""
     import_ahead()
     from backend import cycle  # noqa: F401  (torch)
-
-
-def credentials(settings: Settings, project: Project) -> tuple[str, str]:
-    """Our own address and key where they are set, else what Label Studio brought with ``/setup``."""
-    return settings.label_studio_url or project.url, settings.label_studio_api_key or project.token
-
-
-def basic_auth_header(user: str, password: str) -> dict[str, str]:
-    from base64 import b64encode
-
-    return {"Authorization": "Basic " + b64encode(f"{user}:{password}".encode()).decode()}
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto``: CUDA where there is one.
-
-    Raises:
-        OwnerError: CUDA was asked for and is not there.
-    """
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise OwnerError(f"DEVICE is {name}, but torch sees no GPU here: set DEVICE=auto or DEVICE=cpu.")
-    return device
-
-
-def share_cores(nice: int = 10) -> None:
-    """The web process must answer within a second while we train on every core. Call it before torch is imported.
-
-    Threads that wait for each other sleep instead of spinning: beside a busy Label Studio that trains several times
-    faster, and on an idle machine as fast.
-    """
-    os.nice(nice)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

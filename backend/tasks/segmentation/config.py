@@ -1,7 +1,6 @@
 """What a segmentation project asks: its classes, and the controls that draw them on its one image.
 
-Like ``backend.tasks.classification`` for classification: found by type, whatever the names; other controls are left
-alone.
+They are found by type, whatever their names; other controls are left alone.
 """
 
 from __future__ import annotations
@@ -11,14 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from backend.errors import LabelConfigError
-from backend.tasks.classification import _attribute, _data_key, _interface
+from backend.tasks.base import NotAsked
+from backend.tasks.label_config import attribute, data_key_of, images_of, read_interface
+from models import IGNORE
 
 if TYPE_CHECKING:
     from label_studio_sdk.label_interface import LabelInterface
     from label_studio_sdk.label_interface.control_tags import ControlTag
-
-IGNORE = 255
-"""In a mask: no class is known here."""
 
 BACKGROUND = "background"
 """A label of this name, in any case, paints class 0: holes, and what is surely none of the classes."""
@@ -68,10 +66,6 @@ class SegmentationSpec:
     asks_more: bool = False
 
     @property
-    def task(self) -> Literal["segmentation"]:
-        return "segmentation"
-
-    @property
     def has_background_label(self) -> bool:
         """Whether annotators can paint class 0. Without it, a project that ignores unlabelled pixels never shows it."""
         return any(_is_background(label) for control in self.controls for label in control.labels)
@@ -95,14 +89,6 @@ class SegmentationSpec:
         return next((control for control in able if control.kind == kind), able[0])
 
 
-class NothingDrawn(LabelConfigError):
-    """The label config has no brush or polygon labels on its image. ``unread``: it draws with something else."""
-
-    def __init__(self, message: str, *, unread: bool = False) -> None:
-        super().__init__(message)
-        self.unread = unread
-
-
 def segmentation_spec(label_config: str, *, rectangles: bool = False) -> SegmentationSpec:
     """Find the ``BrushLabels`` and ``PolygonLabels`` of one ``Image``; with ``rectangles`` its ``RectangleLabels`` too.
 
@@ -110,13 +96,11 @@ def segmentation_spec(label_config: str, *, rectangles: bool = False) -> Segment
     filled boxes and never drawn, so their labels must also be in a brush or a polygon control.
 
     Raises:
-        NothingDrawn: there are none.
+        NotAsked: there are none.
         LabelConfigError: they cannot be served. Both say why in one sentence.
     """
-    interface = _interface(label_config)
-    images = {tag.name: tag for tag in interface.objects if tag.tag.lower() == "image"}
-    if not images:
-        raise LabelConfigError('The label config has no <Image name="..." value="$..."/>: this backend ranks images.')
+    interface = read_interface(label_config)
+    images = images_of(interface)
     tags = [
         tag
         for tag in interface.controls
@@ -135,17 +119,17 @@ def segmentation_spec(label_config: str, *, rectangles: bool = False) -> Segment
     labels = dict.fromkeys(label for control in controls for label in control.labels)
     classes = tuple(label for label in labels if not _is_background(label))
     asks_more = len(list(interface.controls)) > len(tags)
-    spec = SegmentationSpec(to_name, _data_key(images[to_name]), classes, controls, asks_more)
+    spec = SegmentationSpec(to_name, data_key_of(images[to_name]), classes, controls, asks_more)
     _check(spec)
     return spec
 
 
 def _control(tag: ControlTag) -> Control:
-    if tag.dynamic_value or _attribute(tag, "value").startswith("$"):
+    if tag.dynamic_value or attribute(tag, "value").startswith("$"):
         raise LabelConfigError(
             f'The <{tag.tag} name="{tag.name}"> takes its labels from the task data: list them as <Label> tags.'
         )
-    if _attribute(tag, "choice", "single").lower() == "multiple":
+    if attribute(tag, "choice", "single").lower() == "multiple":
         raise LabelConfigError(
             f'The <{tag.tag} name="{tag.name}"> gives a region several labels: remove choice="multiple", so that each '
             "pixel has one class."
@@ -170,16 +154,16 @@ def _check(spec: SegmentationSpec) -> None:
             )
 
 
-def _instead(interface: LabelInterface, images: set[str]) -> NothingDrawn:
+def _instead(interface: LabelInterface, images: set[str]) -> NotAsked:
     """Why a config without brush and polygon labels is refused."""
     for tag in interface.controls:
         better = _UNREAD.get(tag.tag.lower())
         if better and images & set(tag.to_name):
-            return NothingDrawn(
+            return NotAsked(
                 f'The regions of <{tag.tag} name="{tag.name}"> are not read as masks: use {better} on the <Image>.',
-                unread=True,
+                instead=True,
             )
-    return NothingDrawn(
+    return NotAsked(
         "The label config has no <BrushLabels> or <PolygonLabels> on its <Image> (with toName set to the image's "
         "name): segmentation learns from one of them."
     )

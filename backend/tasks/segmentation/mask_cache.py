@@ -21,10 +21,13 @@ import numpy as np
 from backend.files import replace_file
 from backend.images.cache import ImageCache
 from backend.images.row_cache import RowCache
-from backend.tasks.segmentation.config import IGNORE, SegmentationSpec
+from backend.labelstudio.client import TaskAnnotations
+from backend.settings.core import Settings
+from backend.tasks.base import ReadAnnotations
+from backend.tasks.segmentation.annotations import decisive_annotation, mask_digest
+from backend.tasks.segmentation.config import SegmentationSpec
 from backend.tasks.segmentation.masks import regions_to_mask
-from backend.worker.job import Job, Progress
-from backend.worker.sync import Truth, decisive_annotation, mask_digest
+from models import IGNORE, ProgressFn
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +81,7 @@ class MaskCache(RowCache):
         classes: int,
         *,
         keep: Collection[int] = (),
-        progress: Progress = lambda phase, done, total: None,
+        report: ProgressFn = lambda phase, done, total: None,
     ) -> None:
         """Make what is missing or was made of something else, and forget all other tasks but those of ``keep``.
 
@@ -103,7 +106,7 @@ class MaskCache(RowCache):
                     self._problems[made.task] = made.digest, list(made.problems)[:_PROBLEMS_OF_A_TASK]
                     batch.add(made.task, bytes.fromhex(made.digest), made.mask, np.asarray(usable))
                     gone.discard(made.task)
-                    progress("masks", done, len(missing))
+                    report("masks", done, len(missing))
                 for task in gone:  # their annotations were deleted since: an old mask would be a lie
                     batch.drop(task)
 
@@ -128,48 +131,58 @@ class MaskCache(RowCache):
         return self.directory / "problems.json"
 
 
-def open_masks(job: Job, truth: Truth, cache: ImageCache, progress: Progress) -> tuple[MaskCache, list[str]]:
-    """The masks of every labelled task that has an image, in the frame of ``cache``; and what is wrong with their
+def open_masks(
+    spec: SegmentationSpec,
+    settings: Settings,
+    labels: Mapping[int, str],
+    sources: Mapping[int, str],
+    cache: ImageCache,
+    read_annotations: ReadAnnotations,
+    report: ProgressFn,
+) -> tuple[MaskCache, list[str]]:
+    """The masks of every labeled task that has an image, in the frame of ``cache``; and what is wrong with their
     regions.
 
-    Label Studio is asked for the annotations of those tasks alone whose mask is missing or out of date.
+    ``labels``: task id → :func:`~backend.tasks.segmentation.annotations.mask_digest`; ``sources``: task id → source of
+    its image. Label Studio is asked for the annotations of those tasks alone whose mask is missing or out of date.
 
     Raises:
         LabelStudioUnavailable, LeaseLost, …: what was decoded is kept.
     """
     masks = MaskCache(cache.directory / "masks", cache.frame)
-    tasks = list(truth.targets)
-    with_image = [task for task, row in zip(tasks, cache.rows(tasks).tolist(), strict=True) if row >= 0]
-    masks.sync(
-        {task: truth.targets[task] for task in with_image},
-        lambda missing: _decoded(job, truth, cache, missing),
-        len(truth.spec.classes) + 1,
-        keep=truth.targets.keys(),
-        progress=progress,
-    )
+    with_image = cache.present(labels)
+
+    def decoded(tasks: Sequence[int]) -> Iterator[MadeMask]:
+        return _decoded(spec, settings, sources, cache, read_annotations(tasks))
+
+    digests = {task: labels[task] for task in with_image}
+    masks.sync(digests, decoded, len(spec.classes) + 1, keep=labels.keys(), report=report)
     problems = masks.problems(with_image)
     if problems:
-        log.warning("Project %s: %d things are wrong with regions; %s", job.project.id, len(problems), problems[0])
+        log.warning("%d things are wrong with regions; %s", len(problems), problems[0])
     return masks, problems
 
 
-def _decoded(job: Job, truth: Truth, cache: ImageCache, tasks: Sequence[int]) -> Iterator[MadeMask]:
-    """The masks of ``tasks``, as their annotations are now."""
-    spec, settings = truth.spec, job.settings
-    assert isinstance(spec, SegmentationSpec)
+def _decoded(
+    spec: SegmentationSpec,
+    settings: Settings,
+    sources: Mapping[int, str],
+    cache: ImageCache,
+    annotated: Iterable[TaskAnnotations],
+) -> Iterator[MadeMask]:
+    """The masks of tasks, as their annotations are now."""
     otherwise = IGNORE if settings.unlabelled == "ignore" else 0
-    for item in job.gateway.annotations_of(job.project.id, tasks):
+    for item in annotated:
         annotation = decisive_annotation(item.annotations, spec, settings)
         if annotation is None:
             continue
-        high, wide = cache.sizes(cache.rows([item.task_id]))[0].tolist()
+        height, width = cache.sizes(cache.rows([item.task_id]))[0].tolist()
         mask, problems = regions_to_mask(
-            annotation["result"], spec, cache.frame, unlabelled=otherwise, image_size=(high, wide)
+            annotation["result"], spec, cache.frame, unlabelled=otherwise, image_size=(height, width)
         )
         if not problems and (mask == IGNORE).all():
             problems = ["No pixel has a class: nothing is learnt from it."]
-        digest = mask_digest(annotation, truth.sources[item.task_id], spec, settings)
-        yield MadeMask(item.task_id, digest, mask, problems)
+        yield MadeMask(item.task_id, mask_digest(annotation, sources[item.task_id], spec, settings), mask, problems)
 
 
 def _check_values(mask: np.ndarray, classes: int) -> None:

@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 
 from backend.images.decoding import MAX_PIXELS
-from backend.tasks.classification import age
 from backend.tasks.segmentation import brush, polygons
-from backend.tasks.segmentation.config import IGNORE, Kind, SegmentationSpec
+from backend.tasks.segmentation.config import Kind, SegmentationSpec
+from models import IGNORE
 
 SMALLEST = 0.0005
 """Share of the image below which a connected part of a predicted class is a speck."""
@@ -28,15 +28,6 @@ TOLERANCE = 1.0
 """How far, in pixels of the mask, a polygon's outline may be from the mask's."""
 
 Size = tuple[int, int]
-
-
-def truth_of(annotations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The annotation whose regions count: the latest ground truth, else the latest; None when all were skipped.
-
-    One without regions counts: it says that nothing is there.
-    """
-    valid = [one for one in annotations if not one.get("was_cancelled") and isinstance(one.get("result"), list)]
-    return max([one for one in valid if one.get("ground_truth")] or valid, key=age, default=None)
 
 
 def regions_to_mask(

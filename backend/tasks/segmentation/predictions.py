@@ -1,7 +1,7 @@
-"""What a version answers, as results of predictions: the class it stored, or the masks that it predicted.
+"""Masks that a version predicted, in files alongside its checkpoint, and the regions that they become.
 
-Masks are kept on disk beside the checkpoint, so that neither publishing nor ``/predict`` needs the model: one folder
-for each version, in it one file for the cycle and one for each time that tasks joined later.
+So neither publishing nor ``/predict`` needs the model. One file for the cycle and one for each time that tasks joined
+later.
 
     <digest of the task ids>.masks   a line of JSON, then
                                      N int64 task ids,
@@ -9,8 +9,8 @@ for each version, in it one file for the cycle and one for each time that tasks 
                                      N pairs of planes H×W: the mask, and the confidence in each of its pixels
 
 A file appears whole or not at all, and before the scores that it belongs to. A kill in between leaves masks of tasks
-without a score: nobody asks for them, and who makes them again gives the file the same name. A file that is lost or
-damaged costs the regions of its tasks, not their places in the queue.
+without a score: nobody asks for them, and whoever predicts them again gives the file the same name. A file that is lost
+or damaged costs the regions of its tasks, not their places in the queue.
 """
 
 from __future__ import annotations
@@ -20,19 +20,16 @@ import json
 import logging
 import math
 import os
-import shutil
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
-from backend.files import DRAFT, whole_file
+from backend.files import whole_file
 from backend.settings.core import Settings
-from backend.state import StoredPrediction
-from backend.tasks.classification import to_region
-from backend.tasks.kinds import Spec
+from backend.tasks.base import Result, Size
 from backend.tasks.segmentation.config import Kind, SegmentationSpec
 
 log = logging.getLogger(__name__)
@@ -44,26 +41,6 @@ SURE = 255
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Positions (B,) among the tasks, masks (B, H, W) uint8 and confidence (B, H, W) uint8."""
 
-Result = list[dict[str, Any]]
-Size = tuple[int, int]
-
-
-def answers_folder(project_folder: Path, version_name: str) -> Path:
-    """Where the masks of a version are; there is no such folder when it predicted none."""
-    return project_folder / "answers" / version_name
-
-
-def result_of(answer: StoredPrediction, spec: Spec, settings: Settings, kept: KeptMasks | None) -> Result:
-    """The ``result`` of a prediction of ``answer``'s task, in the words of the label config as it is now.
-
-    Empty when there is no answer to what is asked now: no model yet, another task than the model's, a mask that was
-    not kept, a class that left the label config. The score of such a task still has its place in the queue.
-    """
-    if isinstance(spec, SegmentationSpec):
-        return (kept.regions_for(spec, settings, answer.task_id) if kept else None) or []
-    if answer.label is None or answer.label not in spec.classes:
-        return []
-    return to_region(spec, answer.label, answer.confidence if answer.confidence is not None else answer.score)
 
 
 def regions_of(
@@ -126,7 +103,7 @@ class KeptMasks:
         return None
 
 
-def write_answers(
+def write_masks(
     folder: Path,
     classes: Sequence[str],
     frame: Size,
@@ -154,17 +131,6 @@ def write_answers(
         file.write(head)
         _write_planes(file, frame, len(ids), batches)
     return path
-
-
-def sweep_answers(project_folder: Path, wanted: Collection[str]) -> None:
-    """Delete the masks of all versions but those named in ``wanted``, and what was begun and cut off."""
-    for folder in (project_folder / "answers").glob("*"):
-        if folder.name not in wanted:
-            log.info("Deleting the masks in %s: no version is called so (any more)", folder)
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            for draft in folder.glob(f"*{DRAFT}"):
-                draft.unlink(missing_ok=True)
 
 
 def _write_planes(file: BinaryIO, frame: Size, rows: int, batches: Iterable[Batch]) -> None:

@@ -1,0 +1,176 @@
+"""``Choices`` on an ``Image``: which choices a label config offers, which of them an annotation names, and as regions.
+
+The one ``Choices`` that is asked of the whole image is found by type, whatever its name; every other control is left
+alone. With one answer (:mod:`backend.tasks.classification`) or several (:mod:`backend.tasks.multilabel`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from backend.errors import LabelConfigError
+from backend.tasks.base import NotAsked, Result
+from backend.tasks.label_config import Annotation, attribute, data_key_of, images_of, read_interface
+
+if TYPE_CHECKING:
+    from label_studio_sdk.label_interface import LabelInterface
+    from label_studio_sdk.label_interface.control_tags import ControlTag
+    from label_studio_sdk.label_interface.object_tags import ObjectTag
+
+_SINGLE = ("single", "single-radio")  # Label Studio's names for "one answer"; absent means the first
+
+
+@dataclass(frozen=True)
+class ChoicesSpec:
+    """Where the question stands in the label config, and its possible answers.
+
+    ``classes`` are the values as Label Studio stores them in a result: a choice's ``alias`` where it has one.
+    ``asks_more``: the label config has other controls too, which may be all that an annotation answers.
+    """
+
+    from_name: str
+    to_name: str
+    data_key: str
+    classes: tuple[str, ...]
+    asks_more: bool = False
+
+
+def choices_spec(xml: str, *, several: bool = False) -> ChoicesSpec:
+    """Find the one ``Choices`` on an ``Image`` that takes a single answer, or with ``several`` any number of them.
+
+    Raises:
+        NotAsked: there is none.
+        LabelConfigError: there is more than one, or it cannot be served. Both say why in one sentence.
+    """
+    interface = read_interface(xml)
+    control, image = _question(interface, several)
+    classes = _classes(interface, control)
+    if len(classes) < (1 if several else 2):
+        needs = "one or more" if several else "two or more"
+        raise LabelConfigError(
+            f'The <Choices name="{control.name}"> has {len(classes)} <Choice> tag(s): a classifier needs {needs}.'
+        )
+    more = len(list(interface.controls)) > 1
+    return ChoicesSpec(str(control.name), str(image.name), data_key_of(image), classes, more)
+
+
+def choices_of(annotation: Annotation, spec: ChoicesSpec) -> frozenset[str] | None:
+    """The choices that one annotation ticks in our control, known or not; None when it was skipped or is no list."""
+    result = annotation.get("result")
+    if annotation.get("was_cancelled") or not isinstance(result, list):
+        return None
+    named: set[str] = set()
+    for region in result:
+        if not isinstance(region, Mapping) or region.get("from_name") != spec.from_name:
+            continue
+        value = region.get("value")
+        choices = value.get("choices") if isinstance(value, Mapping) else None
+        if isinstance(choices, list):
+            named.update(choice for choice in choices if isinstance(choice, str))
+        elif isinstance(choices, str):
+            named.add(choices)
+    return frozenset(named)
+
+
+def choices_result(spec: ChoicesSpec, choices: Iterable[str], score: float) -> Result:
+    """The ``result`` of a prediction that ticks ``choices``; ``score`` is the network's confidence, in [0, 1]."""
+    region: dict[str, Any] = {
+        "value": {"choices": list(choices)},  # first: the Data Manager's column shows the beginning of this as text
+        "type": "choices",
+        "from_name": spec.from_name,
+        "to_name": spec.to_name,
+        "score": round(float(score), 4),  # shown to people
+    }
+    return [region]
+
+
+# -- label config ------------------------------------------------------------------------------------------------------
+
+
+def _question(interface: LabelInterface, several: bool) -> tuple[ControlTag, ObjectTag]:
+    """The control and its image; everything that makes the choice ambiguous or impossible is said in words."""
+    images = images_of(interface)
+    on_image = [
+        tag
+        for tag in interface.controls
+        if tag.tag.lower() == "choices" and images.keys() & set(tag.to_name) and not _per_region(tag)
+    ]
+    if not on_image:
+        raise NotAsked(
+            "The label config has no <Choices> on its <Image> (with toName set to the image's name, for the whole "
+            "image): this backend ranks images for classification."
+        )
+    asked = [tag for tag in on_image if (attribute(tag, "choice", "single").lower() in _SINGLE) != several]
+    if not asked:
+        raise NotAsked(_other_number(on_image[0], several))
+    # a follow-up question that only shows after another answer is no rival of the one that always shows
+    always = [tag for tag in asked if not attribute(tag, "visibleWhen")] or asked
+    if len(always) > 1:
+        names = ", ".join(f'"{tag.name}"' for tag in always)
+        kind = "several-choice" if several else "single-choice"
+        raise LabelConfigError(
+            f"The label config has {len(always)} {kind} <Choices> on its <Image> ({names}): keep one, because "
+            "one question can order the queue."
+        )
+    control = always[0]
+    if len(control.to_name) > 1:
+        raise LabelConfigError(f'The <Choices name="{control.name}"> has several objects in toName: name one image.')
+    if control.dynamic_value or attribute(control, "value").startswith("$"):
+        raise LabelConfigError(
+            f'The <Choices name="{control.name}"> takes its choices from the task data: list them as <Choice> tags.'
+        )
+    return control, images[control.to_name[0]]
+
+
+def _other_number(control: ControlTag, several: bool) -> str:
+    if several:
+        return (
+            f'The <Choices name="{control.name}"> takes a single answer: set choice="multiple", so that an image can '
+            "have several classes."
+        )
+    return (
+        f'The <Choices name="{control.name}"> takes several answers: set choice="single", so that each image has one '
+        "class."
+    )
+
+
+def _classes(interface: LabelInterface, control: ControlTag) -> tuple[str, ...]:
+    """The choices in their order. Wrappers (View, Header) between ``Choices`` and ``Choice`` make no difference.
+
+    Choices inside a choice are shown but never stored, unless ``allowNested`` makes every answer a path.
+    """
+    node = next(
+        node
+        for node in interface._tree.iter()  # the only place where the order and the doubles of choices survive
+        if isinstance(node.tag, str) and node.tag.lower() == "choices" and node.get("name") == control.name
+    )
+    nested = False
+    values = []
+    for choice in node.iter():
+        if not isinstance(choice.tag, str) or choice.tag.lower() != "choice":
+            continue
+        above = [parent.tag.lower() for parent in choice.iterancestors() if isinstance(parent.tag, str)]
+        if "choice" in above[: above.index("choices")]:
+            nested = True
+        elif value := choice.get("alias") or choice.get("value"):
+            values.append(value)
+    if nested and attribute(control, "allowNested").lower() == "true":
+        raise LabelConfigError(
+            f'The <Choices name="{control.name}"> allows nested choices: list the classes on one level.'
+        )
+    doubles = sorted(value for value, count in Counter(values).items() if count > 1)
+    if doubles:
+        raise LabelConfigError(f'The <Choices name="{control.name}"> has the choice "{doubles[0]}" more than once.')
+    return tuple(values)
+
+
+def _per_region(tag: ControlTag) -> bool:
+    """Asked of a drawn region or of one item of a list, not of the whole image."""
+    flags = ("perRegion", "perItem")
+    return (
+        any(attribute(tag, flag).lower() == "true" for flag in flags)
+        or attribute(tag, "visibleWhen").lower() == "region-selected"
+    )

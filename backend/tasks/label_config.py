@@ -1,0 +1,93 @@
+"""Label configs and annotations, as far as every kind of task reads them alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from backend.errors import LabelConfigError
+
+if TYPE_CHECKING:
+    from label_studio_sdk.label_interface import LabelInterface
+    from label_studio_sdk.label_interface.control_tags import ControlTag
+    from label_studio_sdk.label_interface.object_tags import ObjectTag
+
+Annotation = Mapping[str, Any]
+"""An annotation as Label Studio's API gives it."""
+
+
+def read_interface(xml: str) -> LabelInterface:
+    """The label config, parsed.
+
+    Raises:
+        LabelConfigError: it is empty or cannot be parsed.
+    """
+    from label_studio_sdk.label_interface import LabelInterface  # here: the SDK takes seconds to import
+
+    if not xml or not xml.strip():
+        raise LabelConfigError("The project has no label config yet: set one up in Settings > Labeling Interface.")
+    try:
+        return LabelInterface(xml)
+    except Exception as error:  # lxml's and the SDK's own, of many kinds: the config cannot be read
+        raise LabelConfigError(f"The label config cannot be read: {_one_line(error)}") from error
+
+
+def images_of(interface: LabelInterface) -> dict[str, ObjectTag]:
+    """The ``Image`` tags by name.
+
+    Raises:
+        LabelConfigError: there is none.
+    """
+    images = {str(tag.name): tag for tag in interface.objects if tag.tag.lower() == "image"}
+    if not images:
+        raise LabelConfigError('The label config has no <Image name="..." value="$..."/>: this backend ranks images.')
+    return images
+
+
+def data_key_of(image: ObjectTag) -> str:
+    """The field of a task's data that holds the address of its image.
+
+    Raises:
+        LabelConfigError: it is not one field for one image.
+    """
+    value = attribute(image, "value")
+    if attribute(image, "valueList"):
+        raise LabelConfigError(f'The <Image name="{image.name}"> shows a list of images: one image a task is served.')
+    if not image.value_is_variable or value.count("$") > 1:
+        raise LabelConfigError(
+            f'The <Image name="{image.name}"> has value="{value}": it must be one field of the task, such as "$image".'
+        )
+    return value[1:]
+
+
+def attribute(tag: ControlTag | ObjectTag, name: str, default: str = "") -> str:
+    """An attribute of a tag as text without surrounding space."""
+    return str(tag.get_attr(name, default)).strip()
+
+
+def image_source(task_data: Mapping[str, Any], data_key: str) -> str | None:
+    """The address of a task's image, in the field ``data_key`` of its data, or None when the task has none. ``$a.b``
+    looks inside ``a``."""
+    value: Any = task_data.get(data_key)
+    if value is None:
+        value = task_data
+        for part in data_key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+    return value.strip() or None if isinstance(value, str) else None
+
+
+def age(annotation: Mapping[str, Any]) -> tuple[datetime, int]:
+    """Orders annotations from the oldest to the latest."""
+    stamp = annotation.get("updated_at") or annotation.get("created_at")
+    try:
+        moment = datetime.fromisoformat(str(stamp))
+    except ValueError:
+        moment = datetime.min
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return moment, int(annotation.get("id") or 0)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

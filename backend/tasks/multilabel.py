@@ -1,0 +1,128 @@
+"""Several classes for each image: one ``Choices`` with ``choice="multiple"`` on one ``Image``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+
+from backend.settings.core import Settings
+from backend.state import StoredPrediction
+from backend.tasks.base import Fetched, FreshPrediction, ReadAnnotations, Result, TrainingLabels
+from backend.tasks.choices import ChoicesSpec, choices_of, choices_result, choices_spec
+from backend.tasks.kept_probabilities import KeptProbabilities, write_probabilities
+from backend.tasks.label_config import Annotation, age
+from backend.tasks.whole_images import WholeImages
+
+if TYPE_CHECKING:
+    from backend.images.cache import ImageCache
+    from backend.learning.learner import Learner
+    from backend.learning.pool import ScoredPool
+    from models import ProgressFn
+    from models.data import Runtime
+
+
+class Multilabel(WholeImages[ChoicesSpec, KeptProbabilities]):
+    """Any number of classes for each image, each a yes or a no: binary cross entropy per class."""
+
+    name: ClassVar[str] = "multilabel"
+    learns: ClassVar[str] = "several choices per image"
+    metric: ClassVar[str] = "mean average precision"
+    default_sampler: ClassVar[str] = "margin"
+
+    @classmethod
+    def read(cls, label_config: str, settings: Settings) -> Self:
+        return cls(choices_spec(label_config, several=True), settings)
+
+    def label_of(self, annotations: Sequence[Annotation], source: str) -> frozenset[str] | None:
+        return classes_of(annotations, self.spec)
+
+    def counted(self, annotations: Sequence[Annotation]) -> list[tuple[int, str]]:
+        return [
+            (int(one["id"]), str(one.get("updated_at") or ""))
+            for one in annotations
+            if named_classes(one, self.spec) is not None
+        ]
+
+    def training_labels(
+        self,
+        labels: Mapping[int, frozenset[str]],
+        sources: Mapping[int, str],
+        cache: ImageCache,
+        read_annotations: ReadAnnotations,
+        report: ProgressFn,
+    ) -> TrainingLabels:
+        from models.data import MultilabelTargets
+
+        tasks = self.with_image(labels, cache)
+        chosen = np.array([[name in labels[task] for name in self.classes] for task in tasks], dtype=np.uint8)
+        return TrainingLabels(tasks, MultilabelTargets(chosen), len(self.classes))
+
+    def keep_predictions(
+        self, learner: Learner, cache: ImageCache, pool: ScoredPool, folder: Path, runtime: Runtime
+    ) -> None:
+        if pool.predictions is not None:
+            write_probabilities(folder, learner.classes, pool.tasks, pool.predictions.predicted)
+
+    def open_kept(self, folder: Path) -> KeptProbabilities | None:
+        return KeptProbabilities.open(folder)
+
+    def holds(self, stored: StoredPrediction, kept: KeptProbabilities | None) -> bool:
+        return kept is not None and kept.holds(stored.task_id)
+
+    def result(self, stored: StoredPrediction, kept: KeptProbabilities | None) -> Result:
+        """Every class whose probability is ``multilabel_threshold`` or more, in the order of the label config."""
+        found = kept.probabilities(stored.task_id) if kept is not None else None
+        return [] if found is None else self._ticked(found, stored)
+
+    def predict_fresh(
+        self, learner: Learner, version_name: str, fetched: Fetched, until: float
+    ) -> Iterator[tuple[int, FreshPrediction]]:
+        predictions, scores = learner.predict(np.stack([pixels for pixels, _ in fetched.values()]))
+        rows = zip(fetched, predictions.predicted, predictions.confidence, scores, strict=True)
+        for task, probabilities, confidence, score in rows:
+            stored = StoredPrediction(task, version_name, None, float(confidence), float(score))
+            of_class = dict(zip(learner.classes, probabilities.tolist(), strict=True))
+            yield task, (stored, self._ticked(of_class, stored))
+
+    def _ticked(self, probabilities: Mapping[str, float], stored: StoredPrediction) -> Result:
+        threshold = self.settings.multilabel_threshold
+        ticked = [name for name in self.classes if probabilities.get(name, 0.0) >= threshold]
+        confidence = stored.confidence if stored.confidence is not None else stored.score
+        return choices_result(self.spec, ticked, confidence) if ticked else []
+
+
+def named_classes(annotation: Annotation, spec: ChoicesSpec) -> frozenset[str] | None:
+    """The classes that an annotation ticks, none of them for an image that has none; None when it is no label.
+
+    It is none when it was skipped, when it answers other controls of the label config only, and when all that it ticks
+    left the label config.
+    """
+    named = choices_of(annotation, spec)
+    if named is None or (not named and annotation["result"] and spec.asks_more):
+        return None
+    known = named & set(spec.classes)
+    return known if known or not named else None
+
+
+def classes_of(annotations: Sequence[Annotation], spec: ChoicesSpec) -> frozenset[str] | None:
+    """The classes that a task's annotations give it, or None when none of them is a label.
+
+    The latest ground truth decides; without one each class by itself: the majority of the annotations, and of as many
+    for it as against it the latest.
+    """
+    labels = [(one, named) for one in annotations if (named := named_classes(one, spec)) is not None]
+    truths = [pair for pair in labels if pair[0].get("ground_truth")]
+    if not labels:
+        return None
+    latest = max(truths or labels, key=lambda pair: age(pair[0]))[1]
+    if truths:
+        return latest
+    votes = {name: sum(name in named for _, named in labels) for name in spec.classes}
+    return frozenset(
+        name
+        for name, count in votes.items()
+        if 2 * count > len(labels) or (2 * count == len(labels) and name in latest)
+    )

@@ -1,0 +1,196 @@
+"""Semantic segmentation as a kind of task: masks drawn by annotators in, masks as editable regions out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+
+from backend.errors import BackendError, SettingsError
+from backend.settings.core import Settings
+from backend.state import StoredPrediction
+from backend.tasks.base import Fetched, FreshPrediction, ReadAnnotations, Result, Size, TaskKind, TrainingLabels
+from backend.tasks.label_config import Annotation
+from backend.tasks.segmentation.annotations import decisive_annotation, drawn_annotations, mask_digest
+from backend.tasks.segmentation.config import BACKGROUND, SegmentationSpec, segmentation_spec
+from backend.tasks.segmentation.predictions import KeptMasks, regions_of, write_masks
+from backend.tasks.whole_images import log_width
+
+if TYPE_CHECKING:
+    import torch
+
+    from backend.images.cache import Fetch, ImageCache
+    from backend.learning.learner import Learner
+    from backend.learning.pool import ScoredPool
+    from models import ProgressFn
+    from models.data import CycleData, Runtime
+    from models.networks.base import TaskConfig
+
+log = logging.getLogger(__name__)
+
+FROM_SCRATCH = ("drn-d-22",)
+"""Networks that come in any width and without weights: torchvision has none of them."""
+
+DRN_WIDTH, DRN_CPU_WIDTH = 16, 4
+"""Channels of drn-d-22's first stage: the paper's, and what a CPU trains in bearable time."""
+
+LARGEST_FRAME = {"cpu": 256, "cuda": 1024}
+"""Longer side of images in pixels where ``image_size`` leaves it open, by type of device."""
+
+
+class Segmentation(TaskKind[SegmentationSpec, KeptMasks]):
+    """A class for each pixel. Images are kept whole, stretched to one frame, so that masks lie on them."""
+
+    name: ClassVar[str] = "segmentation"
+    learns: ClassVar[str] = "masks"
+    metric: ClassVar[str] = "mean IoU"
+    queue_columns: ClassVar[tuple[str, ...]] = ("score", "model_versions")  # results are kilobytes of numbers
+    draws: ClassVar[bool] = True
+    fresh_limit: ClassVar[int] = 16  # larger images, and seconds each on a CPU
+
+    @classmethod
+    def read(cls, label_config: str, settings: Settings) -> Self:
+        return cls(segmentation_spec(label_config, rectangles=settings.rectangles), settings)
+
+    def check(self) -> None:
+        super().check()
+        settings = self.settings
+        if settings.pretrained and settings.segmentation_net in FROM_SCRATCH:
+            raise SettingsError(
+                f'There are no pretrained weights for {settings.segmentation_net}: set "segmentation_net" to another, '
+                'such as "deeplabv3-resnet50", or "pretrained" to false.'
+            )
+        if settings.task_width and settings.segmentation_net not in FROM_SCRATCH:
+            raise SettingsError(
+                f'{settings.segmentation_net} has one width only: set "task_width" to 0, or "segmentation_net" to '
+                f'"{Settings.segmentation_net}".'
+            )
+        if settings.unlabelled == "ignore" and not self.spec.has_background_label:
+            raise SettingsError(
+                f'unlabelled is "ignore", so only a label "{BACKGROUND}" could show what is background: add '
+                f'<Label value="{BACKGROUND}"/> to the label config, or set "unlabelled" to "background".'
+            )
+
+    # -- annotations -------------------------------------------------------------------------------------------------
+
+    @property
+    def reads_results(self) -> bool:
+        return self.spec.asks_more or self.settings.unlabelled == "ignore"
+
+    def label_of(self, annotations: Sequence[Annotation], source: str) -> str | None:
+        """The :func:`~backend.tasks.segmentation.annotations.mask_digest` of what the task's mask is made of."""
+        decisive = decisive_annotation(annotations, self.spec, self.settings)
+        return None if decisive is None else mask_digest(decisive, source, self.spec, self.settings)
+
+    def counted(self, annotations: Sequence[Annotation]) -> list[tuple[int, str]]:
+        return drawn_annotations(annotations, self.spec, self.settings)
+
+    # -- images and training -----------------------------------------------------------------------------------------
+
+    def open_cache(self, folder: Path, tasks: Iterable[tuple[int, str]], fetch: Fetch, device: str) -> ImageCache:
+        from backend.images.cache import ImageCache
+
+        return ImageCache.open_whole(folder, self.settings.image_size, tasks, fetch, LARGEST_FRAME[device])
+
+    def decode(self, data: bytes, frame: Size) -> tuple[np.ndarray, Size]:
+        from backend.images.decoding import decode_whole
+
+        return decode_whole(data, frame)
+
+    def training_labels(
+        self,
+        labels: Mapping[int, str],
+        sources: Mapping[int, str],
+        cache: ImageCache,
+        read_annotations: ReadAnnotations,
+        report: ProgressFn,
+    ) -> TrainingLabels:
+        """Masks are decoded from their regions once, and kept."""
+        from backend.tasks.segmentation.mask_cache import open_masks
+        from models.data import MaskTargets
+
+        tasks = cache.present(labels)
+        if not tasks:
+            raise BackendError("none of the labelled images can be read; `status` lists why")
+        kept, problems = open_masks(self.spec, self.settings, labels, sources, cache, read_annotations, report)
+        rows = kept.rows(tasks)
+        if not (rows >= 0).any():
+            raise BackendError(": ".join(["none of the labelled images has a mask to learn from", *problems[:1]]))
+        usable = [task for task, row in zip(tasks, rows.tolist(), strict=True) if row >= 0]
+        return TrainingLabels(usable, MaskTargets(kept.masks, rows[rows >= 0]), 1 + len(self.classes), problems)
+
+    @classmethod
+    def net_config(cls, settings: Settings, classes: int, frame: Size, device: torch.device) -> TaskConfig:
+        """The first output is the background."""
+        from models.networks.segmenter import SegmenterConfig
+
+        width = settings.task_width
+        if settings.segmentation_net in FROM_SCRATCH and not width:
+            width = DRN_WIDTH if device.type == "cuda" else DRN_CPU_WIDTH
+            log_width(settings, settings.segmentation_net, width, DRN_WIDTH)
+        return SegmenterConfig(settings.segmentation_net, 1 + classes, width, settings.pretrained)
+
+    @classmethod
+    def balanced(cls, data: CycleData, settings: Settings) -> CycleData:
+        """With ``class_balance``: weights (C,) that make up for how few pixels of a class are labeled."""
+        if not settings.class_balance:
+            return data
+        from models.data import MaskTargets
+        from models.tasks.segmentation import class_weight
+
+        assert isinstance(data.targets, MaskTargets)
+        return replace(data, targets=replace(data.targets, class_weight=class_weight(data)))
+
+    # -- predictions -------------------------------------------------------------------------------------------------
+
+    def head_size(self) -> int | None:
+        """As many as are served before the next order, and some more: masks are large in Label Studio's database."""
+        settings = self.settings
+        return max(settings.preannotate, settings.budget + settings.shortlist) if settings.preannotate else None
+
+    def keep_predictions(
+        self, learner: Learner, cache: ImageCache, pool: ScoredPool, folder: Path, runtime: Runtime
+    ) -> None:
+        """The masks of the head of the order, predicted in one pass."""
+        from models.inference.predictions import predict_masks
+
+        tasks = pool.head(self.head_size(), runtime.seed)
+        if tasks:
+            rows = cache.rows(tasks)
+            batches = predict_masks(learner.net, cache.pixels, rows, runtime)
+            write_masks(folder, learner.classes, learner.frame, tasks, cache.sizes(rows), batches)
+
+    def open_kept(self, folder: Path) -> KeptMasks | None:
+        return KeptMasks.open(folder)
+
+    def holds(self, stored: StoredPrediction, kept: KeptMasks | None) -> bool:
+        return kept is not None and kept.holds(stored.task_id)
+
+    def result(self, stored: StoredPrediction, kept: KeptMasks | None) -> Result:
+        return (kept.regions_for(self.spec, self.settings, stored.task_id) if kept else None) or []
+
+    def weight(self, result: Result) -> int:
+        values = [region["value"] for region in result]
+        return sum(len(value.get("rle", ())) + 2 * len(value.get("points", ())) for value in values)
+
+    def predict_fresh(
+        self, learner: Learner, version_name: str, fetched: Fetched, until: float
+    ) -> Iterator[tuple[int, FreshPrediction]]:
+        """One by one: each takes long."""
+        from models.data import Runtime
+        from models.inference.predictions import predict_masks
+
+        runtime = Runtime(device=learner.device, seed=0)
+        for done, (task, (pixels, size)) in enumerate(fetched.items()):
+            if time.monotonic() > until:
+                log.warning("%d masks were not predicted in time for an answer", len(fetched) - done)
+                return
+            predictions, scores = learner.predict(pixels[None])
+            _, masks, sure = next(iter(predict_masks(learner.net, pixels[None], np.zeros(1, np.int64), runtime)))
+            stored = StoredPrediction(task, version_name, None, float(predictions.confidence[0]), float(scores[0]))
+            yield task, (stored, regions_of(masks[0], sure[0], learner.classes, size, self.spec, self.settings))

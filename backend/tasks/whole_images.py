@@ -1,0 +1,62 @@
+"""What the kinds of task share that say something of a whole image: a square cache and a classifier's network."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backend.errors import BackendError
+from backend.settings.core import Settings
+from backend.tasks.base import Kept, Size, Spec, TaskKind
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from backend.images.cache import Fetch, ImageCache
+    from models.networks.base import TaskConfig
+
+log = logging.getLogger(__name__)
+
+CLASSIFIER_WIDTH, CLASSIFIER_CPU_WIDTH = 64, 16
+"""Channels of a classifier's first stage: the papers', and what a CPU trains in bearable time."""
+
+
+class WholeImages(TaskKind[Spec, Kept]):
+    """Images are cut to squares around their middle; the network is a classifier."""
+
+    def open_cache(self, folder: Path, tasks: Iterable[tuple[int, str]], fetch: Fetch, device: str) -> ImageCache:
+        from backend.images.cache import ImageCache
+
+        return ImageCache.open_auto(folder, self.settings.image_size, tasks, fetch)
+
+    def decode(self, data: bytes, frame: Size) -> tuple[np.ndarray, Size]:
+        from backend.images.decoding import decode
+
+        return decode(data, frame[0]), (0, 0)  # where the middle is cut out, nothing is drawn
+
+    @classmethod
+    def net_config(cls, settings: Settings, classes: int, frame: Size, device: torch.device) -> TaskConfig:
+        from models.networks.classifier import NetConfig
+
+        wide = device.type == "cuda" or settings.pretrained
+        width = settings.task_width or (CLASSIFIER_WIDTH if wide else CLASSIFIER_CPU_WIDTH)
+        log_width(settings, settings.task_net, width, CLASSIFIER_WIDTH)
+        return NetConfig(settings.task_net, classes, max(frame), width, settings.pretrained)
+
+    @staticmethod
+    def with_image(labels: Mapping[int, Any], cache: ImageCache) -> list[int]:
+        """The labeled tasks whose image can be had. Raises BackendError when there is none."""
+        tasks = cache.present(labels)
+        if not tasks:
+            raise BackendError("none of the labelled images can be read; `status` lists why")
+        return tasks
+
+
+def log_width(settings: Settings, name: str, width: int, papers: int) -> None:
+    """Say that a network is narrower than the papers', unless the owner chose its width."""
+    if width != papers and not settings.task_width:
+        words = "No GPU: %s with %d channels in its first stage instead of %d (task_width)"
+        log.info(words, name, width, papers)
