@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -169,6 +170,22 @@ def test_the_table_of_metrics_is_complete(app: flask.Flask) -> None:
     answer = app.test_client().get("/metrics").get_data(as_text=True)
     names = set(re.findall(r"^# TYPE active_learning_(\w+) ", answer, re.MULTILINE))
     assert spans_of_first_column("Metrics") == {name for name in names if not name.endswith("_created")}
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+LABEL_STUDIO_SAYS = ("URL resolves to a reserved network address", "Can't connect to ML backend")
+
+
+def test_messages_quoted_for_troubleshooting_are_those_of_the_backend() -> None:
+    trees = [ast.parse(path.read_text()) for path in (ROOT / "backend").rglob("*.py")]
+    said = [node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    texts = [text for text in said if isinstance(text, str)]
+    table = rows((DOCS / "troubleshooting.md").read_text())
+    quoted = [quote.removesuffix(" …") for row in table for quote in re.findall(r'"([^"]+)"', row[0])]
+    ours = [quote for quote in quoted if quote not in LABEL_STUDIO_SAYS]
+    assert len(ours) >= 5
+    assert [quote for quote in ours if not any(quote in text for text in texts)] == []
 
 
 # -- words -------------------------------------------------------------------------------------------------------------
