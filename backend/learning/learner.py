@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ class Learner:
         config = task.config_from_dict(saved["net_config"])
         height, width = saved.get("frame") or [saved["net_config"]["image_size"]] * 2
         # Its weights are about to be replaced: nothing is to be downloaded for it.
-        net = task.build(replace(config, pretrained=False), 0)
+        net = task.build(config.bare(), 0)
         net.load_state_dict(saved["net"])
         sampler = build_sampler(
             saved["sampler_name"],
@@ -156,7 +156,8 @@ class Learner:
 
     def learn(self, data: CycleData, settings: Settings, runtime: Runtime) -> dict[str, float]:
         """Train the task network under the sampler's objective, then the sampler's own networks; metrics of both."""
-        data = KINDS[self.task].balanced(data, settings)
+        if settings.class_balance:
+            data = task_named(self.task).balanced(data)
         recipe = Recipe(
             epochs=settings.epochs,
             batch_size=settings.batch_size,

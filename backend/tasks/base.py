@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from backend.state import StoredPrediction
     from backend.tasks.label_config import Annotation
     from models import ProgressFn
-    from models.data import CycleData, Runtime, Targets
+    from models.data import Runtime, Targets
     from models.networks.base import TaskConfig
 
 Result = list[dict[str, Any]]
@@ -193,11 +193,6 @@ class TaskKind(ABC, Generic[Spec, Kept]):
     @abstractmethod
     def net_config(cls, settings: Settings, classes: int, frame: Size, device: torch.device) -> TaskConfig:
         """The network for ``classes`` labels and images of ``frame``, as the settings have it on this device."""
-
-    @classmethod
-    def balanced(cls, data: CycleData, settings: Settings) -> CycleData:
-        """The data of a training with the weights that the settings ask for."""
-        return data
 
     # -- predictions -------------------------------------------------------------------------------------------------
 

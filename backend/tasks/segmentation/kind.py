@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from backend.learning.learner import Learner
     from backend.learning.pool import ScoredPool
     from models import ProgressFn
-    from models.data import CycleData, Runtime
+    from models.data import Runtime
     from models.networks.base import TaskConfig
 
 log = logging.getLogger(__name__)
@@ -134,17 +133,6 @@ class Segmentation(TaskKind[SegmentationSpec, KeptMasks]):
             width = DRN_WIDTH if device.type == "cuda" else DRN_CPU_WIDTH
             log_width(settings, settings.segmentation_net, width, DRN_WIDTH)
         return SegmenterConfig(settings.segmentation_net, 1 + classes, width, settings.pretrained)
-
-    @classmethod
-    def balanced(cls, data: CycleData, settings: Settings) -> CycleData:
-        """With ``class_balance``: weights (C,) that make up for how few pixels of a class are labeled."""
-        if not settings.class_balance:
-            return data
-        from models.data import MaskTargets
-        from models.tasks.segmentation import class_weight
-
-        assert isinstance(data.targets, MaskTargets)
-        return replace(data, targets=replace(data.targets, class_weight=class_weight(data)))
 
     # -- predictions -------------------------------------------------------------------------------------------------
 
