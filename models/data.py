@@ -1,19 +1,24 @@
-"""What a cycle computes on: the pixels, which rows are labelled, and where and how to run.
+"""What a cycle computes on: the pixels, which rows are labeled and with what, and where and how to run.
 
-Axis letters: M cached images, K masks, L labelled rows, U unlabelled rows, B batch, C classes, H W pixels.
+Axis letters: M cached images, K masks, L labeled rows, U unlabeled rows, B batch, C classes, H W pixels.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
 
-Task = Literal["classification", "segmentation"]
+# Also names of this module; they stand where they need no torch.
+from models import IGNORE as IGNORE
+from models import ProgressFn as ProgressFn
+
+Task = str  # an earlier name, until its last user is gone
+T = TypeVar("T", bound="Targets")
 
 
 class DataError(ValueError):
@@ -24,55 +29,129 @@ def no_progress(phase: str, done: int, total: int) -> None:
     """Ignore progress; the default of `Runtime.progress`."""
 
 
+class Targets(ABC):
+    """What the annotators said of the labeled rows, one kind of task a subclass.
+
+    task: the kind's name in `models.tasks.TASKS`.
+    """
+
+    task: ClassVar[str]
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """L, how many labeled rows these are the targets of."""
+
+    @abstractmethod
+    def at(self, places: np.ndarray | slice) -> Self:
+        """Those of the labels at these places, indices below L, in this order."""
+
+    @abstractmethod
+    def check(self, data: CycleData) -> None:
+        """Raise DataError where these targets do not fit the pixels, the labeled rows or the number of classes."""
+
+
+@dataclass(frozen=True)
+class ClassTargets(Targets):
+    """One class an image: classes (L,) integers in [0, C). Images are square."""
+
+    task: ClassVar[str] = "classification"
+    classes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def at(self, places: np.ndarray | slice) -> Self:
+        return replace(self, classes=self.classes[places])
+
+    def check(self, data: CycleData) -> None:
+        _check_one_per_label("targets", self.classes, data)
+        _check_square(data)
+        found = self.classes
+        if len(found) and not 0 <= found.min() <= found.max() < data.num_classes:
+            raise DataError(f"targets must lie in [0, {data.num_classes}), got {found.min()}..{found.max()}")
+
+
+@dataclass(frozen=True)
+class MultilabelTargets(Targets):
+    """Any number of classes an image: chosen (L, C) uint8, 1 where the class was chosen, else 0. Images are square."""
+
+    task: ClassVar[str] = "multilabel"
+    chosen: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def at(self, places: np.ndarray | slice) -> Self:
+        return replace(self, chosen=self.chosen[places])
+
+    def check(self, data: CycleData) -> None:
+        wanted = (len(data.labeled), data.num_classes)
+        if self.chosen.shape != wanted or self.chosen.dtype != np.uint8:
+            raise DataError(
+                f"targets must be {wanted} uint8, a row per label and a column per class: "
+                f"got {self.chosen.dtype}{self.chosen.shape}"
+            )
+        _check_square(data)
+        if self.chosen.size and self.chosen.max() > 1:
+            raise DataError(f"targets must be 0 or 1, got {self.chosen.max()}")
+
+
+@dataclass(frozen=True)
+class MaskTargets(Targets):
+    """A class for each pixel.
+
+    masks (K, H, W) uint8 is a map of index masks, usually a read-only np.memmap: class indices below C, the background
+    being class 0, and IGNORE. rows (L,) integers into it. class_weight (C,) float32 weighs the pixels of the classes
+    in the loss; None: all alike.
+    """
+
+    task: ClassVar[str] = "segmentation"
+    masks: np.ndarray
+    rows: np.ndarray
+    class_weight: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def at(self, places: np.ndarray | slice) -> Self:
+        return replace(self, rows=self.rows[places])
+
+    def check(self, data: CycleData) -> None:
+        _check_one_per_label("rows of masks", self.rows, data)
+        check_masks(self.masks, data.pixels)
+        check_rows(self.rows, len(self.masks))
+
+
 @dataclass(frozen=True)
 class CycleData:
     """One cycle's images and labels.
 
     pixels (M, H, W, 3) uint8, usually a read-only np.memmap: index rows of it, never copy it whole.
-    labelled (L,) int64 rows of `pixels`.
-    unlabelled (U,) int64 rows that a sampler may train on without their labels; may be empty.
-
-    Classification: images are square, targets (L,) int64 are class indices in [0, num_classes).
-    Segmentation: masks (K, H, W) uint8 is a map of index masks like `pixels`, and targets (L,) int64 are rows of it. A
-    mask holds class indices below num_classes, the background being class 0, and `models.losses.index_masks.IGNORE`.
-    class_weight (C,) float32 weighs the pixels of the classes in its loss; None: all alike.
+    labeled (L,) int64 rows of `pixels`; targets: what is known of them, in this order.
+    unlabeled (U,) int64 rows that a sampler may train on without their labels; may be empty.
+    num_classes C; with masks the background is one of them.
 
     Raises DataError when the parts do not fit together.
     """
 
     pixels: np.ndarray
-    labelled: np.ndarray
-    targets: np.ndarray
-    unlabelled: np.ndarray
+    labeled: np.ndarray
+    unlabeled: np.ndarray
+    targets: Targets
     num_classes: int
-    masks: np.ndarray | None = None
-    class_weight: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         check_pixels(self.pixels)
-        check_rows(self.labelled, len(self.pixels))
-        check_rows(self.unlabelled, len(self.pixels))
+        check_rows(self.labeled, len(self.pixels))
+        check_rows(self.unlabeled, len(self.pixels))
         if self.num_classes < 1:
             raise DataError(f"num_classes must be at least 1, got {self.num_classes}")
-        if self.targets.shape != self.labelled.shape or self.targets.dtype.kind not in "iu":
-            raise DataError(
-                f"targets must be integers, one per label: got {self.targets.dtype}{self.targets.shape}"
-                f" for {len(self.labelled)} labelled rows"
-            )
-        if self.masks is not None:
-            check_masks(self.masks, self.pixels)
-            check_rows(self.targets, len(self.masks))
-            return
-        if self.pixels.shape[1] != self.pixels.shape[2]:
-            raise DataError(f"images to classify must be square, got {self.pixels.shape[1]} x {self.pixels.shape[2]}")
-        if len(self.targets) and not 0 <= self.targets.min() <= self.targets.max() < self.num_classes:
-            raise DataError(
-                f"targets must lie in [0, {self.num_classes}), got {self.targets.min()}..{self.targets.max()}"
-            )
+        self.targets.check(self)
 
     @property
-    def task(self) -> Task:
-        return "classification" if self.masks is None else "segmentation"
+    def task(self) -> str:
+        """Name of the kind of task that the targets are of."""
+        return self.targets.task
 
     @property
     def frame(self) -> tuple[int, int]:
@@ -85,19 +164,26 @@ class CycleData:
         return max(self.frame)
 
 
+def targets_of(data: CycleData, kind: type[T]) -> T:
+    """The targets of `data`, which are of this kind. Raises DataError when they are of another."""
+    if not isinstance(data.targets, kind):
+        raise DataError(f"this needs targets of the kind {kind.task}, and those of the data are of {data.task}")
+    return data.targets
+
+
 @dataclass(frozen=True)
 class Runtime:
     """Where and how to run; handed to everything that computes.
 
     device           where networks and batches live.
     seed             the cycle's seed; all random draws come from `generator` or `rng`, none from a global one.
-    progress         called as (phase, done, total); may raise to stop the work.
+    progress         see `ProgressFn`.
     eval_batch_size  rows per batch while scoring; 0 = chosen by device and image size.
     """
 
     device: torch.device
     seed: int
-    progress: Callable[[str, int, int], None] = no_progress
+    progress: ProgressFn = no_progress
     eval_batch_size: int = 0
 
     def generator(self, purpose: str, device: torch.device | str | None = None) -> torch.Generator:
@@ -135,3 +221,17 @@ def check_rows(rows: np.ndarray, count: int) -> None:
         raise DataError(f"rows must be a vector of integers, got {rows.dtype}{rows.shape}")
     if len(rows) and not 0 <= rows.min() <= rows.max() < count:
         raise DataError(f"rows must lie in [0, {count}), got {rows.min()}..{rows.max()}")
+
+
+def _check_one_per_label(what: str, values: np.ndarray, data: CycleData) -> None:
+    if values.shape != data.labeled.shape or values.dtype.kind not in "iu":
+        raise DataError(
+            f"{what} must be integers, one per label: got {values.dtype}{values.shape}"
+            f" for {len(data.labeled)} labeled rows"
+        )
+
+
+def _check_square(data: CycleData) -> None:
+    high, wide = data.frame
+    if high != wide:
+        raise DataError(f"images to classify must be square, got {high} x {wide}")

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.data import CycleData, Runtime, Task
+from models.data import CycleData, Runtime
 from models.inference.predictions import predict_and_measure
 from models.losses.agreement_discrepancy import AgreementDiscrepancy
-from models.losses.objectives import AnyObjective
-from models.networks.task_net import TaskNet
+from models.losses.objectives import Objective
+from models.networks.base import TaskNet
 from models.networks.two_classifiers import TwoClassifiers, build_two_classifiers, uncertainty
-from samplers.base import NotFitted, Sampler, Scored, as_classifier
+from samplers.base import NotFitted, Sampler, Scored, check_task
 from samplers.recipe import RecipeOptions
 
 
@@ -43,7 +43,7 @@ class AdsSampler(Sampler):
     summary: ClassVar[str] = "most uncertain to two classifiers that disagree where images are unlike the labelled ones"
     Options: ClassVar[type[Any]] = AdsOptions
     knows_classes: ClassVar[bool] = True
-    tasks: ClassVar[tuple[Task, ...]] = ("classification",)
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)
 
     def __init__(
         self, options: Any = None, *, num_classes: int, image_size: int, device: torch.device | str = "cpu"
@@ -52,7 +52,7 @@ class AdsSampler(Sampler):
         # Made from the cycle's seed in `objective` or `fit`, or in `load_state_dict`.
         self.classifiers: TwoClassifiers | None = None
 
-    def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> AnyObjective:
+    def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> Objective:
         options = self.options
         return AgreementDiscrepancy(self._networks(net, runtime), options.recipe(), options.ads_tau)
 
@@ -65,8 +65,9 @@ class AdsSampler(Sampler):
         """E(x), the mean entropy of the two classifiers in bits, (N,), from one pass of the task network, whose own
         head gives the answers. With a single class there is nothing to be uncertain of: all rows get 0.
         """
+        check_task(self, net)
         classifiers = self.classifiers
-        if classifiers is None or classifiers.num_features != as_classifier(self.name, net).feature_channels:
+        if classifiers is None or classifiers.num_features != net.feature_channels:
             raise NotFitted("sampler ads: its classifiers were neither trained nor loaded for this network yet")
 
         def acquisition(features: Tensor, _: Tensor) -> Tensor:
@@ -90,7 +91,8 @@ class AdsSampler(Sampler):
 
     def _networks(self, net: TaskNet, runtime: Runtime) -> TwoClassifiers:
         """The last cycle's where they read features like this network's, else fresh ones."""
-        num_features = as_classifier(self.name, net).feature_channels
+        check_task(self, net)
+        num_features = net.feature_channels
         if self.classifiers is None or self.classifiers.num_features != num_features:
             generator = runtime.generator("ads weights", "cpu")
             self.classifiers = self._fresh(num_features, generator).to(self.device).eval()

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from models.data import CycleData, DataError, Runtime
 from models.inference.streaming import evaluating, map_rows
+from models.networks.base import TaskNet
 from models.networks.discriminator import build_discriminator
-from models.networks.task_net import TaskNet
 from models.networks.vae import VAE, VAEConfig, build_vae, prepare, working_size
 from models.training.adversarial import AdversarialRecipe, Game, plan, state_accuracy, train_adversarially
 from models.training.task_network import TrainingDiverged
@@ -141,11 +141,11 @@ class AdversarialSampler(Sampler):
         """Train on the labelled and unlabelled rows. Without unlabelled rows there is nothing to tell apart: the
         networks stay as they are, fresh ones where there are none. Raises DataError without labelled rows.
         """
-        if len(data.labelled) == 0:
+        if len(data.labeled) == 0:
             raise DataError(f"sampler {self.name}: there is no labelled row, so nothing to tell unlabelled ones from")
         config = self._make_networks(data, runtime)
         figures: dict[str, float] = {"iterations": 0}
-        if len(data.unlabelled) == 0:
+        if len(data.unlabeled) == 0:
             log.info("sampler %s: every image is labelled, its networks stay as they are", self.name)
         else:
             figures = self._play(net, data, config.image_size, runtime)
@@ -153,7 +153,7 @@ class AdversarialSampler(Sampler):
 
     def _play(self, net: TaskNet, data: CycleData, size: int, runtime: Runtime) -> dict[str, float]:
         recipe = self.recipe()
-        iterations, batch_size = plan(recipe, len(data.labelled), len(data.unlabelled), size, runtime.device)
+        iterations, batch_size = plan(recipe, len(data.labeled), len(data.unlabeled), size, runtime.device)
         log.info(
             "sampler %s: %d iterations of %d labelled and %d unlabelled images (vaal_iterations, vaal_epochs)",
             self.name,

@@ -7,8 +7,8 @@ from typing import ClassVar
 import numpy as np
 
 from models.data import Runtime
-from models.inference.disagreement import GatherBald
-from models.networks.task_net import TaskNet
+from models.inference.disagreement import StreamingBald
+from models.networks.base import TaskNet
 from samplers.base import Scored
 from samplers.dropout_base import DropoutSampler
 
@@ -21,5 +21,5 @@ class BaldSampler(DropoutSampler):
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """I[y; w] = H[p̄] - mean_k H[p_k] over the draws, (N,), in nats: Houlsby et al. (2011), equation 2."""
-        answers, values = self.disagreement(net, pixels, rows, runtime, GatherBald)
+        answers, values = self.disagreement(net, pixels, rows, runtime, StreamingBald)
         return Scored(values, answers)

@@ -13,12 +13,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from models.data import CycleData, Runtime, Task, check_pixels, check_rows
-from models.inference.predictions import Answers
-from models.losses.objectives import AnyObjective
-from models.losses.per_pixel import cross_entropy_for
-from models.networks.classifier import Classifier
-from models.networks.task_net import TaskNet
+from models.data import CycleData, Runtime, check_pixels, check_rows
+from models.inference.predictions import Predictions
+from models.losses.objectives import Objective
+from models.networks.base import TaskNet
 
 
 class SamplerError(Exception):
@@ -54,7 +52,7 @@ class Scored:
     """
 
     acquisition: np.ndarray
-    answers: Answers | None = None
+    answers: Predictions | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ class Sampler(ABC):
     Options: ClassVar[type[Any]] = NoOptions
     knows_classes: ClassVar[bool] = False
     """Its state depends on which class has which index: a change of classes means a fresh start."""
-    tasks: ClassVar[tuple[Task, ...]] = ("classification", "segmentation")
+    tasks: ClassVar[tuple[str, ...]] = ("classification", "segmentation")
     """What it has a meaning for."""
     spreads_first: ClassVar[bool] = True
     """Before there is any label the pool is ordered by spread; False: by chance, as a baseline has to."""
@@ -92,14 +90,14 @@ class Sampler(ABC):
         self.image_size = image_size
         self.device = torch.device(device)
 
-    def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> AnyObjective:
+    def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> Objective:
         """What the task network trains on this cycle. Default: cross entropy."""
-        return cross_entropy_for(data)
+        return net.task.cross_entropy()
 
     def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         """Train the sampler's own networks or estimates after the task network was trained.
 
-        Warm from loaded state where there is one. `data.unlabelled` and `data.labelled` may be empty: then do
+        Warm from loaded state where there is one. `data.unlabeled` and `data.labeled` may be empty: then do
         what is possible and leave `score` usable. Leaves `net` as it found it. Answers figures to record.
         """
         return {}
@@ -141,11 +139,11 @@ class Sampler(ABC):
         """
 
 
-def as_classifier(name: str, net: TaskNet) -> Classifier:
-    """`net` for the sampler of this name, which knows whole images only. Raises WrongTask for a segmenter."""
-    if not isinstance(net, Classifier):
-        raise WrongTask(f"sampler {name} has no meaning for masks: it judges the class of a whole image")
-    return net
+def check_task(sampler: Sampler, net: TaskNet) -> None:
+    """Raise WrongTask where the sampler has no meaning for what `net` was built for."""
+    if net.task.name not in sampler.tasks:
+        served = ", ".join(sampler.tasks)
+        raise WrongTask(f"sampler {sampler.name} has no meaning for {net.task.name}: it serves {served}")
 
 
 def check_acquisition(name: str, acquisition: np.ndarray, count: int) -> None:

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.data import CycleData, Runtime, Task
+from models.data import CycleData, Runtime
 from models.inference.predictions import predict_and_measure
-from models.losses.objectives import AnyObjective
+from models.losses.objectives import Objective
 from models.losses.pseudo_labels import PseudoLabels, threshold_at
-from models.networks.task_net import TaskNet
-from samplers.base import Sampler, Scored, as_classifier
+from models.networks.base import TaskNet
+from samplers.base import Sampler, Scored, check_task
 from samplers.entropy import predictive_entropy
 from samplers.least_confidence import log_odds_of_error
 from samplers.margin import log_odds_of_no_margin
@@ -56,7 +56,7 @@ class CealSampler(Sampler):
     name: ClassVar[str] = "ceal"
     summary: ClassVar[str] = "an uncertainty criterion, with the network's sure answers as labels in training"
     Options: ClassVar[type[Any]] = CealOptions
-    tasks: ClassVar[tuple[Task, ...]] = ("classification",)
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)
 
     def __init__(
         self, options: Any = None, *, num_classes: int, image_size: int, device: torch.device | str = "cpu"
@@ -77,8 +77,8 @@ class CealSampler(Sampler):
             return 0.0
         return threshold_at(self.fits - 1, options.ceal_delta, options.ceal_decay, options.ceal_schedule)
 
-    def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> AnyObjective:
-        as_classifier(self.name, net)
+    def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> Objective:
+        check_task(self, net)
 
         def judge(logits: Tensor) -> tuple[Tensor, Tensor]:
             return predictive_entropy(logits), self.criterion(logits)
@@ -97,7 +97,7 @@ class CealSampler(Sampler):
         """The criterion on the task network's answers, (N,): entropy in nats, or the log-odds of least confidence or of
         no margin (the paper's EN, LC and MS; Settles 2009, section 3.1).
         """
-        net = as_classifier(self.name, net)
+        check_task(self, net)
         answers, acquisition = predict_and_measure(net, pixels, rows, runtime, lambda _, logits: self.criterion(logits))
         return Scored(acquisition, answers)
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from models.data import CycleData, DataError, Runtime
-from models.networks.classifier import NetConfig
-from models.networks.task_net import TaskConfig, TaskNet, config_from_dict
+from models.networks.base import TaskNet
+from models.tasks import task_name_of, task_named
 from models.training.committee import member_seeds, place_member, train_members
 from samplers.base import NotFitted, Sampler
 from samplers.recipe import RecipeOptions
@@ -53,12 +53,12 @@ class CommitteeSampler(Sampler):
 
     def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         """Train the members on the labelled rows. Raises DataError without any."""
-        if len(data.labelled) == 0:
+        if len(data.labeled) == 0:
             raise DataError(f"sampler {self.name}: there is no labelled row to train its committee on")
         size = self.options.ensemble_size or (CUDA_SIZE if self.device.type == "cuda" else CPU_SIZE)
         seeds = member_seeds(size - 1, runtime)
-        kept = [member for member in self._networks() if _bare(member.config) == _bare(net.config)][: size - 1]
-        fresh = [place_member(net.config, seed, self.device) for seed in seeds[len(kept) :]]
+        kept = [member for member in self._networks() if member.config.bare() == net.config.bare()][: size - 1]
+        fresh = [place_member(net.task, net.config, seed, self.device) for seed in seeds[len(kept) :]]
         log.info("Committee: %d networks beside the task network, %d of them new (ensemble_size)", size - 1, len(fresh))
         members = kept + fresh
         figures = train_members(members, seeds, data, self.options.recipe(), runtime)
@@ -92,22 +92,17 @@ class CommitteeSampler(Sampler):
         """
         if not state:
             return
-        config = config_from_dict(state["config"])
-        size = config.image_size if isinstance(config, NetConfig) else self.image_size
-        if (config.num_classes, size) != (self.num_classes, self.image_size):
+        task = task_named(task_name_of(state["config"]))
+        config = task.config_from_dict(state["config"])
+        if not config.serves(self.num_classes, self.image_size):
             log.info("Committee: the earlier networks have other classes or images, they are not used")
             return
         members = nn.ModuleList()
         for saved in state["members"]:
-            member = place_member(_bare(config), 0, self.device)
+            member = place_member(task, config.bare(), 0, self.device)
             member.load_state_dict(saved)
             members.append(member)
         self.members, self.seeds = members, list(state["seeds"])
 
     def _networks(self) -> list[TaskNet]:
         return [member for member in self.members or () if isinstance(member, TaskNet)]
-
-
-def _bare(config: TaskConfig) -> TaskConfig:
-    """The same architecture without pretrained weights: for a network whose weights are about to be replaced."""
-    return replace(config, pretrained=False)

@@ -12,8 +12,8 @@ import torch
 from models.data import CycleData, Runtime
 from models.geometry.coverage import Cover, Entrance, greedy_cover
 from models.geometry.k_center import MOST_POINTS
-from models.inference.predictions import embed, of_image, predict_and_measure
-from models.networks.task_net import TaskNet
+from models.inference.predictions import embed, predict_and_measure
+from models.networks.base import TaskNet
 from samplers.base import NotFitted, Sampler, Scored
 
 NOTHING = 1e-12  # stands for a distance of 0 under the logarithm
@@ -51,7 +51,7 @@ class CoreSetSampler(Sampler):
         """Embed, then pick: phases "embed" and "core-set". Nothing of an earlier cycle is used."""
         started = time.perf_counter()
         rng = runtime.rng("core-set sample")
-        labelled, pool = (sample(rows, rng) for rows in (data.labelled, data.unlabelled))
+        labelled, pool = (sample(rows, rng) for rows in (data.labeled, data.unlabeled))
         features = torch.from_numpy(embed(net, data.pixels, np.concatenate([labelled, pool]), runtime))
         centers, points = features.to(self.device).split([len(labelled), len(pool)])
         self.cover, nearest = greedy_cover(
@@ -76,7 +76,7 @@ class CoreSetSampler(Sampler):
             raise NotFitted("sampler core-set: its centers were neither computed nor loaded yet")
         entrance = Entrance(self.cover)
         answers, values = predict_and_measure(
-            net, pixels, rows, runtime, lambda features, _: entrance.distances(of_image(features))
+            net, pixels, rows, runtime, lambda features, _: entrance.distances(net.task.image_features(features))
         )
         return Scored(np.log(np.maximum(entrance.with_picks(values, rows), NOTHING)), answers)
 

@@ -11,14 +11,9 @@ import torch
 from torch import Tensor
 
 from models.data import CycleData, Runtime
-from models.inference import epmcm
-from models.inference import per_pixel as dense
-from models.inference.predictions import embed, predict_and_measure
-from models.losses.isda import ISDA, class_covariance, semantic_table
-from models.losses.objectives import AnyObjective
-from models.losses.per_pixel import DenseISDA, labelled_batches, pixel_covariance
-from models.networks.segmenter import Segmenter
-from models.networks.task_net import TaskNet
+from models.inference.predictions import predict_and_measure
+from models.losses.objectives import Objective
+from models.networks.base import TaskNet
 from samplers.base import Sampler, Scored
 
 
@@ -52,25 +47,14 @@ class DastAlSampler(Sampler):
         super().__init__(options, num_classes=num_classes, image_size=image_size, device=device)
         self.table = torch.zeros(num_classes, num_classes, device=self.device)
 
-    def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> AnyObjective:
-        kind = ISDA if data.masks is None else DenseISDA
-        return kind(self.options.isda_lambda, self.options.covariance)
+    def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> Objective:
+        return net.task.isda(self.options.isda_lambda, self.options.covariance)
 
     def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         """Compute the table from the labelled rows: one pass. Without any, Q = 0: plain confidence."""
         started = time.perf_counter()
-        kind = self.options.covariance
-        if isinstance(net, Segmenter):
-            batches = labelled_batches(data, runtime, phase="fit")
-            covariance, seen = pixel_covariance(net, batches, runtime, kind)
-            rare = int((seen < 2).sum())
-        else:
-            rare = int((np.bincount(data.targets, minlength=self.num_classes) < 2).sum())
-            features = torch.from_numpy(embed(net, data.pixels, data.labelled, runtime, phase="fit"))
-            targets = torch.as_tensor(data.targets, device=self.device)
-            covariance = class_covariance(features.to(self.device, torch.float64), targets, self.num_classes, kind)
-        weight = net.head.weight.detach().flatten(1).to(self.device, torch.float64)
-        self.table = semantic_table(weight, covariance).float()
+        table, rare = net.task.class_table(net, data, runtime, self.options.covariance)
+        self.table = table.to(self.device)
         return {
             "seconds": time.perf_counter() - started,
             "classes_without_covariance": float(rare),
@@ -86,9 +70,7 @@ class DastAlSampler(Sampler):
         """
 
         def acquisition(_: Tensor, logits: Tensor) -> Tensor:
-            if self.num_classes == 1:
-                return 0.0 * logits.flatten(1)[:, 0]  # NaN stays NaN, for the check of the base class
-            return (epmcm if logits.dim() == 2 else dense).log_bound(logits, self.table)
+            return net.task.epmcm(logits, self.table)
 
         answers, values = predict_and_measure(net, pixels, rows, runtime, acquisition)
         return Scored(values, answers)

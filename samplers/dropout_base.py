@@ -9,12 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from models.data import CycleData, Runtime
-from models.inference.disagreement import Gathering
-from models.inference.dropout import DropoutCrossEntropy, predict_and_disagree
-from models.inference.predictions import Answers
-from models.losses.objectives import AnyObjective
-from models.losses.per_pixel import DenseDropoutCrossEntropy
-from models.networks.task_net import TaskNet
+from models.inference.disagreement import StreamingFigure
+from models.inference.dropout import predict_and_disagree
+from models.inference.predictions import Predictions
+from models.losses.objectives import Objective
+from models.networks.base import TaskNet
 from samplers.base import Sampler
 
 
@@ -38,9 +37,8 @@ class DropoutSampler(Sampler):
 
     Options: ClassVar[type[Any]] = DropoutOptions
 
-    def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> AnyObjective:
-        kind = DropoutCrossEntropy if data.masks is None else DenseDropoutCrossEntropy
-        return kind(self.options.dropout_rate)
+    def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> Objective:
+        return net.task.dropout_cross_entropy(self.options.dropout_rate)
 
     def disagreement(
         self,
@@ -48,8 +46,8 @@ class DropoutSampler(Sampler):
         pixels: np.ndarray,
         rows: np.ndarray,
         runtime: Runtime,
-        figure: Callable[[], Gathering],
-    ) -> tuple[Answers, np.ndarray]:
+        figure: Callable[[], StreamingFigure],
+    ) -> tuple[Predictions, np.ndarray]:
         """The answers, and a figure of the thinned networks' opinions, (N,); its mean over the pixels."""
         options = self.options
         return predict_and_disagree(net, pixels, rows, runtime, figure, options.dropout_draws, options.dropout_rate)

@@ -7,9 +7,8 @@ from typing import ClassVar
 import numpy as np
 
 from models.data import Runtime
-from models.inference.disagreement import GatherVariationRatio
-from models.networks.segmenter import Segmenter
-from models.networks.task_net import TaskNet
+from models.inference.disagreement import StreamingVariationRatio
+from models.networks.base import TaskNet
 from models.training.committee import predict_and_disagree
 from samplers.base import Scored
 from samplers.committee_base import CommitteeSampler
@@ -26,7 +25,7 @@ class EnsembleSampler(CommitteeSampler):
         """1 - (votes for the mode) / M, (N,), of M networks. Of an image it has few values: a random part of less than
         the step between two of them orders the rows of one value. Its mean over pixels seldom ties.
         """
-        answers, values = predict_and_disagree(net, self.committee(), pixels, rows, runtime, GatherVariationRatio)
-        if not isinstance(net, Segmenter):
+        answers, values = predict_and_disagree(net, self.committee(), pixels, rows, runtime, StreamingVariationRatio)
+        if net.task.breaks_ties:
             values = values + 0.5 / self.size * uniform_noise(rows, runtime.seed)
         return Scored(values, answers)

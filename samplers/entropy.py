@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.data import Runtime
-from models.inference.per_pixel import mean_over_pixels, per_image
 from models.inference.predictions import predict_and_measure
-from models.networks.task_net import TaskNet
+from models.networks.base import TaskNet
 from samplers.base import Sampler, Scored
 
 
@@ -26,7 +25,7 @@ class EntropySampler(Sampler):
         the pixels.
         """
         answers, acquisition = predict_and_measure(
-            net, pixels, rows, runtime, lambda _, logits: per_image(mean_over_pixels, predictive_entropy, logits)
+            net, pixels, rows, runtime, lambda _, logits: net.task.per_image(predictive_entropy, logits)
         )
         return Scored(acquisition, answers)
 

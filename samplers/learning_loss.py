@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from models.data import CycleData, Runtime
-from models.inference.predictions import Inside, predict_and_measure_inside
+from models.inference.predictions import ForwardPass, predict_and_measure_forward
 from models.losses.loss_prediction import LossPrediction, LossPredictor, PairLoss, build_loss_predictor, margin_loss
-from models.losses.objectives import AnyObjective
-from models.networks.task_net import TaskNet
+from models.losses.objectives import Objective
+from models.networks.base import TaskNet
 from samplers.base import NotFitted, Sampler, Scored
 
 
@@ -62,7 +62,7 @@ class LearningLossSampler(Sampler):
         """What the module is trained on."""
         return partial(margin_loss, margin=self.options.learning_loss_margin)
 
-    def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> AnyObjective:
+    def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> Objective:
         options = self.options
         predictor = self._network(net, runtime)
         return LossPrediction(predictor, self.pair_loss(), options.learning_loss_weight, options.learning_loss_stop)
@@ -80,10 +80,10 @@ class LearningLossSampler(Sampler):
         if predictor is None or predictor.tap_channels != net.tap_channels:
             raise NotFitted(f"sampler {self.name}: its module was neither trained nor loaded for this network yet")
 
-        def predicted_loss(inside: Inside) -> Tensor:
+        def predicted_loss(inside: ForwardPass) -> Tensor:
             return predictor(inside.taps)
 
-        answers, values = predict_and_measure_inside(net, pixels, rows, runtime, predicted_loss)
+        answers, values = predict_and_measure_forward(net, pixels, rows, runtime, predicted_loss)
         return Scored(values, answers)
 
     def state_dict(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from models.data import Runtime
 from models.losses.loss_prediction import PairLoss, ranking_loss
-from models.networks.task_net import TaskNet
+from models.networks.base import TaskNet
 from samplers.base import Scored
 from samplers.learning_loss import LearningLossSampler, LossPredictionOptions
 

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from models.data import Runtime
-from models.inference.per_pixel import log_odds_of_mean, per_image
 from models.inference.predictions import predict_and_measure
-from models.networks.task_net import TaskNet
+from models.networks.base import TaskNet
 from samplers.base import Sampler, Scored
 
 
@@ -27,9 +26,11 @@ class LeastConfidenceSampler(Sampler):
         """log((1 - p_ŷ) / p_ŷ), (N,), which rises with 1 - p_ŷ (Lewis & Gale 1994, section 4; Settles 2009, section
         3.1: x*_LC). Of pixels, the p_ŷ averaged over them.
         """
-        answers, acquisition = predict_and_measure(
-            net, pixels, rows, runtime, lambda _, logits: per_image(log_odds_of_mean, log_odds_of_error, logits)
-        )
+
+        def of_batch(_: Tensor, logits: Tensor) -> Tensor:
+            return net.task.per_image(log_odds_of_error, logits, reduce="log_odds_of_mean")
+
+        answers, acquisition = predict_and_measure(net, pixels, rows, runtime, of_batch)
         return Scored(acquisition, answers)
 
 

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from models.data import Runtime
-from models.inference.per_pixel import log_odds_of_mean, per_image
 from models.inference.predictions import predict_and_measure
-from models.networks.task_net import TaskNet
+from models.networks.base import TaskNet
 from samplers.base import Sampler, Scored
 
 SMALLEST = math.log(torch.finfo(torch.float64).tiny)  # stands for the logarithm of a margin of 0
@@ -28,9 +27,11 @@ class MarginSampler(Sampler):
         """log((1 - m) / m), (N,), which falls as the margin m = p_1 - p_2 rises (Scheffer, Decomain & Wrobel 2001;
         Settles 2009, section 3.1: x*_M). Of pixels, the m averaged over them.
         """
-        answers, acquisition = predict_and_measure(
-            net, pixels, rows, runtime, lambda _, logits: per_image(log_odds_of_mean, log_odds_of_no_margin, logits)
-        )
+
+        def of_batch(_: Tensor, logits: Tensor) -> Tensor:
+            return net.task.per_image(log_odds_of_no_margin, logits, reduce="log_odds_of_mean")
+
+        answers, acquisition = predict_and_measure(net, pixels, rows, runtime, of_batch)
         return Scored(acquisition, answers)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+from torch import Tensor
 
 from models.data import Runtime
-from models.inference.per_pixel import log_odds_of_mean, per_image
 from models.inference.predictions import predict_and_measure
-from models.networks.task_net import TaskNet
+from models.networks.base import TaskNet
 from samplers.base import Sampler, Scored
 from samplers.least_confidence import log_odds_of_error
 
@@ -27,7 +27,9 @@ class MaxProbSampler(Sampler):
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """log(p_ŷ / (1 - p_ŷ)), (N,): higher = more confident (the baseline "Maxp" of Chen et al. 2022, table 1)."""
-        answers, acquisition = predict_and_measure(
-            net, pixels, rows, runtime, lambda _, logits: -per_image(log_odds_of_mean, log_odds_of_error, logits)
-        )
+
+        def of_batch(_: Tensor, logits: Tensor) -> Tensor:
+            return -net.task.per_image(log_odds_of_error, logits, reduce="log_odds_of_mean")
+
+        answers, acquisition = predict_and_measure(net, pixels, rows, runtime, of_batch)
         return Scored(acquisition, answers)

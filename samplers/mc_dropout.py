@@ -9,17 +9,21 @@ from typing import Any, ClassVar
 import numpy as np
 
 from models.data import Runtime
-from models.inference.disagreement import Gathering, GatherMaxEntropy, GatherMeanStd, GatherVariationRatio
-from models.networks.segmenter import Segmenter
-from models.networks.task_net import TaskNet
+from models.inference.disagreement import (
+    StreamingFigure,
+    StreamingMaxEntropy,
+    StreamingMeanStd,
+    StreamingVariationRatio,
+)
+from models.networks.base import TaskNet
 from samplers.base import Scored
 from samplers.dropout_base import DropoutOptions, DropoutSampler
 from samplers.noise import uniform_noise
 
-FIGURES: dict[str, Callable[[], Gathering]] = {
-    "max-entropy": GatherMaxEntropy,
-    "variation-ratio": GatherVariationRatio,
-    "mean-std": GatherMeanStd,
+FIGURES: dict[str, Callable[[], StreamingFigure]] = {
+    "max-entropy": StreamingMaxEntropy,
+    "variation-ratio": StreamingVariationRatio,
+    "mean-std": StreamingMeanStd,
 }
 
 
@@ -45,6 +49,6 @@ class McDropoutSampler(DropoutSampler):
         """
         kind = self.options.mc_dropout_score
         answers, values = self.disagreement(net, pixels, rows, runtime, FIGURES[kind])
-        if kind == "variation-ratio" and not isinstance(net, Segmenter):
+        if kind == "variation-ratio" and net.task.breaks_ties:
             values = values + 0.5 / self.options.dropout_draws * uniform_noise(rows, runtime.seed)
         return Scored(values, answers)

@@ -9,17 +9,16 @@ from typing import Any, ClassVar
 import numpy as np
 
 from models.data import Runtime
-from models.inference.disagreement import Gathering, GatherMaxEntropy, GatherVoteEntropy
-from models.networks.segmenter import Segmenter
-from models.networks.task_net import TaskNet
+from models.inference.disagreement import StreamingFigure, StreamingMaxEntropy, StreamingVoteEntropy
+from models.networks.base import TaskNet
 from models.training.committee import predict_and_disagree
 from samplers.base import Scored
 from samplers.committee_base import CommitteeOptions, CommitteeSampler
 from samplers.noise import uniform_noise
 
-FIGURES: dict[str, Callable[[], Gathering]] = {
-    "vote-entropy": GatherVoteEntropy,
-    "consensus-entropy": GatherMaxEntropy,
+FIGURES: dict[str, Callable[[], StreamingFigure]] = {
+    "vote-entropy": StreamingVoteEntropy,
+    "consensus-entropy": StreamingMaxEntropy,
 }
 TIE_BREAK = 1e-9
 """Less than the step between two vote entropies, which is 1.8e-8 or more for up to 45 networks, by enumeration."""
@@ -50,6 +49,6 @@ class QbcSampler(CommitteeSampler):
         """
         kind = self.options.qbc_score
         answers, values = predict_and_disagree(net, self.committee(), pixels, rows, runtime, FIGURES[kind])
-        if kind == "vote-entropy" and not isinstance(net, Segmenter):
+        if kind == "vote-entropy" and net.task.breaks_ties:
             values = values + TIE_BREAK * uniform_noise(rows, runtime.seed)
         return Scored(values, answers)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from models.data import Runtime
-from models.networks.task_net import TaskNet
+from models.networks.base import TaskNet
 from samplers.base import Sampler, Scored
 from samplers.noise import logistic_noise
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.training.task_network import Recipe
+from models.training.schedule import Recipe
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,9 @@ import torch
 from torch import Tensor
 
 from models.data import CycleData, Runtime
-from models.inference.per_pixel import mean_over_pixels, per_image
 from models.inference.predictions import measure
-from models.inference.streaming import one_by_one
-from models.losses.index_masks import class_counts
+from models.networks.base import TaskNet
 from models.networks.discriminator import Discriminator
-from models.networks.task_net import TaskNet
 from models.networks.vae import VAE, VAEConfig
 from models.training.adversarial import AdversarialRecipe, Game
 from models.training.adversarial_trainers import RelabellingGame
@@ -48,19 +45,6 @@ def uncertainty(probabilities: Tensor) -> Tensor:
     even = variance * classes**2 <= EVEN
     ratio = torch.where(even, 1.0, smallest / variance.masked_fill(even, 1.0))
     return (1.0 - top * ratio).clamp(0.0, 1.0).to(probabilities.dtype)
-
-
-def image_targets(data: CycleData, runtime: Runtime) -> Tensor:
-    """What the classifier of latent halves learns, on the device: the classes (L,) int64 of the labelled images, or of
-    masks the share of each class in the labelled pixels, (L, C) float32, as probabilities to be told.
-    """
-    if data.masks is None:
-        return torch.as_tensor(data.targets, dtype=torch.int64).to(runtime.device)
-    shares = torch.empty(len(data.targets), data.num_classes)
-    for place, mask in enumerate(one_by_one(data.masks, data.targets)):
-        counts = class_counts(mask, data.num_classes).float()
-        shares[place] = counts / counts.sum().clamp(min=1.0)
-    return shares.to(runtime.device)
 
 
 @dataclass(frozen=True)
@@ -104,16 +88,19 @@ class SraalSampler(VaalSampler):
         return VAEConfig(self.working_size(), width, self.options.sraal_latent, classes=self.num_classes)
 
     def game(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> Game:
-        def of_batch(_: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
-            return (per_image(mean_over_pixels, lambda rows: uncertainty(rows.softmax(dim=1)), logits).float(),)
+        def of_rows(logits: Tensor) -> Tensor:
+            return uncertainty(logits.softmax(dim=1))
 
-        uncertain = measure(net, data.pixels, data.unlabelled, runtime, of_batch, "fit")[0]
+        def of_batch(_: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
+            return (net.task.per_image(of_rows, logits, reduce="mean").float(),)
+
+        uncertain = measure(net, data.pixels, data.unlabeled, runtime, of_batch, "fit")[0]
         return RelabellingGame(
             self.part(VAE),
             self.part(Discriminator),
             recipe,
             runtime.generator("vaal noise"),
-            targets=image_targets(data, runtime),
+            targets=net.task.latent_targets(data, runtime),
             uncertainty=torch.from_numpy(uncertain).to(runtime.device),
             label_weight=self.options.sraal_label_weight,
         )

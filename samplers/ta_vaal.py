@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from models.data import CycleData, Runtime
-from models.inference.predictions import Inside, measure_inside, predict_and_measure_inside
+from models.inference.predictions import ForwardPass, measure_forward, predict_and_measure_forward
 from models.inference.streaming import evaluating
 from models.losses.loss_prediction import LossPredictor
-from models.losses.objectives import AnyObjective
+from models.losses.objectives import Objective
+from models.networks.base import TaskNet
 from models.networks.discriminator import Discriminator
-from models.networks.task_net import TaskNet
 from models.networks.vae import VAE, VAEConfig, prepare
 from models.training.adversarial import AdversarialRecipe, Game
 from models.training.adversarial_trainers import ConditionedGame, Conditions
@@ -76,7 +76,7 @@ class TaVaalSampler(AdversarialSampler):
     def recipe(self) -> AdversarialRecipe:
         return replace(super().recipe(), vae_steps=self.options.ta_vaal_vae_steps)
 
-    def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> AnyObjective:
+    def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> Objective:
         """Mean cross entropy + η times the ranking loss."""
         return self._ranking.objective(net, data, runtime)
 
@@ -92,13 +92,13 @@ class TaVaalSampler(AdversarialSampler):
         """Of all rows, from one pass of the task network in eval mode."""
         ranker = self._ranker(net)
 
-        def rank(inside: Inside) -> tuple[Tensor, ...]:
+        def rank(inside: ForwardPass) -> tuple[Tensor, ...]:
             return (ranker(inside.taps),)
 
-        everything = np.concatenate([data.labelled, data.unlabelled])
-        ranks = torch.from_numpy(measure_inside(net, data.pixels, everything, runtime, rank, "fit")[0])
+        everything = np.concatenate([data.labeled, data.unlabeled])
+        ranks = torch.from_numpy(measure_forward(net, data.pixels, everything, runtime, rank, "fit")[0])
         both = rank_conditions(ranks.to(runtime.device), self.options.ta_vaal_rank)
-        (decoder_l, decoder_u), (state_l, state_u) = (part.tensor_split([len(data.labelled)]) for part in both)
+        (decoder_l, decoder_u), (state_l, state_u) = (part.tensor_split([len(data.labeled)]) for part in both)
         return Conditions(decoder_l, decoder_u, state_l, state_u)
 
     def _ranker(self, net: TaskNet) -> LossPredictor:
@@ -110,14 +110,14 @@ class TaVaalSampler(AdversarialSampler):
     def judge(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
         vae, discriminator, ranker = self.part(VAE), self.part(Discriminator), self._ranker(net)
 
-        def minus_logit(inside: Inside) -> Tensor:
+        def minus_logit(inside: ForwardPass) -> Tensor:
             _, condition = rank_conditions(ranker(inside.taps), self.options.ta_vaal_rank)
             means = vae.encoder.means(prepare(inside.images, vae.config.image_size))
             logits: Tensor = discriminator(means, condition)
             return -logits
 
         with evaluating(vae, discriminator, ranker):
-            answers, values = predict_and_measure_inside(net, pixels, rows, runtime, minus_logit, phase)
+            answers, values = predict_and_measure_forward(net, pixels, rows, runtime, minus_logit, phase)
         return Scored(values, answers)
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:

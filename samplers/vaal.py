@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from models.data import CycleData, Runtime
+from models.networks.base import TaskNet
 from models.networks.discriminator import Discriminator
-from models.networks.task_net import TaskNet
 from models.networks.vae import VAE, VAEConfig
 from models.training.adversarial import AdversarialRecipe, Game
 from models.training.adversarial_trainers import VaalGame

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from models.data import CycleData, Runtime
-from models.networks.task_net import TaskNet
+from models.networks.base import TaskNet
 from models.networks.vae import VAE, settle_statistics
 from models.training.adversarial import AdversarialRecipe
 from samplers.adversarial_base import AdversarialOptions
@@ -43,7 +43,7 @@ class VaalFrozenVaeSampler(VaalSampler):
         return replace(super().recipe(), vae_steps=0)
 
     def begin(self, data: CycleData, runtime: Runtime) -> None:
-        everything = np.concatenate([data.labelled, data.unlabelled])
+        everything = np.concatenate([data.labeled, data.unlabeled])
         rng = runtime.rng("vaal batch statistics")
         some = rng.choice(everything, min(SETTLING_ROWS, len(everything)), replace=False)
         settle_statistics(self.part(VAE), data.pixels, np.sort(some), runtime)

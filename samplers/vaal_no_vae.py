@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from models.data import CycleData, Runtime
+from models.networks.base import TaskNet
 from models.networks.discriminator import ImageDiscriminator, build_image_discriminator
-from models.networks.task_net import TaskNet
 from models.networks.vae import VAEConfig
 from models.training.adversarial import AdversarialRecipe, Game
 from models.training.adversarial_trainers import ImageGame

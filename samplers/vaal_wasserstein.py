@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.data import CycleData, Runtime
-from models.networks.task_net import TaskNet
+from models.networks.base import TaskNet
 from models.networks.vae import VAE, Encoder, VAEConfig, build_vae
 from models.training.adversarial import AdversarialRecipe, Game
 from models.training.adversarial_trainers import AutoencoderGame
@@ -84,7 +84,7 @@ class VaalWassersteinSampler(AdversarialSampler):
 
     def finish(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         encoder, centroid = self.part(VAE).encoder, self.part(Centroid)
-        means, deviations = self.measure(data.pixels, data.labelled, runtime, partial(posterior, encoder), "fit")
+        means, deviations = self.measure(data.pixels, data.labeled, runtime, partial(posterior, encoder), "fit")
         centroid.mean.copy_(torch.from_numpy(means.mean(axis=0, dtype=np.float64)))
         centroid.deviation.copy_(torch.from_numpy(deviations.mean(axis=0, dtype=np.float64)))
         return {}

@@ -19,10 +19,10 @@ from benchmarks.curves.plan import Plan, PlanError, part_of
 from benchmarks.curves.sets import opened
 from benchmarks.data.image_sets import balanced, long_tailed, split_name
 from benchmarks.data.kept_images import ImageSet
-from benchmarks.data.kept_masks import IGNORE, MaskSet
-from models.data import CycleData, Runtime
+from benchmarks.data.kept_masks import MaskSet
+from models import IGNORE
+from models.data import ClassTargets, CycleData, MaskTargets, Runtime
 from models.inference.predictions import predict, predict_masks
-from models.networks.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ class Classification(Task):
     def data(self, labelled: np.ndarray, unlabelled: np.ndarray) -> CycleData:
         return CycleData(
             pixels=self.images.train_pixels,
-            labelled=labelled,
-            targets=self.images.train_labels[labelled],
-            unlabelled=unlabelled,
+            labeled=labelled,
+            unlabeled=unlabelled,
+            targets=ClassTargets(self.images.train_labels[labelled]),
             num_classes=len(self.images.classes),
         )
 
@@ -109,18 +109,17 @@ class Segmentation(Task):
     def data(self, labelled: np.ndarray, unlabelled: np.ndarray) -> CycleData:
         return CycleData(
             pixels=self.images.train_images,
-            labelled=labelled,
-            targets=labelled.astype(np.int64),  # rows of the masks, which are those of their images
-            unlabelled=unlabelled,
+            labeled=labelled,
+            unlabeled=unlabelled,
+            # rows of the masks, which are those of their images
+            targets=MaskTargets(self.images.train_masks, labelled.astype(np.int64)),
             num_classes=len(self.images.classes),
-            masks=self.images.train_masks,
         )
 
     def judged(self, learner: Learner, runtime: Runtime) -> dict[str, float]:
         """A batch of masks at a time is in memory; their pixels are added up over all of them."""
         # MaskSet and the network vouch for the values: looking for them in each batch takes longer than counting
         meter = MulticlassJaccardIndex(len(self.images.classes), ignore_index=IGNORE, validate_args=False)
-        assert isinstance(learner.net, Segmenter)
         for places, predicted, _ in predict_masks(learner.net, self.images.test_images, self.test, runtime, "test"):
             truth = self.images.test_masks[self.test[places]]
             meter.update(torch.from_numpy(predicted), torch.from_numpy(truth))

@@ -17,9 +17,7 @@ from types import TracebackType
 import numpy as np
 
 from benchmarks.data.kept_images import PARTS, made_whole
-
-IGNORE = 255
-"""The mask value of pixels that count for nothing."""
+from models import IGNORE
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from PIL import Image, ImageOps
 
 from benchmarks.data import scenes
 from benchmarks.data.datasets import DatasetUnavailable
-from benchmarks.data.kept_masks import IGNORE, PartWriter, draft_of, finish
+from benchmarks.data.kept_masks import PartWriter, draft_of, finish
+from models import IGNORE
 
 CITYSCAPES_TRAIN_IDS = {
     7: (0, "road"), 8: (1, "sidewalk"), 11: (2, "building"), 12: (3, "wall"), 13: (4, "fence"), 17: (5, "pole"),

@@ -58,9 +58,9 @@ def cost(device: torch.device, settings: Settings, data: CycleData) -> Cost:
     rows = WARM_UP_ROWS[data.task]
     few = replace(
         data,
-        labelled=data.labelled[:rows],
-        targets=data.targets[:rows],
-        unlabelled=data.unlabelled[:rows],
+        labeled=data.labeled[:rows],
+        targets=data.targets.at(slice(rows)),
+        unlabeled=data.unlabeled[:rows],
     )
     _cycle(device, replace(settings, epochs=2, vaal_iterations=2), few)
     if device.type == "cuda":
@@ -81,7 +81,7 @@ def _cycle(device: torch.device, settings: Settings, data: CycleData) -> tuple[L
     learning = seconds(device, lambda: learnt.append(Learner.trained(settings, classes, data, runtime)))
     learner, figures = learnt[0]
     train = figures["train_seconds"]
-    score = seconds(device, lambda: learner.score(data.pixels, data.unlabelled, runtime))
+    score = seconds(device, lambda: learner.score(data.pixels, data.unlabeled, runtime))
     return learner, train, learning - train, score
 
 

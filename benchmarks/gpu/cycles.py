@@ -28,7 +28,7 @@ from backend.settings.core import Settings
 from benchmarks.data.datasets import DEBIAN, fashion_mnist
 from benchmarks.gpu.costs import print_costs, seconds
 from benchmarks.speed.measuring import in_turns
-from models.data import CycleData, Runtime
+from models.data import ClassTargets, CycleData, MaskTargets, Runtime
 from models.inference.predictions import predict
 from samplers import SAMPLERS
 
@@ -133,29 +133,29 @@ def measure_masks(device: torch.device, sizes: Sizes, data: CycleData, stage: St
         return learner.learn(data, replace(settings, epochs=epochs), runtime)
 
     # by a difference, because a training also does things once
-    per_image = (_flops(lambda: learn(2)) - _flops(lambda: learn(1))) / len(data.labelled)
+    per_image = (_flops(lambda: learn(2)) - _flops(lambda: learn(1))) / len(data.labeled)
     _reset_memory(device)
     figures: dict[str, float] = {}
     seconds(device, lambda: figures.update(learn(sizes.mask_epochs)))
-    train, seen = figures["train_seconds"], figures["train_epochs"] * len(data.labelled)
-    what = f"masks, train: {len(data.labelled):,} labels, {sizes.mask_epochs} epochs, DRN-D-22 × {sizes.mask_width}"
+    train, seen = figures["train_seconds"], figures["train_epochs"] * len(data.labeled)
+    what = f"masks, train: {len(data.labeled):,} labels, {sizes.mask_epochs} epochs, DRN-D-22 × {sizes.mask_width}"
     _row(stage, device, what, train, f"{figures['train_steps'] / train:.1f} steps/s", seen * per_image / train, peak)
 
     def score() -> object:
-        return learner.score(data.pixels, data.unlabelled, runtime)
+        return learner.score(data.pixels, data.unlabeled, runtime)
 
     def segment() -> object:
-        return deque(learner.masks(data.pixels, data.unlabelled, runtime), maxlen=0)
+        return deque(learner.masks(data.pixels, data.unlabeled, runtime), maxlen=0)
 
     for word, work in (("score", score), ("masks of", segment)):
         _reset_memory(device)
         flops = _flops(work)
         spent = seconds(device, work)
-        rate = f"{len(data.unlabelled) / spent:,.1f} images/s"
-        _row(stage, device, f"masks, {word} {len(data.unlabelled):,}", spent, rate, flops / spent, peak)
+        rate = f"{len(data.unlabeled) / spent:,.1f} images/s"
+        _row(stage, device, f"masks, {word} {len(data.unlabeled):,}", spent, rate, flops / spent, peak)
     over, under = in_turns(
         lambda: seconds(device, score),
-        lambda: seconds(device, lambda: predict(learner.net, data.pixels, data.unlabelled, runtime)),
+        lambda: seconds(device, lambda: predict(learner.net, data.pixels, data.unlabeled, runtime)),
         5,
     )
     ratio = statistics.median(a / b for a, b in zip(over, under, strict=True))
@@ -182,8 +182,8 @@ def costs_of_masks(device: torch.device, sizes: Sizes, data: CycleData, names: S
     )
     stage.say()
     size = f"{sizes.mask_epochs} epochs of DRN-D-22 × {sizes.mask_width}"
-    stage.say(f"A cycle with masks: {len(data.labelled):,} labels of {sizes.frame[0]} × {sizes.frame[1]} px, {size}")
-    stage.say(f"from scratch, and {len(data.unlabelled):,} images scored.")
+    stage.say(f"A cycle with masks: {len(data.labeled):,} labels of {sizes.frame[0]} × {sizes.frame[1]} px, {size}")
+    stage.say(f"from scratch, and {len(data.unlabeled):,} images scored.")
     stage.say()
     print_costs(device, settings, data, names, stage.say)
 
@@ -201,7 +201,7 @@ def patchwork(sizes: Sizes) -> CycleData:
     masks = classes[: sizes.mask_labels].repeat(PATCH, axis=1).repeat(PATCH, axis=2)
     rows = np.arange(count)
     labelled, others = rows[: sizes.mask_labels], rows[sizes.mask_labels :]
-    return CycleData(pixels, labelled, labelled.copy(), others, MASK_CLASSES, masks)
+    return CycleData(pixels, labelled, others, MaskTargets(masks, labelled.copy()), MASK_CLASSES)
 
 
 def _mask_names() -> list[str]:
@@ -224,8 +224,8 @@ def costs(
     )
     stage.say()
     size = f"{sizes.epochs} epochs of ResNet-18 × {sizes.task_width}"
-    stage.say(f"A cycle: {len(data.labelled):,} labels, {size} from scratch, and")
-    stage.say(f"{len(data.unlabelled):,} images scored. Settings are the defaults, the papers'; samplers with")
+    stage.say(f"A cycle: {len(data.labeled):,} labels, {size} from scratch, and")
+    stage.say(f"{len(data.unlabeled):,} images scored. Settings are the defaults, the papers'; samplers with")
     stage.say("an autoencoder train it for 100 passes over all images.")
     stage.say()
     print_costs(device, settings, data, names, stage.say)
@@ -275,21 +275,21 @@ def _dast_al(
 
     learner = _learner(settings, device)
     # by a difference, because a training also does things once
-    per_image = (_flops(lambda: learn(2, few)) - _flops(lambda: learn(1, few))) / len(few.labelled)
-    _flops(lambda: learner.score(pixels, few.unlabelled, runtime))  # so that choosing algorithms is not timed
+    per_image = (_flops(lambda: learn(2, few)) - _flops(lambda: learn(1, few))) / len(few.labeled)
+    _flops(lambda: learner.score(pixels, few.unlabeled, runtime))  # so that choosing algorithms is not timed
     learner = _learner(settings, device)
     _reset_memory(device)
     figures: dict[str, float] = {}
     seconds(device, lambda: figures.update(learn(sizes.epochs, data)))
-    seen = figures["train_epochs"] * len(data.labelled)
+    seen = figures["train_epochs"] * len(data.labeled)
     train = figures["train_seconds"]
-    what = f"DAST-AL, train: {len(data.labelled):,} labels, {sizes.epochs} epochs, ResNet-18 × {sizes.task_width}"
+    what = f"DAST-AL, train: {len(data.labeled):,} labels, {sizes.epochs} epochs, ResNet-18 × {sizes.task_width}"
     _row(stage, device, what, train, f"{figures['train_steps'] / train:.1f} steps/s", seen * per_image / train, peak)
     _reset_memory(device)
-    scoring = _flops(lambda: learner.score(pixels, data.unlabelled, runtime))
-    score = seconds(device, lambda: learner.score(pixels, data.unlabelled, runtime))
-    rate = f"{len(data.unlabelled) / score:,.0f} images/s"
-    _row(stage, device, f"DAST-AL, score {len(data.unlabelled):,}", score, rate, scoring / score, peak)
+    scoring = _flops(lambda: learner.score(pixels, data.unlabeled, runtime))
+    score = seconds(device, lambda: learner.score(pixels, data.unlabeled, runtime))
+    rate = f"{len(data.unlabeled) / score:,.0f} images/s"
+    _row(stage, device, f"DAST-AL, score {len(data.unlabeled):,}", score, rate, scoring / score, peak)
     whole = train + figures.get("fit_seconds", 0.0) + score
     stage.say(f"| DAST-AL, the cycle with its covariances | {whole:.2f} | | | | |")
 
@@ -324,7 +324,7 @@ def _learner(settings: Settings, device: torch.device) -> Learner:
 def _cycle_data(pixels: np.ndarray, targets: np.ndarray, labels: int, others: int) -> CycleData:
     order = np.random.default_rng(1).permutation(len(pixels))
     labelled, unlabelled = np.sort(order[:labels]), np.sort(order[labels : labels + others])
-    return CycleData(pixels, labelled, targets[labelled].astype(np.int64), unlabelled, NUM_CLASSES)
+    return CycleData(pixels, labelled, unlabelled, ClassTargets(targets[labelled].astype(np.int64)), NUM_CLASSES)
 
 
 def _row(stage: Stage, device: torch.device, what: str, spent: float, rate: str, flops: float, peak: float) -> None:

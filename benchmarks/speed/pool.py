@@ -13,7 +13,7 @@ from backend.images.cache import ImageCache
 from backend.images.row_index import Index
 from backend.learning.learner import Learner
 from backend.settings.core import Settings
-from models.data import CycleData, Runtime
+from models.data import ClassTargets, CycleData, MaskTargets, Runtime, Targets
 
 SIZE = 32
 CLASSES = tuple(f"class {number}" for number in range(10))
@@ -55,13 +55,15 @@ def trained_learner(
     labels = min(labels, len(pixels) // 2)
     rows = np.arange(len(pixels), dtype=np.int64)
     stripes = np.arange(cache.frame[0], dtype=np.uint8) % (1 + len(CLASSES))
+    targets: Targets = ClassTargets(rows[:labels] % len(CLASSES))
+    if masks:
+        targets = MaskTargets(np.broadcast_to(stripes[:, None], (1, *cache.frame)), np.zeros(labels, np.int64))
     data = CycleData(
         pixels=pixels,
-        labelled=rows[:labels],
-        targets=np.zeros(labels, np.int64) if masks else rows[:labels] % len(CLASSES),
-        unlabelled=rows[labels : 2 * labels],
+        labeled=rows[:labels],
+        unlabeled=rows[labels : 2 * labels],
+        targets=targets,
         num_classes=len(CLASSES) + masks,
-        masks=np.broadcast_to(stripes[:, None], (1, *cache.frame)) if masks else None,
     )
     learner = Learner.fresh(settings, CLASSES, cache.frame, runtime.device, seed=0, task=data.task)
     learner.learn(data, settings, runtime)

@@ -24,7 +24,7 @@ from benchmarks.speed.pool import fill_cache, trained_learner
 from models.data import Runtime
 from models.geometry.k_center import k_center_greedy
 from models.inference.streaming import eval_batch_size
-from models.networks.task_net import TaskNet
+from models.networks.base import TaskNet
 from models.networks.vae import prepare
 from models.pixels import normalise
 from samplers.vaal import VaalSampler

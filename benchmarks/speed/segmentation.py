@@ -19,8 +19,8 @@ from backend.settings.core import Settings
 from benchmarks.speed.measuring import Measured, in_turns
 from benchmarks.speed.pool import fill_cache
 from benchmarks.speed.scoring import bare_loop
-from models.data import CycleData, Runtime
-from models.networks.segmenter import Segmenter
+from models.data import CycleData, MaskTargets, Runtime
+from models.networks.base import TaskNet
 from models.pixels import normalise
 
 LIMIT = 1.25
@@ -35,7 +35,6 @@ def measure_epmcm(folder: Path, small: bool) -> Measured:
     cache = fill_cache(folder / "scoring-masks", count + _LABELS, frame=frame)
     learner, runtime = fitted_learner(cache.pixels, torch.device("cpu"))
     net, rows = learner.net, np.arange(_LABELS, count + _LABELS)
-    assert isinstance(net, Segmenter)
     over, under = in_turns(
         lambda: learner.score(cache.pixels, rows, runtime),
         lambda: bare_loop(answers_of(net), cache.pixels, rows, runtime),
@@ -66,11 +65,10 @@ def fitted_learner(pixels: np.ndarray, device: torch.device, width: int = 0) -> 
     patches = draw.integers(0, CLASSES, (_LABELS, pixels.shape[1] // 16, pixels.shape[2] // 16), dtype=np.uint8)
     data = CycleData(
         pixels=pixels,
-        labelled=np.arange(_LABELS),
-        targets=np.arange(_LABELS),
-        unlabelled=np.empty(0, dtype=np.int64),
+        labeled=np.arange(_LABELS),
+        unlabeled=np.empty(0, dtype=np.int64),
+        targets=MaskTargets(patches.repeat(16, axis=1).repeat(16, axis=2), np.arange(_LABELS)),
         num_classes=CLASSES,
-        masks=patches.repeat(16, axis=1).repeat(16, axis=2),
     )
     names = [f"class {number}" for number in range(1, CLASSES)]
     learner = Learner.fresh(settings, names, data.frame, device, seed=0, task=data.task)
@@ -79,7 +77,7 @@ def fitted_learner(pixels: np.ndarray, device: torch.device, width: int = 0) -> 
     return learner, runtime
 
 
-def answers_of(net: Segmenter) -> Callable[[Tensor], tuple[Tensor, ...]]:
+def answers_of(net: TaskNet) -> Callable[[Tensor], tuple[Tensor, ...]]:
     """images (B, H, W, 3) uint8 -> mean confidence (B,) and the classes of the map's pixels (B, h, w)."""
     net.eval()
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ def count_votes(log_p: Tensor) -> Tensor:
     return counts + doubt[:, None]
 
 
-class Gathering(ABC):
+class StreamingFigure(ABC):
     """Opinions that come in parts. One object serves one batch; `result` may be asked for after any part."""
 
     def __init__(self) -> None:
@@ -52,7 +53,7 @@ class Gathering(ABC):
         """The figure (B,) for all opinions so far."""
 
 
-class GatherMaxEntropy(Gathering):
+class StreamingMaxEntropy(StreamingFigure):
     """H[p̄], between 0 and log C: Gal, Islam & Ghahramani (ICML 2017), section 4, "Max Entropy". Of a committee the
     entropy of its consensus, as McCallum & Nigam (1998) call p̄.
     """
@@ -68,7 +69,7 @@ class GatherMaxEntropy(Gathering):
         return entropy(self._log_sum - math.log(self.opinions))
 
 
-class GatherBald(GatherMaxEntropy):
+class StreamingBald(StreamingMaxEntropy):
     """H[p̄] - mean_k H[p_k] = mean_k KL(p_k ‖ p̄), between 0 and min(H[p̄], log K): Houlsby et al. (2011), equation 2.
 
     It is the mutual information between the answer and the network's weights: what the opinions are unsure of
@@ -85,7 +86,7 @@ class GatherBald(GatherMaxEntropy):
         return (super().result() - self._entropies / self.opinions).clamp_min(0.0)
 
 
-class GatherVariationRatio(Gathering):
+class StreamingVariationRatio(StreamingFigure):
     """1 - (votes for the mode) / K, between 0 and 1 - 1 / min(K, C): Freeman (1965); Gal et al. (2017), section 4."""
 
     _votes: Tensor | float = 0.0  # (B, C)
@@ -98,7 +99,7 @@ class GatherVariationRatio(Gathering):
         return (self.opinions - self._votes.amax(dim=-1)) / self.opinions
 
 
-class GatherVoteEntropy(GatherVariationRatio):
+class StreamingVoteEntropy(StreamingVariationRatio):
     """-sum_c V_c/K log V_c/K for V_c votes, between 0 and log min(K, C): Dagan & Engelson (ICML 1995), without their
     division by the largest value.
     """
@@ -108,7 +109,7 @@ class GatherVoteEntropy(GatherVariationRatio):
         return torch.special.entr(self._votes / self.opinions).sum(dim=-1)
 
 
-class GatherMeanStd(Gathering):
+class StreamingMeanStd(StreamingFigure):
     """(1/C) sum_c sqrt(mean_k p_kc² - p̄_c²), between 0 and 1/2: Gal et al. (2017), section 4, "Mean STD". Parts are
     merged by their means as Chan, Golub & LeVeque (1979) do.
     """
@@ -130,3 +131,39 @@ class GatherMeanStd(Gathering):
 
     def result(self) -> Tensor:
         return (self._squares / self.opinions).sqrt().mean(dim=-1)
+
+
+class ImageFigure:
+    """A figure of images, for opinions that come one by one as a network's logits, of which each image gives P rows.
+
+    So the outputs of a committee need not exist at once: what is kept is of the size of one output or two, or of as
+    many as the `StreamingFigure` keeps.
+    """
+
+    def __init__(
+        self,
+        figure: Callable[[], StreamingFigure],
+        rows: Callable[[Tensor], Iterator[Tensor]],
+        reduce: Callable[[Tensor], Tensor],
+    ) -> None:
+        """rows: logits (B, ...) of one opinion -> its rows (B p, C) in parts, image by image within a part; as many
+        parts each time. reduce: the rows' figures (B, P) float64 -> those of the images (B,).
+        """
+        self._figure = figure
+        self._rows = rows
+        self._reduce = reduce
+        self._parts: list[StreamingFigure] = []
+        self._images = 0
+
+    def add(self, logits: Tensor) -> None:
+        """Take in one more opinion: logits (B, ...), each time of the same shape."""
+        self._images = len(logits)
+        for index, rows in enumerate(self._rows(logits)):
+            if index == len(self._parts):
+                self._parts.append(self._figure())
+            self._parts[index].add(rows.log_softmax(dim=1)[None])
+
+    def result(self) -> Tensor:
+        """The figure (B,) float64 for all opinions so far."""
+        values = [part.result().unflatten(0, (self._images, -1)) for part in self._parts]
+        return self._reduce(torch.cat(values, dim=1).double())

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.inference import epmcm
-from models.inference.disagreement import Gathering
+from models.inference.disagreement import ImageFigure, StreamingFigure
 
 CHUNK = 1 << 20  # elements of the rows that are read at a time
 
@@ -71,15 +71,12 @@ def log_odds_of_mean(log_odds: Callable[..., Tensor], *maps: Tensor, chunk: int 
     averaged is u and not its log-odds, as in the literature; sums of u and of 1 - u are taken apart, so that neither
     very sure images nor very unsure ones come out equal. See `pixel_values`.
     """
-    values = pixel_values(log_odds, *maps, chunk=chunk).double()
-    return functional.logsigmoid(values).logsumexp(dim=1) - functional.logsigmoid(-values).logsumexp(dim=1)
+    return log_odds_of_shares(pixel_values(log_odds, *maps, chunk=chunk).double())
 
 
-def per_image(reduce: Callable[..., Tensor], measure: Callable[..., Tensor], *outputs: Tensor) -> Tensor:
-    """`measure` of each image, (B,): of its own row where a network gives one, outputs (B, C), and `reduce` (one of the
-    functions above) over its pixels where it gives maps, outputs (B, C, h, w).
-    """
-    return measure(*outputs) if outputs[0].dim() == 2 else reduce(measure, *outputs)
+def log_odds_of_shares(log_odds: Tensor) -> Tensor:
+    """log(m / (1 - m)) for the mean m of the u = 1 / (1 + exp(-log_odds)) of a row: (B, P) -> (B,)."""
+    return functional.logsigmoid(log_odds).logsumexp(dim=1) - functional.logsigmoid(-log_odds).logsumexp(dim=1)
 
 
 def log_bound(logits: Tensor, table: Tensor, chunk: int = CHUNK) -> Tensor:
@@ -98,29 +95,12 @@ def log_bound(logits: Tensor, table: Tensor, chunk: int = CHUNK) -> Tensor:
     return log_mean_over_pixels(lambda rows: epmcm.log_bound(rows, table), logits, chunk=chunk)
 
 
-class GatherOverPixels:
-    """A figure of `models.inference.disagreement`, averaged over the pixels, for opinions that come one by one.
-
-    So the maps of a committee need not exist at once: what is kept is of the size of one map or two, or of as many as
-    the figure's `Gathering` keeps.
+def streaming_over_pixels(figure: Callable[[], StreamingFigure], chunk: int = CHUNK) -> ImageFigure:
+    """A figure of `models.inference.disagreement`, averaged over the pixels, for opinions (B, C, h, w) that come one by
+    one.
     """
 
-    def __init__(self, figure: Callable[[], Gathering], chunk: int = CHUNK) -> None:
-        self._figure = figure
-        self._chunk = chunk
-        self._parts: list[Gathering] = []
-        self._images = 0
+    def rows(logits: Tensor) -> Iterator[Tensor]:
+        return pixel_rows(logits, pixels_at_a_time(chunk, logits))
 
-    def add(self, logits: Tensor) -> None:
-        """Take in one more opinion: logits (B, C, h, w), each time of the same shape; (B, C) are maps of one pixel."""
-        self._images = len(logits)
-        logits = logits if logits.dim() > 2 else logits[:, :, None]
-        for index, rows in enumerate(pixel_rows(logits, pixels_at_a_time(self._chunk, logits))):
-            if index == len(self._parts):
-                self._parts.append(self._figure())
-            self._parts[index].add(rows.log_softmax(dim=1)[None])
-
-    def result(self) -> Tensor:
-        """The mean over the pixels of the figure for all opinions so far, (B,) float64."""
-        values = [part.result().unflatten(0, (self._images, -1)) for part in self._parts]
-        return torch.cat(values, dim=1).double().mean(dim=1)
+    return ImageFigure(figure, rows, lambda values: values.mean(dim=1))

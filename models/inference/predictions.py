@@ -18,9 +18,8 @@ from torch import Tensor
 
 from models.data import Runtime, check_pixels, check_rows
 from models.inference.streaming import batches_of, evaluating, map_rows, stream_batches
-from models.losses.index_masks import tally
-from models.networks.segmenter import Segmenter, enlarge
-from models.networks.task_net import TaskNet
+from models.networks.base import TaskNet
+from models.networks.segmenter import enlarge
 from models.pixels import normalise
 
 # (features, logits), both float32 on the device -> tensors (B, ...)
@@ -28,7 +27,7 @@ Measure = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
-class Inside:
+class ForwardPass:
     """One batch on its way through the network, on the device, for what reads more of it than features and logits.
 
     images (B, H, W, 3) uint8; features, logits and taps (B, T_k) each float32, as the network has them.
@@ -45,11 +44,13 @@ class NonFiniteOutputs(ArithmeticError):
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What the task network says about N rows.
+class Predictions:
+    """What the task network says about N rows, in their order; `models.tasks.base.Task.predict` makes it.
 
-    predicted (N,) int64 class indices; confidence (N,) float64, the softmax probability of that class. Of a segmenter
-    the class that most pixels are taken for, and the mean over the pixels of the probability of what each is taken for.
+    predicted: one class an image: (N,) int64 class indices. Masks: the same, of the class that most pixels are taken
+    for. Several classes an image: (N, C) float32, the probability of each class.
+    confidence (N,) float64: one class an image: the softmax probability of that class. Masks: the mean over the pixels
+    of the probability of what each is taken for. Several classes an image: the mean over the classes of max(p, 1 - p).
     """
 
     predicted: np.ndarray
@@ -66,7 +67,7 @@ def measure(
 ) -> tuple[np.ndarray, ...]:
     """Run `net` once over the rows and hand features and logits of each batch to `compute`.
 
-    Answers one array (N, ...) per tensor that `compute` gives, in the order of `rows` (see
+    Returns one array (N, ...) per tensor that `compute` gives, in the order of `rows` (see
     `models.inference.streaming.map_rows`). The network is in eval mode meanwhile and afterwards as it was.
     Raises models.data.DataError for pixels or rows of the wrong kind.
     """
@@ -81,14 +82,16 @@ def measure(
         return map_rows(pixels, rows, runtime, batch, phase)
 
 
-def predict(net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str = "predict") -> Answers:
+def predict(
+    net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str = "predict"
+) -> Predictions:
     """Class and confidence of every row. Raises NonFiniteOutputs when the network's weights are broken."""
     if len(rows) == 0:
-        return Answers(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float64))
-    predicted, confidence = measure(net, pixels, rows, runtime, lambda _, logits: answers_of(logits), phase)
+        return Predictions(net.task.nothing_predicted(net.num_classes), np.empty(0, dtype=np.float64))
+    predicted, confidence = measure(net, pixels, rows, runtime, lambda _, logits: net.task.predict(logits), phase)
     if not np.isfinite(confidence).all():
         raise NonFiniteOutputs("the task network answers NaN or infinity: its training diverged")
-    return Answers(predicted, confidence.astype(np.float64))
+    return Predictions(predicted, confidence.astype(np.float64))
 
 
 def predict_and_measure(
@@ -98,7 +101,7 @@ def predict_and_measure(
     runtime: Runtime,
     acquisition: Callable[[Tensor, Tensor], Tensor],
     phase: str = "score",
-) -> tuple[Answers, np.ndarray]:
+) -> tuple[Predictions, np.ndarray]:
     """The answers and, from the same forward pass, one number per row.
 
     acquisition: features, logits -> (B,) or (B, ...) on the device. Its values come back as (N,) or
@@ -106,80 +109,65 @@ def predict_and_measure(
     """
 
     def compute(features: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
-        return (*answers_of(logits), acquisition(features, logits))
+        return (*net.task.predict(logits), acquisition(features, logits))
 
     predicted, confidence, values = measure(net, pixels, rows, runtime, compute, phase)
-    return Answers(predicted, confidence.astype(np.float64)), values.astype(np.float64)
+    return Predictions(predicted, confidence.astype(np.float64)), values.astype(np.float64)
 
 
-def measure_inside(
+def measure_forward(
     net: TaskNet,
     pixels: np.ndarray,
     rows: np.ndarray,
     runtime: Runtime,
-    compute: Callable[[Inside], tuple[Tensor, ...]],
+    compute: Callable[[ForwardPass], tuple[Tensor, ...]],
     phase: str = "score",
 ) -> tuple[np.ndarray, ...]:
-    """`measure` for what also reads the taps or the images. compute: `Inside` of a batch -> tensors (B, ...)."""
+    """`measure` for what also reads the taps or the images. compute: `ForwardPass` of a batch -> tensors (B, ...)."""
     check_pixels(pixels)
     check_rows(rows, len(pixels))
 
     def batch(images: Tensor) -> tuple[Tensor, ...]:
         features, taps = net.features_and_taps(normalise(images))
-        return compute(Inside(images, features, taps, net.head(features)))
+        return compute(ForwardPass(images, features, taps, net.head(features)))
 
     with evaluating(net):
         return map_rows(pixels, rows, runtime, batch, phase)
 
 
-def predict_and_measure_inside(
+def predict_and_measure_forward(
     net: TaskNet,
     pixels: np.ndarray,
     rows: np.ndarray,
     runtime: Runtime,
-    acquisition: Callable[[Inside], Tensor],
+    acquisition: Callable[[ForwardPass], Tensor],
     phase: str = "score",
-) -> tuple[Answers, np.ndarray]:
-    """`predict_and_measure` for what also reads the taps or the images. acquisition: `Inside` of a batch -> (B,)."""
+) -> tuple[Predictions, np.ndarray]:
+    """`predict_and_measure` for what also reads the taps or the images. acquisition: the
+    `ForwardPass` of a batch -> (B,)."""
 
-    def compute(inside: Inside) -> tuple[Tensor, ...]:
-        return (*answers_of(inside.logits), acquisition(inside))
+    def compute(forward: ForwardPass) -> tuple[Tensor, ...]:
+        return (*net.task.predict(forward.logits), acquisition(forward))
 
-    predicted, confidence, values = measure_inside(net, pixels, rows, runtime, compute, phase)
-    return Answers(predicted, confidence.astype(np.float64)), values.astype(np.float64)
+    predicted, confidence, values = measure_forward(net, pixels, rows, runtime, compute, phase)
+    return Predictions(predicted, confidence.astype(np.float64)), values.astype(np.float64)
 
 
 def embed(net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str = "embed") -> np.ndarray:
     """Penultimate features of every row, a segmenter's averaged over the pixels: (N, F) float32."""
     if len(rows) == 0:
         return np.empty((0, net.feature_channels), dtype=np.float32)
-    return measure(net, pixels, rows, runtime, lambda features, _: (of_image(features),), phase)[0]
+    return measure(net, pixels, rows, runtime, lambda features, _: (net.task.image_features(features),), phase)[0]
 
 
-def of_image(features: Tensor) -> Tensor:
-    """Features of images (B, F), from those of a classifier or from maps of them (B, F, h, w): their means."""
-    return features if features.dim() == 2 else features.mean(dim=(2, 3))
-
-
-def answers_of(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Class (B,) int64 and its softmax probability (B,) = 1 / sum_c exp(z_c - max z), exact for any logits.
-
-    Of maps (B, C, h, w) the most frequent class and the mean probability, see `Answers`.
-    """
-    predicted, confidence = of_pixels(logits)
-    if logits.dim() == 2:
-        return predicted, confidence
-    return tally(predicted.flatten(1), logits.shape[1]).argmax(dim=1), confidence.mean(dim=(1, 2))
-
-
-def of_pixels(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Class int64 and its softmax probability, (B, ...) each, from logits (B, C, ...)."""
+def most_likely(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Class int64 and its softmax probability 1 / sum_c exp(z_c - max z), (B, ...) each, from logits (B, C, ...)."""
     top, predicted = logits.max(dim=1, keepdim=True)
     return predicted.squeeze(1), 1.0 / torch.exp(logits - top).sum(dim=1)
 
 
 def predict_masks(
-    net: Segmenter, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str = "predict"
+    net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str = "predict"
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Every row's mask at the size of its image, a batch at a time: they are never all in memory.
 
@@ -196,7 +184,7 @@ def predict_masks(
         for part, images in zip(parts, images_of, strict=True):
             # Logits of full size are the largest there is, C numbers a pixel: of one image at a time.
             maps = net.head(net.features(normalise(images))).split(1)
-            answers = [of_pixels(enlarge(one, images.shape[1:3])) for one in maps]
+            answers = [most_likely(enlarge(one, images.shape[1:3])) for one in maps]
             masks = torch.cat([predicted.to(torch.uint8) for predicted, _ in answers]).cpu()
             sure = torch.cat([confidence for _, confidence in answers]).cpu()
             if not bool(torch.isfinite(sure).all()):
@@ -204,3 +192,6 @@ def predict_masks(
             yield part, masks.numpy(), (255.0 * sure).round().to(torch.uint8).numpy()
             done += len(part)
             runtime.progress(phase, done, len(rows))
+
+
+Answers = Predictions  # an earlier name, until its last user is gone

@@ -27,14 +27,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.data import CycleData, Runtime
+from models.data import ClassTargets, CycleData, Runtime, targets_of
 from models.inference.streaming import evaluating
 from models.losses.objectives import Objective
-from models.networks.classifier import Classifier
+from models.networks.base import TaskNet
 from models.networks.two_classifiers import TwoClassifiers, agreement_loss, discrepancy_loss, one_vs_all_loss
 from models.pixels import augment, normalise
 from models.training.rows import TrainingRows, batches_per_epoch
-from models.training.task_network import Recipe, batch_size_for, epochs_for
+from models.training.schedule import Recipe, batch_size_for, epochs_for
 
 ROWS_CUDA = 10_000  # most unlabelled rows of a pass on CUDA; the paper's number
 LABELLED_SHARE_CPU = 1.0  # most batches of a pass on a CPU, as a share of the labelled pass's
@@ -60,7 +60,7 @@ def plan(recipe: Recipe, labelled: int, unlabelled: int, device: torch.device) -
 class Alignment:
     """The steps of the two passes, with their optimisers. Nothing here waits for a CUDA device."""
 
-    def __init__(self, net: Classifier, classifiers: TwoClassifiers, recipe: Recipe, tau: float) -> None:
+    def __init__(self, net: TaskNet, classifiers: TwoClassifiers, recipe: Recipe, tau: float) -> None:
         """The networks are on their device already."""
         self._net = net
         self._classifiers = classifiers
@@ -103,7 +103,7 @@ class Alignment:
         return loss.detach()
 
 
-class AgreementDiscrepancy(Objective[Classifier]):
+class AgreementDiscrepancy(Objective):
     """Cross entropy of the linear head + one-vs-all losses of both classifiers, and the two passes after an epoch.
 
     Without unlabelled rows there are no such passes. They tell runtime.progress("align", batches, of both passes).
@@ -120,18 +120,18 @@ class AgreementDiscrepancy(Objective[Classifier]):
     def networks(self) -> Sequence[nn.Module]:
         return (self.classifiers,)
 
-    def begin(self, net: Classifier, data: CycleData, runtime: Runtime) -> None:
+    def begin(self, net: TaskNet, data: CycleData, runtime: Runtime) -> None:
         self.finish()
-        if len(data.unlabelled):
+        if len(data.unlabeled):
             alignment = Alignment(net, self.classifiers, self.recipe, self.tau)
             self._passes = _Passes(alignment, data, runtime, self.recipe)
 
-    def loss(self, net: Classifier, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+    def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
         features = net.features(images)
         own = functional.cross_entropy(net.head(features), targets)
         return own + one_vs_all_loss(self.classifiers(features), targets)
 
-    def after_epoch(self, net: Classifier, progress: float, learning_rate: float) -> None:
+    def after_epoch(self, net: TaskNet, progress: float, learning_rate: float) -> None:
         if self._passes is not None:
             self._passes.run(progress, learning_rate)
 
@@ -147,10 +147,10 @@ class _Passes:
     def __init__(self, alignment: Alignment, data: CycleData, runtime: Runtime, recipe: Recipe) -> None:
         self._alignment = alignment
         self._progress = runtime.progress
-        self._epochs, self._steps, size = plan(recipe, len(data.labelled), len(data.unlabelled), runtime.device)
-        self._targets = torch.as_tensor(data.targets, dtype=torch.int64).to(runtime.device)
-        self._labelled = _endless(data, data.labelled, size, "align labelled", runtime)
-        self._unlabelled = _endless(data, data.unlabelled, size, "align unlabelled", runtime)
+        self._epochs, self._steps, size = plan(recipe, len(data.labeled), len(data.unlabeled), runtime.device)
+        self._targets = torch.as_tensor(targets_of(data, ClassTargets).classes, dtype=torch.int64).to(runtime.device)
+        self._labelled = _endless(data, data.labeled, size, "align labelled", runtime)
+        self._unlabelled = _endless(data, data.unlabeled, size, "align unlabelled", runtime)
         self._crops = runtime.generator("align augmentation")
 
     def run(self, progress: float, learning_rate: float) -> None:

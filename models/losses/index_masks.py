@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.data import DataError
+from models.data import IGNORE, DataError
 from models.inference.streaming import one_by_one
 
-IGNORE = 255
 BOUND = 1.02  # c in `inverse_log_weights`
 
 

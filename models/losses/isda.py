@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from models.data import CycleData, Runtime
 from models.losses.objectives import Objective
-from models.networks.classifier import Classifier
+from models.networks.base import TaskNet
 
 COVARIANCES = ("diag", "full")
 CHUNK = 1 << 24  # elements of the largest temporary tensor
@@ -145,7 +145,7 @@ def isda_loss(logits: Tensor, targets: Tensor, table: Tensor, strength: float) -
     return functional.cross_entropy(logits + (0.5 * strength) * table[targets], targets)
 
 
-class ISDA(Objective[Classifier]):
+class ISDA(Objective):
     """Cross entropy under implicit augmentation; its strength grows as λ = λ0 * epoch / epochs.
 
     Features get gradient through the logits only; the last layer's weight also through Q; Σ is a constant. The
@@ -161,12 +161,12 @@ class ISDA(Objective[Classifier]):
         self.kind = covariance
         self.estimator: CovarianceEstimator | None = None
 
-    def begin(self, net: Classifier, data: CycleData, runtime: Runtime) -> None:
+    def begin(self, net: TaskNet, data: CycleData, runtime: Runtime) -> None:
         self.estimator = CovarianceEstimator(
-            net.head.out_features, net.head.in_features, self.kind, net.head.weight.device
+            net.num_classes, net.feature_channels, self.kind, net.head.weight.device
         )
 
-    def loss(self, net: Classifier, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+    def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
         if self.estimator is None:
             raise RuntimeError("ISDA.begin must be called before the first loss")
         features = net.features(images)

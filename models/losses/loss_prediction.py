@@ -19,10 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.data import CycleData, Runtime
-from models.losses.index_masks import image_cross_entropy, pixel_cross_entropy
 from models.losses.objectives import Objective
-from models.networks.segmenter import enlarge
-from models.networks.task_net import TaskNet
+from models.networks.base import TaskNet
 
 # predictions (B,), losses (B,) -> scalar
 PairLoss = Callable[[Tensor, Tensor], Tensor]
@@ -94,25 +92,12 @@ def ranking_loss(predicted: Tensor, losses: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(pair_differences(predicted), target)
 
 
-def task_losses(logits: Tensor, targets: Tensor, class_weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The task network's own loss (), and that of each image (B,), which the module is to tell.
-
-    Of classes, logits (B, C) and targets (B,): cross entropy, and its mean. Of masks, logits (B, C, h, w) and targets
-    (B, H, W): an image's is the mean over its labelled pixels, the network's that over all of them, weighted by class.
-    """
-    if logits.dim() == 2:
-        losses = functional.cross_entropy(logits, targets, reduction="none")
-        return losses.mean(), losses
-    logits = enlarge(logits, targets.shape[1:])
-    return pixel_cross_entropy(logits, targets, class_weight), image_cross_entropy(logits, targets)
-
-
-class LossPrediction(Objective[TaskNet]):
+class LossPrediction(Objective):
     """Mean cross entropy + weight * pair loss of the predictions (LL, equation 1; TA-VAAL's L_T).
 
     The module is trained by the task network's optimiser. Its gradient also reaches the trunk, through the taps, up to
-    and with the epoch at `progress` = stop (epoch 120 of 200 in both papers' code), and no longer afterwards. Of a
-    segmenter the loss of an image is the mean over its labelled pixels.
+    and with the epoch at `progress` = stop (epoch 120 of 200 in both papers' code), and no longer afterwards. What the
+    loss of an image is, the kind of task says (`models.tasks.base.Task.losses`).
     """
 
     def __init__(self, predictor: LossPredictor, pair_loss: PairLoss, weight: float = 1.0, stop: float = 0.6) -> None:
@@ -131,12 +116,11 @@ class LossPrediction(Objective[TaskNet]):
         """Raises ValueError when the module was made for other taps."""
         if self.predictor.tap_channels != net.tap_channels:
             raise ValueError(f"the module reads taps of {self.predictor.tap_channels}, the net has {net.tap_channels}")
-        weight = data.class_weight
-        self._class_weight = None if weight is None else torch.from_numpy(weight).float().to(runtime.device)
+        self._class_weight = net.task.class_weight(data, runtime.device)
 
     def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
         features, taps = net.features_and_taps(images)
-        mean, losses = task_losses(net.head(features), targets, self._class_weight)
+        mean, losses = net.task.losses(net.head(features), targets, self._class_weight)
         if progress > self.stop:
             taps = tuple(tap.detach() for tap in taps)
         return mean + self.weight * self.pair_loss(self.predictor(taps), losses)

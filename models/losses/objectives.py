@@ -4,57 +4,51 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models.data import CycleData, Runtime
-from models.networks.classifier import Classifier
-
-N = TypeVar("N", bound=nn.Module)
+from models.networks.base import TaskNet
 
 
-class Objective(ABC, Generic[N]):
-    """The loss that `models.training.task_network.train_network` minimises, of task networks of the kind N:
-    classifiers, segmenters, or either. One object serves one training run.
+class Objective(ABC):
+    """The loss that `models.training.task_network.train_network` minimizes. One object serves one training run, of a
+    network and on data of the kind of task that it is for.
     """
 
     @property
     def networks(self) -> Sequence[nn.Module]:
-        """Networks beside the task network that the same optimiser trains on the same loss; asked for once, after
+        """Networks alongside the task network that the same optimizer trains on the same loss; asked for once, after
         `begin`. They are on `runtime.device` by then, in training mode during an epoch and in eval mode afterwards.
         """
         return ()
 
-    def begin(self, net: N, data: CycleData, runtime: Runtime) -> None:
+    def begin(self, net: TaskNet, data: CycleData, runtime: Runtime) -> None:  # noqa: B027 - most have nothing to do
         """Called once before the first step, `net` on `runtime.device`: make buffers, reset estimates."""
 
     @abstractmethod
-    def loss(self, net: N, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+    def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
         """Scalar loss of one batch.
 
-        images (B, 3, H, W) normalised float, augmented; targets (B,) int64, of a segmenter masks (B, H, W) uint8; both
-        on the device.
+        images (B, 3, H, W) normalized float, augmented; targets of the task's `examples`: (B,) int64 classes, (B, C)
+        float32 choices, or masks (B, H, W) uint8; both on the device.
         progress = epoch / epochs with epochs counted from 0: 0.0 throughout the first epoch, always < 1.
-        `net` is in training mode. `net.features` answers float32 whatever precision it computes in, so losses
+        `net` is in training mode. `net.features` returns float32 whatever precision it computes in, so losses
         need no care for mixed precision. Must not synchronise with the host (.item(), .cpu(), boolean masks).
         """
 
-    def after_epoch(self, net: N, progress: float, learning_rate: float) -> None:
-        """Called after each pass over the labelled rows, with its `progress` and the rate of its last step: the
+    def after_epoch(self, net: TaskNet, progress: float, learning_rate: float) -> None:  # noqa: B027 - most have nothing to do
+        """Called after each pass over the labeled rows, with its `progress` and the rate of its last step: the
         place for steps on other rows. `net` and `networks` are in training mode and may be left in any.
         """
 
-    def finish(self) -> None:
+    def finish(self) -> None:  # noqa: B027 - most have nothing to do
         """Called once when the training is over, also when it failed: close what `begin` opened."""
 
 
-AnyObjective = Objective[Any]
+class CrossEntropy(Objective):
+    """Mean cross entropy of the labeled batch."""
 
-
-class CrossEntropy(Objective[Classifier]):
-    """Mean cross entropy of the labelled batch."""
-
-    def loss(self, net: Classifier, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+    def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
         return functional.cross_entropy(net(images), targets)

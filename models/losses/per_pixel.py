@@ -15,14 +15,15 @@ from contextlib import closing
 import torch
 from torch import Tensor
 
-from models.data import CycleData, Runtime
+from models.data import IGNORE, CycleData, MaskTargets, Runtime, targets_of
 from models.inference.dropout import draw_masks
 from models.inference.per_pixel import CHUNK, pixel_rows, pixels_at_a_time
 from models.inference.streaming import batches_of, evaluating, stream_batches
-from models.losses.index_masks import IGNORE, pixel_cross_entropy
+from models.losses.index_masks import pixel_cross_entropy
 from models.losses.isda import CovarianceEstimator, covariance_shape, semantic_table
-from models.losses.objectives import AnyObjective, CrossEntropy, Objective
-from models.networks.segmenter import Segmenter, enlarge
+from models.losses.objectives import Objective
+from models.networks.base import TaskNet
+from models.networks.segmenter import enlarge
 from models.pixels import normalise
 
 PIXELS_PER_IMAGE = 4096  # of which the class covariances are taken
@@ -67,7 +68,7 @@ def isda_logits(logits: Tensor, targets: Tensor, table: Tensor, strength: float)
     return logits + (0.5 * strength) * (member @ table).movedim(-1, 1)
 
 
-class DenseCrossEntropy(Objective[Segmenter]):
+class DenseCrossEntropy(Objective):
     """Mean cross entropy of the labelled pixels, weighted by their class if wished; 0 for a batch without any.
 
     As any `Objective`, but of a segmenter, with targets (B, H, W) uint8 or int64. The weights are the data's; see
@@ -77,15 +78,14 @@ class DenseCrossEntropy(Objective[Segmenter]):
     def __init__(self) -> None:
         self.class_weight: Tensor | None = None  # (C,) float32 on the device, set by `begin`
 
-    def begin(self, net: Segmenter, data: CycleData, runtime: Runtime) -> None:
-        weight = data.class_weight
-        self.class_weight = None if weight is None else torch.from_numpy(weight).float().to(runtime.device)
+    def begin(self, net: TaskNet, data: CycleData, runtime: Runtime) -> None:
+        self.class_weight = net.task.class_weight(data, runtime.device)
 
-    def loss(self, net: Segmenter, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+    def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
         logits = self.logits(net, net.features(images), targets, progress)
         return pixel_cross_entropy(enlarge(logits, targets.shape[1:]), targets, self.class_weight)
 
-    def logits(self, net: Segmenter, features: Tensor, targets: Tensor, progress: float) -> Tensor:
+    def logits(self, net: TaskNet, features: Tensor, targets: Tensor, progress: float) -> Tensor:
         """What is enlarged and judged: features (B, F, h, w), targets (B, H, W) -> (B, C, h, w)."""
         logits: Tensor = net.head(features)
         return logits
@@ -101,11 +101,11 @@ class DenseDropoutCrossEntropy(DenseCrossEntropy):
         super().__init__()
         self.rate = rate
 
-    def begin(self, net: Segmenter, data: CycleData, runtime: Runtime) -> None:
+    def begin(self, net: TaskNet, data: CycleData, runtime: Runtime) -> None:
         super().begin(net, data, runtime)
         self._generator = runtime.generator("dropout")
 
-    def logits(self, net: Segmenter, features: Tensor, targets: Tensor, progress: float) -> Tensor:
+    def logits(self, net: TaskNet, features: Tensor, targets: Tensor, progress: float) -> Tensor:
         masks = draw_masks(len(features), features.shape[1], self.rate, self._generator)
         logits: Tensor = net.head(features * masks[:, :, None, None])
         return logits
@@ -132,11 +132,11 @@ class DenseISDA(DenseCrossEntropy):
         self.kind = covariance
         self.estimator: CovarianceEstimator | None = None
 
-    def begin(self, net: Segmenter, data: CycleData, runtime: Runtime) -> None:
+    def begin(self, net: TaskNet, data: CycleData, runtime: Runtime) -> None:
         super().begin(net, data, runtime)
         self.estimator = estimator_for(net, self.kind)
 
-    def logits(self, net: Segmenter, features: Tensor, targets: Tensor, progress: float) -> Tensor:
+    def logits(self, net: TaskNet, features: Tensor, targets: Tensor, progress: float) -> Tensor:
         if self.estimator is None:
             raise RuntimeError("DenseISDA.begin must be called before the first loss")
         logits: Tensor = net.head(features)
@@ -148,36 +148,31 @@ class DenseISDA(DenseCrossEntropy):
         return isda_logits(logits, nearest, table, self.strength * progress)
 
 
-def cross_entropy_for(data: CycleData) -> AnyObjective:
-    """Plain cross entropy, of whole images or of their pixels."""
-    return CrossEntropy() if data.masks is None else DenseCrossEntropy()
-
-
-def estimator_for(net: Segmenter, kind: str, dtype: torch.dtype = torch.float32) -> CovarianceEstimator:
+def estimator_for(net: TaskNet, kind: str, dtype: torch.dtype = torch.float32) -> CovarianceEstimator:
     """An empty estimator of the network's classes and, last, the slot of the pixels to ignore; on its device."""
-    return CovarianceEstimator(net.head.out_channels + 1, net.head.in_channels, kind, net.head.weight.device, dtype)
+    return CovarianceEstimator(net.num_classes + 1, net.feature_channels, kind, net.head.weight.device, dtype)
 
 
-def labelled_batches(data: CycleData, runtime: Runtime, phase: str) -> Iterator[tuple[Tensor, Tensor]]:
+def labeled_batches(data: CycleData, runtime: Runtime, phase: str) -> Iterator[tuple[Tensor, Tensor]]:
     """The labelled rows as they are: images (B, 3, H, W) normalised float and masks (B, H, W) uint8, on the device.
 
     Calls runtime.progress(phase, rows done, L).
     """
-    assert data.masks is not None
-    parts = batches_of(data.labelled, runtime, data.pixels)
+    targets = targets_of(data, MaskTargets)
+    parts = batches_of(data.labeled, runtime, data.pixels)
     done = 0
     with (
-        closing(stream_batches(data.pixels, (data.labelled[part] for part in parts), runtime.device)) as images,
-        closing(stream_batches(data.masks, (data.targets[part] for part in parts), runtime.device)) as masks,
+        closing(stream_batches(data.pixels, (data.labeled[part] for part in parts), runtime.device)) as images,
+        closing(stream_batches(targets.masks, (targets.rows[part] for part in parts), runtime.device)) as masks,
     ):
         for part, image, mask in zip(parts, images, masks, strict=True):
             yield normalise(image), mask
             done += len(part)
-            runtime.progress(phase, done, len(data.labelled))
+            runtime.progress(phase, done, len(data.labeled))
 
 
 def pixel_covariance(
-    net: Segmenter,
+    net: TaskNet,
     batches: Iterable[tuple[Tensor, Tensor]],
     runtime: Runtime,
     kind: str = "diag",
@@ -201,7 +196,7 @@ def pixel_covariance(
 
 
 def _drawn(
-    net: Segmenter, batches: Iterable[tuple[Tensor, Tensor]], runtime: Runtime, limit: int
+    net: TaskNet, batches: Iterable[tuple[Tensor, Tensor]], runtime: Runtime, limit: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Features (B, F, p) and targets (B, p), IGNORE among them where an image has fewer than p labelled pixels."""
     ranks = torch.empty(0)

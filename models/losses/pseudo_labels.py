@@ -18,7 +18,7 @@ from torch.nn import functional
 from models.data import CycleData, Runtime
 from models.inference.predictions import measure
 from models.losses.objectives import Objective
-from models.networks.classifier import Classifier
+from models.networks.base import TaskNet
 from models.pixels import augment, normalise
 from models.training.rows import TrainingRows
 
@@ -56,7 +56,7 @@ def extra_rows(batch: int, labelled: int, pseudo: int) -> int:
     return min(batch, math.ceil(batch * pseudo / labelled))
 
 
-class PseudoLabels(Objective[Classifier]):
+class PseudoLabels(Objective):
     """Mean cross entropy of each labelled batch joined with rows that the network, as it comes, is sure of.
 
     Both kinds weigh the same, as in the paper, until there are more pseudo-labels than labels: from there on a batch
@@ -77,23 +77,23 @@ class PseudoLabels(Objective[Classifier]):
         self._targets = NOTHING
         self._batches: Generator[tuple[Tensor, Tensor], None, None] | None = None
 
-    def begin(self, net: Classifier, data: CycleData, runtime: Runtime) -> None:
+    def begin(self, net: TaskNet, data: CycleData, runtime: Runtime) -> None:
         """One pass over the unlabelled rows (phase "pseudo-label"), none where nothing can be found."""
         self.finish()
         self.count = 0
-        if self._threshold <= 0 or data.num_classes == 1 or len(data.unlabelled) == 0:
+        if self._threshold <= 0 or data.num_classes == 1 or len(data.unlabeled) == 0:
             return
         found, answers = believed(net, data, self._judge, self._threshold, self._queried, runtime)
         self.count = len(found)
         if self.count == 0:
             return
-        self._labelled = len(data.labelled)
+        self._labelled = len(data.labeled)
         self._rows = TrainingRows(data.pixels, found, runtime)
         self._targets = torch.as_tensor(answers, dtype=torch.int64).to(runtime.device)
         self._order = runtime.generator("pseudo-label order", self._rows.device)
         self._crops = runtime.generator("pseudo-label augmentation")
 
-    def loss(self, net: Classifier, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+    def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
         if self._rows is not None and self._batches is None:  # the batch is known now; later ones differ by one row
             size = extra_rows(len(images), self._labelled, self.count)
             self._batches = self._rows.endless(size, self._order)
@@ -110,7 +110,7 @@ class PseudoLabels(Objective[Classifier]):
 
 
 def believed(
-    net: Classifier, data: CycleData, judge: Judge, threshold: float, queried: int, runtime: Runtime
+    net: TaskNet, data: CycleData, judge: Judge, threshold: float, queried: int, runtime: Runtime
 ) -> tuple[np.ndarray, np.ndarray]:
     """The unlabelled rows (H,) that `confident_positions` chooses from the answers of `net` in eval mode, and these
     answers (H,), class indices. Reads the images as they are, without augmentation.
@@ -119,6 +119,6 @@ def believed(
     def compute(_: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
         return (logits.argmax(dim=1), *judge(logits))
 
-    predicted, entropy, uncertainty = measure(net, data.pixels, data.unlabelled, runtime, compute, "pseudo-label")
+    predicted, entropy, uncertainty = measure(net, data.pixels, data.unlabeled, runtime, compute, "pseudo-label")
     chosen = confident_positions(entropy, uncertainty, threshold, queried)
-    return data.unlabelled[chosen], predicted[chosen]
+    return data.unlabeled[chosen], predicted[chosen]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from torchvision.models import ResNet18_Weights, VGG16_BN_Weights
 from torchvision.models.resnet import BasicBlock
 from torchvision.models.vgg import make_layers
 
+from models.networks.base import PretrainedUnavailable, TaskConfig, TaskNet
+
 SMALL_IMAGE = 64  # images up to this side get the CIFAR stem (3x3 convolution, no pooling)
 PAPER_WIDTH = 64  # channels of the first stage in the papers and in torchvision
 
@@ -24,43 +26,34 @@ PAPER_WIDTH = 64  # channels of the first stage in the papers and in torchvision
 _VGG16: tuple[int | str, ...] = (1, 1, "M", 2, 2, "M", 4, 4, 4, "M", 8, 8, 8, "M", 8, 8, 8, "M")
 
 
-class PretrainedUnavailable(RuntimeError):
-    """The pretrained weights do not fit the network asked for, or could not be fetched."""
-
-
 @dataclass(frozen=True)
-class NetConfig:
-    """All that is needed to build the network again.
+class NetConfig(TaskConfig):
+    """All that is needed to build a classifier again.
 
     name "resnet18" or "vgg16-bn"; image_size: side in pixels; width: channels of the first stage.
     """
 
-    name: str
-    num_classes: int
     image_size: int
     width: int = PAPER_WIDTH
     pretrained: bool = False
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    def bare(self) -> Self:
+        return replace(self, pretrained=False)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> NetConfig:
-        return cls(**values)
+    def serves(self, num_classes: int, image_size: int) -> bool:
+        return (self.num_classes, self.image_size) == (num_classes, image_size)
 
 
-class Classifier(nn.Module):
-    """A convolutional trunk, global average pooling, one linear head.
+class Classifier(TaskNet):
+    """A convolutional trunk, global average pooling, one linear head: for one class an image and for several.
 
-    features(x): (B, 3, H, W) normalised float -> (B, F) float32, F = 8 * width.
-    features_and_taps(x): the same, and what a network beside this one reads of its inside: the channel means of
-    the outputs of the last four stages, each (B, T_k) float32; T_k are `tap_channels`.
+    features(x): (B, 3, H, W) normalized float -> (B, F) float32, F = 8 * width.
+    features_and_taps(x): the same, and taps of the last four stages.
     forward(x): -> logits (B, C) float32.
-    config: what `build_classifier` needs to build another one like this.
-
-    On CUDA the trunk trains in bfloat16; features and logits leave in float32 always, and evaluation is in
-    float32 throughout, because the order of a pool needs more digits than bfloat16's eight bits.
     """
+
+    config: NetConfig
+    head: nn.Linear
 
     def __init__(self, trunk: nn.Sequential, taps: Sequence[str], config: NetConfig) -> None:
         """taps: names of the children of `trunk` whose outputs are the stages'."""
@@ -70,11 +63,6 @@ class Classifier(nn.Module):
         self.head = nn.Linear(8 * config.width, config.num_classes)
         self.tap_channels = tuple(config.width * factor for factor in _TAP_FACTORS[config.name])
         self._taps = frozenset(taps)
-
-    @property
-    def feature_channels(self) -> int:
-        """F."""
-        return self.head.in_features
 
     def features(self, x: Tensor) -> Tensor:
         with self._precision(x):
@@ -228,35 +216,3 @@ def load_torchvision_state(net: Classifier, config: NetConfig, state: Mapping[st
         if not (fresh_stem and key.startswith(("conv1.", "bn1."))):
             own[key] = state[prefix + key]
     net.trunk.load_state_dict(own)
-
-
-def carry_over(
-    old_state: Mapping[str, Tensor],
-    old_classes: Sequence[str],
-    net: Classifier,
-    new_classes: Sequence[str],
-) -> str:
-    """Start `net` from an earlier network's state; rows of the head follow the class names.
-
-    A class that was not there keeps its fresh row, one that is gone vanishes, renamed order is followed.
-    All or nothing: when the state does not fit, `net` stays fresh. Answers "" when it was carried over, else
-    the reason in words.
-    """
-    own = net.state_dict()
-    body = [key for key in own if not key.startswith("head.")]
-    if any(key not in old_state or old_state[key].shape != own[key].shape for key in body):
-        return "the earlier network has another architecture, width or image size"
-    weight, bias = old_state.get("head.weight"), old_state.get("head.bias")
-    if weight is None or bias is None or weight.shape != (len(old_classes), own["head.weight"].shape[1]):
-        return "the earlier network's head does not match its classes"
-    if not all(bool(torch.isfinite(value).all()) for value in old_state.values() if value.is_floating_point()):
-        return "the earlier network's weights are not finite"
-    row_of = {name: row for row, name in enumerate(old_classes)}
-    kept = [(row, row_of[name]) for row, name in enumerate(new_classes) if name in row_of]
-    with torch.no_grad():
-        for key in body:
-            own[key].copy_(old_state[key])
-        for row, old_row in kept:
-            own["head.weight"][row].copy_(weight[old_row])
-            own["head.bias"][row].copy_(bias[old_row])
-    return ""

@@ -1,6 +1,6 @@
 """The task network for segmentation: a trunk that gives a map of features, and one 1 x 1 convolution to the classes.
 
-A mask is (H, W) uint8: 0 the background, 1.. the labels in their order, 255 (`models.losses.index_masks.IGNORE`) what
+A mask is (H, W) uint8: 0 the background, 1.. the labels in their order, 255 (`models.data.IGNORE`) what
 nobody said anything about. The background is one of the C classes.
 
 Axis letters: B batch, F features, C classes, H W pixels, h w those of the features.
@@ -9,16 +9,16 @@ Axis letters: B batch, F features, C classes, H W pixels, h w those of the featu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.losses.index_masks import IGNORE
-from models.networks.classifier import PretrainedUnavailable
+from models.data import IGNORE
+from models.networks.base import PretrainedUnavailable, TaskConfig, TaskNet
 from models.networks.drn import PAPER_WIDTH, DilatedResidualTrunk
 from models.networks.torchvision_segmenters import (
     DeepLabTrunk,
@@ -31,38 +31,34 @@ Trunk = DilatedResidualTrunk | DeepLabTrunk | LiteRasppTrunk
 
 
 @dataclass(frozen=True)
-class SegmenterConfig:
-    """All that is needed to build the network again.
+class SegmenterConfig(TaskConfig):
+    """All that is needed to build a segmenter again.
 
     name "drn-d-22", "deeplabv3-resnet50" or "lraspp-mobilenetv3"; num_classes: with the background; width: channels
     of the first stage, 0 = as published, which is all that the last two can be.
     """
 
-    name: str
-    num_classes: int
     width: int = 0
     pretrained: bool = False
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    def bare(self) -> Self:
+        return replace(self, pretrained=False)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> SegmenterConfig:
-        return cls(**values)
+    def serves(self, num_classes: int, image_size: int) -> bool:
+        return self.num_classes == num_classes  # images of every size
 
 
-class Segmenter(nn.Module):
+class Segmenter(TaskNet):
     """A convolutional trunk and a 1 x 1 convolution, whose logits are enlarged to the size of the image.
 
-    features(x): (B, 3, H, W) normalised float -> (B, F, h, w) float32, h = ceil(H / stride), w = ceil(W / stride).
-    features_and_taps(x): the same, and what a network beside this one reads of its inside: the channel means of the
-    outputs of four stages, each (B, T_k) float32; T_k are `tap_channels`.
+    features(x): (B, 3, H, W) normalized float -> (B, F, h, w) float32, h = ceil(H / stride), w = ceil(W / stride).
+    features_and_taps(x): the same, and taps of four stages.
     forward(x): -> logits (B, C, H, W) float32, bilinear between those of `head(features)`.
-    config: what `build_segmenter` needs to build another one like this.
-
-    On CUDA the trunk trains in bfloat16; features and logits leave in float32 always, and evaluation is in float32
-    throughout, as with `models.networks.classifier.Classifier`.
     """
+
+    config: SegmenterConfig
+    trunk: Trunk
+    head: nn.Conv2d
 
     def __init__(self, trunk: Trunk, config: SegmenterConfig) -> None:
         super().__init__()
@@ -71,11 +67,6 @@ class Segmenter(nn.Module):
         self.stride = trunk.stride
         self.tap_channels = trunk.tap_channels
         self.head = nn.Conv2d(trunk.channels, config.num_classes, 1)
-
-    @property
-    def feature_channels(self) -> int:
-        """F."""
-        return self.head.in_channels
 
     def features(self, x: Tensor) -> Tensor:
         return self._maps(x, _ignored)
@@ -180,39 +171,3 @@ def _load_pretrained(net: Segmenter, config: SegmenterConfig) -> None:
             "deeplabv3-resnet50 or lraspp-mobilenetv3"
         )
     load_torchvision_state(net.trunk, download_trunk_state(config.name))
-
-
-def carry_over(
-    old_state: Mapping[str, Tensor], old_labels: Sequence[str], net: Segmenter, new_labels: Sequence[str]
-) -> str:
-    """Start `net` from an earlier network's state; the head's channels follow the names of the labels.
-
-    Labels are given without the background, whose channel, the first, always stays: an owner's own label may well be
-    called "background". A label that was not there keeps its fresh channel, one that is gone vanishes. All or
-    nothing: when the state does not fit, `net` stays fresh. Answers "" when it was carried over, else the reason in
-    words.
-    """
-    own = net.state_dict()
-    body = [key for key in own if not key.startswith("head.")]
-    if any(key not in old_state or old_state[key].shape != own[key].shape for key in body):
-        return "the earlier network has another architecture or width"
-    weight, bias = old_state.get("head.weight"), old_state.get("head.bias")
-    classes = 1 + len(old_labels)
-    if (
-        weight is None
-        or bias is None
-        or weight.shape != (classes, *own["head.weight"].shape[1:])
-        or len(bias) != classes
-    ):
-        return "the earlier network's head does not match its classes"
-    if not all(bool(torch.isfinite(value).all()) for value in old_state.values() if value.is_floating_point()):
-        return "the earlier network's weights are not finite"
-    row_of = {name: 1 + place for place, name in enumerate(old_labels)}
-    kept = [(1 + place, row_of[name]) for place, name in enumerate(new_labels) if name in row_of]
-    with torch.no_grad():
-        for key in body:
-            own[key].copy_(old_state[key])
-        for row, old_row in [(0, 0), *kept]:
-            own["head.weight"][row].copy_(weight[old_row])
-            own["head.bias"][row].copy_(bias[old_row])
-    return ""

@@ -21,7 +21,8 @@ from torchvision.models.segmentation import (
     lraspp_mobilenet_v3_large,
 )
 
-from models.networks.classifier import HalvingShortcut, PretrainedUnavailable
+from models.networks.base import PretrainedUnavailable
+from models.networks.classifier import HalvingShortcut
 from models.networks.drn import Tap
 
 _WEIGHTS = {

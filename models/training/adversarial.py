@@ -127,7 +127,7 @@ class Game:
         return torch.cat(told if loss is None else [*told, loss[None]])
 
     def vae_step(self, batch: Batch) -> Tensor:
-        """One step of the autoencoder; nothing of the discriminator moves. Answers `vae_losses`."""
+        """One step of the autoencoder; nothing of the discriminator moves. Returns `vae_losses`."""
         raise NotImplementedError(f"{type(self).__name__} has no autoencoder to train")
 
     def discriminator_step(self, batch: Batch) -> Tensor:
@@ -169,13 +169,13 @@ def train_adversarially(
 
     Raises models.data.DataError when either set is empty, TrainingDiverged when a loss is not finite.
     """
-    if len(data.labelled) == 0 or len(data.unlabelled) == 0:
+    if len(data.labeled) == 0 or len(data.unlabeled) == 0:
         raise DataError("labelled rows are to be told from unlabelled ones: that needs some of both")
     started = time.perf_counter()
-    everything = np.concatenate([data.labelled, data.unlabelled])
+    everything = np.concatenate([data.labeled, data.unlabeled])
     often = 2 * iterations * batch_size > len(everything)  # what is seen once at most is not worth a copy
     with working_copy(data.pixels, everything, size if often else 0, runtime) as (pixels, rows):
-        labelled, unlabelled = (TrainingRows(pixels, part, runtime) for part in np.split(rows, [len(data.labelled)]))
+        labelled, unlabelled = (TrainingRows(pixels, part, runtime) for part in np.split(rows, [len(data.labeled)]))
         totals, counted = _play(game, labelled, unlabelled, iterations, batch_size, runtime)
     seconds = time.perf_counter() - started
     losses = (totals / counted).tolist()
@@ -226,7 +226,7 @@ def state_accuracy(logits: Callable[[np.ndarray], np.ndarray], data: CycleData, 
     """
     rng = runtime.rng("vaal accuracy")
     found = []
-    for rows, sign in ((data.labelled, 1.0), (data.unlabelled, -1.0)):
+    for rows, sign in ((data.labeled, 1.0), (data.unlabeled, -1.0)):
         some = rng.choice(rows, min(ACCURACY_ROWS, len(rows)), replace=False)
         found.append(np.mean(sign * logits(some) > 0.0))
     return float(np.mean(found))

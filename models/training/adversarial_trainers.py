@@ -75,8 +75,8 @@ class AutoencoderGame(Game):
     def vae_step(self, batch: Batch) -> Tensor:
         """One step on L_trd (equation 1) and the other terms, of both streams as one batch.
 
-        Answers `vae_losses`: reconstruction error per pixel value and KL in nats, both averaged over all images, and
-        what the other terms tell.
+        Returns `vae_losses`: reconstruction error per pixel value and KL in nats, both averaged over all images,
+        and what the other terms tell.
         """
         self.vae.train()
         images, count = batch.prepared(self.vae.config.image_size), len(batch.labelled)

@@ -17,19 +17,19 @@ import torch
 from torch import Tensor
 
 from models.data import CycleData, Runtime
-from models.inference.disagreement import Gathering
-from models.inference.per_pixel import GatherOverPixels
-from models.inference.predictions import Answers, answers_of
+from models.inference.disagreement import StreamingFigure
+from models.inference.predictions import Predictions
 from models.inference.streaming import evaluating, map_rows
-from models.losses.per_pixel import cross_entropy_for
-from models.networks.task_net import TaskConfig, TaskNet, build_net
+from models.networks.base import TaskConfig, TaskNet
 from models.pixels import normalise
-from models.training.task_network import Recipe, train_network
+from models.tasks.base import Task
+from models.training.schedule import Recipe
+from models.training.task_network import train_network
 
 
-def place_member(config: TaskConfig, seed: int, device: torch.device) -> TaskNet:
+def place_member(task: Task, config: TaskConfig, seed: int, device: torch.device) -> TaskNet:
     """A network on the device, in the memory layout of training, in eval mode; its weights follow from `seed`."""
-    return build_net(config, seed).to(device).to(memory_format=torch.channels_last).eval()
+    return task.build(config, seed).to(device).to(memory_format=torch.channels_last).eval()
 
 
 def member_seeds(count: int, runtime: Runtime) -> list[int]:
@@ -45,7 +45,7 @@ def train_members(
 ) -> dict[str, float]:
     """Train each of the M - 1 members in place with cross entropy, `seeds` giving its order and augmentation.
 
-    Reports runtime.progress("fit", ..) after each epoch of each, over all of them. Answers figures to record: members,
+    Reports runtime.progress("fit", ..) after each epoch of each, over all of them. Returns metrics to log: members,
     loss (the mean of theirs in their last epoch) and seconds.
 
     Raises what `models.training.task_network.train_network` does.
@@ -57,7 +57,7 @@ def train_members(
             runtime.progress("fit", before * total + done, len(members) * total)
 
         own = replace(runtime, seed=seed, progress=progress)
-        figures.append(train_network(member, data, cross_entropy_for(data), recipe, own))
+        figures.append(train_network(member, data, member.task.cross_entropy(), recipe, own))
     return {
         "members": float(len(members)),
         "loss": float(np.mean([one["loss"] for one in figures])),
@@ -71,24 +71,24 @@ def predict_and_disagree(
     pixels: np.ndarray,
     rows: np.ndarray,
     runtime: Runtime,
-    figure: Callable[[], Gathering],
-) -> tuple[Answers, np.ndarray]:
-    """Answers of `net` alone and (N,) float64, a figure of all, from one reading of the rows.
+    figure: Callable[[], StreamingFigure],
+) -> tuple[Predictions, np.ndarray]:
+    """Predictions of `net` alone and (N,) float64, a figure of all, from one reading of the rows.
 
-    figure: one of `models.inference.disagreement`; of segmenters it is averaged over the pixels. `rows` must not be
-    empty.
+    figure: one of `models.inference.disagreement`; of an image it is what the kind of task says
+    (`models.tasks.base.Task.streaming`). `rows` must not be empty.
     """
     nets = [net, *members]
 
     def batch(images: Tensor) -> tuple[Tensor, ...]:
         inputs = normalise(images)
         own = net.head(net.features(inputs))
-        gathering = GatherOverPixels(figure)
-        gathering.add(own)
+        streaming = net.task.streaming(figure)
+        streaming.add(own)
         for member in nets[1:]:
-            gathering.add(member.head(member.features(inputs)))
-        return (*answers_of(own), gathering.result())
+            streaming.add(member.head(member.features(inputs)))
+        return (*net.task.predict(own), streaming.result())
 
     with evaluating(*nets):
         predicted, confidence, values = map_rows(pixels, rows, runtime, batch)
-    return Answers(predicted, confidence.astype(np.float64)), values.astype(np.float64)
+    return Predictions(predicted, confidence.astype(np.float64)), values.astype(np.float64)

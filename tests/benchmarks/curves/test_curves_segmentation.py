@@ -23,7 +23,8 @@ from benchmarks.curves.run import play
 from benchmarks.curves.sets import opened, prepare
 from benchmarks.curves.store import Line, RunStore
 from benchmarks.curves.tasks import Segmentation, task_of
-from benchmarks.data.kept_masks import IGNORE, MaskSet, draft_of, finish
+from benchmarks.data.kept_masks import MaskSet, draft_of, finish
+from models import IGNORE
 from models.data import Runtime
 from models.inference.predictions import predict_masks
 from samplers import SAMPLERS

@@ -10,7 +10,7 @@ from PIL import Image
 
 from benchmarks.data import mask_folders as segmentation_folders
 from benchmarks.data.datasets import DatasetUnavailable
-from benchmarks.data.kept_masks import IGNORE, MaskSet
+from benchmarks.data.kept_masks import MaskSet
 from benchmarks.data.mask_folders import (
     CITYSCAPES_CLASSES,
     VOC_CLASSES,
@@ -21,6 +21,7 @@ from benchmarks.data.mask_folders import (
     prepare,
     read_pair,
 )
+from models import IGNORE
 
 ITSELF = np.arange(256).astype(np.uint8)
 

@@ -11,8 +11,9 @@ from scipy import ndimage
 
 from benchmarks.data import scenes
 from benchmarks.data.datasets import DEBIAN, Dataset, fashion_mnist_itself
-from benchmarks.data.kept_masks import IGNORE, MaskSet, PartWriter
+from benchmarks.data.kept_masks import MaskSet, PartWriter
 from benchmarks.data.scenes import SCENE_CLASSES, Items, Scenes, cut_out, fill_holes, prepare_scenes, write_scenes
+from models import IGNORE
 
 real = pytest.mark.skipif(not DEBIAN.exists(), reason="dataset-fashion-mnist is not installed")
 

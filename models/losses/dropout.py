@@ -1,0 +1,36 @@
+"""Training with dropout between the penultimate features and the head; `models.inference.dropout` says why there.
+
+Axis letters: B batch, C classes, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+from torch.nn import functional
+
+from models.data import CycleData, Runtime
+from models.inference.dropout import draw_masks
+from models.losses.objectives import Objective
+from models.networks.base import TaskNet
+
+
+class DropoutCrossEntropy(Objective):
+    """Mean loss of the head on the labeled batch's features, a `rate` of which is dropped anew at each step.
+
+    The masks come from the runtime, an own one for each image. The trunk is trained through what is left.
+    """
+
+    def __init__(self, rate: float, loss: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy) -> None:
+        """rate: in [0, 1); loss: logits (B, C), targets (B, ...) -> scalar."""
+        self.rate = rate
+        self._loss = loss
+
+    def begin(self, net: TaskNet, data: CycleData, runtime: Runtime) -> None:
+        self._generator = runtime.generator("dropout")
+
+    def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+        features = net.features(images)
+        masks = draw_masks(len(features), features.shape[1], self.rate, self._generator)
+        return self._loss(net.head(features * masks), targets)

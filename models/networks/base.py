@@ -1,0 +1,87 @@
+"""What every task network has, whatever its kind of task.
+
+Axis letters: B batch, F features, C classes, H W pixels, h w those of a map of features.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from models.tasks.base import Task
+
+
+class PretrainedUnavailable(RuntimeError):
+    """The pretrained weights do not fit the network asked for, or could not be fetched."""
+
+
+@dataclass(frozen=True)
+class TaskConfig(ABC):
+    """All that is needed to build a task network again: its name, its number C of outputs, and what a subclass adds."""
+
+    name: str
+    num_classes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        return cls(**values)
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Channels of the first stage; a field of the subclass."""
+
+    @abstractmethod
+    def bare(self) -> Self:
+        """The same without pretrained weights: for a network whose weights are about to be replaced."""
+
+    @abstractmethod
+    def serves(self, num_classes: int, image_size: int) -> bool:
+        """Whether such a network has this many outputs and reads images of this size (the longer side in pixels)."""
+
+
+class TaskNet(nn.Module, ABC):
+    """A trunk that gives features, and a head, one linear layer, that gives logits of C classes.
+
+    task      the kind of task it was built for (`models.tasks`), which knows what its outputs mean.
+    config    what that task's `build` needs to build another one like this.
+    trunk, head  its two parts. `head.weight.flatten(1)` is (C, F).
+    tap_channels  T_k, how wide the taps are.
+
+    On CUDA the trunk trains in bfloat16; features and logits leave in float32 always, and evaluation is in
+    float32 throughout, because the order of a pool needs more digits than bfloat16's eight bits.
+    """
+
+    task: Task
+    config: TaskConfig
+    trunk: nn.Module
+    head: nn.Linear | nn.Conv2d
+    tap_channels: tuple[int, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self.config.num_classes
+
+    @property
+    def feature_channels(self) -> int:
+        """F."""
+        return self.head.weight.shape[1]
+
+    @abstractmethod
+    def features(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) normalized float -> (B, F) or (B, F, h, w) float32."""
+
+    @abstractmethod
+    def features_and_taps(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The same, and what a network alongside this one reads of its inside: the channel means of the outputs of
+        four stages, each (B, T_k) float32.
+        """

@@ -1,0 +1,111 @@
+"""Any number of classes an image, each a question of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.data import CycleData, MultilabelTargets, Runtime, targets_of
+from models.inference.disagreement import ImageFigure, StreamingFigure
+from models.inference.dropout import disagreement_over_classes
+from models.inference.per_class import binary_confidence, class_values, streaming_over_classes
+from models.inference.per_pixel import log_odds_of_shares
+from models.losses.dropout import DropoutCrossEntropy
+from models.losses.multilabel import BinaryCrossEntropy, image_binary_cross_entropy
+from models.losses.objectives import Objective
+from models.networks.base import TaskConfig, TaskNet
+from models.networks.carry_over import carry_over
+from models.networks.classifier import Classifier, NetConfig, build_classifier
+from models.tasks.base import Reduction, RowMeasure, Task, UnsupportedTask
+from models.training.examples import Examples, LabeledImages
+from models.training.schedule import WHOLE_IMAGES, Recipe, Sizes
+
+
+class MultilabelTask(Task):
+    """A classifier whose C logits are log-odds, each of one class: a class is a row of two logits, [0, z].
+
+    The classes are taken for independent given the image, as binary cross entropy does. So entropies, and what the
+    disagreement of several networks comes to, are sums over the classes.
+    """
+
+    name: ClassVar[str] = "multilabel"
+    sizes: ClassVar[Sizes] = WHOLE_IMAGES
+    breaks_ties: ClassVar[bool] = True
+
+    def config_from_dict(self, values: Mapping[str, Any]) -> NetConfig:
+        return NetConfig.from_dict(values)
+
+    def build(self, config: TaskConfig, seed: int) -> Classifier:
+        if not isinstance(config, NetConfig):
+            raise TypeError(f"several classes an image need a classifier, got {config}")
+        net = build_classifier(config, seed)
+        net.task = self
+        return net
+
+    def carry_over(
+        self, old_state: Mapping[str, Tensor], old_classes: Sequence[str], net: TaskNet, new_classes: Sequence[str]
+    ) -> str:
+        return carry_over(old_state, old_classes, net, new_classes)
+
+    def predict(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.sigmoid(logits), binary_confidence(logits)
+
+    def nothing_predicted(self, num_classes: int) -> np.ndarray:
+        return np.empty((0, num_classes), dtype=np.float32)
+
+    def per_image(self, measure: RowMeasure, *outputs: Tensor, reduce: Reduction = "total") -> Tensor:
+        values = class_values(measure, *outputs).double()
+        if reduce == "log_odds_of_mean":
+            return log_odds_of_shares(values)
+        return values.sum(dim=1) if reduce == "total" else values.mean(dim=1)
+
+    def image_features(self, features: Tensor) -> Tensor:
+        return features
+
+    def streaming(self, figure: Callable[[], StreamingFigure]) -> ImageFigure:
+        return streaming_over_classes(figure)
+
+    def thinned_disagreement(
+        self, features: Tensor, head: nn.Linear, masks: Tensor, figure: Callable[[], StreamingFigure]
+    ) -> Tensor:
+        return disagreement_over_classes(features, head, masks, figure)
+
+    def examples(self, data: CycleData, recipe: Recipe, runtime: Runtime) -> Examples:
+        return LabeledImages(data, _chosen(data), runtime)
+
+    def cross_entropy(self) -> Objective:
+        return BinaryCrossEntropy()
+
+    def dropout_cross_entropy(self, rate: float) -> Objective:
+        return DropoutCrossEntropy(rate, functional.binary_cross_entropy_with_logits)
+
+    def isda(self, strength: float, covariance: str) -> Objective:
+        raise UnsupportedTask("ISDA augments the features of one class an image, and here an image has several")
+
+    def losses(self, logits: Tensor, targets: Tensor, class_weight: Tensor | None) -> tuple[Tensor, Tensor]:
+        losses = image_binary_cross_entropy(logits, targets)
+        return losses.mean(), losses
+
+    def latent_targets(self, data: CycleData, runtime: Runtime) -> Tensor:
+        """Shares of the chosen classes: 1 / n each of n; zeros where none is chosen."""
+        chosen = _chosen(data)
+        return (chosen / chosen.sum(dim=1, keepdim=True).clamp(min=1.0)).to(runtime.device)
+
+    def class_table(self, net: TaskNet, data: CycleData, runtime: Runtime, kind: str) -> tuple[Tensor, int]:
+        raise UnsupportedTask(_NO_CHANGE)
+
+    def epmcm(self, logits: Tensor, table: Tensor) -> Tensor:
+        raise UnsupportedTask(_NO_CHANGE)
+
+
+_NO_CHANGE = "the expected partial model change needs classes that exclude each other, and here an image has several"
+
+
+def _chosen(data: CycleData) -> Tensor:
+    """(L, C) float32 on the CPU, 0 or 1."""
+    return torch.as_tensor(targets_of(data, MultilabelTargets).chosen, dtype=torch.float32)
