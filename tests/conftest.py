@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -12,6 +14,22 @@ import pytest
 # One thread for each process: the servers, the workers and the tests share the same few cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+with contextlib.suppress(ImportError):  # a lent machine with a GPU has pytest and nothing else
+    from hypothesis import HealthCheck, settings
+
+    # A property is true or false, however busy the machine is: no example has a deadline.
+    settings.register_profile(
+        "suite", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    )
+    settings.load_profile("suite")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Whatever draws from torch's global generator draws the same, whichever tests ran before in this process."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(scope="session")

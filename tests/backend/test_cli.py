@@ -9,10 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,9 +18,10 @@ from backend import __version__
 from backend.settings.core import Settings, settings_table
 from backend.settings.samplers import CLASSIFICATION_ONLY, SAMPLER_NAMES
 from backend.state import State
-from tests.backend.test_metrics import fill
+from tests.backend.web.test_metrics import fill
 from tests.rig.processes import HOST, answers, children_of, clean_environment, free_port
 from tests.rig.servers import BackendServer
+from tests.rig.waiting import PATIENCE, wait_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,16 +33,8 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         env=clean_environment(environment),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
-
-
-def wait_for(what: str, condition: Callable[[], Any], seconds: float = 30) -> Any:
-    until = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < until, f"waited {seconds} s for {what}"
-        time.sleep(0.05)
-    return found
 
 
 # -- the small commands ------------------------------------------------------------------------------------------------
@@ -160,14 +151,14 @@ def test_whoever_dies_is_started_again_and_no_caller_is_refused(server: BackendS
 
     os.kill(process, signal.SIGKILL)
     wait_for("gunicorn's process", lambda: len(web_children(server)) == 2 and process not in web_children(server))
-    assert answers(server.url + "/health", timeout=20)
+    assert answers(server.url + "/health", timeout=PATIENCE)
 
     second = web_children(server)[1]
     for pid in (arbiter, worker):
         os.kill(pid, signal.SIGKILL)
     wait_for("their end", lambda: not alive({arbiter, second, worker}))
     # The socket outlives the web process: callers wait, they are not refused.
-    with socket.create_connection((HOST, server.port), timeout=20) as caller:
+    with socket.create_connection((HOST, server.port), timeout=PATIENCE) as caller:
         caller.sendall(b"GET /health HTTP/1.0\r\n\r\n")
         assert caller.recv(100).startswith(b"HTTP/1.0 200")
     assert wait_for("the worker", lambda: [p for p in children_of(server.pid).values() if "backend worker" in p])
@@ -187,7 +178,7 @@ def test_serve_runs_web_and_worker_and_sigterm_ends_them_all(server: BackendServ
     os.kill(server.pid, signal.SIGTERM)
 
     assert server.process is not None
-    assert server.process.wait(20) == 0
+    assert server.process.wait(PATIENCE) == 0
     assert alive(family) == set()
     assert "Traceback" not in server.log_path.read_text()
 
@@ -198,7 +189,7 @@ def test_kill_9_of_the_supervisor_leaves_nobody_behind(tmp_path: Path) -> None:
     family = {server.pid, *children_of(server.pid)}
     assert len(family) == 4
     os.kill(server.pid, signal.SIGKILL)
-    wait_for("all to end", lambda: not alive(family), seconds=10)
+    wait_for("all to end", lambda: not alive(family))
     server.stop()
 
 
@@ -210,11 +201,11 @@ def test_serve_without_a_worker_over_a_port_of_its_choice(tmp_path: Path) -> Non
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=file)
     try:
         found = wait_for("the address", lambda: re.search(r"Listening at (http://\S+)", log.read_text()))
-        assert answers(found[1] + "/health", timeout=20)
+        assert answers(found[1] + "/health", timeout=PATIENCE)
         assert not [line for line in children_of(process.pid).values() if "backend worker" in line]
     finally:
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE) == 0
 
 
 def test_a_port_in_use_is_found_out_before_anything_starts(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def studio(label_studio: LabelStudioServer) -> Studio:
 @pytest.fixture(scope="session")
 def backend(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackendServer]:
     """A web process and a worker that tests share; who needs to kill or to configure one starts their own."""
-    server = start_backend(tmp_path_factory.mktemp("backend"), studio, CLEANUP_SECONDS="1")
+    server = start_backend(tmp_path_factory.mktemp("backend"), studio, CLEANUP_SECONDS="1", LEASE_SECONDS="600")
     yield server
     server.stop()
 

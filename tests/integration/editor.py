@@ -22,6 +22,19 @@ FLAGS = (
 BRUSH, ERASER = 15, 10
 """Their widths in pixels of the screen, where the view is not zoomed."""
 
+_KEEPS_ITS_PLACE = """() => new Promise(done => {
+  let last = '', frames = 0;
+  const look = () => {
+    const box = document.querySelector('.lsf-image img')?.getBoundingClientRect();
+    const now = box ? [box.x, box.y, box.width, box.height].join() : '';
+    frames = now && now === last ? frames + 1 : 0;
+    last = now;
+    frames < 20 ? requestAnimationFrame(look) : done();
+  };
+  look();
+})"""
+"""Waits until the image has been where it is for twenty frames of the page."""
+
 Point = tuple[float, float]
 
 
@@ -55,7 +68,7 @@ class Editor:
         expect_task(self.page, task)
         expect(self.page.locator(".konvajs-content canvas").first).to_be_visible()
         self.page.wait_for_function("document.querySelector('.lsf-image img')?.naturalWidth > 0")
-        self.page.wait_for_timeout(300)  # the image is fitted to the window in two steps
+        self.page.evaluate(_KEEPS_ITS_PLACE)  # it is fitted to the window in two steps
 
     # -- the mouse
 
@@ -82,7 +95,7 @@ class Editor:
         """A quarter clockwise, by the editor's button. Places are still those of the image as it was."""
         self.tool("rotate-right")
         self.turned = True
-        self.page.wait_for_timeout(300)
+        self.page.evaluate(_KEEPS_ITS_PLACE)
 
     def choose(self, label: str, control: int = 0) -> None:
         """A click on a label of the ``control``-th of the label config's controls that have it: for a new region."""
@@ -99,9 +112,10 @@ class Editor:
         """The row of the ``number``-th region, from 0, in the list at the right."""
         return self.page.locator(".lsf-outliner-item__content").nth(number)
 
-    def regions(self) -> list[str]:
-        """The labels of the regions in the list at the right."""
-        return self.page.locator(".lsf-outliner-item__title").all_inner_texts()
+    def expect_regions(self, *labels: str) -> None:
+        """The list at the right comes to show regions of these labels and no others, in this order."""
+        titles = self.page.locator(".lsf-outliner-item__title")
+        expect(titles).to_have_text(labels, use_inner_text=True, timeout=PATIENCE_MS)
 
     def draft(self) -> list[dict[str, Any]]:
         """The regions as they would be submitted now."""
@@ -115,13 +129,13 @@ class Editor:
         for place in places[1:]:
             self.page.mouse.move(*self.at(*place), steps=steps)
         self.page.mouse.up()
-        self.page.wait_for_timeout(100)
+        self._let_pass(100)
 
     def click(self, *places: Point) -> None:
         """A click at each place: a polygon's corners, the first one again to close it."""
         for place in places:
             self.page.mouse.click(*self.at(*place))
-            self.page.wait_for_timeout(250)  # two clicks in a quarter of a second are a double click
+            self._let_pass(250)  # two clicks in a quarter of a second are a double click
 
     def submit(self) -> dict[str, Any]:
         """The annotation as Label Studio has stored it."""
@@ -130,6 +144,10 @@ class Editor:
         assert sent.value.ok, sent.value.text()
         stored: dict[str, Any] = sent.value.json()
         return stored
+
+    def _let_pass(self, milliseconds: int) -> None:
+        """Time as the page counts it, which a busy machine may keep behind ours: its own timers have run by then."""
+        self.page.evaluate("milliseconds => new Promise(done => setTimeout(done, milliseconds))", milliseconds)
 
     def _box(self) -> Any:
         """Where the image is on the page. The canvas over it may show less of it than all."""

@@ -2,7 +2,7 @@
 
 Everything goes the way an owner's script would: Label Studio's HTTP API with a personal access token. Nothing here
 imports the backend's publishing code, so that what a test compares does not come from what it tests. The backend's
-own database is read (never written) only to see how many cycles ran and where one stands.
+own database is read only to see how many cycles ran and where one stands, and written only to let time pass.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import io
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,12 @@ from PIL import Image
 
 from backend.state import State
 from tests.rig.servers import BackendServer, LabelStudioServer
+from tests.rig.waiting import PATIENCE, wait_for
 
 Json = Any
 SHAPES = ("stripes", "checks", "rings", "blank")
 FRUIT = ("apple", "pear", "plum")
 UNCERTAINTY = "Uncertainty sampling"
-PATIENCE = 120.0
-"""How long to wait for what takes a second or two on a machine with nothing else to do."""
-
 FAST = {
     "DEVICE": "cpu",
     "POLL_SECONDS": "0.1",
@@ -49,18 +48,6 @@ FAST = {
     "OMP_NUM_THREADS": "1",
 }
 """The backend's environment for tests: the real thing, only small."""
-
-
-def wait_for(what: str, found: Callable[[], Any], timeout: float = PATIENCE, every: float = 0.1) -> Any:
-    """The first true answer of ``found``. Fails the test, saying what it waited for, after ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
-    while True:
-        answer = found()
-        if answer:
-            return answer
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {timeout:.0f} s for {what}; the last answer was {answer!r}")
-        time.sleep(every)
 
 
 # -- images ------------------------------------------------------------------------------------------------------------
@@ -331,7 +318,7 @@ def start_backend(
 
 @dataclass
 class Seen:
-    """The backend's own database, read only: how often it worked, and where it is."""
+    """The backend's own database: how often it worked, and where it is."""
 
     url: str
     state: State = field(init=False)
@@ -388,12 +375,42 @@ class Seen:
         running = [cycle.phase for cycle in self.state.cycles.recent(project.id) if cycle.status == "running"]
         return running[0] if running else ""
 
+    def let_leases_run_out(self) -> None:
+        """As if the time of every lease had passed: a killed worker's may be long enough for a busy machine."""
+        for project in self.state.projects.all():
+            self.state.projects.update(project.id, lease_expires=0.0)
+
     def wait_for_phase(self, project: LabelProject, *phases: str, timeout: float = PATIENCE) -> str:
         words = f"phase {' or '.join(phases)} in project {project.id}"
         return str(wait_for(words, lambda: (now := self.phase(project)) in phases and now, timeout, every=0.01))
 
+    def wait_for_training(self, project: LabelProject) -> None:
+        """Until a cycle trains and has noted on how many labels, which it does after it has noted the phase."""
 
-QUIET_SECONDS = 3.0  # thirty of the worker's looks at what is due
+        def training() -> bool:
+            cycles = self.state.cycles.recent(project.id)
+            return any(cycle.status == "running" and cycle.phase == "train" and cycle.labels for cycle in cycles)
+
+        wait_for(f"training in project {project.id}", training, every=0.01)
+
+    def wait_for_cycle(self, project: LabelProject, number: int, **options: Any) -> str:
+        """The version of cycle ``number``, as :meth:`LabelProject.wait_for_cycle`, once the cycle is closed, too."""
+        version = project.wait_for_cycle(number, **options)
+        self.wait_until_closed(project, number)
+        return version
+
+    def wait_until_closed(self, project: LabelProject, number: int) -> None:
+        """Until the backend has noted that cycle ``number`` is done and has let go of the project. It does both some
+        moments after Label Studio has all of the cycle's version."""
+
+        def closed() -> bool:
+            found = self.state.cycles.recent(project.id, limit=1000)
+            return any(cycle.number == number and cycle.status == "done" for cycle in found) and self.idle(project)
+
+        wait_for(f"cycle {number} of project {project.id} to be closed", closed)
+
+
+QUIET_SECONDS = 2.0  # twenty of the worker's looks at what is due
 
 
 def wait_until_quiet(seen: Seen, *projects: LabelProject, timeout: float = 60.0) -> None:
@@ -409,6 +426,16 @@ def wait_until_quiet(seen: Seen, *projects: LabelProject, timeout: float = 60.0)
         return time.monotonic() - since >= QUIET_SECONDS
 
     wait_for("the backend to be quiet", quiet, timeout)
+
+
+@contextmanager
+def asleep(pid: int) -> Iterator[None]:
+    """A process that a test's own server started gets no processor meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def kill_hard(pid: int) -> None:

@@ -193,7 +193,7 @@ def test_without_basic_auth_everything_but_health_is_closed(
 
 
 def test_the_queue_tab_is_made_once_and_then_the_owners(
-    backend: BackendServer, make_project: Callable[..., LabelProject]
+    backend: BackendServer, make_project: Callable[..., LabelProject], seen: Seen
 ) -> None:
     project = make_project(FRUIT, tasks=12).connected(backend.url, RANDOM)
     version = project.wait_for_cycle(0)
@@ -211,6 +211,7 @@ def test_the_queue_tab_is_made_once_and_then_the_owners(
     project.upload(drawings(1, FRUIT, seed=4, prefix="late-"))  # something to do, so that we know when it has looked
     wait_for("the late task", lambda: len(project.predictions(project.version())) == 13)
     project.wait_for_version()
+    wait_for("all to be done", lambda: seen.idle(project))
 
     (kept,) = tabs(project)
     assert kept["id"] == tab["id"]
@@ -218,7 +219,7 @@ def test_the_queue_tab_is_made_once_and_then_the_owners(
 
 
 def test_manage_queue_false_leaves_the_project_alone(
-    backend: BackendServer, make_project: Callable[..., LabelProject]
+    backend: BackendServer, make_project: Callable[..., LabelProject], seen: Seen
 ) -> None:
     project = make_project(FRUIT, tasks=14)
     before = project.info()
@@ -228,6 +229,7 @@ def test_manage_queue_false_leaves_the_project_alone(
     for task in sorted(project.tasks())[:4]:
         project.annotate(task, project.truth(project.tasks()[task]))
     versions = wait_for("a version of cycle 1", lambda: [v for v in whole_versions(project, 10) if "-c1-" in v])
+    seen.wait_until_closed(project, 1)
 
     after = project.info()
     assert after["sampling"] == before["sampling"]

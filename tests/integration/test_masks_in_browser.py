@@ -229,7 +229,7 @@ def test_our_brush_mask_is_painted_on(page: Page, shown: Any) -> None:
     made, (first, second) = shown("brush", size)
     editor = Editor(page, size)
     editor.open_stream(made, first)
-    assert editor.regions() == ["dog", "cat"]
+    editor.expect_regions("dog", "cat")
     tail, bite = [(60.0, 120.0), (60.0, 60.0), (180.0, 60.0)], [(220.0, 60.0), (220.0, 180.0)]
     editor.region(1).click()
     editor.tool("brush-tool")
@@ -260,7 +260,7 @@ def test_a_corner_of_our_polygon_is_moved(page: Page, shown: Any) -> None:
     made, (first, second) = shown("polygon", size)
     editor = Editor(page, size)
     editor.open_stream(made, first)
-    assert editor.regions() == ["dog", "cat"]
+    editor.expect_regions("dog", "cat")
     editor.choose("cat", control=1)  # takes up the pen
     editor.region(1).click()
     editor.drag((40.0, 80.0), (20.0, 30.0))  # the upper left one

@@ -17,7 +17,7 @@ from tests.integration.helpers import FAST, LabelProject, Seen, Studio, kill_har
 from tests.rig.proxy import Passed, Proxy
 from tests.rig.servers import BackendServer, PostgresServer, WorkerProcess
 
-BUDGET, POOL, LEASE_SECONDS = 4, 18, 3
+BUDGET, POOL, LEASE_SECONDS = 4, 18, 4
 SETTINGS = {"BUDGET": str(BUDGET), "SHORTLIST": "5", "SAMPLER": "entropy", "LEASE_SECONDS": str(LEASE_SECONDS)}
 LONG = {"epochs": 100}
 SINGLE, BULK = ("POST", "^/api/predictions/$"), ("POST", "/import/predictions$")
@@ -150,9 +150,10 @@ def test_what_is_due_runs_once(rig: Rig, project: LabelProject) -> None:
 
 def test_the_other_takes_over_from_a_killed_one(rig: Rig, project: LabelProject) -> None:
     project.label_served(BUDGET)
-    rig.seen.wait_for_phase(project, "train")
+    rig.seen.wait_for_training(project)
     busy, other = rig.at_work(project)
     kill_hard(busy.pid)
+    rig.seen.let_leases_run_out()
     version = project.wait_for_cycle(2)
     assert rig.at_work(project) == (other, busy)
     assert rig.seen.cycles(project, "interrupted") == [1]
@@ -162,7 +163,7 @@ def test_the_other_takes_over_from_a_killed_one(rig: Rig, project: LabelProject)
 
 def test_one_that_slept_through_its_lease_in_training_changes_nothing(rig: Rig, project: LabelProject) -> None:
     project.label_served(BUDGET)
-    rig.seen.wait_for_phase(project, "train")
+    rig.seen.wait_for_training(project)
     asleep, _ = rig.at_work(project)
     rig.freeze(asleep, project)
     version = project.wait_for_cycle(2)

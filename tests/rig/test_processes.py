@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.rig.processes import REPOSITORY, Server, ServerError, answers, children_of, free_port
+from tests.rig.waiting import PATIENCE, wait_for
 
 WEB = """
 import http.server, sys
@@ -24,7 +24,7 @@ class FileServer(Server):
     """Python's own web server, as a server that starts quickly."""
 
     name = "the file server"
-    start_timeout = 20.0
+    start_timeout = PATIENCE
 
     def __init__(self, directory: Path, program: str = WEB) -> None:
         super().__init__(directory, "web.log")
@@ -43,13 +43,6 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
-
-
-def gone_within(pids: list[int], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and any(alive(pid) for pid in pids):
-        time.sleep(0.05)
-    return not any(alive(pid) for pid in pids)
 
 
 def test_it_serves_once_started_and_again_after_a_stop(tmp_path: Path) -> None:
@@ -74,6 +67,7 @@ def test_one_that_never_answers_is_ended_and_said_so(tmp_path: Path) -> None:
     server = FileServer(tmp_path, "import time; print('thinking'); time.sleep(60)")
     server.launch()
     pid = server.pid
+    wait_for("its first words", lambda: "thinking" in server.log_path.read_text())
     with pytest.raises(ServerError, match=r"(?s)not healthy after 1 s.*thinking"):
         server.wait_healthy(timeout=1)
     assert not alive(pid)
@@ -87,7 +81,8 @@ def test_a_started_one_is_not_started_again(tmp_path: Path) -> None:
 STUBBORN_FAMILY = """
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-subprocess.Popen([sys.executable, '-c', 'import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)'])
+child = "import signal, time; signal.signal(15, signal.SIG_IGN); print('stubborn', flush=True); time.sleep(60)"
+subprocess.Popen([sys.executable, '-c', child])
 time.sleep(60)
 """
 
@@ -96,13 +91,11 @@ def test_stop_ends_the_whole_family_even_when_it_refuses(tmp_path: Path) -> None
     server = FileServer(tmp_path, STUBBORN_FAMILY)
     server.stop_timeout = 0.5
     server.launch()
-    deadline = time.monotonic() + 10
-    while not children_of(server.pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for("its child", lambda: "stubborn" in server.log_path.read_text())
     family = [server.pid, *children_of(server.pid)]
     assert len(family) == 2
     server.stop()
-    assert gone_within(family, 5)
+    wait_for("their end", lambda: not any(alive(pid) for pid in family))
 
 
 ORPHAN_MAKER = """
@@ -131,7 +124,7 @@ def test_a_killed_owner_takes_its_servers_along(tmp_path: Path) -> None:
     assert alive(pid)
     os.kill(owner.pid, signal.SIGKILL)
     owner.wait()
-    assert gone_within([pid], 10)
+    wait_for("its end", lambda: not alive(pid))
 
 
 def test_a_servers_environment_is_not_the_developers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,6 +133,7 @@ def test_a_servers_environment_is_not_the_developers(tmp_path: Path, monkeypatch
     environment = FileServer(tmp_path).environment()
     assert "PATH" in environment
     assert not {"LABEL_STUDIO_API_KEY", "LOG_LEVEL"} & environment.keys()
+
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_during_the_start_waits_until_the_process_is_known(

@@ -362,7 +362,7 @@ import os, sys
 from pathlib import Path
 from backend.images import cache as images
 from backend.images import row_cache as rowcache
-from tests.backend.test_images import grey
+from tests.backend.images.test_cache import grey
 rowcache._BATCH_ROWS = 8
 cache = images.ImageCache(Path(sys.argv[1]), 32)
 def progress(phase, done, total):
@@ -391,7 +391,7 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 from backend.images.cache import ImageCache
-from tests.backend.test_images import grey
+from tests.backend.images.test_cache import grey
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50 * 32 * 32 * 3, resource.RLIM_INFINITY))
 try:
@@ -482,7 +482,7 @@ import sys
 from pathlib import Path
 from backend.images import cache as images
 from backend.images import row_cache as rowcache
-from tests.backend.test_images import framed
+from tests.backend.images.test_cache import framed
 rowcache._BATCH_ROWS = 8
 cache = images.ImageCache(Path(sys.argv[1]), (32, 40))
 def progress(phase, done, total):
@@ -580,11 +580,11 @@ def test_a_photograph_held_upright_counts_as_upright(tmp_path: Path) -> None:
     assert ImageCache.open_whole(tmp_path, 0, [(1, "1")], lambda task, source: data, 256).frame == (256, 128)
 
 
-@sized(max_examples=200, deadline=None)
+@sized(max_examples=200)
 @given(st.floats(1e-4, 1e4), st.integers(16, 1024))
 def test_every_frame_is_of_use_to_a_network(aspect: float, longer: int) -> None:
     high, wide = frame_of(aspect, longer)
     assert high % 8 == wide % 8 == 0 and min(high, wide) >= 32
     assert abs(max(high, wide) - max(32, longer)) <= 4
     if min(high, wide) > 32:  # the shape is that of the images, but for the rounding
-        assert abs(wide - aspect * high) <= 4 * (1 + aspect)
+        assert abs(wide - aspect * high) <= 4 * (1 + aspect) * (1 + 1e-9)  # both rounded by 4, and then by a float

@@ -7,8 +7,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as sized
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.errors import SettingsError
@@ -148,7 +147,6 @@ def test_bad_extra_params_are_refused_in_one_sentence(params: Any, words: list[s
         assert word in text
 
 
-@sized(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a loaded machine is no failure
 @given(
     st.dictionaries(
         st.sampled_from(project_keys()), st.none() | st.booleans() | st.integers() | st.floats() | st.text()

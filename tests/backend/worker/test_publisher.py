@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from backend.worker import publisher
 from tests.backend.workbench import OWNER, Workbench, add_tasks, masks_config, workbench
 from tests.integration.helpers import UNCERTAINTY, choices_config
 from tests.rig.servers import LabelStudioServer
+from tests.rig.waiting import PATIENCE, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -158,9 +158,7 @@ def test_a_bulk_call_that_label_studio_is_still_at_is_waited_for(
         return sum(call.path.endswith("/model-versions") for call in bench.proxy.requests)
 
     def until_looked_for() -> None:  # we stop waiting for the answer long before Label Studio gets to it
-        deadline = time.monotonic() + 5
-        while looks() < 2 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_for("two looks", lambda: looks() >= 2)
 
     trap = bench.proxy.set(*BULK, before=until_looked_for)
     with pytest.raises(LabelStudioUnavailable) as caught:
@@ -169,7 +167,7 @@ def test_a_bulk_call_that_label_studio_is_still_at_is_waited_for(
     assert len(bench.project.predictions(version.name)) == SHORTLIST  # nothing of it is there yet
     monkeypatch.setattr(labelstudio, "BULK_SECONDS", 60.0)
     publish(bench, version)
-    assert trap.done.wait(20)
+    assert trap.done.wait(PATIENCE)
     check_out(bench, version)
     assert len(bench.proxy.writes(version.name)) == SHORTLIST + 1
 

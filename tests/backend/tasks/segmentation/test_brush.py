@@ -9,7 +9,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.tasks.segmentation.brush import BrushError, decode, decode_mask, encode, encode_mask
@@ -78,7 +78,6 @@ def test_reads_what_the_editor_writes() -> None:
     assert decode(rle).tolist() == [9, 9, 9, 1, 2, 3, 3, 3, 3, 5, 6, 7, 7]
 
 
-@settings(deadline=None)
 @given(codes())
 def test_reads_every_code_as_it_is_meant_and_as_the_sdk_does(coded: tuple[list[int], list[int]]) -> None:
     rle, values = coded
@@ -87,7 +86,6 @@ def test_reads_every_code_as_it_is_meant_and_as_the_sdk_does(coded: tuple[list[i
         assert decode(rle).tolist() == SDK.decode_rle(rle).tolist()
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 255), st.sampled_from([1, 2, 3, 4, 8, 9, 16, 17, 256, 257])), min_size=1, max_size=15
@@ -106,7 +104,6 @@ def test_long_runs_are_cut_where_the_sdk_cuts_them(length: int) -> None:
     assert np.array_equal(decode(encode(values)), values)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 2**32 - 1), st.floats(0, 1))
 def test_a_mask_comes_back(height: int, width: int, seed: int, share: float) -> None:
     mask = np.random.default_rng(seed).random((height, width)) < share

@@ -202,7 +202,7 @@ def test_what_ends_the_sync_keeps_what_was_done(tmp_path: Path) -> None:
     assert maker.asked == list(range(6, 20))
 
 
-@sized(max_examples=60, deadline=None)
+@sized(max_examples=60)
 @given(
     st.lists(
         st.dictionaries(st.integers(1, 12), st.sampled_from([0, 1, 2, IGNORE]), max_size=12), min_size=1, max_size=6
@@ -235,7 +235,7 @@ import sys
 from pathlib import Path
 from backend.images import row_cache as rowcache
 from backend.tasks.segmentation.mask_cache import MaskCache
-from tests.backend.test_maskcache import FRAME, Maker, wanted
+from tests.backend.tasks.segmentation.test_mask_cache import FRAME, Maker, wanted
 rowcache._BATCH_ROWS = 8
 def progress(phase, done, total):
     print(done, flush=True)

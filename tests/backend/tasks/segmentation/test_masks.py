@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from label_studio_sdk.label_interface import LabelInterface
 
@@ -270,7 +270,6 @@ def test_specks_are_dropped() -> None:
     assert mask_to_regions(np.zeros((5, 5), np.uint8), SPEC, (9, 9)) == []
 
 
-@settings(deadline=None)
 @given(
     st.tuples(st.integers(1, 9), st.integers(1, 9)),
     st.tuples(st.integers(0, 20), st.integers(0, 20)),

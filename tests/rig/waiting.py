@@ -1,0 +1,22 @@
+"""Waiting for something to become true, with patience for a busy machine and words for one that never comes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+PATIENCE = 120.0
+"""How long to wait, in seconds, for what takes one or two on a machine with nothing else to do."""
+
+
+def wait_for(what: str, found: Callable[[], Any], timeout: float = PATIENCE, every: float = 0.1) -> Any:
+    """The first true result of ``found``. Fails the test, saying what it waited for, after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        result = found()
+        if result:
+            return result
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout:.0f} s for {what}; the last answer was {result!r}")
+        time.sleep(every)
