@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from backend.labelstudio.http import Connection, NotFound
 from backend.labelstudio.images import ImageFetcher
+from backend.labelstudio.queue_tab import QueueTab, number
 
 if TYPE_CHECKING:
     from backend.settings.core import Settings
@@ -27,17 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-QUEUE_TAB = "Acquisition queue"
 
 BULK_SECONDS = 900.0
 """A bulk write of 10,000 takes 7 s, the removal of a version of 10,000 half a minute; pools may be larger."""
-
-_COLUMN_WIDTHS = {
-    "tasks:predictions_score": 150,
-    "tasks:predictions_model_versions": 210,
-    "tasks:predictions_results": 330,
-}
-"""Pixels: wide enough to read a version's name and the class, which the default of 150 cuts off."""
 
 _TASKS_A_PAGE, _FIRST_NEW_TASKS, _ANNOTATED_A_PAGE = 500, 100, 500
 """A page of 1,000 uploads fails on SQLite ("Expression tree is too large"); half of that costs no more a task."""
@@ -60,9 +53,6 @@ class ProjectInfo:
     model_version: str
     sampling: str
     task_number: int
-    finished_tasks: int
-    total_annotations: int
-    skipped_annotations: int
 
 
 @dataclass(frozen=True)
@@ -105,6 +95,7 @@ class LabelStudio:
         self._token = token
         self._call = Connection(url, token, timeout)
         self._images = ImageFetcher(self._call)
+        self.queue_tab = QueueTab(self._call)
 
     @classmethod
     def of_project(cls, settings: Settings, project: Project, *, timeout: float = 60.0) -> LabelStudio:
@@ -137,9 +128,6 @@ class LabelStudio:
             model_version=found["model_version"] or "",
             sampling=found["sampling"] or "",
             task_number=found["task_number"] or 0,
-            finished_tasks=found["finished_task_number"] or 0,
-            total_annotations=found["total_annotations_number"] or 0,
-            skipped_annotations=found["skipped_annotations_number"] or 0,
         )
 
     def project_exists(self, project_id: int) -> bool:
@@ -162,7 +150,7 @@ class LabelStudio:
         tasks which come and go meanwhile move no other.
         """
         size = _FIRST_NEW_TASKS if after_id else _TASKS_A_PAGE
-        while page := self._page(project_id, [_number("id", "greater", after_id)], size, include="id,data"):
+        while page := self._page(project_id, [number("id", "greater", after_id)], size, include="id,data"):
             yield from (TaskRef(item["id"], item["data"]) for item in page)
             if len(page) < size:
                 return
@@ -181,10 +169,10 @@ class LabelStudio:
         size = _DRAWN_A_PAGE if results and drawn else _ANNOTATED_A_PAGE
         last = 0
         while True:
-            after = _number("id", "greater", last)
+            after = number("id", "greater", last)
             filters = [
-                _number("total_annotations", "greater", 0) | {"child_filter": after},
-                _number("cancelled_annotations", "greater", 0) | {"child_filter": after},
+                number("total_annotations", "greater", 0) | {"child_filter": after},
+                number("cancelled_annotations", "greater", 0) | {"child_filter": after},
             ]
             count = 0
             for item in self._annotations(project_id, filters, size, "or", results):
@@ -197,7 +185,7 @@ class LabelStudio:
         """The annotations of these tasks, of those that still exist and have any; proportional to their number."""
         for start in range(0, len(task_ids), _DRAWN_A_PAGE):
             chosen = [int(task) for task in task_ids[start : start + _DRAWN_A_PAGE]]
-            yield from self._annotations(project_id, [_number("id", "in_list", chosen)], len(chosen))
+            yield from self._annotations(project_id, [number("id", "in_list", chosen)], len(chosen))
 
     def _annotations(
         self,
@@ -311,38 +299,6 @@ class LabelStudio:
                 changed += 1
         return changed
 
-    def ensure_queue_tab(self, project_id: int, data_key: str, columns: Sequence[str]) -> int:
-        """The id of the Data Manager tab "Acquisition queue", made if there is none. An existing one is the owner's.
-
-        Unlabelled tasks, lowest score first. Its score column and its order count the project's current version alone
-        (that is how Label Studio averages ``predictions_score``); the columns with the predicted class and the version
-        list those of every version that is still stored, because Label Studio has no filter for them.
-
-        ``data_key``: the field of the image; ``columns``: which of its predictions' columns are shown.
-        """
-        tabs = self._call.get("api/dm/views/", project=project_id)
-        for tab in tabs:
-            if (tab["data"] or {}).get("title") == QUEUE_TAB:
-                return int(tab["id"])
-        if not tabs:  # the tab with all tasks, which Label Studio only makes in a project without any
-            self._call.post("api/dm/views/", {"project": project_id, "data": {"title": "Default"}})
-        shown = {f"tasks:data.{data_key}", "tasks:id"} | {f"tasks:predictions_{name}" for name in columns}
-        hidden = sorted(self._columns(project_id) - shown)
-        data = {
-            "title": QUEUE_TAB,
-            "type": "list",
-            "target": "tasks",
-            "hiddenColumns": {"explore": hidden, "labeling": hidden},
-            "filters": {"conjunction": "and", "items": [_number("total_annotations", "equal", 0)]},
-            "ordering": ["tasks:predictions_score"],
-            "columnsWidth": _COLUMN_WIDTHS,
-        }
-        return int(self._call.post("api/dm/views/", {"project": project_id, "data": data})["id"])
-
-    def _columns(self, project_id: int) -> set[str]:
-        columns = self._call.get("api/dm/columns", project=project_id)["columns"]
-        return {f"tasks:{'data.' if column.get('parent') == 'data' else ''}{column['id']}" for column in columns}
-
     # -- images ------------------------------------------------------------------------------------------------------
 
     def fetch_image(self, source: str, task_id: int | None = None, scratch: Path | None = None) -> bytes:
@@ -355,8 +311,3 @@ class LabelStudio:
             LabelStudioUnavailable, LabelStudioRefused: none can be had, Label Studio itself is away or refuses the key.
         """
         return self._images.fetch(source, task_id, scratch)
-
-
-def _number(column: str, operator: str, value: int | list[int]) -> dict[str, Any]:
-    """One Data Manager filter."""
-    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": "Number", "value": value}

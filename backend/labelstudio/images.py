@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import errno
 import functools
@@ -15,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -105,8 +103,6 @@ class ImageFetcher:
     def fetch(self, source: str, task_id: int | None = None, scratch: Path | None = None) -> bytes:
         """See :meth:`backend.labelstudio.client.LabelStudio.fetch_image`."""
         source = source.strip()
-        if source.startswith("data:"):
-            return _inline(source)
         if source.startswith(_CLOUD) and task_id is None:
             raise ImageError(f"{_short(source)} is in a cloud storage and needs its task's id")
         address = self._address(source)
@@ -238,17 +234,6 @@ _HINTS = {
     410: " (removed)",
     500: " (an error of its own: was the file removed?)",
 }
-
-
-def _inline(source: str) -> bytes:
-    """The bytes of a ``data:`` address."""
-    head, comma, body = source.partition(",")
-    try:
-        if not comma:
-            raise ValueError("no comma")
-        return base64.b64decode(body, validate=False) if head.endswith(";base64") else unquote_to_bytes(body)
-    except (binascii.Error, ValueError) as error:
-        raise ImageError("the image inside the task's data is damaged") from error
 
 
 def _short(text: str) -> str:

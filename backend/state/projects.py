@@ -11,6 +11,8 @@ from sqlalchemy.exc import IntegrityError
 from backend.state.database import Database
 from backend.state.schema import PER_PROJECT, Project, projects, scores, versions
 
+_COLUMNS = [column for column in projects.c if column.name != "connected_at"]
+
 
 class Projects:
     """What is connected, and what may be waiting for it."""
@@ -38,9 +40,7 @@ class Projects:
             if known is None:
                 try:
                     with conn.begin_nested():
-                        conn.execute(
-                            projects.insert().values(id=project_id, connected_at=self._db.now_in(conn), **values)
-                        )
+                        conn.execute(projects.insert().values(id=project_id, **values))
                     return
                 except IntegrityError:  # the other of Label Studio's two /setup calls was quicker
                     known = conn.execute(sa.select(projects).where(projects.c.id == project_id)).mappings().one()
@@ -69,11 +69,11 @@ class Projects:
             return bool(found.rowcount)
 
     def get(self, project_id: int) -> Project | None:
-        found = self._db.rows(sa.select(projects).where(projects.c.id == project_id), Project)
+        found = self._db.rows(sa.select(*_COLUMNS).where(projects.c.id == project_id), Project)
         return found[0] if found else None
 
     def all(self) -> list[Project]:
-        return self._db.rows(sa.select(projects).order_by(projects.c.id), Project)
+        return self._db.rows(sa.select(*_COLUMNS).order_by(projects.c.id), Project)
 
     def update(self, project_id: int, owner: str | None = None, **values: Any) -> None:
         with self._db.owned(project_id, owner) as conn:

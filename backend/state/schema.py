@@ -6,6 +6,7 @@ expiry.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +33,7 @@ projects = sa.Table(
     sa.Column("extra_params", sa.JSON, nullable=False, default=dict),
     sa.Column("url", sa.Text, nullable=False, default=""),
     sa.Column("token", sa.Text, nullable=False, default=""),
-    sa.Column("connected_at", sa.Float, nullable=False),
+    sa.Column("connected_at", sa.Float, nullable=False, default=time.time),  # nobody reads it; 0.3.0 wants it there
     # Hints: counters that only grow. Work is due when one is ahead of its "seen" twin.
     sa.Column("annotation_events", sa.Integer, nullable=False, default=0),
     sa.Column("refresh_seq", sa.Integer, nullable=False, default=1),
@@ -145,7 +146,6 @@ class Project:
     extra_params: dict[str, Any]
     url: str
     token: str = field(repr=False)
-    connected_at: float
     annotation_events: int
     refresh_seq: int
     refresh_seen: int

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 from backend.errors import BackendError, ImageError
+from backend.images.source import fetch_image, sources
 from backend.labelstudio.client import LabelStudio
 from backend.state import Version
 from backend.tasks.base import AnyTaskKind, FreshPrediction, Size
@@ -86,8 +87,9 @@ def _fetch(
         source = image_source(task.get("data") or {}, kind.data_key)
         if source is None:
             raise ImageError(f'the task has no "{kind.data_key}"')
-        return kind.decode(gateway.fetch_image(source, int(task["id"])), frame)
+        return kind.decode(fetch_image(source, int(task["id"]), served_by), frame)
 
+    served_by = sources(gateway)
     executor = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
     waiting = {executor.submit(one, task): int(task["id"]) for task in tasks}
     done, late = wait(waiting, timeout=max(0.0, until - time.monotonic()))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from backend.errors import ImageError, OwnerError
 from backend.images.cache import ImageCache
+from backend.images.source import fetch_image, sources
 from backend.labelstudio.client import TaskRef
 from backend.tasks import kind_of
 from backend.tasks.base import AnyTaskKind, Label
@@ -149,11 +150,13 @@ def open_images(job: Job, truth: Truth, report: ProgressFn) -> ImageCache:
     }
     wanted = [(task, source) for task, source in truth.sources.items() if task not in waiting]
 
+    served_by = sources(job.gateway)
+
     def fetch(task: int, source: str) -> bytes:
         job.check()
         if not source:
             raise ImageError(f'the task has no "{truth.kind.data_key}"')
-        return job.gateway.fetch_image(source, task)
+        return fetch_image(source, task, served_by)
 
     cache = truth.kind.open_cache(job.folder, wanted, fetch, job.device.type)
     found = cache.sync(wanted, fetch, settings.download_workers, report)

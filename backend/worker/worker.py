@@ -221,7 +221,7 @@ class Worker:
             job.gateway.update_webhook_headers(project_id, header)
         if settings.manage_queue and not job.project.queue_ready:
             kind = publisher.project_kind(job)
-            job.gateway.ensure_queue_tab(project_id, kind.data_key, kind.queue_columns)
+            job.gateway.queue_tab.ensure(project_id, kind.data_key, kind.queue_columns)
             self.state.projects.update(project_id, job.owner, queue_ready=True)
 
     # -- failures ----------------------------------------------------------------------------------------------------

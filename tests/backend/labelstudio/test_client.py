@@ -27,19 +27,24 @@ from PIL import Image
 from backend.errors import BackendError, ImageError, LabelStudioRefused, LabelStudioUnavailable
 from backend.images.cache import ImageCache
 from backend.images.decoding import decode
+from backend.images.source import fetch_image, sources
 from backend.labelstudio import client as labelstudio
 from backend.labelstudio import http as labelstudio_http
 from backend.labelstudio import images as labelstudio_images
 from backend.labelstudio.client import LabelStudio, TaskRef
-from backend.tasks.classification import LabelSpec, countable, parse_label_config, target_of, to_region
+from backend.settings.core import Settings
+from backend.tasks.choices import ChoicesSpec, choices_result, choices_spec
+from backend.tasks.classification import Classification, class_of
 from backend.tasks.segmentation.config import Control, SegmentationSpec
+from backend.tasks.segmentation.kind import Segmentation
 from tests.rig.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
 CONFIG = """<View><Image name="img" value="$image"/><Choices name="kind" toName="img">
 <Choice value="cat"/><Choice value="dog"/><Choice value="owl"/></Choices></View>"""
-SPEC = LabelSpec("kind", "img", "image", ("cat", "dog", "owl"))
+SPEC = ChoicesSpec("kind", "img", "image", ("cat", "dog", "owl"))
+KIND = Classification(SPEC, Settings())
 
 
 class Site:
@@ -309,7 +314,7 @@ def test_project(api: Any, gateway: LabelStudio, project: int) -> None:
     add_tasks(api, project, 3)
     info = gateway.project(project)
     assert (info.id, info.task_number, info.model_version) == (project, 3, "")
-    assert parse_label_config(info.label_config) == SPEC
+    assert choices_spec(info.label_config) == SPEC
     gateway.update_project(project, sampling="Uncertainty sampling")
     assert gateway.project(project).sampling == "Uncertainty sampling"
     with pytest.raises(BackendError, match="Model version") as refused:
@@ -342,7 +347,7 @@ def test_tasks_ascend_page_by_page(
 
 
 def annotate(api: Any, task: int, label: str | None, **more: Any) -> int:
-    result = to_region(SPEC, label, 1.0) if label else []
+    result = choices_result(SPEC, [label], 1.0) if label else []
     return int(api("POST", f"tasks/{task}/annotations/", json={"result": result} | more)["id"])
 
 
@@ -360,19 +365,19 @@ def test_annotated(api: Any, gateway: LabelStudio, project: int, monkeypatch: py
     gone = annotate(api, ids[5], "cat")
     last = annotate(api, ids[11], "dog")
     api("DELETE", f"annotations/{gone}/")
-    api("POST", "predictions/", json={"task": ids[0], "result": to_region(SPEC, "owl", 0.1), "score": 0.1})
+    api("POST", "predictions/", json={"task": ids[0], "result": choices_result(SPEC, ["owl"], 0.1), "score": 0.1})
     found = list(gateway.annotated(project))
     assert [item.task_id for item in found] == [ids[n] for n in (0, 1, 2, 3, 4, 11)]
-    assert [target_of(item.annotations, SPEC) for item in found] == ["cat", "dog", None, "owl", None, "dog"]
+    assert [class_of(item.annotations, SPEC) for item in found] == ["cat", "dog", None, "owl", None, "dog"]
     first = found[3].annotations[0]
     assert (first["id"], first["ground_truth"], first["was_cancelled"]) == (truth, True, False)
     assert isinstance(first["completed_by"], int)
-    assert len(countable(found[1].annotations, SPEC)) == 2
-    before = dict(countable(found[1].annotations, SPEC))[two]
-    api("PATCH", f"annotations/{two}/", json={"result": to_region(SPEC, "owl", 1.0)})
+    assert len(KIND.counted(found[1].annotations)) == 2
+    before = dict(KIND.counted(found[1].annotations))[two]
+    api("PATCH", f"annotations/{two}/", json={"result": choices_result(SPEC, ["owl"], 1.0)})
     again = list(gateway.annotated(project))[1]
-    assert target_of(again.annotations, SPEC) == "owl"
-    assert dict(countable(again.annotations, SPEC))[two] > before  # an edit is news
+    assert class_of(again.annotations, SPEC) == "owl"
+    assert dict(KIND.counted(again.annotations))[two] > before  # an edit is news
     assert found[-1].annotations[0]["id"] == last
 
 
@@ -384,7 +389,7 @@ def test_annotations_of_chosen_tasks(api: Any, gateway: LabelStudio, project: in
     found = {item.task_id: item.annotations for item in gateway.annotations_of(project, [ids[4], ids[3], ids[1]])}
     assert found.keys() - {ids[1]} == {ids[3], ids[4]}
     assert found.get(ids[1], []) == []
-    assert target_of(found[ids[4]], SPEC) == "cat" and found[ids[3]][0]["was_cancelled"]
+    assert class_of(found[ids[4]], SPEC) == "cat" and found[ids[3]][0]["was_cancelled"]
     assert list(gateway.annotations_of(project, [])) == []
     assert list(gateway.annotations_of(project, [10**9])) == []
     wide = [*range(10**9, 10**9 + 250), *ids]  # over several pages
@@ -452,7 +457,7 @@ def test_overlap_tells_finished_tasks(api: Any, gateway: LabelStudio, project: i
 
 def predictions(tasks: list[int], version: str) -> list[dict[str, Any]]:
     return [
-        {"task": task, "result": to_region(SPEC, "dog", 0.5), "score": task / 1e6, "model_version": version}
+        {"task": task, "result": choices_result(SPEC, ["dog"], 0.5), "score": task / 1e6, "model_version": version}
         for task in tasks
     ]
 
@@ -464,7 +469,7 @@ def test_predictions_of_exactly_one_version(api: Any, gateway: LabelStudio, proj
     assert gateway.import_predictions(project, predictions(ids, "v-c1-aa")) == 20
     assert gateway.import_predictions(project, predictions(ids, "v-c1-aab")) == 20
     assert gateway.import_predictions(project, []) == 0
-    gateway.create_prediction(ids[0], to_region(SPEC, "cat", 0.9), 0.25, "v-c1-aa")  # a double
+    gateway.create_prediction(ids[0], choices_result(SPEC, ["cat"], 0.9), 0.25, "v-c1-aa")  # a double
     found = gateway.predictions(project, "v-c1-aa")
     assert [ref.task_id for ref in found] == [*ids, ids[0]]
     assert found[-1].score == 0.25
@@ -498,7 +503,7 @@ def test_predictions_for_a_deleted_task_are_refused_and_nothing_is_written(
 def test_what_label_studio_leaves_out_is_counted(api: Any, gateway: LabelStudio, project: int) -> None:
     ids = add_tasks(api, project, 3)
     rows = predictions(ids, "v")
-    rows[1]["result"] = to_region(SPEC, "no such class", 0.5)
+    rows[1]["result"] = choices_result(SPEC, ["no such class"], 0.5)
     rows[2]["result"] = []  # no answer is a valid one
     assert gateway.import_predictions(project, rows) == 2
     assert [ref.task_id for ref in gateway.predictions(project, "v")] == [ids[0], ids[2]]
@@ -517,8 +522,8 @@ def test_queue_tab_orders_unlabelled_tasks_by_the_current_version(api: Any, gate
         rows = [row | {"score": float(scores[row["task"]])} for row in predictions(ids, version)]
         gateway.import_predictions(project, rows)
     gateway.update_project(project, model_version="new-c2-bb")
-    tab = gateway.ensure_queue_tab(project, SPEC)
-    assert gateway.ensure_queue_tab(project, SPEC) == tab
+    tab = gateway.queue_tab.ensure(project, SPEC.data_key, Classification.queue_columns)
+    assert gateway.queue_tab.ensure(project, SPEC.data_key, Classification.queue_columns) == tab
     annotate(api, ids[7], "cat")
 
     def shown() -> list[int]:
@@ -537,7 +542,7 @@ def test_queue_tab_orders_unlabelled_tasks_by_the_current_version(api: Any, gate
     titles = [view["data"]["title"] for view in api("GET", "dm/views/", params={"project": project})]
     assert titles == ["Default", "Acquisition queue"]
     api("PATCH", f"dm/views/{tab}/", json={"data": {"title": "Acquisition queue"}, "project": project})
-    assert gateway.ensure_queue_tab(project, SPEC) == tab
+    assert gateway.queue_tab.ensure(project, SPEC.data_key, Classification.queue_columns) == tab
     kept = api("GET", f"dm/views/{tab}/")["data"]
     assert "hiddenColumns" not in kept  # what the owner changed stays changed
 
@@ -545,7 +550,7 @@ def test_queue_tab_orders_unlabelled_tasks_by_the_current_version(api: Any, gate
 def test_queue_tab_of_masks_shows_no_numbers_of_masks(api: Any, gateway: LabelStudio, project: int) -> None:
     add_tasks(api, project, 1)
     spec = SegmentationSpec("img", "image", ("cat",), (Control("brush", "paint", ("cat",)),))
-    hidden = api("GET", f"dm/views/{gateway.ensure_queue_tab(project, spec)}/")["data"]["hiddenColumns"]["explore"]
+    hidden = api("GET", f"dm/views/{gateway.queue_tab.ensure(project, spec.data_key, Segmentation.queue_columns)}/")["data"]["hiddenColumns"]["explore"]
     assert "tasks:predictions_results" in hidden and "tasks:predictions_score" not in hidden
 
 
@@ -621,9 +626,11 @@ def test_web_addresses_get_no_key(gateway: LabelStudio, site: Site) -> None:
 
 def test_images_inside_the_task_data(gateway: LabelStudio) -> None:
     inline = "data:image/png;base64," + base64.b64encode(picture(9)).decode()
-    assert gateway.fetch_image(inline) == picture(9)
+    served_by = sources(gateway)
+    assert fetch_image(f" {inline} ", 1, served_by) == picture(9)
+    assert fetch_image("data:,abc%21", 1, served_by) == b"abc!"
     with pytest.raises(ImageError, match="damaged"):
-        gateway.fetch_image("data:image/png;base64,a")
+        fetch_image("data:image/png;base64,a", 1, served_by)
 
 
 def test_images_that_cannot_be_had_say_why(gateway: LabelStudio, project: int, site: Site) -> None:
