@@ -89,12 +89,12 @@ def _serve(given: argparse.Namespace, settings: Settings) -> int:
 
 
 def _worker(_: argparse.Namespace, settings: Settings) -> int:
-    from backend.worker import worker
+    from backend.worker import commands
     from backend.worker.device import share_cores
 
     _state(settings).close()
     share_cores()
-    worker.run(settings)
+    commands.run(settings)
     return 0
 
 
@@ -115,7 +115,7 @@ def _run_cycle(given: argparse.Namespace, settings: Settings) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from backend.worker import worker
+    from backend.worker import commands
     from backend.worker.device import share_cores
 
     _state(settings).close()
@@ -130,7 +130,7 @@ def _run_cycle(given: argparse.Namespace, settings: Settings) -> int:
                 phases[phase] = int(bars.add_task(phase, total=total))
             bars.update(phases[phase], completed=done, total=total)  # type: ignore[arg-type]
 
-        version = worker.run_cycle_now(settings, given.project, show)
+        version = commands.run_cycle_now(settings, given.project, show)
     print(version.name)
     return 0
 

@@ -550,7 +550,8 @@ def test_queue_tab_orders_unlabelled_tasks_by_the_current_version(api: Any, gate
 def test_queue_tab_of_masks_shows_no_numbers_of_masks(api: Any, gateway: LabelStudio, project: int) -> None:
     add_tasks(api, project, 1)
     spec = SegmentationSpec("img", "image", ("cat",), (Control("brush", "paint", ("cat",)),))
-    hidden = api("GET", f"dm/views/{gateway.queue_tab.ensure(project, spec.data_key, Segmentation.queue_columns)}/")["data"]["hiddenColumns"]["explore"]
+    tab = gateway.queue_tab.ensure(project, spec.data_key, Segmentation.queue_columns)
+    hidden = api("GET", f"dm/views/{tab}/")["data"]["hiddenColumns"]["explore"]
     assert "tasks:predictions_results" in hidden and "tasks:predictions_score" not in hidden
 
 
