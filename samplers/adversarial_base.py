@@ -20,7 +20,7 @@ from models.inference.streaming import evaluating, map_rows
 from models.networks.base import TaskNet
 from models.networks.discriminator import build_discriminator
 from models.networks.vae import VAE, VAEConfig, build_vae, prepare, working_size
-from models.training.adversarial import AdversarialRecipe, Game, plan, state_accuracy, train_adversarially
+from models.training.adversarial import AdversarialRecipe, AdversarialTrainer, plan, state_accuracy, train_adversarially
 from models.training.task_network import TrainingDiverged
 from samplers.base import NotFitted, Sampler, Scored
 
@@ -80,8 +80,8 @@ _RECIPE = {
 class AdversarialSampler(Sampler):
     """A sampler whose networks `models.training.adversarial.train_adversarially` trains.
 
-    Subclasses say what is played (`game`) and how a row is judged (`judge`); they override `config`, `build` and
-    `recipe` where theirs differ. The networks go on from the last cycle where their architecture is the same.
+    Subclasses say what trains them (`trainer`) and how rows are scored (`score_rows`); they override `config`, `build`
+    and `recipe` where theirs differ. The networks go on from the last cycle where their architecture is the same.
     """
 
     hidden_layers: ClassVar[int] = 2
@@ -103,11 +103,11 @@ class AdversarialSampler(Sampler):
         """The architecture wanted, at this width."""
 
     @abstractmethod
-    def game(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> Game:
-        """What is played with `self.networks`; both sets have rows."""
+    def trainer(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> AdversarialTrainer:
+        """What trains `self.networks`; both sets have rows."""
 
     @abstractmethod
-    def judge(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
+    def score_rows(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
         """What `_score` answers, told to runtime.progress as `phase`."""
 
     def build(self, config: VAEConfig, generator: torch.Generator) -> dict[str, nn.Module]:
@@ -161,17 +161,17 @@ class AdversarialSampler(Sampler):
             batch_size,
             batch_size,
         )
-        game = self.game(net, data, recipe, runtime)
+        trainer = self.trainer(net, data, recipe, runtime)
         if self._optimisers:
-            game.load_state_dict(self._optimisers)
+            trainer.load_state_dict(self._optimisers)
         try:
-            figures = train_adversarially(game, data, iterations, batch_size, runtime, size)
+            figures = train_adversarially(trainer, data, iterations, batch_size, runtime, size)
         except TrainingDiverged as error:
             raise TrainingDiverged(f"sampler {self.name}: {error}") from error
-        self._optimisers = game.state_dict()
+        self._optimisers = trainer.state_dict()
         if recipe.discriminator_steps > 0:
             figures["discriminator_accuracy"] = state_accuracy(
-                lambda rows: -self.judge(net, data.pixels, rows, runtime, "fit").acquisition, data, runtime
+                lambda rows: -self.score_rows(net, data.pixels, rows, runtime, "fit").acquisition, data, runtime
             )
         return figures
 

@@ -80,10 +80,10 @@ class CealSampler(Sampler):
     def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> Objective:
         check_task(self, net)
 
-        def judge(logits: Tensor) -> tuple[Tensor, Tensor]:
+        def score_rows(logits: Tensor) -> tuple[Tensor, Tensor]:
             return predictive_entropy(logits), self.criterion(logits)
 
-        self._training = PseudoLabels(judge, self.threshold, self.options.budget)
+        self._training = PseudoLabels(score_rows, self.threshold, self.options.budget)
         return self._training
 
     def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:

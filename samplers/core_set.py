@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from models.data import CycleData, Runtime
-from models.geometry.coverage import Cover, Entrance, greedy_cover
+from models.geometry.coverage import EntryDistances, GreedyOrder, greedy_order
 from models.geometry.k_center import MOST_POINTS
 from models.inference.predictions import embed, predict_and_measure
 from models.networks.base import TaskNet
@@ -45,7 +45,7 @@ class CoreSetSampler(Sampler):
         self, options: Any = None, *, num_classes: int, image_size: int, device: torch.device | str = "cpu"
     ) -> None:
         super().__init__(options, num_classes=num_classes, image_size=image_size, device=device)
-        self.cover: Cover | None = None
+        self.order: GreedyOrder | None = None
 
     def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         """Embed, then pick: phases "embed" and "core-set". Nothing of an earlier cycle is used."""
@@ -54,7 +54,7 @@ class CoreSetSampler(Sampler):
         labelled, pool = (sample(rows, rng) for rows in (data.labeled, data.unlabeled))
         features = torch.from_numpy(embed(net, data.pixels, np.concatenate([labelled, pool]), runtime))
         centers, points = features.to(self.device).split([len(labelled), len(pool)])
-        self.cover, nearest = greedy_cover(
+        self.order, nearest = greedy_order(
             centers,
             points,
             torch.from_numpy(pool.astype(np.int64)).to(self.device),
@@ -64,7 +64,7 @@ class CoreSetSampler(Sampler):
         return {
             "seconds": time.perf_counter() - started,
             "centers": float(len(labelled)),
-            "picks": float(len(self.cover.rows)),
+            "picks": float(len(self.order.rows)),
             "radius": float(nearest.max()) if len(pool) else 0.0,
         }
 
@@ -72,23 +72,23 @@ class CoreSetSampler(Sampler):
         """log of the distance at which a row becomes a center, (N,): for a pick the one of algorithm 1, line 3, when it
         was picked. 1 / (1 + exp(a)) = 1 / (1 + distance). See `models.geometry.coverage`.
         """
-        if self.cover is None:
+        if self.order is None:
             raise NotFitted("sampler core-set: its centers were neither computed nor loaded yet")
-        entrance = Entrance(self.cover)
+        entrance = EntryDistances(self.order)
         answers, values = predict_and_measure(
             net, pixels, rows, runtime, lambda features, _: entrance.distances(net.task.image_features(features))
         )
-        return Scored(np.log(np.maximum(entrance.with_picks(values, rows), NOTHING)), answers)
+        return Scored(np.log(np.maximum(entrance.at_picks(values, rows), NOTHING)), answers)
 
     def state_dict(self) -> dict[str, Any]:
-        if self.cover is None:
+        if self.order is None:
             return {}
-        return {"centers": self.cover.centers, "radii": self.cover.radii, "rows": self.cover.rows}
+        return {"centers": self.order.centers, "radii": self.order.radii, "rows": self.order.rows}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state:
             parts = (state[key].to(self.device, copy=True) for key in ("centers", "radii", "rows"))
-            self.cover = Cover(*parts)
+            self.order = GreedyOrder(*parts)
 
 
 def sample(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:

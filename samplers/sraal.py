@@ -14,8 +14,8 @@ from models.inference.predictions import measure
 from models.networks.base import TaskNet
 from models.networks.discriminator import Discriminator
 from models.networks.vae import VAE, VAEConfig
-from models.training.adversarial import AdversarialRecipe, Game
-from models.training.adversarial_trainers import RelabellingGame
+from models.training.adversarial import AdversarialRecipe, AdversarialTrainer
+from models.training.adversarial_trainers import RelabelingTrainer
 from samplers.adversarial_base import GameOptions
 from samplers.base import Scored
 from samplers.vaal import VaalSampler
@@ -87,7 +87,7 @@ class SraalSampler(VaalSampler):
     def config(self, width: int) -> VAEConfig:
         return VAEConfig(self.working_size(), width, self.options.sraal_latent, classes=self.num_classes)
 
-    def game(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> Game:
+    def trainer(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> AdversarialTrainer:
         def of_rows(logits: Tensor) -> Tensor:
             return uncertainty(logits.softmax(dim=1))
 
@@ -95,7 +95,7 @@ class SraalSampler(VaalSampler):
             return (net.task.per_image(of_rows, logits, reduce="mean").float(),)
 
         uncertain = measure(net, data.pixels, data.unlabeled, runtime, of_batch, "fit")[0]
-        return RelabellingGame(
+        return RelabelingTrainer(
             self.part(VAE),
             self.part(Discriminator),
             recipe,

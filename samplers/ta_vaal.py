@@ -17,8 +17,8 @@ from models.losses.objectives import Objective
 from models.networks.base import TaskNet
 from models.networks.discriminator import Discriminator
 from models.networks.vae import VAE, VAEConfig, prepare
-from models.training.adversarial import AdversarialRecipe, Game
-from models.training.adversarial_trainers import ConditionedGame, Conditions
+from models.training.adversarial import AdversarialRecipe, AdversarialTrainer
+from models.training.adversarial_trainers import ConditionedTrainer, Conditions
 from samplers.adversarial_base import AdversarialSampler, GameOptions
 from samplers.base import NotFitted, Scored
 from samplers.learning_loss import LossPredictionOptions
@@ -83,10 +83,10 @@ class TaVaalSampler(AdversarialSampler):
     def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         return self._ranking.fit(net, data, runtime) | super().fit(net, data, runtime)
 
-    def game(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> Game:
+    def trainer(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> AdversarialTrainer:
         conditions = self._conditions(net, data, runtime)
         noise = runtime.generator("vaal noise")
-        return ConditionedGame(self.part(VAE), self.part(Discriminator), recipe, noise, conditions)
+        return ConditionedTrainer(self.part(VAE), self.part(Discriminator), recipe, noise, conditions)
 
     def _conditions(self, net: TaskNet, data: CycleData, runtime: Runtime) -> Conditions:
         """Of all rows, from one pass of the task network in eval mode."""
@@ -107,7 +107,7 @@ class TaVaalSampler(AdversarialSampler):
             raise NotFitted(f"sampler {self.name}: its ranker was neither trained nor loaded for this network yet")
         return ranker
 
-    def judge(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
+    def score_rows(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
         vae, discriminator, ranker = self.part(VAE), self.part(Discriminator), self._ranker(net)
 
         def minus_logit(inside: ForwardPass) -> Tensor:
@@ -124,7 +124,7 @@ class TaVaalSampler(AdversarialSampler):
         """-logit D(r(x), μ(x)), (N,): algorithm 1 of the supplement takes argmin D. Task network, ranker and encoder
         see a batch in the same pass, which also gives the answers.
         """
-        return self.judge(net, pixels, rows, runtime, "score")
+        return self.score_rows(net, pixels, rows, runtime, "score")
 
     def state_dict(self) -> dict[str, Any]:
         return {"game": super().state_dict(), "ranking": self._ranking.state_dict()}

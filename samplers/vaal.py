@@ -11,8 +11,8 @@ from models.data import CycleData, Runtime
 from models.networks.base import TaskNet
 from models.networks.discriminator import Discriminator
 from models.networks.vae import VAE, VAEConfig
-from models.training.adversarial import AdversarialRecipe, Game
-from models.training.adversarial_trainers import VaalGame
+from models.training.adversarial import AdversarialRecipe, AdversarialTrainer
+from models.training.adversarial_trainers import VaalTrainer
 from samplers.adversarial_base import AdversarialSampler, GameOptions
 from samplers.base import Scored
 
@@ -39,10 +39,10 @@ class VaalSampler(AdversarialSampler):
     def config(self, width: int) -> VAEConfig:
         return VAEConfig(self.working_size(), width, self.options.vaal_latent)
 
-    def game(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> Game:
-        return VaalGame(self.part(VAE), self.part(Discriminator), recipe, runtime.generator("vaal noise"))
+    def trainer(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> AdversarialTrainer:
+        return VaalTrainer(self.part(VAE), self.part(Discriminator), recipe, runtime.generator("vaal noise"))
 
-    def judge(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
+    def score_rows(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
         encoder, discriminator = self.part(VAE).encoder, self.part(Discriminator)
         return self.order(pixels, rows, runtime, lambda images: -discriminator(encoder.means(images)), phase)
 
@@ -50,4 +50,4 @@ class VaalSampler(AdversarialSampler):
         """-logit D(μ(x)), (N,): higher = less like the labelled images (section 2 of the extended abstract: the
         closer D is to zero, the more likely the image is unlabelled). 1 / (1 + exp(a)) is D itself.
         """
-        return self.judge(net, pixels, rows, runtime, "score")
+        return self.score_rows(net, pixels, rows, runtime, "score")

@@ -13,8 +13,8 @@ from models.data import CycleData, Runtime
 from models.networks.base import TaskNet
 from models.networks.discriminator import ImageDiscriminator, build_image_discriminator
 from models.networks.vae import VAEConfig
-from models.training.adversarial import AdversarialRecipe, Game
-from models.training.adversarial_trainers import ImageGame
+from models.training.adversarial import AdversarialRecipe, AdversarialTrainer
+from models.training.adversarial_trainers import ImageTrainer
 from samplers.adversarial_base import AdversarialOptions, AdversarialSampler
 from samplers.base import Scored
 
@@ -44,13 +44,13 @@ class VaalNoVaeSampler(AdversarialSampler):
     def recipe(self) -> AdversarialRecipe:
         return replace(super().recipe(), vae_steps=0)
 
-    def game(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> Game:
-        return ImageGame(self.part(ImageDiscriminator), recipe, runtime.device)
+    def trainer(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> AdversarialTrainer:
+        return ImageTrainer(self.part(ImageDiscriminator), recipe, runtime.device)
 
-    def judge(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
+    def score_rows(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
         discriminator = self.part(ImageDiscriminator)
         return self.order(pixels, rows, runtime, lambda images: -discriminator(images), phase)
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """-logit D(x), (N,), of the image itself: higher = less like the labelled images."""
-        return self.judge(net, pixels, rows, runtime, "score")
+        return self.score_rows(net, pixels, rows, runtime, "score")

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from models.data import CycleData, Runtime
 from models.networks.base import TaskNet
 from models.networks.vae import VAE, Encoder, VAEConfig, build_vae
-from models.training.adversarial import AdversarialRecipe, Game
-from models.training.adversarial_trainers import AutoencoderGame
+from models.training.adversarial import AdversarialRecipe, AdversarialTrainer
+from models.training.adversarial_trainers import AutoencoderTrainer
 from samplers.adversarial_base import AdversarialOptions, AdversarialSampler
 from samplers.base import Scored
 
@@ -79,8 +79,8 @@ class VaalWassersteinSampler(AdversarialSampler):
     def recipe(self) -> AdversarialRecipe:
         return replace(super().recipe(), discriminator_steps=0)
 
-    def game(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> Game:
-        return AutoencoderGame(self.part(VAE), recipe, runtime.generator("vaal noise"))
+    def trainer(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> AdversarialTrainer:
+        return AutoencoderTrainer(self.part(VAE), recipe, runtime.generator("vaal noise"))
 
     def finish(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         encoder, centroid = self.part(VAE).encoder, self.part(Centroid)
@@ -89,7 +89,7 @@ class VaalWassersteinSampler(AdversarialSampler):
         centroid.deviation.copy_(torch.from_numpy(deviations.mean(axis=0, dtype=np.float64)))
         return {}
 
-    def judge(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
+    def score_rows(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
         encoder, centroid = self.part(VAE).encoder, self.part(Centroid)
 
         def distance(images: Tensor) -> Tensor:
@@ -102,4 +102,4 @@ class VaalWassersteinSampler(AdversarialSampler):
         """log W₂²( N(μ(x), σ²(x)), centroid of the labelled ), (N,): higher = farther away. Published is
         1 / (1 + W₂²).
         """
-        return self.judge(net, pixels, rows, runtime, "score")
+        return self.score_rows(net, pixels, rows, runtime, "score")

@@ -21,7 +21,7 @@ SAME = 1e-2  # how far, as a share of the same, a pick's features may move betwe
 
 
 @dataclass(frozen=True)
-class Cover:
+class GreedyOrder:
     """What greedy left, all on one device.
 
     centers (L + K, F) float32: the labelled rows' features, then the picks' in order. radii (K,) float64: the distance
@@ -33,13 +33,13 @@ class Cover:
     rows: Tensor
 
 
-def greedy_cover(
+def greedy_order(
     labelled: Tensor,
     points: Tensor,
     rows: Tensor,
     picks: int,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Cover, Tensor]:
+) -> tuple[GreedyOrder, Tensor]:
     """The cover after K picks among ``points`` (N, F) with ``rows`` (N,), the ``labelled`` (L, F) being centers
     already, and the distance (N,) of each point to its nearest center in the end. Computes in float64, centred.
     """
@@ -47,13 +47,13 @@ def greedy_cover(
     chosen, squared, nearest = k_center_greedy(points - middle, picks, labelled - middle, progress)
     if len(labelled) == 0 and len(chosen):  # a first pick without any center: nobody is farther than twice this
         squared[0] = 4.0 * (squared[1] if len(chosen) > 1 else nearest.max())
-    return Cover(torch.cat([labelled, points[chosen]]), squared.sqrt(), rows[chosen]), nearest.sqrt()
+    return GreedyOrder(torch.cat([labelled, points[chosen]]), squared.sqrt(), rows[chosen]), nearest.sqrt()
 
 
-class Entrance:
-    """A cover made ready to compare features with: `distances` on the device, then `with_picks` on the host."""
+class EntryDistances:
+    """A cover made ready to compare features with: `distances` on the device, then `at_picks` on the host."""
 
-    def __init__(self, cover: Cover) -> None:
+    def __init__(self, cover: GreedyOrder) -> None:
         count = len(cover.radii)
         centers = cover.centers.double()
         self._middle = centers.mean(0)  # centred, because |x|² - 2xc + |c|² loses the digits that all points share
@@ -101,7 +101,7 @@ class Entrance:
         enters = enters.masked_fill(enters <= self._zero, 0.0)
         return torch.stack([enters, which, closest.sqrt()], dim=1)
 
-    def with_picks(self, distances: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def at_picks(self, distances: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """(N, 3) of `distances` -> (N,): a pick gets exactly the distance at which it was picked.
 
         A row is a pick when its number is the pick's and so are its features: numbers alone mean nothing in another

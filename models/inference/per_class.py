@@ -41,6 +41,5 @@ def binary_confidence(logits: Tensor) -> Tensor:
 
 
 def streaming_over_classes(figure: Callable[[], StreamingFigure]) -> ImageFigure:
-    """A figure of `models.inference.disagreement`, summed over the classes, for opinions (B, C) that come one by one.
-    """
+    """A figure of `models.inference.disagreement`, summed over the classes, of opinions (B, C) that come one by one."""
     return ImageFigure(figure, lambda logits: iter([binary_rows(logits)]), lambda values: values.sum(dim=1))

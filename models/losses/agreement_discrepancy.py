@@ -7,7 +7,7 @@ An epoch is a pass over the labelled rows that trains everything, then two passe
 What differs from the authors' code, and why:
 - The task network keeps its linear head, trained by cross entropy in the labelled pass, so that what a cycle answers
   and how well it does is comparable between samplers. ADS answers with its two classifiers.
-- The optimisers of the two passes live as long as the training and follow its learning rate. The authors make a new one
+- The optimizers of the two passes live as long as the training and follow its learning rate. The authors make a new one
   for each batch, which then has neither momentum nor a schedule.
 - What a step must not change is frozen before its forward pass, and in the discrepancy pass the trunk is in eval mode:
   its batch statistics stay as they are. In the agreement pass they move, as everything in the trunk does.
@@ -58,14 +58,14 @@ def plan(recipe: Recipe, labelled: int, unlabelled: int, device: torch.device) -
 
 
 class Alignment:
-    """The steps of the two passes, with their optimisers. Nothing here waits for a CUDA device."""
+    """The steps of the two passes, with their optimizers. Nothing here waits for a CUDA device."""
 
     def __init__(self, net: TaskNet, classifiers: TwoClassifiers, recipe: Recipe, tau: float) -> None:
         """The networks are on their device already."""
         self._net = net
         self._classifiers = classifiers
         self._tau = tau
-        self._trunk_optimiser, self._classifiers_optimiser = (
+        self._trunk_optimizer, self._classifiers_optimizer = (
             torch.optim.SGD(
                 one.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
             )
@@ -73,8 +73,8 @@ class Alignment:
         )
 
     def set_learning_rate(self, learning_rate: float) -> None:
-        for optimiser in (self._trunk_optimiser, self._classifiers_optimiser):
-            for group in optimiser.param_groups:
+        for optimizer in (self._trunk_optimizer, self._classifiers_optimizer):
+            for group in optimizer.param_groups:
                 group["lr"] = learning_rate
 
     def agreement_step(self, unlabelled: Tensor) -> Tensor:
@@ -82,9 +82,9 @@ class Alignment:
         self._net.train()
         self._classifiers.requires_grad_(False)
         loss = agreement_loss(self._classifiers(self._net.features(unlabelled)), self._tau)
-        self._trunk_optimiser.zero_grad(set_to_none=True)
+        self._trunk_optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self._trunk_optimiser.step()
+        self._trunk_optimizer.step()
         self._classifiers.requires_grad_(True)
         return loss.detach()
 
@@ -97,9 +97,9 @@ class Alignment:
         count = len(labelled)
         loss = one_vs_all_loss(self._classifiers(features[:count]), targets)
         loss = loss + discrepancy_loss(self._classifiers(features[count:]), self._tau)
-        self._classifiers_optimiser.zero_grad(set_to_none=True)
+        self._classifiers_optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self._classifiers_optimiser.step()
+        self._classifiers_optimizer.step()
         return loss.detach()
 
 

@@ -162,9 +162,7 @@ class ISDA(Objective):
         self.estimator: CovarianceEstimator | None = None
 
     def begin(self, net: TaskNet, data: CycleData, runtime: Runtime) -> None:
-        self.estimator = CovarianceEstimator(
-            net.num_classes, net.feature_channels, self.kind, net.head.weight.device
-        )
+        self.estimator = CovarianceEstimator(net.num_classes, net.feature_channels, self.kind, net.head.weight.device)
 
     def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
         if self.estimator is None:

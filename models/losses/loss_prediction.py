@@ -95,7 +95,7 @@ def ranking_loss(predicted: Tensor, losses: Tensor) -> Tensor:
 class LossPrediction(Objective):
     """Mean cross entropy + weight * pair loss of the predictions (LL, equation 1; TA-VAAL's L_T).
 
-    The module is trained by the task network's optimiser. Its gradient also reaches the trunk, through the taps, up to
+    The module is trained by the task network's optimizer. Its gradient also reaches the trunk, through the taps, up to
     and with the epoch at `progress` = stop (epoch 120 of 200 in both papers' code), and no longer afterwards. What the
     loss of an image is, the kind of task says (`models.tasks.base.Task.losses`).
     """

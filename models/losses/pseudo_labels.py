@@ -23,7 +23,7 @@ from models.pixels import augment, normalise
 from models.training.rows import TrainingRows
 
 # logits (B, C) -> entropy in nats (B,), and how uncertain a row is (B,) on any scale
-Judge = Callable[[Tensor], tuple[Tensor, Tensor]]
+ScoreRows = Callable[[Tensor], tuple[Tensor, Tensor]]
 NOTHING = torch.empty(0, dtype=torch.int64)
 
 
@@ -67,9 +67,9 @@ class PseudoLabels(Objective):
     count      how many rows were believed; stays known after `finish`.
     """
 
-    def __init__(self, judge: Judge, threshold: float, queried: int) -> None:
+    def __init__(self, score_rows: ScoreRows, threshold: float, queried: int) -> None:
         """threshold: entropy in nats; queried: K, the most uncertain rows, which are left to the annotator."""
-        self._judge = judge
+        self._judge = score_rows
         self._threshold = threshold
         self._queried = queried
         self.count = 0
@@ -110,14 +110,14 @@ class PseudoLabels(Objective):
 
 
 def believed(
-    net: TaskNet, data: CycleData, judge: Judge, threshold: float, queried: int, runtime: Runtime
+    net: TaskNet, data: CycleData, score_rows: ScoreRows, threshold: float, queried: int, runtime: Runtime
 ) -> tuple[np.ndarray, np.ndarray]:
     """The unlabelled rows (H,) that `confident_positions` chooses from the answers of `net` in eval mode, and these
     answers (H,), class indices. Reads the images as they are, without augmentation.
     """
 
     def compute(_: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
-        return (logits.argmax(dim=1), *judge(logits))
+        return (logits.argmax(dim=1), *score_rows(logits))
 
     predicted, entropy, uncertainty = measure(net, data.pixels, data.unlabeled, runtime, compute, "pseudo-label")
     chosen = confident_positions(entropy, uncertainty, threshold, queried)

@@ -1,5 +1,5 @@
 """The training of VAAL and its relatives: networks that play on labelled and unlabelled images, and the one loop for
-all of them. What the networks are and what a step does is a `Game`'s business: see
+all of them. What the networks are and what a step does is a `AdversarialTrainer`'s business: see
 `models.training.adversarial_trainers`.
 
 Axis letters: B batch of each stream, N rows asked for, H pixels, S side of the working size.
@@ -36,7 +36,7 @@ class AdversarialRecipe:
     """How to train; defaults are VAAL's. 0 for iterations and epochs: see `plan`.
 
     beta: weight of the KL term; strength: λ2, weight of the adversarial term; vae_steps, discriminator_steps: in an
-    iteration, 0 where a game has none of them; kl_reduction: see `models.networks.vae.negative_elbo`.
+    iteration, 0 where a trainer has none of them; kl_reduction: see `models.networks.vae.negative_elbo`.
 
     Raises ValueError for a KL reduction that does not exist.
     """
@@ -73,7 +73,7 @@ def plan(recipe: AdversarialRecipe, labelled: int, unlabelled: int, size: int, d
 
 class Batch(NamedTuple):
     """Equally many images of both streams, each (B, H, H, 3) uint8, and their positions, each (B,) int64, in
-    `CycleData.labelled` and `CycleData.unlabelled`: what a game knows of single rows is looked up there.
+    `CycleData.labelled` and `CycleData.unlabelled`: what a trainer knows of single rows is looked up there.
     """
 
     labelled: Tensor
@@ -86,22 +86,22 @@ class Batch(NamedTuple):
         return prepare(torch.cat([self.labelled, self.unlabelled]), size)
 
 
-class Game:
-    """Networks, an optimiser for each of them, and one step of each kind. Nothing in it waits for a CUDA device.
+class AdversarialTrainer:
+    """Networks, an optimizer for each of them, and one step of each kind. Nothing in it waits for a CUDA device.
 
     vae_losses: names of what `vae_step` answers.
     """
 
     vae_losses: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, players: Mapping[str, nn.Module], recipe: AdversarialRecipe, device: torch.device) -> None:
-        """players: the networks by name, on `device` already."""
-        self.players = dict(players)
+    def __init__(self, networks: Mapping[str, nn.Module], recipe: AdversarialRecipe, device: torch.device) -> None:
+        """networks: the networks by name, on `device` already."""
+        self.networks = dict(networks)
         self.recipe = recipe
         self._on_cuda = device.type == "cuda"
-        self._optimisers = {
+        self._optimizers = {
             name: torch.optim.Adam(net.parameters(), lr=recipe.learning_rate, fused=self._on_cuda)
-            for name, net in self.players.items()
+            for name, net in self.networks.items()
         }
 
     @property
@@ -134,12 +134,12 @@ class Game:
         """One step of the discriminator; nothing of the autoencoder moves. Answers the loss ()."""
         raise NotImplementedError(f"{type(self).__name__} has no discriminator to train")
 
-    def descend(self, player: str, loss: Tensor) -> None:
-        """One step of this network's optimiser."""
-        optimiser = self._optimisers[player]
-        optimiser.zero_grad(set_to_none=True)
+    def optimizer_step(self, network: str, loss: Tensor) -> None:
+        """One step of this network's optimizer."""
+        optimizer = self._optimizers[network]
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
     def reduced_precision(self) -> torch.autocast:
         """bfloat16 for convolutions on CUDA."""
@@ -147,23 +147,23 @@ class Game:
         return torch.autocast(device, dtype=torch.bfloat16, enabled=self._on_cuda)
 
     def state_dict(self) -> dict[str, Any]:
-        """State of the optimisers; the networks are the caller's."""
-        return {name: optimiser.state_dict()["state"] for name, optimiser in self._optimisers.items()}
+        """State of the optimizers; the networks are the caller's."""
+        return {name: optimizer.state_dict()["state"] for name, optimizer in self._optimizers.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from another game's optimisers, with this one's learning rate. Shares tensors with `state`."""
-        for name, optimiser in self._optimisers.items():
-            groups = optimiser.state_dict()["param_groups"]
-            optimiser.load_state_dict({"state": state[name], "param_groups": groups})
+        """Go on from another game's optimizers, with this one's learning rate. Shares tensors with `state`."""
+        for name, optimizer in self._optimizers.items():
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": state[name], "param_groups": groups})
 
 
 def train_adversarially(
-    game: Game, data: CycleData, iterations: int, batch_size: int, runtime: Runtime, size: int = 0
+    trainer: AdversarialTrainer, data: CycleData, iterations: int, batch_size: int, runtime: Runtime, size: int = 0
 ) -> dict[str, float]:
     """Play for `iterations` over endless shuffled streams of labelled and of unlabelled rows, each of its own seed.
 
-    size: S, at which the game sees images; much larger ones are shrunk to it beforehand, once; 0: never. A set smaller
-    than the batch is gone through more than once in it. Leaves all networks in eval mode. Calls
+    size: S, at which the trainer sees images; much larger ones are shrunk to it beforehand, once; 0: never. A set
+    smaller than the batch is gone through more than once in it. Leaves all networks in eval mode. Calls
     runtime.progress("fit", iteration, iterations). Answers figures to record: iterations, batch_size, seconds,
     iterations_per_second and the game's losses (means over the last tenth).
 
@@ -176,7 +176,7 @@ def train_adversarially(
     often = 2 * iterations * batch_size > len(everything)  # what is seen once at most is not worth a copy
     with working_copy(data.pixels, everything, size if often else 0, runtime) as (pixels, rows):
         labelled, unlabelled = (TrainingRows(pixels, part, runtime) for part in np.split(rows, [len(data.labeled)]))
-        totals, counted = _play(game, labelled, unlabelled, iterations, batch_size, runtime)
+        totals, counted = _play(trainer, labelled, unlabelled, iterations, batch_size, runtime)
     seconds = time.perf_counter() - started
     losses = (totals / counted).tolist()
     return {
@@ -184,29 +184,34 @@ def train_adversarially(
         "batch_size": batch_size,
         "seconds": seconds,
         "iterations_per_second": iterations / seconds,
-        **dict(zip(game.losses, losses, strict=True)),
+        **dict(zip(trainer.losses, losses, strict=True)),
     }
 
 
 def _play(
-    game: Game, labelled: TrainingRows, unlabelled: TrainingRows, iterations: int, batch_size: int, runtime: Runtime
+    trainer: AdversarialTrainer,
+    labelled: TrainingRows,
+    unlabelled: TrainingRows,
+    iterations: int,
+    batch_size: int,
+    runtime: Runtime,
 ) -> tuple[Tensor, int]:
     """The iterations. Answers the sum of the losses over the last tenth, on the device, and how many those are."""
     report_every, tail = max(1, iterations // REPORTS), iterations - max(1, iterations // 10)
-    totals = torch.zeros(len(game.losses), device=runtime.device)
+    totals = torch.zeros(len(trainer.losses), device=runtime.device)
     with (
         closing(labelled.endless(batch_size, runtime.generator("vaal labelled", labelled.device))) as left,
         closing(unlabelled.endless(batch_size, runtime.generator("vaal unlabelled", unlabelled.device))) as right,
     ):
         batches = (Batch(a, b, at_a, at_b) for (at_a, a), (at_b, b) in zip(left, right, strict=True))
         for iteration in range(1, iterations + 1):
-            totals += game.iterate(batches)
+            totals += trainer.iterate(batches)
             if iteration % report_every == 0 or iteration == iterations:
-                _check_finite(totals, game.recipe)  # the only wait for the device
+                _check_finite(totals, trainer.recipe)  # the only wait for the device
                 runtime.progress("fit", iteration, iterations)
             if iteration == tail:
                 totals.zero_()
-    for net in game.players.values():
+    for net in trainer.networks.values():
         net.eval()
     return totals, iterations - tail
 

@@ -33,10 +33,10 @@ from models.networks.discriminator import (
     relabelled_loss,
 )
 from models.networks.vae import VAE, Coded, kl_divergence, negative_elbo, reconstruction_error
-from models.training.adversarial import AdversarialRecipe, Batch, Game
+from models.training.adversarial import AdversarialRecipe, AdversarialTrainer, Batch
 
 
-class ImageGame(Game):
+class ImageTrainer(AdversarialTrainer):
     """A discriminator alone, on images: the abstract's first ablation."""
 
     def __init__(self, discriminator: ImageDiscriminator, recipe: AdversarialRecipe, device: torch.device) -> None:
@@ -50,11 +50,11 @@ class ImageGame(Game):
             states = self.discriminator(batch.prepared(self.discriminator.config.image_size))
         count = len(batch.labelled)
         loss = discriminator_loss(states[:count], states[count:])
-        self.descend("discriminator", loss)
+        self.optimizer_step("discriminator", loss)
         return loss.detach()
 
 
-class AutoencoderGame(Game):
+class AutoencoderTrainer(AdversarialTrainer):
     """An autoencoder alone: the abstract's third ablation, and what all games with an adversary begin with."""
 
     vae_losses: ClassVar[tuple[str, ...]] = ("reconstruction_loss", "kl_loss")
@@ -93,7 +93,7 @@ class AutoencoderGame(Game):
         loss = of_labelled + of_unlabelled
         for term, weight in terms:
             loss = loss + weight * term
-        self.descend("vae", loss)
+        self.optimizer_step("vae", loss)
         return torch.stack([errors.mean(), kl.mean(), *(term for term, _ in terms)]).detach()
 
     def decoder_condition(self, batch: Batch) -> Tensor | None:
@@ -105,10 +105,10 @@ class AutoencoderGame(Game):
         return []
 
 
-class VaalGame(AutoencoderGame):
+class VaalTrainer(AutoencoderTrainer):
     """The two against each other. With 0 steps of the autoencoder in the recipe: the abstract's second ablation."""
 
-    vae_losses: ClassVar[tuple[str, ...]] = (*AutoencoderGame.vae_losses, "adversarial_loss")
+    vae_losses: ClassVar[tuple[str, ...]] = (*AutoencoderTrainer.vae_losses, "adversarial_loss")
 
     def __init__(
         self, vae: VAE, discriminator: Discriminator, recipe: AdversarialRecipe, noise: torch.Generator
@@ -136,7 +136,7 @@ class VaalGame(AutoencoderGame):
             means = self.vae.encoder.means(images)
         states = self.states(means, batch)
         loss = self.discriminator_loss(states[:count], states[count:], batch)
-        self.descend("discriminator", loss)
+        self.optimizer_step("discriminator", loss)
         return loss.detach()
 
     def states(self, means: Tensor, batch: Batch) -> Tensor:
@@ -158,7 +158,7 @@ class Conditions(NamedTuple):
     discriminator_unlabelled: Tensor
 
 
-class ConditionedGame(VaalGame):
+class ConditionedTrainer(VaalTrainer):
     """TA-VAAL's: VAAL's, with the rank of every image known to the decoder and to the discriminator."""
 
     def __init__(
@@ -185,12 +185,12 @@ class ConditionedGame(VaalGame):
         return logits
 
 
-class RelabellingGame(VaalGame):
+class RelabelingTrainer(VaalTrainer):
     """SRAAL's: the labels train the autoencoder's second half of the latent through a classifier, and unlabelled
     images count as unlabelled only as far as the task network is uncertain of them.
     """
 
-    vae_losses: ClassVar[tuple[str, ...]] = (*VaalGame.vae_losses, "label_loss")
+    vae_losses: ClassVar[tuple[str, ...]] = (*VaalTrainer.vae_losses, "label_loss")
 
     def __init__(
         self,

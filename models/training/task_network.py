@@ -60,11 +60,9 @@ def train_network(
 
 
 class _Run:
-    """One training: the network, its optimiser, the rows on the device, and the schedule's place."""
+    """One training: the network, its optimizer, the rows on the device, and the schedule's place."""
 
-    def __init__(
-        self, net: TaskNet, data: CycleData, objective: Objective, recipe: Recipe, runtime: Runtime
-    ) -> None:
+    def __init__(self, net: TaskNet, data: CycleData, objective: Objective, recipe: Recipe, runtime: Runtime) -> None:
         self._labels, self._device = len(data.labeled), runtime.device
         labels = self._labels
         self.epochs = epochs_for(recipe, labels, runtime.device, net.task.sizes)
@@ -80,7 +78,7 @@ class _Run:
         objective.begin(net, data, runtime)
         self._objective = objective
         self._nets = [net, *objective.networks]
-        self._optimiser = torch.optim.SGD(
+        self._optimizer = torch.optim.SGD(
             [parameter for one in self._nets for parameter in one.parameters()],
             lr=self._peak,
             momentum=recipe.momentum,
@@ -95,12 +93,12 @@ class _Run:
         plan = epoch_positions(self._labels, self.batch_size, self._order)
         for images, targets in self._examples.batches(plan):
             rate = learning_rate_at(self._step, self.steps, self._peak, self._warm_up)
-            for group in self._optimiser.param_groups:
+            for group in self._optimizer.param_groups:
                 group["lr"] = rate
             loss = self._objective.loss(self._net, normalise(images), targets, epoch / self.epochs)
-            self._optimiser.zero_grad(set_to_none=True)
+            self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            self._optimiser.step()
+            self._optimizer.step()
             total += loss.detach()
             self._step += 1
             batches += 1
