@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from backend import events
-from backend.events import Backlog, MalformedEvent, Work, due, handle, parse
+from backend.events import Backlog, MalformedEvent, Work, due, parse, project_number
 from backend.state import Project, State
 
 PROJECT = Project(
-    id=1, key="1.5", title="", label_config="<View/>", extra_params={}, url="", token="", connected_at=0.0,
+    id=1, key="1.5", title="", label_config="<View/>", extra_params={}, url="", token="",
     annotation_events=0, refresh_seq=3, refresh_seen=3, train_seq=0, train_seen=0, new_annotations=0, checked_at=1000.0,
     lease_owner=None, lease_expires=0.0, failures=0, retry_at=0.0, last_error=None, queue_ready=True,
     current_version_id=1,
@@ -36,10 +36,24 @@ def body(action: str, **more: Any) -> dict[str, Any]:
     return {"action": action, "project": {"id": 1, "label_config": "<View/>"}, **more}
 
 
+def handle(state: State, payload: dict[str, Any]) -> dict[str, Any]:
+    """As the web process does it."""
+    return events.record(state, parse(payload))
+
+
 @pytest.mark.parametrize("payload", [None, [], {}, {"action": 3}, {"action": "X"}, {"action": "X", "project": {}}])
 def test_a_body_that_is_no_event_is_refused_in_words(payload: Any) -> None:
     with pytest.raises(MalformedEvent, match="needs"):
         parse(payload)
+
+
+@pytest.mark.parametrize(
+    ("project", "number"),
+    [(5, 5), ("5", 5), ("5.1700000000", 5), ({"id": 5}, 5), ({"id": "5"}, 5)]
+    + [(odd, None) for odd in (None, "", "x", {}, {"id": None}, {"title": "5"}, [5])],
+)
+def test_a_project_is_known_by_any_of_its_spellings(project: Any, number: int | None) -> None:
+    assert project_number(project) == number
 
 
 def test_every_annotation_of_a_bulk_event_counts() -> None:

@@ -1,6 +1,6 @@
 """What counts as a label where masks are drawn, and when a mask has to be made again.
 
-Comparing with a real Label Studio is tested in test_cycle.py and test_maskcache.py.
+Comparing with a real Label Studio is tested in tests/backend/test_cycle.py and test_mask_cache.py.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from hypothesis import settings as sized
 from hypothesis import strategies as st
 
 from backend.settings.core import Settings
+from backend.tasks.segmentation.annotations import decisive_annotation, drawn_annotations, mask_digest
 from backend.tasks.segmentation.config import segmentation_spec
-from backend.worker.sync import decisive_annotation, drawn_annotations, mask_digest
 
 IMAGE = '<Image name="img" value="$image"/>'
 BRUSH = '<BrushLabels name="paint" toName="img"><Label value="cat"/><Label value="background"/></BrushLabels>'

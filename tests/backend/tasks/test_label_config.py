@@ -1,0 +1,45 @@
+"""What every kind of task reads of a task and of its annotations alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from backend.tasks.choices import choices_spec
+from backend.tasks.label_config import age, image_source
+
+KIND = '<Choices name="kind" toName="img"><Choice value="cat"/><Choice value="dog"/></Choices>'
+
+
+@pytest.mark.parametrize(
+    ("data", "source"),
+    [
+        ({"image": " /data/upload/1/a.png "}, "/data/upload/1/a.png"),
+        ({"other": "x"}, None),
+        ({"image": ""}, None),
+        ({"image": None}, None),
+        ({"image": ["a.png", "b.png"]}, None),
+        ({}, None),
+    ],
+)
+def test_image_source(data: dict[str, Any], source: str | None) -> None:
+    assert image_source(data, "image") == source
+
+
+def test_image_source_inside_the_task_data() -> None:
+    key = choices_spec(f'<View><Image name="img" value="$shot.url"/>{KIND}</View>').data_key
+    assert image_source({"shot": {"url": "a.png"}}, key) == "a.png"
+    assert image_source({"shot.url": "b.png", "shot": {"url": "a.png"}}, key) == "b.png"
+    assert image_source({"shot": "a.png"}, key) is None
+
+
+def test_annotations_are_ordered_by_their_last_change_then_by_their_number() -> None:
+    ordered = [
+        {"id": 9, "updated_at": "odd"},
+        {"id": 3, "created_at": "2025-01-01T00:00:00Z"},
+        {"id": 2, "updated_at": "2025-01-01T03:00:00+02:00"},  # one o'clock
+        {"id": 1, "updated_at": "2025-01-02T00:00:00.000001Z", "created_at": "2024-01-01T00:00:00Z"},
+        {"id": 4, "updated_at": "2025-01-02T00:00:00.000001"},  # without a zone: UTC
+    ]
+    assert sorted(reversed(ordered), key=age) == ordered
