@@ -35,11 +35,11 @@ def test_image_source_inside_the_task_data() -> None:
 
 
 def test_annotations_are_ordered_by_their_last_change_then_by_their_number() -> None:
-    ordered = [
-        {"id": 9, "updated_at": "odd"},
-        {"id": 3, "created_at": "2025-01-01T00:00:00Z"},
-        {"id": 2, "updated_at": "2025-01-01T03:00:00+02:00"},  # one o'clock
-        {"id": 1, "updated_at": "2025-01-02T00:00:00.000001Z", "created_at": "2024-01-01T00:00:00Z"},
+    annotations = [
         {"id": 4, "updated_at": "2025-01-02T00:00:00.000001"},  # without a zone: UTC
+        {"id": 1, "updated_at": "2025-01-02T00:00:00.000001Z", "created_at": "2024-01-01T00:00:00Z"},
+        {"id": 2, "updated_at": "2025-01-01T03:00:00+02:00"},  # one o'clock
+        {"id": 3, "created_at": "2025-01-01T00:00:00Z"},
+        {"id": 9, "updated_at": "odd"},
     ]
-    assert sorted(reversed(ordered), key=age) == ordered
+    assert [one["id"] for one in sorted(annotations, key=age)] == [9, 3, 2, 1, 4]
