@@ -5,7 +5,7 @@ BackendError                  everything this package raises on purpose
 │   ├── SettingsError         a setting has an unknown name or a value outside what is allowed
 │   ├── LabelConfigError      the label config is not one single-choice Choices on one Image
 │   ├── LabelStudioRefused    Label Studio answered 401, 403 or 404
-│   └── NoLabels              training was asked for before anything was labelled
+│   └── NoLabels              training was asked for before anything was labeled
 ├── LabelStudioUnavailable    no connection, a time-out, a 5xx: the same call may work later
 ├── ImageError                one image cannot be used; it is set aside
 ├── LeaseLost                 another worker owns the project now; stop without writing
@@ -36,7 +36,7 @@ class LabelStudioRefused(OwnerError):
 
 
 class NoLabels(OwnerError):
-    """Training was asked for before anything was labelled."""
+    """Training was asked for before anything was labeled."""
 
 
 class LabelStudioUnavailable(BackendError):

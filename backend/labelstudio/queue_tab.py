@@ -26,7 +26,7 @@ class QueueTab:
     def ensure(self, project_id: int, data_key: str, columns: Sequence[str]) -> int:
         """The id of the Data Manager tab "Acquisition queue", made if there is none. An existing one is the owner's.
 
-        Unlabelled tasks, lowest score first. Its score column and its order count the project's current version alone
+        Unlabeled tasks, lowest score first. Its score column and its order count the project's current version alone
         (that is how Label Studio averages ``predictions_score``); the columns with the predicted class and the version
         list those of every version that is still stored, because Label Studio has no filter for them.
 

@@ -19,8 +19,8 @@ _ONE_BITS = int(np.float64(1.0).view(np.int64))
 def to_published(acquisition: np.ndarray, seed: int) -> np.ndarray:
     """Scores in (0, 1], (N,) float64, all different, strictly falling as ``acquisition`` (N,) rises.
 
-    Equal acquisitions are put in an order drawn from ``seed``, so that ties do not favour the oldest tasks. Where
-    the formula underflows or rounds two different acquisitions to one number, neighbours move apart by one unit in the
+    Equal acquisitions are put in an order drawn from ``seed``, so that ties do not favor the oldest tasks. Where
+    the formula underflows or rounds two different acquisitions to one number, neighbors move apart by one unit in the
     last place: the bit patterns of positive floats, read as integers, are in the order of the floats.
 
     Raises:

@@ -36,12 +36,12 @@ class Tasks:
             with self._db.engine.begin() as conn:
                 self._db.upsert(conn, tasks, some, ("source",))
 
-    def set_labeled(self, project_id: int, labelled: Iterable[int]) -> None:
+    def set_labeled(self, project_id: int, labeled: Iterable[int]) -> None:
         """Make the ``labelled`` flags say exactly this."""
         mine = tasks.c.project_id == project_id
         with self._db.reader.connect() as conn:
             before = set(conn.scalars(sa.select(tasks.c.task_id).where(mine, tasks.c.labelled)))
-        after = set(labelled)
+        after = set(labeled)
         for flag, changed in ((True, after - before), (False, before - after)):
             for part in chunks(sorted(changed), READ_CHUNK):
                 with self._db.engine.begin() as conn:

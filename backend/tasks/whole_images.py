@@ -51,7 +51,7 @@ class WholeImages(TaskKind[Spec, Kept]):
         """The labeled tasks whose image can be had. Raises BackendError when there is none."""
         tasks = cache.present(labels)
         if not tasks:
-            raise BackendError("none of the labelled images can be read; `status` lists why")
+            raise BackendError("none of the labeled images can be read; `status` lists why")
         return tasks
 
 

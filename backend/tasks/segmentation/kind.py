@@ -115,11 +115,11 @@ class Segmentation(TaskKind[SegmentationSpec, KeptMasks]):
 
         tasks = cache.present(labels)
         if not tasks:
-            raise BackendError("none of the labelled images can be read; `status` lists why")
+            raise BackendError("none of the labeled images can be read; `status` lists why")
         kept, problems = open_masks(self.spec, self.settings, labels, sources, cache, read_annotations, report)
         rows = kept.rows(tasks)
         if not (rows >= 0).any():
-            raise BackendError(": ".join(["none of the labelled images has a mask to learn from", *problems[:1]]))
+            raise BackendError(": ".join(["none of the labeled images has a mask to learn from", *problems[:1]]))
         usable = [task for task, row in zip(tasks, rows.tolist(), strict=True) if row >= 0]
         return TrainingLabels(usable, MaskTargets(kept.masks, rows[rows >= 0]), 1 + len(self.classes), problems)
 
