@@ -19,7 +19,7 @@ from backend.images.cache import ImageCache
 from backend.learning.checkpoints import last_learner, save_learner
 from backend.learning.learner import Learner, cycle_seed, random_subset
 from backend.learning.pool import ScoredPool
-from backend.learning.scores import join_published, to_published
+from backend.learning.scores import joining_priority_scores, priority_scores
 from backend.state import Version
 from backend.tasks.base import TrainingLabels
 from backend.worker import publisher
@@ -149,9 +149,9 @@ def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
         return 0
     seed = cycle_seed(job.settings.seed, version.cycle)
     scored = _score_joining(job, version, truth, cache, tasks, seed)
-    taken = np.array([stored.score for stored in job.state.scores.all(version)])
-    published = join_published(scored.acquisition, taken, seed)
-    columns = (np.array(scored.tasks), published, truth.kind.class_index(scored), scored.confidence)
+    taken = np.array([stored.priority_score for stored in job.state.scores.all(version)])
+    priority_score = joining_priority_scores(scored.acquisition, taken, seed)
+    columns = (np.array(scored.tasks), priority_score, truth.kind.class_index(scored), scored.confidence)
     job.state.scores.add(job.project.id, job.owner, version.id, *columns)
     log.info("Project %s: %d new tasks join %s", job.project.id, len(tasks), version.name)
     return len(tasks)
@@ -225,7 +225,7 @@ def store_version(
         classes=() if learner is None else learner.classes,
         metrics=cycle.metrics,
         task_ids=np.array(scored.tasks, dtype=np.int64),
-        published=to_published(scored.acquisition, cycle.seed),
+        priority_score=priority_scores(scored.acquisition, cycle.seed),
         class_index=truth.kind.class_index(scored),
         confidence=scored.confidence,
         seen=None if learner is None else truth.annotations,

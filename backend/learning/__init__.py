@@ -1,1 +1,1 @@
-"""One model in use: learner, checkpoints and published scores, the same for worker, web and benchmarks."""
+"""The model in use: learner, checkpoints and priority scores, shared by the worker, the web process and benchmarks."""

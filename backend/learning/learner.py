@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from backend.errors import BackendError
-from backend.learning.scores import to_published
+from backend.learning.scores import priority_scores
 from backend.settings.core import Settings
 from backend.tasks import KINDS
 from models import checkpoint
@@ -178,10 +178,10 @@ class Learner:
         return scored.acquisition, scored.predictions or predict(self.net, pixels, rows, runtime)
 
     def predict(self, images: np.ndarray) -> tuple[Predictions, np.ndarray]:
-        """Predictions and published scores (B,) for ``images`` (B, H, W, 3) uint8, outside of any pool."""
+        """Predictions and priority scores (B,) for ``images`` (B, H, W, 3) uint8 that belong to no pool."""
         runtime = Runtime(device=self.device, seed=0)
         acquisition, predictions = self.score(images, np.arange(len(images)), runtime)
-        return predictions, to_published(acquisition, seed=0)
+        return predictions, priority_scores(acquisition, seed=0)
 
 
 def cycle_seed(seed: int, number: int) -> int:

@@ -1,4 +1,4 @@
-"""What the backend knows, in one database: projects, leases, tasks, cycles, versions and published scores.
+"""What the backend knows, in one database: projects, leases, tasks, cycles, versions and their scores.
 
 The only room that speaks SQL. SQLite in ``MODEL_DIR`` by default, PostgreSQL by ``DATABASE_URL``. There is no
 queue: what is due is computed from these rows (see :func:`backend.events.due`), so any process may be killed at any

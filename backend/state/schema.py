@@ -212,13 +212,14 @@ class Cycle:
 
 @dataclass(frozen=True)
 class StoredPrediction:
-    """The stored answer for one task: published score, and class and confidence when a model gave one."""
+    """What is stored of one task's prediction: its ``priority_score``, lowest first, and the predicted class and the
+    confidence where there are any."""
 
     task_id: int
     version: str
     label: str | None
     confidence: float | None
-    score: float
+    priority_score: float
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class Versions:
         classes: Sequence[str],
         metrics: Mapping[str, Any],
         task_ids: np.ndarray,
-        published: np.ndarray,
+        priority_score: np.ndarray,
         class_index: np.ndarray | None,
         confidence: np.ndarray | None,
         seen: Mapping[int, str] | None = None,
@@ -56,7 +56,7 @@ class Versions:
             }
             made = conn.execute(versions.insert().values(**values, status="draft", created_at=self._db.now_in(conn)))
             number = int(made.inserted_primary_key[0])  # type: ignore[index]
-        self._scores.add(project_id, owner, number, task_ids, published, class_index, confidence)
+        self._scores.add(project_id, owner, number, task_ids, priority_score, class_index, confidence)
         with self._db.owned(project_id, owner) as conn:
             conn.execute(versions.update().where(versions.c.id == number).values(status="scored"))
             if seen is not None:

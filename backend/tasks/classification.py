@@ -67,7 +67,7 @@ class Classification(WholeImages[ChoicesSpec, KeptPredictions]):
     def result(self, stored: StoredPrediction, kept: KeptPredictions | None) -> Result:
         if stored.label is None or stored.label not in self.classes:
             return []
-        confidence = stored.confidence if stored.confidence is not None else stored.score
+        confidence = stored.confidence if stored.confidence is not None else stored.priority_score
         return choices_result(self.spec, [stored.label], confidence)
 
     def predict_fresh(

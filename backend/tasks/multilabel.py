@@ -90,7 +90,7 @@ class Multilabel(WholeImages[ChoicesSpec, KeptProbabilities]):
     def _ticked(self, probabilities: Mapping[str, float], stored: StoredPrediction) -> Result:
         threshold = self.settings.multilabel_threshold
         ticked = [name for name in self.classes if probabilities.get(name, 0.0) >= threshold]
-        confidence = stored.confidence if stored.confidence is not None else stored.score
+        confidence = stored.confidence if stored.confidence is not None else stored.priority_score
         return choices_result(self.spec, ticked, confidence) if ticked else []
 
 

@@ -213,7 +213,7 @@ class ActiveLearningBackend(Plugin):
 
 def _entry(stored: StoredPrediction, result: Result) -> dict[str, Any]:
     """One entry of ``/predict``'s results."""
-    return {"result": result, "score": stored.score, "model_version": stored.version}
+    return {"result": result, "score": stored.priority_score, "model_version": stored.version}
 
 
 def _unexpected(error: Exception) -> bool:

@@ -99,7 +99,7 @@ def write_singly(job: Job, version: Version, rows: Sequence[StoredPrediction]) -
     for row in rows:
         job.check()
         try:
-            job.gateway.create_prediction(row.task_id, results(row), row.score, version.name)
+            job.gateway.create_prediction(row.task_id, results(row), row.priority_score, version.name)
         except LabelStudioUnavailable:
             raise
         except BackendError as error:
@@ -145,7 +145,7 @@ def write_rest(job: Job, version: Version, rows: Sequence[StoredPrediction]) -> 
 
 
 def _next_call(version: Version, rows: Sequence[StoredPrediction], results: Results) -> list[dict[str, Any]]:
-    """Predictions of as many of the first ``rows`` as one call takes, at least of one."""
+    """The predictions for the next bulk call: as many of the first ``rows`` as fit into one, at least one."""
     items: list[dict[str, Any]] = []
     numbers = 0
     for row in rows:
@@ -153,7 +153,8 @@ def _next_call(version: Version, rows: Sequence[StoredPrediction], results: Resu
         numbers += results.kind.weight(result)
         if items and numbers > NUMBERS_A_CALL:
             break
-        items.append({"task": row.task_id, "result": result, "score": row.score, "model_version": version.name})
+        item = {"task": row.task_id, "result": result, "score": row.priority_score, "model_version": version.name}
+        items.append(item)
     return items
 
 

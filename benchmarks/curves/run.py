@@ -1,7 +1,7 @@
 """One run: a sampler in a trial, cycle after cycle, with the data set's labels in the place of the annotator.
 
 Training, scoring and the order of the queue are the worker's own code: :meth:`Learner.trained`, :meth:`Learner.score`
-and :func:`to_published`.
+and :func:`priority_scores`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from backend.learning.learner import Learner, cycle_seed, random_subset
-from backend.learning.scores import to_published
+from backend.learning.scores import priority_scores
 from backend.settings.core import Settings
 from benchmarks.curves.plan import Plan, Run, code_digest, initial_set, trial_seed
 from benchmarks.curves.store import Line, RunStore
@@ -68,7 +68,7 @@ def _play_cycle(
     if not last:
         acquisition, _ = learner.score(task.pixels, unlabelled, runtime)
         seconds["score"] = clock.lap()
-        queue = np.argsort(to_published(acquisition, seed))  # Label Studio serves the lowest score first
+        queue = np.argsort(priority_scores(acquisition, seed))  # Label Studio serves the lowest score first
         store.keep_labelled(cycle, np.sort(np.concatenate([labelled, unlabelled[queue[: plan.budget]]])))
         if settings.warm_start:
             learner.save(store.checkpoint(cycle))

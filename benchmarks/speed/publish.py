@@ -19,7 +19,7 @@ from backend import cycle
 from backend.labelstudio.client import LabelStudio
 from backend.learning import checkpoints as artefacts
 from backend.learning.learner import Learner
-from backend.learning.scores import to_published
+from backend.learning.scores import priority_scores
 from backend.settings.core import Settings
 from backend.state import State
 from backend.tasks.classification import parse_label_config, to_region
@@ -110,7 +110,7 @@ class _Bench:
         spec = parse_label_config(self.job.gateway.project(self.job.project.id).label_config)
         items = [
             {"task": task, "result": to_region(spec, CLASSES[0], 0.5), "score": score, "model_version": version}
-            for task, score in zip(self.open_tasks, to_published(acquisition, 0).tolist(), strict=True)
+            for task, score in zip(self.open_tasks, priority_scores(acquisition, 0).tolist(), strict=True)
         ]
         taken = 0
 

@@ -19,7 +19,7 @@ from backend.errors import BackendError, LabelStudioUnavailable, NoLabels, Stopp
 from backend.labelstudio import http as labelstudio_http
 from backend.learning import checkpoints as artefacts
 from backend.learning.learner import Learner
-from backend.learning.scores import to_published
+from backend.learning.scores import priority_scores
 from backend.state import Cycle, Version
 from backend.status import show, snapshot
 from backend.tasks.segmentation.config import segmentation_spec
@@ -76,7 +76,7 @@ def expected(bench: Workbench, version: Version, tasks: list[int]) -> dict[int, 
     learner = Learner.load(version.checkpoint, torch.device("cpu"))
     cache = open_images(bench.job, read_truth(bench.job), lambda *_: None)
     acquisition, _ = learner.score(cache.pixels, cache.rows(tasks), Runtime(torch.device("cpu"), 0))
-    return dict(zip(tasks, to_published(acquisition, 0).tolist(), strict=True))
+    return dict(zip(tasks, priority_scores(acquisition, 0).tolist(), strict=True))
 
 
 def test_a_cycle_learns_from_every_label_and_publishes_every_other_task(bench: Workbench) -> None:
@@ -89,7 +89,7 @@ def test_a_cycle_learns_from_every_label_and_publishes_every_other_task(bench: W
     pool = [task for task in bench.tasks if task not in labelled]
     assert sorted(bench.order(version)) == pool
     assert bench.project.published_order(version.name) == bench.order(version)
-    scores = {row.task_id: row.score for row in bench.state.scores.all(version)}
+    scores = {row.task_id: row.priority_score for row in bench.state.scores.all(version)}
     assert scores == pytest.approx(expected(bench, version, pool), rel=1e-6)
     assert bench.state.projects.get(bench.project.id).new_annotations == 0  # type: ignore[union-attr]
     assert len(bench.state.tasks.seen_annotations(bench.project.id)) == 5
@@ -99,7 +99,7 @@ def test_a_cycle_learns_from_every_label_and_publishes_every_other_task(bench: W
 def test_the_first_order_needs_no_label(bench: Workbench, sampler: str) -> None:
     version = cycle.cold_start(bench.with_settings(sampler=sampler), read_truth(bench.job))
     assert version.name.startswith(f"{sampler}-c0-") and version.checkpoint is None and files(bench) == []
-    scores = [row.score for row in bench.state.scores.all(version)]
+    scores = [row.priority_score for row in bench.state.scores.all(version)]
     assert scores == pytest.approx((np.arange(TASKS) + 0.5) / TASKS)  # evenly spread over (0, 1)
     assert bench.project.published_order(version.name) == bench.order(version) != bench.tasks
 
@@ -184,13 +184,13 @@ def half_a_file(then: Callable[[], None]) -> Callable[..., None]:
 def test_new_tasks_join_by_the_same_model_and_take_no_ones_score(bench: Workbench) -> None:
     label(bench, 4)
     version = cycle.run_cycle(bench.job)
-    before = {row.task_id: row.score for row in bench.state.scores.all(version)}
+    before = {row.task_id: row.priority_score for row in bench.state.scores.all(version)}
     old = set(bench.tasks)
     add_tasks(bench.project, 6, pictures=True)  # the same pictures once more: the same acquisition
     truth = read_truth(bench.job)
     assert cycle.join_new_tasks(bench.job, version, truth) == 6
     assert cycle.join_new_tasks(bench.job, version, truth) == 0
-    after = {row.task_id: row.score for row in bench.state.scores.all(version)}
+    after = {row.task_id: row.priority_score for row in bench.state.scores.all(version)}
     assert {task: after[task] for task in before} == before
     assert len(set(after.values())) == len(after)
     new = sorted(set(bench.tasks) - old)
@@ -233,7 +233,7 @@ def test_labels_whose_images_are_all_broken_are_said(bench: Workbench) -> None:
     key = bench.project.names[2]
     bench.project.import_tasks([{key: "data:image/png;base64,AAAA", "kind": "apple"}])
     bench.project.annotate(bench.tasks[-1], "apple")
-    with pytest.raises(BackendError, match="none of the labelled images can be read"):
+    with pytest.raises(BackendError, match="none of the labeled images can be read"):
         cycle.run_cycle(bench.job)
 
 
@@ -343,7 +343,7 @@ def test_a_cycle_of_masks_learns_publishes_and_keeps_the_masks_of_the_head(canva
     assert sorted(canvas.order(version)) == pool
     assert canvas.project.published_order(version.name) == canvas.order(version)
     rows = canvas.state.scores.all(version)
-    assert {row.task_id: row.score for row in rows} == pytest.approx(expected(canvas, version, pool), rel=1e-6)
+    assert {row.task_id: row.priority_score for row in rows} == pytest.approx(expected(canvas, version, pool), rel=1e-6)
     assert all(row.label is None and row.confidence is not None and 0 < row.confidence <= 1 for row in rows)
     head = canvas.order(version)[:HEAD]
     assert equal(kept(canvas, version), predicted(canvas, version, head))

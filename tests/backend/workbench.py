@@ -71,7 +71,7 @@ class Workbench:
             classes=self.project.classes,
             metrics={},
             task_ids=chosen,
-            published=rng.permutation(np.linspace(0.1, 0.9, len(chosen))),
+            priority_score=rng.permutation(np.linspace(0.1, 0.9, len(chosen))),
             class_index=rng.integers(0, len(self.project.classes), len(chosen)),
             confidence=np.full(len(chosen), 0.5),
         )
@@ -103,7 +103,7 @@ class Workbench:
             classes=classes,
             metrics={"task": "segmentation", "frame": list(frame)},
             task_ids=chosen,
-            published=published,
+            priority_score=published,
             class_index=None,
             confidence=np.full(len(chosen), 0.8),
         )

@@ -16,14 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from backend.learning.scores import to_published
-from models.data import CycleData, Runtime, Task
+from backend.learning.scores import priority_scores
+from models.data import ClassTargets, CycleData, Runtime, Task
 from models.inference.predictions import embed
 from models.losses.index_masks import IGNORE
 from models.losses.loss_prediction import LossPredictor
 from models.losses.objectives import CrossEntropy
 from models.pixels import augment, normalise
-from models.training.task_network import Recipe, train_network
+from models.training.schedule import Recipe
+from models.training.task_network import train_network
 from samplers import SAMPLERS
 from samplers.noise import logistic_noise
 from tests.samplers.test_contract import (
@@ -62,8 +63,8 @@ def test_random_asks_for_every_row_of_a_subset_exactly_once(seed: int) -> None:
 @EVERY_TASK
 def test_the_whole_pool_is_queued_once(name: str, task: Task) -> None:
     world = fitted(name, 3, task)
-    published = to_published(world.score(world.data.unlabelled), seed=0)
-    assert len(np.unique(published)) == len(world.data.unlabelled)
+    published = priority_scores(world.score(world.data.unlabeled), seed=0)
+    assert len(np.unique(published)) == len(world.data.unlabeled)
     assert ((published > 0) & (published <= 1)).all()
 
 
@@ -88,7 +89,7 @@ def watched() -> Iterator[dict[nn.Module, bool]]:
 @EVERY_TASK
 def test_all_networks_score_in_eval_mode_also_when_left_in_training_mode(name: str, task: Task) -> None:
     world = fitted(name, 3, task)
-    rows = world.data.unlabelled
+    rows = world.data.unlabeled
     with watched() as seen:
         expected = world.score(rows)
     assert not any(seen.values())
@@ -119,7 +120,7 @@ def test_only_those_that_predict_losses_train_a_loss_predictor(name: str, task: 
     modules = [module for network in objective.networks for module in network.modules()]
     assert any(isinstance(module, LossPredictor) for module in modules) == (name in LOSS_PREDICTION)
     if name not in OWN_LOSS:
-        images = normalise(torch.from_numpy(data.pixels[data.labelled]))
+        images = normalise(torch.from_numpy(data.pixels[data.labeled]))
         assert list(objective.networks) == []
         targets = torch.from_numpy(data.targets if data.masks is None else data.masks[data.targets].astype(np.int64))
         torch.testing.assert_close(loss, functional.cross_entropy(net(images), targets, ignore_index=IGNORE))
@@ -131,7 +132,7 @@ def test_only_those_that_predict_losses_train_a_loss_predictor(name: str, task: 
 
 def probabilities(world: Fitted) -> np.ndarray:
     """(U, C) softmax by NumPy of a plain forward pass over the unlabelled images as they are."""
-    images = normalise(torch.from_numpy(world.data.pixels[world.data.unlabelled]))
+    images = normalise(torch.from_numpy(world.data.pixels[world.data.unlabeled]))
     with torch.no_grad():
         logits = world.net.eval()(images).double().numpy()
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -155,7 +156,7 @@ def closeness(world: Fitted) -> np.ndarray:
 def farness(world: Fitted) -> np.ndarray:
     points, centers = (
         embed(world.net, world.data.pixels, rows, RUNTIME).astype(float)
-        for rows in (world.data.unlabelled, world.data.labelled)
+        for rows in (world.data.unlabeled, world.data.labeled)
     )
     return np.sqrt(((points[:, None] - centers[None]) ** 2).sum(axis=2)).min(axis=1)
 
@@ -174,13 +175,13 @@ BY_HAND: dict[str, Callable[[Fitted], np.ndarray]] = {
 def test_the_queue_is_that_of_a_plain_forward_pass(name: str, num_classes: int) -> None:
     """Also no. 6 by value: the images are those of the pool, not augmented ones."""
     world = fitted(name, num_classes)
-    expected, values = BY_HAND[name](world), world.score(world.data.unlabelled)
+    expected, values = BY_HAND[name](world), world.score(world.data.unlabeled)
     assert np.argsort(-values).tolist() == np.argsort(-expected).tolist()
 
 
 def test_core_set_begins_with_the_row_farthest_from_all_labels() -> None:
     world = fitted("core-set", 3)
-    values = world.score(world.data.unlabelled)
+    values = world.score(world.data.unlabeled)
     assert np.argmax(values) == np.argmax(farness(world))
 
 
@@ -193,7 +194,7 @@ def test_any_number_of_labels_trains_in_batches_of_four(name: str, labels: int, 
     """Batches of 3 + 2, 4 + 3 and 3 + 3 + 3 rows: losses on pairs have one row left over."""
     rows = np.random.default_rng(labels).permutation(40)
     targets = np.arange(labels) % num_classes
-    data = CycleData(make_pixels(), rows[:labels], targets, rows[labels:], num_classes)
+    data = CycleData(make_pixels(), rows[:labels], rows[labels:], ClassTargets(targets), num_classes)
     net, sampler = make_net(num_classes), make_sampler(name, num_classes)
     recipe = Recipe(epochs=1, batch_size=4, learning_rate=0.01)
     figures = train_network(net, data, sampler.objective(net, data, RUNTIME), recipe, RUNTIME)
@@ -211,14 +212,14 @@ def test_scoring_augments_nothing(name: str, monkeypatch: pytest.MonkeyPatch) ->
         raise AssertionError("an image was augmented")
 
     world = fitted(name, 3)
-    expected = world.score(world.data.unlabelled)
+    expected = world.score(world.data.unlabeled)
     for module in list(sys.modules.values()):
         for attribute, value in list(vars(module).items()) if module.__name__.startswith("models.") else ():
             if value is augment:
                 monkeypatch.setattr(module, attribute, refuse)
     with pytest.raises(AssertionError, match="augmented"):  # the trap works
         train_network(make_net(3), world.data, CrossEntropy(), Recipe(epochs=1), RUNTIME)
-    assert (world.score(world.data.unlabelled) == expected).all()
+    assert (world.score(world.data.unlabeled) == expected).all()
 
 
 @EVERY_TASK
@@ -227,9 +228,9 @@ def test_the_task_network_sees_the_images_as_they_are(name: str, task: Task) -> 
     shown: list[Tensor] = []
     hook = world.net.trunk.register_forward_pre_hook(lambda module, inputs: shown.append(inputs[0]))
     try:
-        world.score(world.data.unlabelled)
+        world.score(world.data.unlabeled)
     finally:
         hook.remove()
-    pool = normalise(torch.from_numpy(world.data.pixels[np.sort(world.data.unlabelled)]))
+    pool = normalise(torch.from_numpy(world.data.pixels[np.sort(world.data.unlabeled)]))
     if shown:  # not every sampler looks at the task network
         assert torch.equal(torch.cat(shown)[: len(pool)], pool)

@@ -12,7 +12,7 @@ import torch
 
 from backend.errors import BackendError
 from backend.learning.learner import CPU_WIDTH, DRN_CPU_WIDTH, PAPER_WIDTH, Learner
-from backend.learning.scores import to_published
+from backend.learning.scores import priority_scores
 from backend.settings.core import Settings
 from backend.settings.samplers import SAMPLER_NAMES
 from models import checkpoint
@@ -98,7 +98,7 @@ def test_an_answer_is_a_class_a_confidence_and_a_published_score(tmp_path: Path)
     assert labels == [CLASSES[place] for place in probabilities.argmax(axis=1)]
     assert confidence == pytest.approx(probabilities.max(axis=1), abs=1e-5)
     entropy = -(probabilities * np.log(probabilities)).sum(axis=1)
-    assert score == pytest.approx(to_published(entropy, 0), abs=1e-4)
+    assert score == pytest.approx(priority_scores(entropy, 0), abs=1e-4)
 
 
 def logits(learner: Learner, pixels: np.ndarray) -> torch.Tensor:
@@ -261,7 +261,7 @@ def test_answers_for_images_are_masks_with_confidence_and_a_published_score() ->
         maps = learner.net.head(learner.net.features(normalise(torch.from_numpy(images)))).double().softmax(dim=1)
     assert confidence == pytest.approx(maps.amax(dim=1).mean(dim=(1, 2)).numpy(), rel=1e-4)
     entropy = -(maps * maps.log()).sum(dim=1).mean(dim=(1, 2)).numpy()
-    assert score == pytest.approx(to_published(entropy, 0), abs=1e-4)
+    assert score == pytest.approx(priority_scores(entropy, 0), abs=1e-4)
 
 
 def test_the_width_of_a_segmenter_is_the_devices_unless_it_is_set() -> None:

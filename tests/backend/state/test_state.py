@@ -44,7 +44,7 @@ def add_version(state: State, owner: str, name: str = "vaal-c1-abc", rows: int =
         classes=["cat", "dog"],
         metrics={"loss": 0.5},
         task_ids=np.arange(1, rows + 1),
-        published=np.linspace(0.9, 0.1, rows),
+        priority_score=np.linspace(0.9, 0.1, rows),
         class_index=np.arange(rows) % 2,
         confidence=np.full(rows, 0.75),
         **learnt,

@@ -124,7 +124,7 @@ def published(state: State, number: int, tasks: list[int], **values: Any) -> Ver
             "classes": ["cat", "dog"],
             "metrics": {"labels": 4},
             "task_ids": np.array(tasks, dtype=np.int64),
-            "published": np.linspace(0.1, 0.9, len(tasks)),
+            "priority_score": np.linspace(0.1, 0.9, len(tasks)),
             "class_index": np.arange(len(tasks)) % 2,
             "confidence": np.full(len(tasks), 0.75),
         }

@@ -60,7 +60,7 @@ def publish(state: State, number: int, classes: list[str]) -> str:
         classes=classes,
         metrics={},
         task_ids=np.array([1, 2]),
-        published=np.array([0.25, 0.5]),
+        priority_score=np.array([0.25, 0.5]),
         class_index=np.array([0, 1]),
         confidence=np.array([0.75, 0.5]),
     )

@@ -65,7 +65,7 @@ def fill(state: State) -> None:
             classes=["cat", "dog"],
             metrics={},
             task_ids=np.array([3, 4]),
-            published=np.array([0.1, 0.2]),
+            priority_score=np.array([0.1, 0.2]),
             class_index=None,
             confidence=None,
         )

@@ -79,7 +79,7 @@ def test_a_prediction_carries_the_answer_and_its_confidence(bench: Workbench) ->
         (region,) = item["result"]
         answer = answers[item["task"]]
         assert region["value"]["choices"] == [answer.label] and region["score"] == answer.confidence
-        assert item["score"] == answer.score
+        assert item["score"] == answer.priority_score
 
 
 BREAKS = {
@@ -277,7 +277,7 @@ def test_an_empty_pool_is_published_to_ourselves_until_tasks_join(
         assert bench.status(version) == "current" and bench.project.version() != version.name
         add_tasks(bench.project, 12)
         joined = bench.scored(name="only-for-its-scores")
-        rows = [(row.task_id, row.score) for row in bench.state.scores.all(joined)]
+        rows = [(row.task_id, row.priority_score) for row in bench.state.scores.all(joined)]
         write_scores(bench, version, rows)
         bench.state.scores.drop(joined, OWNER)
         publisher.complete(bench.job, bench.state.versions.get(version.id) or version)
@@ -347,7 +347,7 @@ def test_who_loses_the_lease_stops_at_once(bench: Workbench, call: tuple[str, st
 
 def test_a_refusal_that_is_no_deleted_task_reaches_the_owner(bench: Workbench) -> None:
     bench.scored()
-    row = StoredPrediction(task_id=bench.tasks[0], version="x", label=None, confidence=None, score=0.5)
+    row = StoredPrediction(task_id=bench.tasks[0], version="x", label=None, confidence=None, priority_score=0.5)
     bench.proxy.set(*SINGLE, cut="before", status=400)
     version = bench.state.versions.of_project(bench.project.id)[0]
     with pytest.raises(BackendError, match="struck"):
