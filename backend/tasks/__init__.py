@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from backend.errors import LabelConfigError
+from backend.errors import LabelConfigError, SettingsError
 from backend.settings.core import Settings
 from backend.tasks.base import AnyTaskKind, NotAsked
 from backend.tasks.classification import Classification
@@ -49,6 +49,8 @@ def _asks(kind: type[AnyTaskKind], label_config: str, settings: Settings) -> boo
         kind.read(label_config, settings)
     except LabelConfigError:
         return False
+    except SettingsError:  # it asks, and says what to set once it is chosen
+        return True
     return True
 
 

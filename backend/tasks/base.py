@@ -95,7 +95,7 @@ class TaskKind(ABC, Generic[Spec, Kept]):
 
     ``name`` is its name in settings, ``status`` and checkpoints, and that of its :class:`models.tasks.base.Task`.
     ``learns``: what is learnt, in words for a sentence. ``metric``: what a network is judged by, in words.
-    ``default_sampler`` orders the queue where the owner names none.
+    ``default_sampler``: what is advised in the place of one that has no meaning here.
     ``queue_columns``: of the Data Manager's prediction columns, those that the tab of the queue shows.
     ``reads_results``: results are needed to tell which annotations are labels; ``draws``: they hold drawn regions,
     which are large. ``fresh_limit``: tasks in one ``/predict`` that are predicted at once.
