@@ -1,4 +1,4 @@
-"""Which of the two questions a project asks, and what its owner reads when it asks neither."""
+"""Which kind of task a project asks for, and what its owner reads when it asks for none."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 
 from backend.errors import LabelConfigError, OwnerError, SettingsError
 from backend.settings.core import Settings
-from backend.settings.samplers import CLASSIFICATION_ONLY, SAMPLER_NAMES
-from backend.tasks.classification import LabelSpec, NoQuestion, image_source
-from backend.tasks.kinds import question_of
-from backend.tasks.segmentation.config import NothingDrawn, SegmentationSpec
-from models.networks.classifier import PretrainedUnavailable
+from backend.tasks import KINDS, kind_of
+from backend.tasks.base import NotAsked
+from models.networks.base import PretrainedUnavailable
 from models.networks.segmenter import NAMES, SegmenterConfig, build_segmenter
+from samplers import SAMPLERS
 
 IMAGE = '<Image name="img" value="$image"/>'
 KIND = '<Choices name="kind" toName="img"><Choice value="cat"/><Choice value="dog"/></Choices>'
@@ -27,14 +26,19 @@ BRUSH = '<BrushLabels name="paint" toName="img"><Label value="cat"/><Label value
 POLYGON = BRUSH.replace("Brush", "Polygon").replace("paint", "line")
 BACKGROUND = BRUSH.replace('"owl"', '"Background"')
 BOX = BRUSH.replace("Brush", "Rectangle").replace("paint", "box")
+TWO_SEVERAL = SEVERAL + SEVERAL.replace('"kind"', '"second"')
 BROKEN_BRUSH = '<BrushLabels name="paint" toName="img"/>'
 
-AUTO = Settings()
-CLASSES, MASKS = replace(AUTO, task="classification"), replace(AUTO, task="segmentation")
+AUTO = Settings(sampler="margin")  # which is defined for every kind
+CLASSES, MASKS, TICKS = (replace(AUTO, task=name) for name in ("classification", "segmentation", "multilabel"))
+REFUSALS = [(sampler, name) for sampler, kind in SAMPLERS.items() for name in kind.refusals]
 
 
 def view(*tags: str) -> str:
     return f"<View>{''.join(tags)}</View>"
+
+
+ASKS = {"classification": view(IMAGE, KIND), "segmentation": view(IMAGE, BRUSH), "multilabel": view(IMAGE, SEVERAL)}
 
 
 @pytest.mark.parametrize(
@@ -45,35 +49,46 @@ def view(*tags: str) -> str:
         (view(IMAGE, POLYGON), "segmentation"),
         (view(IMAGE, KIND, BRUSH), "classification"),  # as it was before masks were served
         (view(IMAGE, BRUSH, POLYGON, KIND, BOX), "classification"),
-        (view(IMAGE, SEVERAL, BRUSH), "segmentation"),
+        (view(IMAGE, SEVERAL, BRUSH), "segmentation"),  # as it was before several choices were served
+        (view(IMAGE, BRUSH, SEVERAL, POLYGON), "segmentation"),
         (view(IMAGE, OF_REGIONS, BRUSH), "segmentation"),
         (view(IMAGE, BRUSH, '<Text name="t" value="$t"/>', KIND.replace('"img"', '"t"')), "segmentation"),
+        (view(IMAGE, SEVERAL), "multilabel"),
+        (view(IMAGE, SEVERAL, BOX), "multilabel"),  # boxes alone are not read as masks
+        (view(IMAGE, SEVERAL, OF_REGIONS.replace("kind", "part")), "multilabel"),
+        (view(IMAGE, SEVERAL.replace('"kind"', '"tags"'), KIND), "classification"),
     ],
 )
 def test_what_is_asked(config: str, task: str) -> None:
-    spec = question_of(config, AUTO)
-    assert spec.task == task
-    assert (spec.to_name, spec.data_key) == ("img", "image")
-    assert spec.classes == (("cat", "dog") if task == "classification" else ("cat", "owl"))
-    assert isinstance(spec, LabelSpec) == (task == "classification")
-    assert isinstance(spec, SegmentationSpec) == (task == "segmentation")
-    assert image_source({"image": "a.png"}, spec) == "a.png"
+    kind = kind_of(config, AUTO)
+    assert kind.name == task
+    assert isinstance(kind, KINDS[task])
+    assert (kind.spec.to_name, kind.data_key) == ("img", "image")
+    assert kind.classes == (("cat", "owl") if task == "segmentation" else ("cat", "dog"))
 
 
 def test_the_owner_may_say_which() -> None:
     both = view(IMAGE, KIND, BRUSH)
-    assert question_of(both, MASKS).task == "segmentation"
-    assert question_of(both, CLASSES).task == "classification"
-    with pytest.raises(NoQuestion, match="no <Choices>"):
-        question_of(view(IMAGE, BRUSH), CLASSES)
-    with pytest.raises(NothingDrawn, match="no <BrushLabels> or <PolygonLabels>"):
-        question_of(view(IMAGE, KIND), MASKS)
+    assert kind_of(both, MASKS).name == "segmentation"
+    assert kind_of(both, CLASSES).name == "classification"
+    assert kind_of(view(IMAGE, SEVERAL, BRUSH), TICKS).name == "multilabel"
+    assert kind_of(view(IMAGE, KIND, SEVERAL.replace('"kind"', '"tags"')), TICKS).spec.from_name == "tags"
+    with pytest.raises(NotAsked, match="no <Choices>"):
+        kind_of(view(IMAGE, BRUSH), CLASSES)
+    with pytest.raises(NotAsked, match="no <Choices>"):
+        kind_of(view(IMAGE, BRUSH), TICKS)
+    with pytest.raises(NotAsked, match="no <BrushLabels> or <PolygonLabels>"):
+        kind_of(view(IMAGE, KIND), MASKS)
+    with pytest.raises(NotAsked, match='takes several answers: set choice="single"'):
+        kind_of(view(IMAGE, SEVERAL), CLASSES)
+    with pytest.raises(NotAsked, match='takes a single answer: set choice="multiple"'):
+        kind_of(view(IMAGE, KIND), TICKS)
 
 
 def test_boxes_are_asked_for_when_the_owner_wants_them() -> None:
     config = view(IMAGE, BRUSH, BOX)
     kinds = {
-        wanted: [control.kind for control in question_of(config, replace(AUTO, rectangles=wanted)).controls]  # type: ignore[union-attr]
+        wanted: [control.kind for control in kind_of(config, replace(AUTO, rectangles=wanted)).spec.controls]
         for wanted in (False, True)
     }
     assert kinds == {False: ["brush"], True: ["brush", "rectangle"]}
@@ -89,14 +104,15 @@ def test_boxes_are_asked_for_when_the_owner_wants_them() -> None:
             'name="box"> are not read as masks: use BrushLabels or PolygonLabels on the <Image>, or add a',
         ),
         (view(IMAGE, BOX), "single-choice <Choices>"),
-        (view(IMAGE, SEVERAL), 'takes several answers: set choice="single"'),
-        (view(IMAGE, SEVERAL, BOX), 'takes several answers: set choice="single"'),
         (view(IMAGE, KIND, SECOND), "2 single-choice <Choices>"),
         (view(IMAGE, KIND, SECOND, BRUSH), "2 single-choice <Choices>"),
         (view(IMAGE, KIND, SECOND, BRUSH), 'set "task" to "segmentation"'),
         (view(IMAGE, KIND, SECOND, BROKEN_BRUSH), "2 single-choice <Choices>"),
+        (view(IMAGE, KIND, SECOND, SEVERAL.replace('"kind"', '"tags"')), 'set "task" to "multilabel"'),
         (view(IMAGE, BROKEN_BRUSH), 'The <BrushLabels name="paint"> has no <Label> tags'),
         (view(IMAGE, SEVERAL, BROKEN_BRUSH), 'The <BrushLabels name="paint"> has no <Label> tags'),
+        (view(IMAGE, SEVERAL, BROKEN_BRUSH), 'set "task" to "multilabel"'),
+        (view(IMAGE, TWO_SEVERAL), "2 several-choice <Choices>"),
         (view(BRUSH), "no <Image"),
         (view(KIND), "no <Image"),
         ("", "no label config yet"),
@@ -105,41 +121,59 @@ def test_boxes_are_asked_for_when_the_owner_wants_them() -> None:
 )
 def test_what_cannot_be_served_is_refused_in_words(config: str, words: str) -> None:
     with pytest.raises(LabelConfigError) as refused:
-        question_of(config, AUTO)
+        kind_of(config, AUTO)
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 def test_only_what_could_help_is_advised() -> None:
     with pytest.raises(LabelConfigError) as refused:
-        question_of(view(IMAGE, KIND, SECOND, BROKEN_BRUSH), AUTO)
-    assert "segmentation" not in str(refused.value)
+        kind_of(view(IMAGE, KIND, SECOND, BROKEN_BRUSH), AUTO)
+    assert "segmentation" not in str(refused.value) and "multilabel" not in str(refused.value)
 
 
-@pytest.mark.parametrize("sampler", CLASSIFICATION_ONLY)
-def test_samplers_of_whole_images_are_refused_for_masks(sampler: str) -> None:
+def test_what_is_wrong_with_the_label_config_is_said_before_what_the_sampler_cannot_do() -> None:
+    with pytest.raises(LabelConfigError, match=r'2 single-choice .* set "task" to "segmentation"'):
+        kind_of(view(IMAGE, KIND, SECOND, BRUSH), replace(AUTO, sampler="ads"))
+
+
+@pytest.mark.parametrize(("sampler", "task"), REFUSALS)
+def test_samplers_are_refused_where_they_have_no_meaning(sampler: str, task: str) -> None:
     with pytest.raises(SettingsError) as refused:
-        question_of(view(IMAGE, BRUSH), replace(AUTO, sampler=sampler))
+        kind_of(ASKS[task], replace(AUTO, sampler=sampler))
+    kind = KINDS[task]
+    reason = SAMPLERS[sampler].refusals[task]
+    assert reason and reason == reason.rstrip(".")
     assert str(refused.value) == (
-        f'sampler "{sampler}" has no meaning for masks: {CLASSIFICATION_ONLY[sampler]}. Set "sampler" to another, such '
-        'as "dast-al".'
+        f'sampler "{sampler}" has no meaning for {kind.learns}: {reason}. Set "sampler" to another, such as '
+        f'"{kind.default_sampler}".'
     )
-    assert question_of(view(IMAGE, KIND, BRUSH), replace(AUTO, sampler=sampler)).task == "classification"
+    assert kind_of(ASKS[task], replace(AUTO, sampler=kind.default_sampler)).name == task
 
 
-def test_which_samplers_have_no_meaning_for_masks_is_what_they_say() -> None:
-    from samplers import SAMPLERS
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_other_sampler_is_taken(sampler: str) -> None:
+    refusals = SAMPLERS[sampler].refusals
+    served = [name for name, config in ASKS.items() if name not in refusals and kind_of(config, AUTO).name == name]
+    for name in served:
+        assert kind_of(ASKS[name], replace(AUTO, sampler=sampler)).settings.sampler == sampler
+    assert sorted([*served, *refusals]) == sorted(KINDS)
+    assert "classification" in served
+    assert "segmentation" in served or sampler in ("ads", "ceal")
+    assert "multilabel" in served or sampler in ("ads", "ceal", "dast-al")
 
-    assert set(CLASSIFICATION_ONLY) == {name for name, kind in SAMPLERS.items() if "segmentation" not in kind.tasks}
-    assert set(CLASSIFICATION_ONLY) < set(SAMPLER_NAMES)
+
+def test_a_sampler_of_whole_images_still_classifies_where_there_is_something_to_draw_with() -> None:
+    assert kind_of(view(IMAGE, KIND, BRUSH), replace(AUTO, sampler="ads")).name == "classification"
 
 
 def test_ignored_pixels_need_a_label_for_the_background() -> None:
     ignoring = replace(AUTO, unlabelled="ignore")
     with pytest.raises(SettingsError, match='add <Label value="background"/> to the label config, or set "unlabelled"'):
-        question_of(view(IMAGE, BRUSH), ignoring)
-    assert question_of(view(IMAGE, BACKGROUND), ignoring).classes == ("cat",)
-    assert question_of(view(IMAGE, KIND), ignoring).task == "classification"  # where it says nothing
+        kind_of(view(IMAGE, BRUSH), ignoring)
+    assert kind_of(view(IMAGE, BACKGROUND), ignoring).classes == ("cat",)
+    assert kind_of(view(IMAGE, KIND), ignoring).name == "classification"  # where it says nothing
+    assert kind_of(view(IMAGE, SEVERAL), ignoring).name == "multilabel"
 
 
 @pytest.mark.parametrize("net", NAMES)
@@ -148,7 +182,7 @@ def test_networks_that_cannot_be_built_are_refused_before_a_cycle(net: str) -> N
     for changes in ({"pretrained": True}, {"task_width": 8}, {}):
         chosen = replace(AUTO, segmentation_net=net, **changes)
         try:
-            question_of(view(IMAGE, BRUSH), chosen)
+            kind_of(view(IMAGE, BRUSH), chosen)
             refused = ""
         except SettingsError as refusal:
             refused = str(refusal)
@@ -161,7 +195,7 @@ def test_networks_that_cannot_be_built_are_refused_before_a_cycle(net: str) -> N
             bare = _error(replace(config, pretrained=True)) if refused else None
             assert bool(refused) == (net == "drn-d-22") == (bare is PretrainedUnavailable)
             assert "no pretrained weights" in refused or not refused
-        assert question_of(view(IMAGE, KIND), chosen).task == "classification"
+        assert kind_of(view(IMAGE, KIND), chosen).name == "classification"
 
 
 def _error(config: SegmenterConfig) -> type[Exception] | None:
@@ -172,17 +206,20 @@ def _error(config: SegmenterConfig) -> type[Exception] | None:
     return None
 
 
-TAGS = [KIND, SECOND, SEVERAL, OF_REGIONS, BRUSH, POLYGON, BACKGROUND, BOX, BROKEN_BRUSH, '<Choices name="k"/>', "<A/>"]
+TAGS = [
+    *(KIND, SECOND, SEVERAL, TWO_SEVERAL, OF_REGIONS, BRUSH, POLYGON, BACKGROUND, BOX, BROKEN_BRUSH),
+    *('<Choices name="k"/>', "<A/>"),
+]
 
 
 @sized(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a loaded machine is no failure
 @given(
     st.lists(st.sampled_from(TAGS), unique=True),
     st.sampled_from([IMAGE, "", IMAGE + IMAGE.replace("img", "two")]),
-    st.sampled_from(["auto", "classification", "segmentation"]),
+    st.sampled_from(["auto", *KINDS]),
     st.sampled_from(["background", "ignore"]),
     st.booleans(),
-    st.sampled_from(["dast-al", "ads"]),
+    st.sampled_from(["margin", "dast-al", "ads"]),
 )
 def test_every_config_is_served_or_refused(
     tags: list[str], image: str, task: str, unlabelled: str, rectangles: bool, sampler: str
@@ -190,13 +227,14 @@ def test_every_config_is_served_or_refused(
     chosen = replace(AUTO, task=task, unlabelled=unlabelled, rectangles=rectangles, sampler=sampler)
     config = view(image, *tags)
     try:
-        spec = question_of(config, chosen)
+        kind = kind_of(config, chosen)
     except OwnerError as refusal:
         assert "\n" not in str(refusal) and str(refusal).endswith(".")
         return
-    assert task in ("auto", spec.task)
-    assert spec.task == "classification" or sampler == "dast-al"
-    assert spec.classes
-    if task == "auto" and spec.task == "segmentation":
-        with pytest.raises(NoQuestion):
-            question_of(config, replace(chosen, task="classification"))
+    assert task in ("auto", kind.name)
+    assert kind.name not in SAMPLERS[sampler].refusals
+    assert kind.classes
+    if task == "auto":
+        for earlier in list(KINDS)[: list(KINDS).index(kind.name)]:
+            with pytest.raises(NotAsked):
+                kind_of(config, replace(chosen, task=earlier))
