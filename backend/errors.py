@@ -1,49 +1,49 @@
 """The error tree of the backend.
 
 BackendError                  everything this package raises on purpose
-├── OwnerError                the project's owner can put it right; str(e) is one plain sentence
-│   ├── SettingsError         a setting has an unknown name or a value outside what is allowed
-│   ├── LabelConfigError      the label config is not one single-choice Choices on one Image
-│   ├── LabelStudioRefused    Label Studio answered 401, 403 or 404
-│   └── NoLabels              training was asked for before anything was labeled
-├── LabelStudioUnavailable    no connection, a time-out, a 5xx: the same call may work later
+├── OwnerError                the project's owner can fix it; str(e) is one plain sentence
+│   ├── SettingsError         a setting is unknown or has a value that is not allowed
+│   ├── LabelConfigError      the label config does not ask for a task that can be served
+│   ├── LabelStudioRefused    Label Studio responded with 401, 403 or 404
+│   └── NoLabels              training was requested before anything was labeled
+├── LabelStudioUnavailable    no connection, a timeout or a 5xx: the same call may work later
 ├── ImageError                one image cannot be used; it is set aside
 ├── LeaseLost                 another worker owns the project now; stop without writing
-└── Stopped                   this process was asked to end; what was begun is due again
+└── Stopped                   this process was asked to stop; unfinished work is due again
 """
 
 from __future__ import annotations
 
 
 class BackendError(Exception):
-    """Root of everything this package raises on purpose."""
+    """Base class of everything this package raises on purpose."""
 
 
 class OwnerError(BackendError):
-    """The project's owner can put it right. ``str(e)`` is one plain sentence without secrets; HTTP 400."""
+    """The project's owner can fix it. ``str(e)`` is one plain sentence without secrets. Becomes an HTTP 400."""
 
 
 class SettingsError(OwnerError):
-    """A setting has an unknown name, or a value that is not allowed."""
+    """A setting is unknown, or its value is not allowed."""
 
 
 class LabelConfigError(OwnerError):
-    """The label config asks no question that this backend can serve; says what to change."""
+    """The label config does not ask for a task that this backend can serve; the message says what to change."""
 
 
 class LabelStudioRefused(OwnerError):
-    """Label Studio refused a call (401, 403 or 404): the key or the address needs the owner's hand."""
+    """Label Studio refused a call (401, 403 or 404): the owner has to correct the API key or the address."""
 
 
 class NoLabels(OwnerError):
-    """Training was asked for before anything was labeled."""
+    """Training was requested before anything was labeled."""
 
 
 class LabelStudioUnavailable(BackendError):
-    """Label Studio did not answer, or failed on its side. Trying again later may work.
+    """Label Studio did not respond, or failed. Trying again later may work.
 
-    ``maybe_written``: the call was a write that may have been carried out all the same (a time-out, a dropped
-    connection, a 5xx after the request was sent). Every other failure of a write means nothing was written.
+    ``maybe_written``: the call was a write that may nevertheless have been carried out (a timeout, a dropped
+    connection, a 5xx after the request was sent). After any other failure of a write, nothing was written.
     """
 
     def __init__(self, message: str = "", *, maybe_written: bool = False) -> None:
@@ -56,8 +56,8 @@ class ImageError(BackendError):
 
 
 class LeaseLost(BackendError):
-    """The lease on a project ended or went to another worker: stop and write nothing more."""
+    """The lease on a project expired or went to another worker: stop, and write nothing more."""
 
 
 class Stopped(BackendError):
-    """This process was asked to end. Nothing is lost: what was begun is due again."""
+    """This process was asked to stop. Nothing is lost: unfinished work is due again."""

@@ -1,7 +1,7 @@
-"""Webhook payloads become typed events, events become hints, and hints become the answer to "what is due?".
+"""Webhook payloads become typed events, events become hints, and :func:`due` computes from the hints what is due.
 
-A webhook is only a hint: Label Studio gives it one second and never repeats it. So an event moves a counter in
-the state and nothing else; what is due is computed from the counters, by :func:`due`, whenever a worker asks.
+A webhook is only a hint: Label Studio waits one second for a response and never repeats the call. So an event only
+increments a counter in the state. What is due is computed from the counters whenever a worker asks.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ TRAIN = frozenset({"START_TRAINING"})
 
 
 class MalformedEvent(BackendError):
-    """A webhook body that is not a Label Studio event."""
+    """The body of a webhook is not a Label Studio event."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """One webhook: what happened, where, and in how many annotations. ``label_config`` is None when it did not come."""
+    """One webhook: what happened, in which project, and to how many annotations. ``label_config`` is None when the
+    payload has none."""
 
     action: str
     project_id: int
@@ -42,10 +43,10 @@ class Event:
 
 
 def parse(payload: Any) -> Event:
-    """Read a webhook body.
+    """Parse the body of a webhook.
 
     Raises:
-        MalformedEvent: no action, or no project to apply it to.
+        MalformedEvent: it has no action, or no project that the action applies to.
     """
     if not isinstance(payload, Mapping) or not isinstance(payload.get("action"), str):
         raise MalformedEvent('A webhook body needs an "action", such as "ANNOTATION_CREATED".')
@@ -73,6 +74,7 @@ def project_number(project: Any) -> int | None:
 
 
 def record(state: State, event: Event) -> dict[str, Any]:
+    """Store an event as a hint. Returns the body of the response to the webhook."""
     if event.action in TRAIN:
         known = state.projects.hint(event.project_id, train=True)
     elif event.action in ANNOTATIONS:
@@ -90,8 +92,8 @@ def record(state: State, event: Event) -> dict[str, Any]:
 
 
 def _project_updated(state: State, event: Event) -> bool:
-    """Publishing itself updates the project, and Label Studio reports that back to us: only a changed label config is
-    news, and any change while the backend waits for the owner to mend something."""
+    """Publishing also updates the project, which Label Studio reports back to us. So an update only counts if the label
+    config changed, or if the backend is waiting for the owner to fix something."""
     project = state.projects.get(event.project_id)
     if project is None:
         return False
@@ -105,27 +107,28 @@ class Work(enum.Enum):
     """What a worker can do for a project."""
 
     CYCLE = "train, score and publish"
-    UPKEEP = "compare with Label Studio, publish what is unfinished, let new tasks join, remove superseded versions"
+    UPKEEP = "compare with Label Studio, finish publishing, add new tasks to the queue, remove superseded versions"
 
 
 @dataclass(frozen=True)
 class Backlog:
-    """What the state knows of a project's unfinished business, beside its own row."""
+    """A project's unfinished work, as far as it is stored outside the project's own row."""
 
     has_version: bool
-    unfinished: bool  # a version is scored but not wholly written, or rows of the current one are not
-    superseded: bool  # versions whose predictions are still in Label Studio
+    unfinished: bool  # a version, or some rows of the current one, is scored but not completely published
+    superseded: bool  # there are superseded versions whose predictions are still in Label Studio
     quiet_since: float  # when the current version was published
-    broken_due: bool  # a broken image's time to be tried again has come
+    broken_due: bool  # some broken image is due to be tried again
 
 
 def due(
     project: Project, backlog: Backlog, now: float, *, budget: int, reconcile_seconds: float, cleanup_seconds: float
 ) -> frozenset[Work]:
-    """What is to be done for a project now. Pure: the same rows and time give the same answer.
+    """The work that is due for a project now. A pure function of the rows and the time.
 
-    A cycle that is due waits only for an order to be out: annotators are served before anything is learnt. (A cycle
-    compares with Label Studio itself, so upkeep need not come first; it may still run while another project trains.)
+    The first order is published before any cycle runs, so that annotators are served before anything is trained.
+    Otherwise a cycle does not have to wait for upkeep, because it makes its own comparison with Label Studio. Upkeep
+    may still run while another project trains.
     """
     if now < project.retry_at:
         return frozenset()

@@ -1,4 +1,4 @@
-"""Where files are in ``MODEL_DIR``, and how they are written: whole or not at all, whatever is killed meanwhile."""
+"""Paths inside ``MODEL_DIR``, and atomic writes: a file appears completely or not at all, even if the process dies."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 DRAFT = ".draft"
-"""Behind the name of a file that is being written; one that a kill left may be deleted."""
+"""Suffix of a file that is still being written. A killed process may leave one behind; it is safe to delete."""
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of ``path`` when the block ends well; else ``path`` stays as it was."""
+    """Open a file for writing that replaces ``path`` when the block succeeds. If it raises, ``path`` is unchanged."""
     draft = path.with_name(path.name + DRAFT)
     try:
         with draft.open("wb") as file:
@@ -28,22 +28,22 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """The same with all of it at hand."""
+    """Write ``data`` to ``path`` atomically."""
     with whole_file(path) as file:
         file.write(data)
 
 
 def project_folder(model_dir: str | Path, key: str) -> Path:
-    """Images and checkpoints of one project. Named by Label Studio's "<id>.<created>" key, so that a project that got
-    the id of a deleted one starts from an empty folder."""
+    """The folder for one project's images and checkpoints. It is named after Label Studio's key "<id>.<created>", so
+    that a new project that reuses the id of a deleted one starts with an empty folder."""
     return Path(model_dir) / "projects" / key.replace(".", "-")
 
 
 def predictions_folder(folder: Path, version_name: str) -> Path:
-    """Where, in a project's ``folder``, the predictions of a version are kept; it may not exist."""
+    """Where a version's predictions are kept in the project's ``folder``. It may not exist."""
     return folder / "answers" / version_name
 
 
 def checkpoint_path(folder: Path, version_name: str) -> Path:
-    """Where, in a project's ``folder``, the checkpoint of a version is."""
+    """Where a version's checkpoint is in the project's ``folder``."""
     return folder / "checkpoints" / f"{version_name}.pt"

@@ -1,4 +1,4 @@
-"""Logging to stderr, with every secret struck out of every line, tracebacks included."""
+"""Logging to stderr, with secrets removed from every line, including tracebacks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 import sys
 from collections.abc import Iterable
 
-STRUCK_OUT = "[hidden]"
+REDACTED = "[hidden]"
 _SHORTEST = 4
-"""A shorter secret would strike out half of every line; whoever sets one has no secret."""
+"""Shorter secrets are not hidden: they would remove parts of unrelated words from every line."""
 
 _PATTERNS = (
     re.compile(r"eyJ[\w-]{8,}\.[\w-]+\.[\w-]*"),  # a JSON web token: Label Studio's personal and access tokens
@@ -21,7 +21,7 @@ _PATTERNS = (
 
 
 class Redactor:
-    """Strikes secrets out of text: known values, and everything that looks like a token."""
+    """Removes secrets from text: known values, and everything that looks like a token."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._known: set[str] = set()
@@ -29,20 +29,20 @@ class Redactor:
             self.add(secret)
 
     def add(self, secret: str) -> None:
-        """One more value to hide, such as the token that ``/setup`` brought."""
+        """Hide one more value, such as the token that came with ``/setup``."""
         if len(secret) >= _SHORTEST:
             self._known.add(secret)
 
     def __call__(self, text: str) -> str:
         for secret in sorted(self._known, key=len, reverse=True):
-            text = text.replace(secret, STRUCK_OUT)
+            text = text.replace(secret, REDACTED)
         for pattern in _PATTERNS:
-            text = pattern.sub(STRUCK_OUT, text)
+            text = pattern.sub(REDACTED, text)
         return text
 
 
 class RedactingFormatter(logging.Formatter):
-    """The last step before a line is written, so that nothing passes it by: arguments, tracebacks, libraries."""
+    """Redacts each line just before it is written, so that nothing escapes: arguments, tracebacks, libraries."""
 
     def __init__(self, redact: Redactor) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(process)d %(name)s: %(message)s")
@@ -53,9 +53,9 @@ class RedactingFormatter(logging.Formatter):
 
 
 def configure(level: str, redact: Redactor) -> None:
-    """Everything that this process logs goes to stderr, from ``level`` up. Called by the command line only."""
+    """Send everything this process logs at ``level`` or above to stderr. For entry points only."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(RedactingFormatter(redact))
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for chatty in ("httpx", "httpcore", "urllib3", "PIL", "matplotlib"):  # every request, every header
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    for verbose in ("httpx", "httpcore", "urllib3", "PIL", "matplotlib"):  # they log every request and every header
+        logging.getLogger(verbose).setLevel(max(logging.WARNING, logging.getLevelName(level)))
