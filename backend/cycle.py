@@ -1,5 +1,5 @@
-"""One cycle, from Label Studio's annotations to Label Studio's queue. Read :func:`run_cycle` first: it is the whole
-story."""
+"""One cycle, from the annotations in Label Studio to a new order of its queue. Read :func:`run_cycle` first: it is the
+whole story."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from samplers import SAMPLERS
 log = logging.getLogger(__name__)
 
 PROBLEMS_KEPT = 20
-"""Of what is wrong with regions, in the history of a cycle."""
+"""How many of the problems with annotated regions are kept in the history of a cycle."""
 
 
 def run_cycle(job: Job) -> Version:
-    """Compare with Label Studio, learn from every label there is, score the pool, publish the new order, record it all.
+    """Compare with Label Studio, train on all labels, score the pool, publish the new order, and record all of this.
 
-    Whatever happens before the version's row is committed leaves no trace but an interrupted or failed cycle, and the
-    same work is due again. With that row the labels count as seen; what happens after it is resumed by
-    :func:`backend.worker.publisher.publish`, without training again.
+    A cycle that ends before its version's row is committed leaves only its record, as interrupted or failed, and the
+    same work is due again. Once that row is committed, the labels count as seen, and publishing is resumed by
+    :func:`backend.worker.publisher.publish` without training again.
 
     Raises:
-        OwnerError: the owner has to act (no labels yet, label config, key).
+        OwnerError: the owner has to act (no labels yet, label config, API key).
         LabelStudioUnavailable, LeaseLost, …: see :mod:`backend.errors`.
     """
     with recorded(job) as cycle:
@@ -82,7 +82,8 @@ def run_cycle(job: Job) -> Version:
 
 
 def cold_start(job: Job, truth: Truth) -> Version:
-    """The first order, before anything is learnt: images far from each other first, or chance where there are none."""
+    """Publish the first order, before any training: for some samplers images that are far from each other first, for
+    the others a random order."""
     with recorded(job) as cycle:
         report, seed = cycle.report, cycle.seed
         report("images", 0, 1)
@@ -105,8 +106,8 @@ def cold_start(job: Job, truth: Truth) -> Version:
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """A cycle's row in the history: its number, the seed derived from that, and the metrics to keep."""
+class CycleRecord:
+    """A cycle that is being recorded in the history: its number, its seed, and the metrics to keep."""
 
     number: int
     seed: int
@@ -115,12 +116,12 @@ class Recorded:
 
 
 @contextmanager
-def recorded(job: Job) -> Iterator[Recorded]:
-    """Keep the history of what is done inside, whichever way it ends: done with its metrics, failed, or interrupted."""
+def recorded(job: Job) -> Iterator[CycleRecord]:
+    """Record a cycle in the history, however the block ends: done (with its metrics), failed or interrupted."""
     number = job.state.cycles.next_number(job.project.id)
     seed = cycle_seed(job.settings.seed, number)
     row = job.state.cycles.start(job.project.id, job.owner, number, job.settings.sampler, seed)
-    cycle = Recorded(number, seed, Reporter(job, row))
+    cycle = CycleRecord(number, seed, Reporter(job, row))
     try:
         yield cycle
     except BaseException as error:
@@ -132,13 +133,15 @@ def recorded(job: Job) -> Iterator[Recorded]:
 
 
 def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
-    """Score the unlabeled tasks that ``version`` has not scored, with its own model, and add them to its order; returns
-    how many.
+    """Score the unlabeled tasks that are missing from ``version``, with its own model, and add them to its order.
 
-    Broken images are tried again when their time has come, whether their tasks are missing or labeled.
+    Also retries broken images that are due to be tried again, whether their tasks are missing or labeled.
+
+    Returns:
+        The number of tasks added.
     """
     missing = set(truth.unlabeled) - job.state.scores.task_ids(version)
-    if job.settings.subset:  # the rest of the pool was left out on purpose; only what came later joins
+    if job.settings.subset:  # the rest of the pool was left out on purpose: only newer tasks join
         missing = {task for task in missing if task > version.metrics.get("newest_task", 0)}
     now = job.state.now()
     if not missing and not any(image.retry_at <= now for image in job.state.tasks.broken_images(job.project.id)):
@@ -160,7 +163,8 @@ def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
 def _score_joining(
     job: Job, version: Version, truth: Truth, cache: ImageCache, tasks: list[int], seed: int
 ) -> ScoredPool:
-    """By the model of ``version``; by chance where it has none, or the project's kind of task has changed since."""
+    """Score ``tasks`` with the model of ``version``, or at random if it has none or the project's kind of task or image
+    size has changed since."""
     learner = None if version.checkpoint is None else Learner.load(version.checkpoint, job.device)
     if learner is None or (learner.task, learner.frame) != (truth.kind.name, cache.frame):
         return ScoredPool.ranked(tasks, np.random.default_rng([seed, tasks[0]]).permutation(len(tasks)))
@@ -171,10 +175,10 @@ def _score_joining(
 
 
 def training_labels(job: Job, truth: Truth, cache: ImageCache, report: ProgressFn) -> TrainingLabels:
-    """What there is to learn from.
+    """The labels to train on.
 
     Raises:
-        BackendError: nothing of it can be used; says why.
+        BackendError: none of them can be used; the message says why.
     """
     return truth.kind.training_labels(
         truth.labels, truth.sources, cache, lambda tasks: job.gateway.annotations_of(job.project.id, tasks), report
@@ -182,7 +186,7 @@ def training_labels(job: Job, truth: Truth, cache: ImageCache, report: ProgressF
 
 
 def pool_tasks(truth: Truth, cache: ImageCache, seed: int) -> list[int]:
-    """The unlabeled tasks to score: all that have an image, or a random subset R of them."""
+    """The unlabeled tasks to score: all that have an image, or the random subset R of them."""
     pool = cache.present(truth.unlabeled)
     size = truth.kind.settings.subset
     if 0 < size < len(pool):
@@ -191,7 +195,7 @@ def pool_tasks(truth: Truth, cache: ImageCache, seed: int) -> list[int]:
 
 
 def cycle_data(cache: ImageCache, labels: TrainingLabels, pool: Sequence[int]) -> CycleData:
-    """Rows and targets of this cycle."""
+    """The rows and targets that this cycle trains on and scores."""
     return CycleData(
         pixels=cache.pixels,
         labeled=cache.rows(labels.tasks),
@@ -202,7 +206,7 @@ def cycle_data(cache: ImageCache, labels: TrainingLabels, pool: Sequence[int]) -
 
 
 def facts(truth: Truth, cache: ImageCache, problems: Sequence[str] = ()) -> dict[str, Any]:
-    """What `status` tells of a cycle besides numbers."""
+    """What ``status`` shows of a cycle besides its metrics."""
     found: dict[str, Any] = {"task": truth.kind.name, "frame": list(cache.frame)}
     if problems:
         found |= {"regions_unread": list(problems[:PROBLEMS_KEPT]), "regions_unread_count": len(problems)}
@@ -210,10 +214,10 @@ def facts(truth: Truth, cache: ImageCache, problems: Sequence[str] = ()) -> dict
 
 
 def store_version(
-    job: Job, truth: Truth, scored: ScoredPool, cycle: Recorded, name: str, learner: Learner | None = None
+    job: Job, truth: Truth, scored: ScoredPool, cycle: CycleRecord, name: str, learner: Learner | None = None
 ) -> Version:
-    """The row that points to checkpoint and predictions, which are there by now. With a ``learner``, which learnt from
-    them, the annotations of ``truth`` count as seen from here on."""
+    """Store the version's row; its checkpoint and predictions must be on disk already. With a ``learner``, the
+    annotations of ``truth``, which it was trained on, count as seen from now on."""
     job.check()
     return job.state.versions.add(
         job.project.id,
@@ -234,7 +238,7 @@ def store_version(
 
 
 def _close(job: Job, record: int, error: BaseException) -> None:
-    """Record why a cycle ended early; when even that fails the next lease marks it interrupted."""
+    """Record why a cycle ended early. If that fails too, whoever takes the lease next marks it as interrupted."""
     words = str(error) if isinstance(error, BackendError) else f"{type(error).__name__}: {error}"
     status = "interrupted" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"
     try:

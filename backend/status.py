@@ -1,4 +1,4 @@
-"""``status``: what the state holds, for people (tables) and programs (JSON). Reads only."""
+"""``status``: the contents of the state, as tables for people or as JSON for programs. Only reads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BROKEN_SHOWN = 20
 
 
 def snapshot(state: State, settings: Settings) -> dict[str, Any]:
-    """Everything ``status`` shows, as plain data; times in seconds since the epoch."""
+    """Everything that ``status`` shows, as plain data. Times are in seconds since the epoch."""
     now = state.now()
     return {"time": now, "projects": [_project(state, settings, project, now) for project in state.projects.all()]}
 
@@ -34,13 +34,13 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
     except OwnerError as refused:
         sampler, budget, error = "?", 0, str(refused)
     running = next((cycle for cycle in cycles if cycle.status == "running"), None)
-    learnt = next((version.metrics for version in versions), {})  # of the newest
+    newest = versions[0].metrics if versions else {}
     return {
         "id": project.id,
         "title": project.title,
         "sampler": sampler,
-        "task": learnt.get("task"),
-        "frame": learnt.get("frame"),
+        "task": newest.get("task"),
+        "frame": newest.get("frame"),
         "counts": state.tasks.counts(project.id),
         "pending_annotations": project.pending_annotations,
         "budget": budget,
@@ -59,13 +59,13 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
             {"task": b.task_id, "source": b.source, "reason": b.reason, "attempts": b.attempts, "retry_at": b.retry_at}
             for b in state.tasks.broken_images(project.id)
         ],
-        "regions_unread": learnt.get("regions_unread", []),
-        "regions_unread_count": learnt.get("regions_unread_count", 0),
+        "regions_unread": newest.get("regions_unread", []),
+        "regions_unread_count": newest.get("regions_unread_count", 0),
     }
 
 
 def due_in_words(project: Project, versions: list[Version], budget: int) -> list[str]:
-    """What waits for a worker; empty when nothing does."""
+    """The work that is waiting for a worker; empty if there is none."""
     due = []
     if project.current_version_id is None:
         due.append("first order")
@@ -81,7 +81,7 @@ def due_in_words(project: Project, versions: list[Version], budget: int) -> list
 
 
 def show(found: dict[str, Any], console: Console) -> None:
-    """The snapshot as tables."""
+    """Print the snapshot as tables."""
     if not found["projects"]:
         console.print("No project is connected yet.")
         return
@@ -97,7 +97,7 @@ def show(found: dict[str, Any], console: Console) -> None:
 
 
 def _overview(found: dict[str, Any]) -> Table:
-    names = ("project", "task", "sampler", "tasks", "labelled", "scored", "broken", "new labels", "due", "running")
+    names = ("project", "task", "sampler", "tasks", "labeled", "scored", "broken", "new labels", "due", "running")
     table = _table("Projects", *names)
     for project in found["projects"]:
         counts, running = project["counts"], project["running"]
@@ -109,7 +109,7 @@ def _overview(found: dict[str, Any]) -> Table:
         _add(
             table,
             f"{project['id']} {project['title']}".strip(),
-            _what_is_learnt(project),
+            _task_and_frame(project),
             project["sampler"],
             *(str(counts[key]) for key in ("tasks", "labelled", "scored", "broken")),
             f"{project['pending_annotations']}/{project['budget']}",
@@ -119,12 +119,12 @@ def _overview(found: dict[str, Any]) -> Table:
     return table
 
 
-def _what_is_learnt(project: dict[str, Any]) -> str:
-    """The kind of task and the size in which its images are kept, as of the last order."""
+def _task_and_frame(project: dict[str, Any]) -> str:
+    """The kind of task, and the size (W×H) at which the newest version used the images."""
     if not project["frame"]:
         return "-"
-    high, wide = project["frame"]
-    return f"{project['task']} {wide}×{high}"
+    height, width = project["frame"]
+    return f"{project['task']} {width}×{height}"
 
 
 def _versions(found: dict[str, Any]) -> Table:
@@ -138,8 +138,8 @@ def _versions(found: dict[str, Any]) -> Table:
                 table,
                 str(project["id"]),
                 version["name"],
-                f"{version['status']} (in force)" if current and version["status"] != "current" else version["status"],
-                _moment(version["published_at"]),
+                f"{version['status']} (in use)" if current and version["status"] != "current" else version["status"],
+                _local_time(version["published_at"]),
                 str(version["metrics"].get("labels", 0)),
                 str(version["metrics"].get("pool", "-")),
                 "-" if spent is None else f"{spent:.1f}",
@@ -178,13 +178,13 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _add(table: Table, *values: object) -> None:
-    """A row of plain text: a title such as "[old] pets" is no mark-up."""
+    """Add a row of plain text, so that a title such as "[old] pets" is not read as markup."""
     table.add_row(*(Text(str(value)) for value in values))
 
 
-def _moment(seconds: float | None) -> str:
+def _local_time(seconds: float | None) -> str:
     if seconds is None:
         return "-"
-    moment = datetime.fromtimestamp(seconds)
-    today = datetime.fromtimestamp(time.time()).date() == moment.date()
-    return moment.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M")
+    when = datetime.fromtimestamp(seconds)
+    today = datetime.fromtimestamp(time.time()).date() == when.date()
+    return when.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M")

@@ -92,7 +92,7 @@ class _Bench:
                 served.append((time.perf_counter() - started, task))
 
         started = time.perf_counter()
-        recorded = cycle.Recorded(number, number, Reporter(self.job, 0))
+        recorded = cycle.CycleRecord(number, number, Reporter(self.job, 0))
         name = artefacts.save_learner(self.job, self.learner, number)
         version = cycle.store_version(self.job, name, self.learner, scored, recorded)
         publisher.publish(self.job, version, ask)
