@@ -23,13 +23,13 @@ from typing import Any, NoReturn
 
 from backend.errors import BackendError
 from backend.settings.core import Settings
-from backend.settings.samplers import CLASSIFICATION_ONLY, SAMPLER_NAMES
 from backend.state import State
 from demo.annotator import Annotator, LabelStudioAnswer
 from demo.narration import Narrator
 from demo.oracle import BackendFailed, Oracle, QueueError, Round, wait_for_version
 from demo.report import LearntNothing, check_rise, say_round, table
 from demo.subjects import Choosing, Subject
+from samplers import SAMPLER_NAMES, SAMPLERS
 from tests.rig.servers import BackendServer, LabelStudioServer, ServerError
 
 
@@ -119,8 +119,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         options.budget = defaults.oracle_budget if options.oracle else defaults.budget
     if min(options.rounds, options.budget, options.tasks) < 1:
         parser.error("--rounds, --budget and --tasks are at least 1")
-    if options.task == "segmentation" and options.sampler in CLASSIFICATION_ONLY:
-        parser.error(f"--sampler {options.sampler} is not for masks: {CLASSIFICATION_ONLY[options.sampler]}")
+    reason = SAMPLERS[options.sampler].refusals.get(options.task)
+    if reason:
+        parser.error(f"--sampler {options.sampler} is not for {options.task}: {reason}")
     return options
 
 

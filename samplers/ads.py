@@ -1,60 +1,67 @@
-"""ADS: ask for the image that two classifiers, pushed apart where it is unlike the labelled ones, know least about."""
+"""ADS: ask for the image that two classifiers, pushed apart where it is unlike the labeled ones, know least about."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from models.data import CycleData, Runtime
-from models.inference.predictions import predict_and_measure
-from models.losses.agreement_discrepancy import AgreementDiscrepancy
-from models.losses.objectives import Objective
-from models.networks.base import TaskNet
-from models.networks.two_classifiers import TwoClassifiers, build_two_classifiers, uncertainty
-from samplers.base import NotFitted, Sampler, Scored, check_task
-from samplers.recipe import RecipeOptions
+from samplers import families
+from samplers.base import NotFitted, Sampler, Scored
+from samplers.deferred import models, torch
+from samplers.options import TrainingOptions, above, between, option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from models.data import CycleData, Runtime
+    from models.losses.objectives import Objective
+    from models.networks.base import TaskNet
+    from models.networks.two_classifiers import TwoClassifiers
 
 
 @dataclass(frozen=True)
-class AdsOptions(RecipeOptions):
-    """ads_prototypes: K, of each class in each classifier; ads_alpha: α, temperature of the similarity to a prototype;
-    ads_tau: τ, the entropy in bits at which agreement and discrepancy weigh the same. The paper's values.
-
-    The others are those of the task network's training, which the passes over unlabelled rows follow.
+class AdsOptions(TrainingOptions):
+    """K, α and τ; the paper's values. The others are those of the task network's training, which the passes over
+    unlabeled rows follow.
     """
 
-    ads_prototypes: int = 3
-    ads_alpha: float = 0.05
-    ads_tau: float = 0.1
+    ads_prototypes: int = option(3, "ADS: prototypes of each class in each classifier.", between(1, 100))
+    ads_alpha: float = option(0.05, "ADS: temperature α of the similarity to a prototype.", above(0, 10))
+    ads_tau: float = option(
+        0.1, "ADS: entropy τ in bits below which agreement weighs more, above which discrepancy.", between(0, 100)
+    )
 
 
-class AdsSampler(Sampler):
+class AdsSampler(Sampler[AdsOptions]):
     """Agreement-discrepancy-selection (Fu, Yuan, Wan, Xu & Ye, AAAI 2021).
 
-    The two classifiers are trained with the task network, which also trains on the unlabelled rows, two thirds of the
+    The two classifiers are trained with the task network, which also trains on the unlabeled rows, two thirds of the
     time; `fit` has nothing left to do. They go on from the last cycle where classes and prototypes are the same.
+
+    classifiers: built from the cycle's seed in `objective` or `fit`, or in `load_state_dict`.
     """
 
     name: ClassVar[str] = "ads"
-    summary: ClassVar[str] = "most uncertain to two classifiers that disagree where images are unlike the labelled ones"
-    Options: ClassVar[type[Any]] = AdsOptions
+    summary: ClassVar[str] = "where two classifiers are uncertain, after training to agree and to disagree"
+    source: ClassVar[str] = "Fu et al. 2021"
+    trains: ClassVar[str] = "two more classifiers, with steps on the pool"
+    family: ClassVar[str] = families.COVERAGE
+    refusals: ClassVar[Mapping[str, str]] = {
+        "multilabel": "its two classifiers choose exactly one class per image",
+        "segmentation": "it compares two classifiers of a whole image",
+    }
     knows_classes: ClassVar[bool] = True
-    tasks: ClassVar[tuple[str, ...]] = ("classification",)
+    Options = AdsOptions
 
-    def __init__(
-        self, options: Any = None, *, num_classes: int, image_size: int, device: torch.device | str = "cpu"
-    ) -> None:
-        super().__init__(options, num_classes=num_classes, image_size=image_size, device=device)
-        # Made from the cycle's seed in `objective` or `fit`, or in `load_state_dict`.
-        self.classifiers: TwoClassifiers | None = None
+    classifiers: TwoClassifiers | None = None
 
     def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> Objective:
-        options = self.options
-        return AgreementDiscrepancy(self._networks(net, runtime), options.recipe(), options.ads_tau)
+        return models.losses.agreement_discrepancy.AgreementDiscrepancy(
+            self._networks(net, runtime), self.options.recipe(), self.options.ads_tau
+        )
 
     def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         """All is trained with the task network. Where that had nothing to train on, the classifiers are fresh ones."""
@@ -63,18 +70,17 @@ class AdsSampler(Sampler):
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """E(x), the mean entropy of the two classifiers in bits, (N,), from one pass of the task network, whose own
-        head gives the answers. With a single class there is nothing to be uncertain of: all rows get 0.
+        head gives the predictions. With a single class there is nothing to be uncertain of: all rows get 0.
         """
-        check_task(self, net)
         classifiers = self.classifiers
         if classifiers is None or classifiers.num_features != net.feature_channels:
             raise NotFitted("sampler ads: its classifiers were neither trained nor loaded for this network yet")
 
-        def acquisition(features: Tensor, _: Tensor) -> Tensor:
-            return uncertainty(classifiers(features))
+        def of_batch(features: Tensor, _: Tensor) -> Tensor:
+            return models.networks.two_classifiers.uncertainty(classifiers(features))
 
-        answers, values = predict_and_measure(net, pixels, rows, runtime, acquisition)
-        return Scored(values, answers)
+        predictions, values = models.inference.predictions.predict_and_measure(net, pixels, rows, runtime, of_batch)
+        return Scored(values, predictions)
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self.classifiers is None else {"classifiers": self.classifiers.state_dict()}
@@ -91,7 +97,6 @@ class AdsSampler(Sampler):
 
     def _networks(self, net: TaskNet, runtime: Runtime) -> TwoClassifiers:
         """The last cycle's where they read features like this network's, else fresh ones."""
-        check_task(self, net)
         num_features = net.feature_channels
         if self.classifiers is None or self.classifiers.num_features != num_features:
             generator = runtime.generator("ads weights", "cpu")
@@ -100,6 +105,6 @@ class AdsSampler(Sampler):
 
     def _fresh(self, num_features: int, generator: torch.Generator) -> TwoClassifiers:
         options = self.options
-        return build_two_classifiers(
+        return models.networks.two_classifiers.build_two_classifiers(
             num_features, self.num_classes, options.ads_prototypes, options.ads_alpha, generator
         )

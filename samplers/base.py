@@ -1,22 +1,32 @@
-"""The contract every sampler keeps: what it is given, what it answers, and the errors it may raise.
+"""The contract every sampler keeps: what it says of itself, what it is given, what it returns, and the errors it may
+raise.
 
-A new sampler is one file with a subclass of `Sampler` and one line in the table of `samplers/__init__.py`.
-Axis letters: N pool rows, B batch, C classes, H W pixels.
+A new sampler is one file with a subclass of `Sampler` and one line in the table of `samplers/__init__.py`; see
+docs/extending.md. Axis letters: N pool rows, B batch, C classes, H W pixels.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
-import torch
 
-from models.data import CycleData, Runtime, check_pixels, check_rows
-from models.inference.predictions import Predictions
-from models.losses.objectives import Objective
-from models.networks.base import TaskNet
+from samplers.deferred import models, torch
+from samplers.options import SamplerOptions
+
+if TYPE_CHECKING:
+    from models.data import CycleData, Runtime
+    from models.inference.predictions import Predictions
+    from models.losses.objectives import Objective
+    from models.networks.base import TaskNet
+
+TASKS = ("classification", "multilabel", "segmentation")
+"""The kinds of task, as `models.tasks.TASKS` has them."""
+
+OptionsT = TypeVar("OptionsT", bound=SamplerOptions)
 
 
 class SamplerError(Exception):
@@ -32,7 +42,7 @@ class EmptyPool(SamplerError):
 
 
 class WrongTask(SamplerError):
-    """The sampler has no meaning for a network of this task."""
+    """The sampler has no meaning for this kind of task, or was built for another one than the network."""
 
 
 class NotFitted(SamplerError):
@@ -40,52 +50,69 @@ class NotFitted(SamplerError):
 
 
 class NonFiniteScores(SamplerError):
-    """A sampler answered NaN or infinity: its networks diverged or its input is broken."""
+    """A sampler returned NaN or infinity: its networks diverged or its input is broken."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What `Sampler.score` answers for N rows, in the order of the rows.
+    """What `Sampler.score` returns for N rows, in the order of the rows.
 
     acquisition (N,) float64, finite; higher = label sooner; any scale.
-    answers     the task network's predictions where the pass ran that network anyway, else None.
+    predictions the task network's, where the pass ran that network anyway, else None.
     """
 
     acquisition: np.ndarray
-    answers: Predictions | None = None
+    predictions: Predictions | None = None
 
 
-@dataclass(frozen=True)
-class NoOptions:
-    """For samplers without settings of their own."""
-
-
-class Sampler(ABC):
+class Sampler(ABC, Generic[OptionsT]):
     """One query strategy.
 
-    Subclasses set `name` (as in the settings), `summary` (one line for the owner) and, where they have
-    settings, `Options`: a frozen dataclass whose field names are the settings' names and whose defaults are
-    the paper's. They implement `_score`, and override `objective`, `fit`, `state_dict` and `load_state_dict`
-    as needed.
-
-    Tensors of a sampler live on the device it was built for. Randomness comes from `runtime.generator(...)`.
+    Subclasses say what they are in the class attributes below, implement `_score`, and override `objective`, `fit`,
+    `state_dict` and `load_state_dict` as needed. Tensors of a sampler live on the device it was built for. Randomness
+    comes from `runtime.generator(...)`.
     """
 
     name: ClassVar[str]
+    """As in the settings."""
     summary: ClassVar[str]
-    Options: ClassVar[type[Any]] = NoOptions
+    """What is labeled first: one line for `python -m backend samplers` and the table in docs/samplers.md."""
+    source: ClassVar[str] = ""
+    """The paper or papers: authors and year."""
+    trains: ClassVar[str] = "nothing"
+    """What is trained besides the task network."""
+    family: ClassVar[str]
+    """One of `samplers.families`: the panel that its learning curve is drawn in."""
+    refusals: ClassVar[Mapping[str, str]] = {}
+    """The kinds of task it has no meaning for: name -> the reason, which the project's owner reads."""
+    tasks: ClassVar[tuple[str, ...]] = TASKS
+    """The others, which it serves; follows from `refusals`."""
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    """Values of settings that its paper gives under one name: preset -> setting -> value. `sampler` is set too."""
     knows_classes: ClassVar[bool] = False
     """Its state depends on which class has which index: a change of classes means a fresh start."""
-    tasks: ClassVar[tuple[str, ...]] = ("classification", "segmentation")
-    """What it has a meaning for."""
     spreads_first: ClassVar[bool] = True
     """Before there is any label the pool is ordered by spread; False: by chance, as a baseline has to."""
 
+    Options: type[OptionsT]
+    """A frozen dataclass whose field names are the settings' names and whose defaults are the paper's."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.tasks = tuple(task for task in TASKS if task not in cls.refusals)
+
     def __init__(
-        self, options: Any = None, *, num_classes: int, image_size: int, device: torch.device | str = "cpu"
+        self,
+        options: OptionsT | None = None,
+        *,
+        task: str,
+        num_classes: int,
+        image_size: int,
+        device: torch.device | str = "cpu",
     ) -> None:
-        """options: an instance of `self.Options` (None = its defaults); image_size: the longer side in pixels."""
-        self.options = self.Options() if options is None else options
+        """options: None = their defaults; task: one of `tasks`; image_size: the longer side in pixels."""
+        self.options: OptionsT = self.Options() if options is None else options
+        self.task = task
         self.num_classes = num_classes
         self.image_size = image_size
         self.device = torch.device(device)
@@ -98,7 +125,7 @@ class Sampler(ABC):
         """Train the sampler's own networks or estimates after the task network was trained.
 
         Warm from loaded state where there is one. `data.unlabeled` and `data.labeled` may be empty: then do
-        what is possible and leave `score` usable. Leaves `net` as it found it. Answers figures to record.
+        what is possible and leave `score` usable. Leaves `net` as it found it. Returns metrics to log.
         """
         return {}
 
@@ -109,11 +136,13 @@ class Sampler(ABC):
         networks, not their mode, not the sampler. The same seed gives the same scores, whatever the batch
         size and the order of rows.
 
-        Raises EmptyPool for no rows, NonFiniteScores (naming the sampler) for NaN or infinity,
-        models.data.DataError for rows or pixels of the wrong kind.
+        Raises EmptyPool for no rows, WrongTask for a network of another kind of task, NonFiniteScores (naming the
+        sampler) for NaN or infinity, models.data.DataError for rows or pixels of the wrong kind.
         """
-        check_pixels(pixels)
-        check_rows(rows, len(pixels))
+        models.data.check_pixels(pixels)
+        models.data.check_rows(rows, len(pixels))
+        if net.task.name != self.task:
+            raise WrongTask(f"sampler {self.name} was built for {self.task}, the network for {net.task.name}")
         if len(rows) == 0:
             raise EmptyPool(f"sampler {self.name}: there is no row to score")
         scored = self._score(net, pixels, rows, runtime)
@@ -131,19 +160,12 @@ class Sampler(ABC):
         """All that `score` and a warm `fit` need, as tensors and plain Python only."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - some samplers keep no state
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave, tensors possibly on another device.
 
         Copies: the two samplers share no tensor afterwards. {} or a state that does not fit (the owner added a
         class or changed a width since) leaves the sampler as built.
         """
-
-
-def check_task(sampler: Sampler, net: TaskNet) -> None:
-    """Raise WrongTask where the sampler has no meaning for what `net` was built for."""
-    if net.task.name not in sampler.tasks:
-        served = ", ".join(sampler.tasks)
-        raise WrongTask(f"sampler {sampler.name} has no meaning for {net.task.name}: it serves {served}")
 
 
 def check_acquisition(name: str, acquisition: np.ndarray, count: int) -> None:

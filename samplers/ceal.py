@@ -1,24 +1,28 @@
-"""CEAL: ask for the uncertain rows, and train on the network's own answers where it is sure."""
+"""CEAL: ask for the uncertain rows, and train on the network's own predictions where it is confident."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from models.data import CycleData, Runtime
-from models.inference.predictions import predict_and_measure
-from models.losses.objectives import Objective
-from models.losses.pseudo_labels import PseudoLabels, threshold_at
-from models.networks.base import TaskNet
-from samplers.base import Sampler, Scored, check_task
+from samplers import families
+from samplers.base import Sampler, Scored
+from samplers.deferred import models
 from samplers.entropy import predictive_entropy
 from samplers.least_confidence import log_odds_of_error
 from samplers.margin import log_odds_of_no_margin
+from samplers.options import SamplerOptions, between, one_of, option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from models.data import CycleData, Runtime
+    from models.losses.objectives import Objective
+    from models.losses.pseudo_labels import PseudoLabels
+    from models.networks.base import TaskNet
 
 CRITERIA: dict[str, Callable[[Tensor], Tensor]] = {
     "entropy": predictive_entropy,
@@ -28,42 +32,49 @@ CRITERIA: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True)
-class CealOptions:
-    """ceal_criterion: what orders the queue, one of CRITERIA. ceal_delta: δ_0, the entropy in nats below which an
-    answer becomes a pseudo-label; ceal_decay and ceal_schedule: how it falls
-    (`models.losses.pseudo_labels.threshold_at`). budget: K, the most uncertain rows, which never get one.
+class CealOptions(SamplerOptions):
+    """ceal_delta is δ_0; `models.losses.pseudo_labels.threshold_at` says how it falls. budget: K, the most uncertain
+    rows, which never get a pseudo-label.
     """
 
-    ceal_criterion: str = "entropy"
-    ceal_delta: float = 0.05
-    ceal_decay: float = 0.0033
-    ceal_schedule: str = "linear"
+    ceal_criterion: str = option("entropy", "CEAL: what orders the queue.", one_of(*CRITERIA))
+    ceal_delta: float = option(
+        0.05, "CEAL: entropy in nats below which a prediction becomes a pseudo-label (δ).", between(0, 20)
+    )
+    ceal_decay: float = option(0.0033, "CEAL: how fast δ falls with the cycles.", between(0, 20))
+    ceal_schedule: str = option(
+        "linear", "CEAL: δ − decay · t, or δ − decay · t (t + 1) / 2.", one_of("linear", "recursive")
+    )
     budget: int = 50
 
 
-class CealSampler(Sampler):
+class CealSampler(Sampler[CealOptions]):
     """Cost-effective active learning (Wang et al., TCSVT 2017).
 
-    Before each training the network of the last cycle labels the unlabelled rows that it is sure of; they train beside
-    the annotator's in this training alone and are forgotten after it (`models.losses.pseudo_labels`). The order of the
-    queue is that of the criterion, so that this differs from uncertainty sampling in the training only.
+    Before each training the network of the last cycle labels the unlabeled rows that it is confident of; they train
+    alongside the annotator's in this training alone and are forgotten after it (`models.losses.pseudo_labels`). The
+    order of the queue is that of the criterion, so that this differs from uncertainty sampling in the training only.
 
     The first cycle has no earlier network, hence no pseudo-labels; the second one has t = 0. With the setting
     ``warm_start`` false every cycle is a first one: CEAL is then its criterion and nothing more. The rows kept from
     pseudo-labels are the K that the annotator would be asked for next, by the network as it comes.
+
+    fits: trainings so far, also before a restart.
     """
 
     name: ClassVar[str] = "ceal"
-    summary: ClassVar[str] = "an uncertainty criterion, with the network's sure answers as labels in training"
-    Options: ClassVar[type[Any]] = CealOptions
-    tasks: ClassVar[tuple[str, ...]] = ("classification",)
+    summary: ClassVar[str] = "where the network is uncertain, by least confidence, margin, or entropy"
+    source: ClassVar[str] = "Wang et al. 2017"
+    trains: ClassVar[str] = "nothing; confident predictions become pseudo-labels for one training"
+    family: ClassVar[str] = families.UNCERTAINTY
+    refusals: ClassVar[Mapping[str, str]] = {
+        "multilabel": "its pseudo-labels are exactly one class per image",
+        "segmentation": "its pseudo-labels are classes of whole images",
+    }
+    Options = CealOptions
 
-    def __init__(
-        self, options: Any = None, *, num_classes: int, image_size: int, device: torch.device | str = "cpu"
-    ) -> None:
-        super().__init__(options, num_classes=num_classes, image_size=image_size, device=device)
-        self.fits = 0  # trainings so far, also before a restart
-        self._training: PseudoLabels | None = None
+    fits: int = 0
+    _training: PseudoLabels | None = None
 
     @property
     def criterion(self) -> Callable[[Tensor], Tensor]:
@@ -71,35 +82,38 @@ class CealSampler(Sampler):
 
     @property
     def threshold(self) -> float:
-        """δ of the training to come; 0 before the first, whose network has learnt nothing."""
+        """δ of the training to come; 0 before the first, whose network has learned nothing."""
         options = self.options
         if self.fits == 0:
             return 0.0
-        return threshold_at(self.fits - 1, options.ceal_delta, options.ceal_decay, options.ceal_schedule)
+        return models.losses.pseudo_labels.threshold_at(
+            self.fits - 1, options.ceal_delta, options.ceal_decay, options.ceal_schedule
+        )
 
     def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> Objective:
-        check_task(self, net)
-
         def score_rows(logits: Tensor) -> tuple[Tensor, Tensor]:
             return predictive_entropy(logits), self.criterion(logits)
 
-        self._training = PseudoLabels(score_rows, self.threshold, self.options.budget)
+        self._training = models.losses.pseudo_labels.PseudoLabels(score_rows, self.threshold, self.options.budget)
         return self._training
 
     def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
-        """Nothing to train: report what the training before took for sure, and count the cycle."""
+        """Nothing to train: report how many pseudo-labels the training before took, and count the cycle."""
         training, self._training = self._training, None
-        figures = {"pseudo_labels": float(training.count if training else 0), "delta": self.threshold}
+        metrics = {"pseudo_labels": float(training.count if training else 0), "delta": self.threshold}
         self.fits += 1
-        return figures
+        return metrics
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
-        """The criterion on the task network's answers, (N,): entropy in nats, or the log-odds of least confidence or of
-        no margin (the paper's EN, LC and MS; Settles 2009, section 3.1).
+        """The criterion on the task network's predictions, (N,): entropy in nats, or the log-odds of least confidence
+        or of no margin (the paper's EN, LC and MS; Settles 2009, section 3.1).
         """
-        check_task(self, net)
-        answers, acquisition = predict_and_measure(net, pixels, rows, runtime, lambda _, logits: self.criterion(logits))
-        return Scored(acquisition, answers)
+
+        def of_batch(_: Tensor, logits: Tensor) -> Tensor:
+            return self.criterion(logits)
+
+        predictions, values = models.inference.predictions.predict_and_measure(net, pixels, rows, runtime, of_batch)
+        return Scored(values, predictions)
 
     def state_dict(self) -> dict[str, Any]:
         return {"fits": self.fits}

@@ -3,55 +3,72 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from models.data import CycleData, Runtime
-from models.inference.predictions import predict_and_measure
-from models.losses.objectives import Objective
-from models.networks.base import TaskNet
+from samplers import families
 from samplers.base import Sampler, Scored
+from samplers.deferred import models, torch
+from samplers.options import SamplerOptions, between, one_of, option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from models.data import CycleData, Runtime
+    from models.losses.objectives import Objective
+    from models.networks.base import TaskNet
 
 
 @dataclass(frozen=True)
-class DastAlOptions:
+class DastAlOptions(SamplerOptions):
     """isda_lambda: λ0 of ISDA (1.0 for CIFAR-10, 5.0 for CIFAR-100 in the paper's code, 0.5 in ISDA's).
 
     covariance: "diag" keeps the variances only, as the paper's code does; "full" as the paper writes.
     """
 
-    isda_lambda: float = 0.5
-    covariance: str = "diag"
+    isda_lambda: float = option(0.5, "DAST-AL: strength λ of the semantic augmentation.", between(0, 100))
+    covariance: str = option("diag", "DAST-AL: class covariance.", one_of("diag", "full"))
 
 
-class DastAlSampler(Sampler):
+class DastAlSampler(Sampler[DastAlOptions]):
     """Diversity-aware semantic transformation active learning (Chen et al., ECCV 2022).
 
-    The task network trains on ISDA's loss. For scoring, the class covariances are computed anew from the labelled
+    The task network trains on ISDA's loss. For scoring, the class covariances are computed again from the labeled
     rows, with the trained network in eval mode and without augmentation; the pool never changes them. All that is
-    kept of them is the table Q (C, C). A class with fewer than two labelled rows has no covariance, and rows
+    kept of them is the table Q (C, C). A class with fewer than two labeled rows has no covariance, and rows
     predicted as such a class are ordered by plain confidence. In segmentation the pixels are the rows of this.
     """
 
     name: ClassVar[str] = "dast-al"
-    summary: ClassVar[str] = "largest expected change of the classifier, over all semantic augmentations of an image"
-    Options: ClassVar[type[Any]] = DastAlOptions
+    summary: ClassVar[str] = "where semantic augmentation of the image would change the classifier most (EPMCM)"
+    source: ClassVar[str] = "Chen et al. 2022"
+    trains: ClassVar[str] = "nothing; ISDA is the task network's loss"
+    family: ClassVar[str] = families.COVERAGE
+    refusals: ClassVar[Mapping[str, str]] = {
+        "multilabel": "its semantic augmentation needs exactly one class per image"
+    }
+    Options = DastAlOptions
 
     def __init__(
-        self, options: Any = None, *, num_classes: int, image_size: int, device: torch.device | str = "cpu"
+        self,
+        options: DastAlOptions | None = None,
+        *,
+        task: str,
+        num_classes: int,
+        image_size: int,
+        device: torch.device | str = "cpu",
     ) -> None:
-        super().__init__(options, num_classes=num_classes, image_size=image_size, device=device)
+        super().__init__(options, task=task, num_classes=num_classes, image_size=image_size, device=device)
         self.table = torch.zeros(num_classes, num_classes, device=self.device)
 
     def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> Objective:
         return net.task.isda(self.options.isda_lambda, self.options.covariance)
 
     def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
-        """Compute the table from the labelled rows: one pass. Without any, Q = 0: plain confidence."""
+        """Compute the table from the labeled rows: one pass. Without any, Q = 0: plain confidence."""
         started = time.perf_counter()
         table, rare = net.task.class_table(net, data, runtime, self.options.covariance)
         self.table = table.to(self.device)
@@ -62,18 +79,18 @@ class DastAlSampler(Sampler):
         }
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
-        """log UB of equation 7, (N,), from one pass of the task network, which also gives the answers.
+        """log UB of equation 7, (N,), from one pass of the task network, which also gives the predictions.
 
         1 / (1 + exp(log UB)) is the confidence in the predicted class with augmentation averaged in, and plain
         softmax confidence where Q = 0. With a single class nothing can change: all rows get 0. Of pixels, the mean of
         the bound over them (section 4.2).
         """
 
-        def acquisition(_: Tensor, logits: Tensor) -> Tensor:
+        def of_batch(_: Tensor, logits: Tensor) -> Tensor:
             return net.task.epmcm(logits, self.table)
 
-        answers, values = predict_and_measure(net, pixels, rows, runtime, acquisition)
-        return Scored(values, answers)
+        predictions, values = models.inference.predictions.predict_and_measure(net, pixels, rows, runtime, of_batch)
+        return Scored(values, predictions)
 
     def state_dict(self) -> dict[str, Any]:
         return {"table": self.table}

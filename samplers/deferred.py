@@ -34,6 +34,48 @@ class Deferred:
 if TYPE_CHECKING:
     import torch
 
-    import models
+    import models.checkpoint
+    import models.data
+    import models.geometry.coverage
+    import models.geometry.k_center
+    import models.inference.disagreement
+    import models.inference.dropout
+    import models.inference.epmcm
+    import models.inference.per_class
+    import models.inference.per_pixel
+    import models.inference.predictions
+    import models.inference.streaming
+    import models.losses.agreement_discrepancy
+    import models.losses.dropout
+    import models.losses.index_masks
+    import models.losses.isda
+    import models.losses.loss_prediction
+    import models.losses.multilabel
+    import models.losses.objectives
+    import models.losses.per_pixel
+    import models.losses.pseudo_labels
+    import models.networks.base
+    import models.networks.carry_over
+    import models.networks.centroid
+    import models.networks.classifier
+    import models.networks.discriminator
+    import models.networks.drn
+    import models.networks.segmenter
+    import models.networks.torchvision_segmenters
+    import models.networks.two_classifiers
+    import models.networks.vae
+    import models.pixels
+    import models.tasks.base
+    import models.tasks.classification
+    import models.tasks.multilabel
+    import models.tasks.segmentation
+    import models.training.adversarial
+    import models.training.adversarial_trainers
+    import models.training.committee
+    import models.training.examples
+    import models.training.rows
+    import models.training.schedule
+    import models.training.task_network
+    import models.training.working_copy
 else:
     models, torch = Deferred("models"), Deferred("torch")

@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+import sys
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from models.data import Runtime
-from models.inference.predictions import predict_and_measure
-from models.networks.base import TaskNet
+from samplers import families
 from samplers.base import Sampler, Scored
+from samplers.deferred import models, torch
+from samplers.options import SamplerOptions
 
-SMALLEST = math.log(torch.finfo(torch.float64).tiny)  # stands for the logarithm of a margin of 0
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from models.data import Runtime
+    from models.networks.base import TaskNet
+
+SMALLEST = math.log(sys.float_info.min)  # stands for the logarithm of a margin of 0
 
 
-class MarginSampler(Sampler):
+class MarginSampler(Sampler[SamplerOptions]):
     """Difference of the two largest probabilities, on the scale of log-odds: the published score is the margin."""
 
     name: ClassVar[str] = "margin"
-    summary: ClassVar[str] = "smallest lead of the most probable class over the second"
+    summary: ClassVar[str] = "where the two most probable classes are closest"
+    source: ClassVar[str] = "Scheffer et al. 2001"
+    family: ClassVar[str] = families.UNCERTAINTY
+    Options = SamplerOptions
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """log((1 - m) / m), (N,), which falls as the margin m = p_1 - p_2 rises (Scheffer, Decomain & Wrobel 2001;
-        Settles 2009, section 3.1: x*_M). Of pixels, the m averaged over them.
+        Settles 2009, section 3.1: x*_M). Of masks, the m averaged over the pixels; of several classes, |2 p_c - 1|
+        averaged over the classes: twice the mean distance of a class's probability from one half.
         """
 
         def of_batch(_: Tensor, logits: Tensor) -> Tensor:
             return net.task.per_image(log_odds_of_no_margin, logits, reduce="log_odds_of_mean")
 
-        answers, acquisition = predict_and_measure(net, pixels, rows, runtime, of_batch)
-        return Scored(acquisition, answers)
+        predictions, values = models.inference.predictions.predict_and_measure(net, pixels, rows, runtime, of_batch)
+        return Scored(values, predictions)
 
 
 def log_odds_of_no_margin(logits: Tensor) -> Tensor:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from torch import Tensor
 
-from models.data import Runtime
-from models.inference.predictions import predict_and_measure
-from models.networks.base import TaskNet
+from samplers import families
 from samplers.base import Sampler, Scored
+from samplers.deferred import models
 from samplers.least_confidence import log_odds_of_error
+from samplers.options import SamplerOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from models.data import Runtime
+    from models.networks.base import TaskNet
 
 
-class MaxProbSampler(Sampler):
+class MaxProbSampler(Sampler[SamplerOptions]):
     """The exact reverse of least confidence, kept as a negative control: not a strategy to label with.
 
     DAST-AL reports a baseline "Maxp" (Chen et al., ECCV 2022, table 1) that lies far below random. In the authors'
@@ -23,7 +28,10 @@ class MaxProbSampler(Sampler):
     """
 
     name: ClassVar[str] = "max-prob"
-    summary: ClassVar[str] = "negative control: highest confidence first, worse than random on purpose"
+    summary: ClassVar[str] = "where the network is most confident: a negative control, not for use"
+    source: ClassVar[str] = "Chen et al. 2022"
+    family: ClassVar[str] = families.UNCERTAINTY
+    Options = SamplerOptions
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """log(p_ŷ / (1 - p_ŷ)), (N,): higher = more confident (the baseline "Maxp" of Chen et al. 2022, table 1)."""
@@ -31,5 +39,5 @@ class MaxProbSampler(Sampler):
         def of_batch(_: Tensor, logits: Tensor) -> Tensor:
             return -net.task.per_image(log_odds_of_error, logits, reduce="log_odds_of_mean")
 
-        answers, acquisition = predict_and_measure(net, pixels, rows, runtime, of_batch)
-        return Scored(acquisition, answers)
+        predictions, values = models.inference.predictions.predict_and_measure(net, pixels, rows, runtime, of_batch)
+        return Scored(values, predictions)

@@ -46,15 +46,16 @@ def above(low: float, high: float) -> Check:
 
 @dataclass(frozen=True)
 class About:
-    """What is known of an option besides its name, type and default."""
+    """What is known of an option besides its name; its type is the default's."""
 
+    default: bool | int | float | str
     help: str
     check: Check
 
 
 def option(default: T, help: str, check: Check) -> T:
     """A field of a sampler's options that is a setting of this name, with this default and line in docs/settings.md."""
-    return field(default=default, metadata={"option": About(help, check)})
+    return field(default=default, metadata={"option": About(default, help, check)})
 
 
 def about(item: Field[Any]) -> About | None:

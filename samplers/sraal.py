@@ -1,24 +1,25 @@
-"""SRAAL: ask for the image that looks least like those labelled already and of which the task network is uncertain."""
+"""SRAAL: ask for the image that looks least like those labeled already and of which the task network is uncertain."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from models.data import CycleData, Runtime
-from models.inference.predictions import measure
-from models.networks.base import TaskNet
-from models.networks.discriminator import Discriminator
-from models.networks.vae import VAE, VAEConfig
-from models.training.adversarial import AdversarialRecipe, AdversarialTrainer
-from models.training.adversarial_trainers import RelabelingTrainer
-from samplers.adversarial_base import GameOptions
+from samplers.adversarial_base import CodeSampler
+from samplers.adversarial_options import AdversaryOptions, VaeStepsOptions
 from samplers.base import Scored
-from samplers.vaal import VaalSampler
+from samplers.deferred import models, torch
+from samplers.options import between, option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from models.data import CycleData, Runtime
+    from models.networks.base import TaskNet
+    from models.networks.vae import VAEConfig
+    from models.training.adversarial import AdversarialRecipe, AdversarialTrainer
 
 EVEN = 1e-12  # squared coefficient of variation below which float32 probabilities count as all the same
 
@@ -48,44 +49,46 @@ def uncertainty(probabilities: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class SraalOptions(GameOptions):
-    """sraal_latent        size of the latent space, both halves (200 in the authors' configuration for CIFAR-100).
-    sraal_label_weight  of the cross entropy beside the ELBO; 5 in the authors' code, beside 5 times the mean squared
-                        error of a pixel value.
+class SraalOptions(VaeStepsOptions, AdversaryOptions):
+    """sraal_latent: 200 in the authors' configuration for CIFAR-100. sraal_label_weight: of the cross entropy alongside
+    the ELBO; 5 in the authors' code, alongside 5 times the mean squared error of a pixel value.
     """
 
-    vaal_vae_steps: int = 2
-    sraal_latent: int = 32
-    sraal_label_weight: float = 5.0
+    sraal_latent: int = option(32, "SRAAL: size of the latent space, both halves.", between(2, 4096))
+    sraal_label_weight: float = option(5.0, "SRAAL: weight of the labelled images' class loss.", between(0, 1000))
 
 
-class SraalSampler(VaalSampler):
+class SraalSampler(CodeSampler[SraalOptions]):
     """State-relabeling adversarial active learning (Zhang et al., CVPR 2020).
 
     VAAL with two changes. The latent has two halves: the first goes to the decoder, the second to a classifier that
-    learns from the labelled images; the discriminator sees both. And for the discriminator an unlabelled image is
-    unlabelled only as far as the task network is uncertain of it, which is computed once a cycle.
+    learns from the labeled images; the discriminator sees both. And for the discriminator an unlabeled image is
+    unlabeled only as far as the task network is uncertain of it, which is computed once a cycle.
 
     Where this departs from the authors' code:
-    - Labelled is 1 and unlabelled 0, as in VAAL. There it is the other way round, and the largest D is asked for.
-    - The autoencoder makes all images look labelled, as the paper means. In the code its target is 1, which is
-      "unlabelled" there, for both streams.
+    - Labeled is 1 and unlabeled 0, as in VAAL. There it is the other way round, and the largest D is asked for.
+    - The autoencoder makes all images look labeled, as the paper means. In the code its target is 1, which is
+      "unlabeled" there, for both streams.
     - The ELBO is VAAL's (`vaal_kl_reduction`). In the code it is 5 times the mean squared error of a pixel value plus
       the KL's mean over the batch; in comparison the squared errors weigh 614 times as much here (at 32 px), and the
-      class loss and the adversarial loss are gentle pushes beside them.
+      class loss and the adversarial loss are gentle pushes next to them.
     - Of masks, which the paper's supervised part has another decoder for, the classifier learns the classes' shares in
-      an image, and the uncertainty is the mean over the pixels.
+      an image, and the uncertainty is the mean over the pixels. Of several classes likewise: the chosen ones share
+      alike, and the uncertainty is the mean over the classes.
     - Both steps of the autoencoder have the labels of their own images, where the code's second has the first's.
     """
 
     name: ClassVar[str] = "sraal"
-    summary: ClassVar[str] = "least like the labelled images, where certain images count as nearly labelled"
-    Options: ClassVar[type[Any]] = SraalOptions
+    summary: ClassVar[str] = 'like `vaal`, with the task network\'s uncertainty in place of the label "unlabeled"'
+    source: ClassVar[str] = "Zhang et al. 2020"
+    trains: ClassVar[str] = "autoencoder with a classifier, discriminator"
     knows_classes: ClassVar[bool] = True
     hidden_layers: ClassVar[int] = 4
+    Options = SraalOptions
 
     def config(self, width: int) -> VAEConfig:
-        return VAEConfig(self.working_size(), width, self.options.sraal_latent, classes=self.num_classes)
+        latent = self.options.sraal_latent
+        return models.networks.vae.VAEConfig(self.working_size(), width, latent, classes=self.num_classes)
 
     def trainer(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> AdversarialTrainer:
         def of_rows(logits: Tensor) -> Tensor:
@@ -94,10 +97,11 @@ class SraalSampler(VaalSampler):
         def of_batch(_: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
             return (net.task.per_image(of_rows, logits, reduce="mean").float(),)
 
+        measure = models.inference.predictions.measure
         uncertain = measure(net, data.pixels, data.unlabeled, runtime, of_batch, "fit")[0]
-        return RelabelingTrainer(
-            self.part(VAE),
-            self.part(Discriminator),
+        return models.training.adversarial_trainers.RelabelingTrainer(
+            self.part(models.networks.vae.VAE),
+            self.part(models.networks.discriminator.Discriminator),
             recipe,
             runtime.generator("vaal noise"),
             targets=net.task.latent_targets(data, runtime),
@@ -106,7 +110,7 @@ class SraalSampler(VaalSampler):
         )
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
-        """-logit D(μ(x)), (N,): higher = less like the labelled images and more uncertain. The paper's D is 1 - D
+        """-logit D(μ(x)), (N,): higher = less like the labeled images and more uncertain. The paper's D is 1 - D
         here, so its largest come first.
         """
-        return super()._score(net, pixels, rows, runtime)
+        return self.score_rows(net, pixels, rows, runtime, "score")

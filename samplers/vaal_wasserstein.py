@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from models.data import CycleData, Runtime
-from models.networks.base import TaskNet
-from models.networks.vae import VAE, Encoder, VAEConfig, build_vae
-from models.training.adversarial import AdversarialRecipe, AdversarialTrainer
-from models.training.adversarial_trainers import AutoencoderTrainer
-from samplers.adversarial_base import AdversarialOptions, AdversarialSampler
+from samplers.adversarial_base import AdversarialSampler
+from samplers.adversarial_options import ElboOptions, LatentOptions, VaeStepsOptions
 from samplers.base import Scored
+from samplers.deferred import models, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from models.data import CycleData, Runtime
+    from models.networks.base import TaskNet
+    from models.networks.vae import Encoder, VAEConfig
+    from models.training.adversarial import AdversarialRecipe, AdversarialTrainer
 
 SMALLEST = 1e-12  # squared distance; the centroid itself has a logarithm too
 
@@ -36,29 +40,13 @@ def posterior(encoder: Encoder, images: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.exp(0.5 * log_variance)
 
 
-class Centroid(nn.Module):
-    """A Gaussian with diagonal covariance: mean (Z,) and standard deviation (Z,). The prior's until it is set."""
-
-    def __init__(self, latent: int) -> None:
-        super().__init__()
-        self.mean: Tensor
-        self.deviation: Tensor
-        self.register_buffer("mean", torch.zeros(latent))
-        self.register_buffer("deviation", torch.ones(latent))
-
-
 @dataclass(frozen=True)
-class WassersteinOptions(AdversarialOptions):
-    """As VAAL's, of the autoencoder."""
-
-    vaal_latent: int = 32
-    vaal_beta: float = 1.0
-    vaal_vae_steps: int = 2
-    vaal_kl_reduction: str = "mean"
+class WassersteinOptions(LatentOptions, VaeStepsOptions, ElboOptions):
+    """Those of an autoencoder that is trained."""
 
 
-class VaalWassersteinSampler(AdversarialSampler):
-    """An autoencoder, and the distance of an image's posterior from the centroid of the labelled images' (Sinha,
+class VaalWassersteinSampler(AdversarialSampler[WassersteinOptions]):
+    """An autoencoder, and the distance of an image's posterior from the centroid of the labeled images' (Sinha,
     Ebrahimi & Darrell, extended abstract, section 3, "eliminating D").
 
     The centroid is the Gaussian with the mean of their means and the mean of their standard deviations: the one with
@@ -67,30 +55,31 @@ class VaalWassersteinSampler(AdversarialSampler):
     """
 
     name: ClassVar[str] = "vaal-wasserstein"
-    summary: ClassVar[str] = "VAAL without its discriminator, farthest from the labelled images' codes: for comparison"
-    Options: ClassVar[type[Any]] = WassersteinOptions
+    summary: ClassVar[str] = "an ablation of `vaal`: distance to the labeled images' codes instead of a discriminator"
+    source: ClassVar[str] = "extended abstract of VAAL"
+    trains: ClassVar[str] = "autoencoder"
+    Options = WassersteinOptions
 
     def config(self, width: int) -> VAEConfig:
-        return VAEConfig(self.working_size(), width, self.options.vaal_latent)
+        return models.networks.vae.VAEConfig(self.working_size(), width, self.options.vaal_latent)
 
-    def build(self, config: VAEConfig, generator: torch.Generator) -> dict[str, nn.Module]:
-        return {"vae": build_vae(config, generator), "centroid": Centroid(config.latent)}
-
-    def recipe(self) -> AdversarialRecipe:
-        return replace(super().recipe(), discriminator_steps=0)
+    def build(self, config: VAEConfig, generator: torch.Generator) -> Mapping[str, nn.Module]:
+        vae = models.networks.vae.build_vae(config, generator)
+        return {"vae": vae, "centroid": models.networks.centroid.Centroid(config.latent)}
 
     def trainer(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> AdversarialTrainer:
-        return AutoencoderTrainer(self.part(VAE), recipe, runtime.generator("vaal noise"))
+        vae, noise = self.part(models.networks.vae.VAE), runtime.generator("vaal noise")
+        return models.training.adversarial_trainers.AutoencoderTrainer(vae, recipe, noise)
 
     def finish(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
-        encoder, centroid = self.part(VAE).encoder, self.part(Centroid)
+        encoder, centroid = self.part(models.networks.vae.VAE).encoder, self.part(models.networks.centroid.Centroid)
         means, deviations = self.measure(data.pixels, data.labeled, runtime, partial(posterior, encoder), "fit")
         centroid.mean.copy_(torch.from_numpy(means.mean(axis=0, dtype=np.float64)))
         centroid.deviation.copy_(torch.from_numpy(deviations.mean(axis=0, dtype=np.float64)))
         return {}
 
     def score_rows(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
-        encoder, centroid = self.part(VAE).encoder, self.part(Centroid)
+        encoder, centroid = self.part(models.networks.vae.VAE).encoder, self.part(models.networks.centroid.Centroid)
 
         def distance(images: Tensor) -> Tensor:
             squared = wasserstein_squared(*posterior(encoder, images), centroid.mean, centroid.deviation)
@@ -99,7 +88,7 @@ class VaalWassersteinSampler(AdversarialSampler):
         return self.order(pixels, rows, runtime, distance, phase)
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
-        """log W₂²( N(μ(x), σ²(x)), centroid of the labelled ), (N,): higher = farther away. Published is
+        """log W₂²( N(μ(x), σ²(x)), centroid of the labeled ), (N,): higher = farther away. Published is
         1 / (1 + W₂²).
         """
         return self.score_rows(net, pixels, rows, runtime, "score")

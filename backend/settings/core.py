@@ -1,8 +1,8 @@
 """Settings: read once from the environment, overridden per project by the owner's ``extra_params``.
 
-Every setting is one field of :class:`Settings`, those of single samplers by way of ``settings_samplers``. Its type is
-its default's type; what is allowed, the one line of help and whether a project may override it stand beside it, and
-the table in docs/settings.md is made from the same place. The environment uses the upper-case name,
+Every setting is one field of :class:`Settings`; those of single samplers are the options that stand in samplers/. Its
+type is its default's type; what is allowed, the one line of help and whether a project may override it stand in the
+same place, and the table in docs/settings.md is generated from it. The environment uses the upper-case name,
 ``extra_params`` the lower-case one.
 """
 
@@ -17,21 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import SettingsError
-from backend.settings.samplers import PRESETS, SAMPLER_NAMES, SamplerSettings
-from backend.settings.spec import (
-    ANY_TEXT,
-    YES_NO,
-    Check,
-    above,
-    at_least,
-    between,
-    matching,
-    one_of,
-    project,
-    setting,
-    spec_of,
-    zero_or,
-)
+from backend.settings.samplers import PRESETS, SamplerSettings
+from backend.settings.spec import ANY_TEXT, YES_NO, matching, project, setting, spec_of
+from samplers import SAMPLER_NAMES
+from samplers.base import TASKS
+from samplers.options import Check, above, at_least, between, one_of, zero_or
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
@@ -100,8 +90,9 @@ class Settings(SamplerSettings):
     budget: int = project(50, "New annotations that make a cycle due.", between(1, 1_000_000))
     task: str = project(
         "auto",
-        "What is learnt; auto: classification where the label config has a single-choice `Choices`, else masks.",
-        one_of("auto", "classification", "segmentation"),
+        "What is learnt; auto: by the label config: classification where it has a single-choice `Choices`, multilabel where "
+        "it has a multiple-choice one, else masks.",
+        one_of("auto", *TASKS),
     )
     task_net: str = project("resnet18", "The task network of classification.", one_of("resnet18", "vgg16-bn"))
     segmentation_net: str = project(
@@ -136,6 +127,11 @@ class Settings(SamplerSettings):
         "background",
         "Masks: what pixels are that no region covers; ignore: nothing is learnt from them.",
         one_of("background", "ignore"),
+    )
+    multilabel_threshold: float = project(
+        0.5,
+        "Several choices per image: a class is ticked in the pre-annotation from this probability on.",
+        between(0.01, 0.99),
     )
     class_balance: bool = project(
         False, "Masks: weigh each class by 1 / ln(1.02 + its share of the labelled pixels) in the loss.", YES_NO

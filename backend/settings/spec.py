@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import Field, dataclass, field
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Check:
-    """What a setting may be: ``allowed`` says it in words that fit a reason phrase, ``holds`` decides."""
-
-    allowed: str
-    holds: Callable[[Any], bool]
+from samplers.options import Check
 
 
 @dataclass(frozen=True)
@@ -24,26 +17,6 @@ class Spec:
     check: Check
     per_project: bool
     secret: bool
-
-
-def one_of(*choices: str) -> Check:
-    return Check("one of " + ", ".join(choices), lambda value: value in choices)
-
-
-def at_least(low: int) -> Check:
-    return Check(f"at least {low}", lambda value: value >= low)
-
-
-def between(low: float, high: float) -> Check:
-    return Check(f"{low} to {high}", lambda value: low <= value <= high)
-
-
-def zero_or(low: int, high: int) -> Check:
-    return Check(f"0, or {low} to {high}", lambda value: value == 0 or low <= value <= high)
-
-
-def above(low: float, high: float) -> Check:
-    return Check(f"above {low}, up to {high}", lambda value: low < value <= high)
 
 
 def matching(pattern: str, words: str) -> Check:

@@ -25,7 +25,6 @@ from typing import Any
 
 from backend.errors import SettingsError
 from backend.settings.core import Settings
-from backend.settings.samplers import CLASSIFICATION_ONLY, SAMPLER_NAMES
 from benchmarks.curves.jobs import Jobs, play_all
 from benchmarks.curves.measures import CLASSIFICATION, MEASURES, SEGMENTATION
 from benchmarks.curves.plan import Plan, PlanError, Run, code_digest, overrides_of
@@ -35,6 +34,7 @@ from benchmarks.curves.store import RunStore
 from benchmarks.curves.watch import Display
 from benchmarks.data.datasets import DOWNLOADS, DatasetUnavailable
 from benchmarks.speed.measuring import machine
+from samplers import SAMPLER_NAMES, SAMPLERS
 
 RESULTS = Path(__file__).parents[1] / "results" / "curves"
 LABELS = {CLASSIFICATION: 1_000, SEGMENTATION: 150}
@@ -165,11 +165,9 @@ def _check(folder: Path, plan: Plan) -> None:
 def _samplers(text: str, task: str) -> list[str]:
     """Names as in the settings, without doubles and in the order of the table; all: those for ``task``. Raises
     PlanError."""
-    from samplers import SAMPLERS  # here: it imports torch
-
     able = {name for name, sampler in SAMPLERS.items() if task in sampler.tasks}
     if others := sorted({name.strip() for name in text.split(",")} & (SAMPLERS.keys() - able)):
-        raise PlanError(f"not for {task}: {'; '.join(f'{name}, {CLASSIFICATION_ONLY[name]}' for name in others)}")
+        raise PlanError(f"not for {task}: {'; '.join(f'{name}, {SAMPLERS[name].refusals[task]}' for name in others)}")
     names = [name for name in SAMPLER_NAMES if name in able]
     wanted = set(names) if text == "all" else {name.strip() for name in text.split(",") if name.strip()}
     if unknown := sorted(wanted - set(names)):

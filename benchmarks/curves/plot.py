@@ -11,19 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.curves.stats import BASELINE
+from samplers import SAMPLERS
+from samplers.families import FAMILIES
 
-FAMILIES: dict[str, tuple[str, ...]] = {
-    "uncertainty of one network": ("least-confidence", "margin", "entropy", "max-prob", "ceal"),
-    "several networks or draws": ("mc-dropout", "bald", "ensemble", "qbc"),
-    "coverage, augmentation, discrepancy": ("core-set", "dast-al", "ads"),
-    "loss prediction": ("learning-loss", "learning-loss-v2", "ta-vaal"),
-    "VAAL, its parts, SRAAL": ("vaal", "vaal-no-vae", "vaal-frozen-vae", "vaal-wasserstein", "sraal"),
-}
 OTHERS = "others"
 
-# Okabe & Ito's colours, told apart also by the colour-blind
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
-_MARKERS = ("o", "s", "^", "D", "v")
+# Okabe & Ito's colors, told apart also by the color-blind
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
 _COLUMNS = 3
 
 Curves = Mapping[str, Mapping[int, Sequence[float]]]
@@ -31,9 +26,10 @@ Curves = Mapping[str, Mapping[int, Sequence[float]]]
 
 def panels(samplers: Sequence[str]) -> dict[str, list[str]]:
     """Family → its samplers among ``samplers``, random left out; families without one left out."""
-    known = {name for names in FAMILIES.values() for name in names}
-    families = {family: [name for name in names if name in samplers] for family, names in FAMILIES.items()}
-    families[OTHERS] = [name for name in samplers if name not in known and name != BASELINE]
+    families: dict[str, list[str]] = {family: [] for family in FAMILIES}
+    for name in [name for name in SAMPLERS if name in samplers and name != BASELINE]:
+        families.setdefault(SAMPLERS[name].family, []).append(name)
+    families[OTHERS] = [name for name in samplers if name not in SAMPLERS]
     return {family: names for family, names in families.items() if names}
 
 
@@ -47,7 +43,7 @@ def picture(title: str, labels: Sequence[int], curves: Curves, words: str = "acc
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes, (family, names) in zip(grid.flat, families.items(), strict=False):
         for place, name in enumerate(names):
-            _draw(axes, labels, curves[name], name, _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)])
+            _draw(axes, labels, curves[name], name, COLORS[place % len(COLORS)], _MARKERS[place % len(_MARKERS)])
         if BASELINE in curves:
             _draw(axes, labels, curves[BASELINE], BASELINE, "black", "", width=2.6)
         axes.set_title(family, fontsize=10)
@@ -72,11 +68,11 @@ def _draw(
     labels: Sequence[int],
     trials: Mapping[int, Sequence[float]],
     name: str,
-    colour: str,
+    color: str,
     marker: str,
     width: float = 1.5,
 ) -> None:
     values = 100 * np.array(list(trials.values()))  # (T, K)
     mean, std = values.mean(axis=0), values.std(axis=0, ddof=1 if len(values) > 1 else 0)
-    axes.plot(labels, mean, color=colour, marker=marker, markersize=4, linewidth=width, label=name)
-    axes.fill_between(labels, mean - std, mean + std, color=colour, alpha=0.12, linewidth=0)
+    axes.plot(labels, mean, color=color, marker=marker, markersize=4, linewidth=width, label=name)
+    axes.fill_between(labels, mean - std, mean + std, color=color, alpha=0.12, linewidth=0)

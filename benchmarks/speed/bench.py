@@ -17,8 +17,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from backend.settings.samplers import SAMPLER_NAMES
 from benchmarks.speed.measuring import Measured, machine
+from samplers import SAMPLER_NAMES
 from tests.rig.servers import LabelStudioServer
 
 RESULTS = Path(__file__).parents[1] / "results" / "bench.md"

@@ -70,7 +70,8 @@ def measure_vaal(folder: Path, small: bool) -> Measured:
     """The autoencoder at the width that a CPU gets by default, latent 32, 32 px."""
     count = _SMALL_ROWS if small else _VAAL_ROWS
     cache = fill_cache(folder / "scoring", max(count, 2 * _LABELS))
-    settings = Settings(sampler="vaal", epochs=1, vaal_iterations=2, task_width=4, vaal_batch_size=32)
+    settings = Settings(sampler="vaal", epochs=1, task_width=4)
+    settings = settings.for_project({"vaal_iterations": 2, "vaal_batch_size": 32})
     learner, runtime = trained_learner(cache, settings, _LABELS)
     pixels, rows = cache.pixels, cache.rows(range(1, count + 1))
     sampler = learner.sampler

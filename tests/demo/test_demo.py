@@ -223,7 +223,7 @@ def test_options_that_make_no_sense_are_refused(capsys: pytest.CaptureFixture[st
     parse(["--sampler", "ceal"])
     with pytest.raises(SystemExit):
         parse(["--task", "segmentation", "--sampler", "ceal"])
-    assert "--sampler ceal is not for masks: its pseudo-labels are classes" in capsys.readouterr().err
+    assert "--sampler ceal is not for segmentation: its pseudo-labels are classes" in capsys.readouterr().err
 
 
 def a_round(name: str, quality: float | None, agreement: float | None = None) -> Round:

@@ -14,7 +14,6 @@ from backend.errors import BackendError
 from backend.learning.learner import CPU_WIDTH, DRN_CPU_WIDTH, PAPER_WIDTH, Learner
 from backend.learning.scores import priority_scores
 from backend.settings.core import Settings
-from backend.settings.samplers import SAMPLER_NAMES
 from models import checkpoint
 from models.data import CycleData, Runtime
 from models.inference.predictions import predict_masks
@@ -22,6 +21,7 @@ from models.losses.index_masks import IGNORE
 from models.networks.classifier import NetConfig
 from models.networks.segmenter import Segmenter, SegmenterConfig
 from models.pixels import normalise
+from samplers import SAMPLER_NAMES
 from tests.integration.helpers import drawing
 
 CPU = torch.device("cpu")

@@ -25,7 +25,6 @@ from rich.console import Console
 
 from backend.errors import SettingsError
 from backend.learning.learner import cycle_seed, random_subset
-from backend.settings.samplers import SAMPLER_NAMES
 from benchmarks.curves import command as curves
 from benchmarks.curves.jobs import Jobs, Watcher, _child, play_all
 from benchmarks.curves.plan import Plan, PlanError, Run, initial_set, overrides_of, part_of, trial_seed
@@ -36,6 +35,7 @@ from benchmarks.curves.tasks import Classification
 from benchmarks.curves.watch import Display
 from benchmarks.data.image_sets import prepare
 from benchmarks.data.kept_images import ImageSet
+from samplers import SAMPLER_NAMES
 from tests.benchmarks.curves_bench import NOT_COMPARED, Stopped, quiet
 from tests.rig.processes import REPOSITORY
 

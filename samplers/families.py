@@ -1,0 +1,14 @@
+"""Families of samplers: a panel each in the pictures of learning curves, in this order. A sampler may name one of its
+own, which comes after these.
+"""
+
+UNCERTAINTY = "uncertainty of one network"
+SEVERAL_OPINIONS = "several networks or draws"
+COVERAGE = "coverage, augmentation, discrepancy"
+LOSS_PREDICTION = "loss prediction"
+VAAL = "VAAL, its parts, SRAAL"
+
+FAMILIES = (UNCERTAINTY, SEVERAL_OPINIONS, COVERAGE, LOSS_PREDICTION, VAAL)
+
+BASELINE = ""
+"""Drawn in every panel."""
