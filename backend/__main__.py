@@ -16,21 +16,21 @@ from backend.settings.core import Settings, settings_table
 if TYPE_CHECKING:
     from backend.state import State
 
-FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code comes back. 2: wrong arguments or settings."""
-    given = _parser().parse_args(arguments)
+    """Run one command and return its exit code; 2 means wrong arguments or settings."""
+    args = _parser().parse_args(arguments)
     try:
         settings = Settings.from_env(os.environ)
         logs.configure(settings.log_level, logs.Redactor(settings.secrets()))
-        command: Callable[[argparse.Namespace, Settings], int] = given.command
-        return command(given, settings)
+        command: Callable[[argparse.Namespace, Settings], int] = args.command
+        return command(args, settings)
     except SettingsError as error:
-        return _complain(error, WRONG_USE)
+        return _print_error(error, USAGE_ERROR)
     except BackendError as error:
-        return _complain(error, FAILED)
+        return _print_error(error, FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # `status | head`
@@ -47,28 +47,28 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Callable[[argparse.Namespace, Settings], int], help: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=help, description=help)
-        made.set_defaults(command=command)
-        return made
+        subparser = commands.add_parser(name, help=help, description=help)
+        subparser.set_defaults(command=command)
+        return subparser
 
-    serve = add("serve", _serve, "Answer Label Studio, and run a worker beside it.")
+    serve = add("serve", _serve, "Serve Label Studio's requests, and run a worker alongside.")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument(
-        "--port", type=int, default=9090, help="port to listen on; 0: any free one (default: %(default)s)"
+        "--port", type=int, default=9090, help="port to listen on; 0 picks a free one (default: %(default)s)"
     )
-    serve.add_argument("--no-worker", action="store_true", help="the web process alone")
-    add("worker", _worker, "Train, score and publish for every project that is due; as many as you like.")
-    status = add("status", _status, "Projects, versions, what is due, what runs, images set aside.")
-    status.add_argument("--json", action="store_true", help="as JSON")
+    serve.add_argument("--no-worker", action="store_true", help="run only the web process")
+    add("worker", _worker, "Train, score and publish for every project that is due. Any number of workers may run.")
+    status = add("status", _status, "Show projects, versions, work that is due or running, and images set aside.")
+    status.add_argument("--json", action="store_true", help="print JSON instead of tables")
     cycle = add("run-cycle", _run_cycle, "Run one cycle of a project now, with a progress bar.")
     cycle.add_argument("project", type=int, metavar="PROJECT", help="the project's id in Label Studio")
-    add("settings", _settings, "Print the table of all settings (Markdown).")
-    add("samplers", _samplers, "List what can order a queue.")
+    add("settings", _settings, "Print the table of all settings, in Markdown.")
+    add("samplers", _samplers, "List the samplers, each with what it picks first.")
     return parser
 
 
 def _state(settings: Settings) -> State:
-    """The state. Raises SettingsError when its database cannot be opened, whatever its driver raises."""
+    """Open the state. Raises SettingsError if the database cannot be opened, whatever its driver raises."""
     from backend.state import State
 
     try:
@@ -81,11 +81,11 @@ def _state(settings: Settings) -> State:
         raise SettingsError(f"{name}: the state's database cannot be opened: {words}") from error
 
 
-def _serve(given: argparse.Namespace, settings: Settings) -> int:
+def _serve(args: argparse.Namespace, settings: Settings) -> int:
     from backend import supervisor
 
-    _state(settings).close()  # one error here is better than two children that keep failing
-    return supervisor.serve(given.host, given.port, worker=not given.no_worker)
+    _state(settings).close()  # fail once here, rather than again and again in two child processes
+    return supervisor.serve(args.host, args.port, worker=not args.no_worker)
 
 
 def _worker(_: argparse.Namespace, settings: Settings) -> int:
@@ -98,20 +98,20 @@ def _worker(_: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _status(given: argparse.Namespace, settings: Settings) -> int:
+def _status(args: argparse.Namespace, settings: Settings) -> int:
     from rich.console import Console
 
     from backend import status
 
-    found = status.snapshot(_state(settings), settings)
-    if given.json:
-        print(json.dumps(found, indent=2))
+    snapshot = status.snapshot(_state(settings), settings)
+    if args.json:
+        print(json.dumps(snapshot, indent=2))
     else:
-        status.show(found, Console())
+        status.show(snapshot, Console())
     return 0
 
 
-def _run_cycle(given: argparse.Namespace, settings: Settings) -> int:
+def _run_cycle(args: argparse.Namespace, settings: Settings) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -130,7 +130,7 @@ def _run_cycle(given: argparse.Namespace, settings: Settings) -> int:
                 phases[phase] = int(bars.add_task(phase, total=total))
             bars.update(phases[phase], completed=done, total=total)  # type: ignore[arg-type]
 
-        version = commands.run_cycle_now(settings, given.project, show)
+        version = commands.run_cycle_now(settings, args.project, show)
     print(version.name)
     return 0
 
@@ -141,15 +141,16 @@ def _settings(_: argparse.Namespace, __: Settings) -> int:
 
 
 def _samplers(_: argparse.Namespace, __: Settings) -> int:
+    from backend.tasks import KINDS
     from samplers import SAMPLERS
 
     for name, sampler in SAMPLERS.items():
-        only = "" if "segmentation" in sampler.tasks else " (classification only)"
+        only = f" ({' and '.join(sampler.tasks)} only)" if len(sampler.tasks) < len(KINDS) else ""
         print(f"{name}: {sampler.summary}{only}")
     return 0
 
 
-def _complain(error: BackendError, code: int) -> int:
+def _print_error(error: BackendError, code: int) -> int:
     kind = "" if isinstance(error, OwnerError) else f"{type(error).__name__}: "
     print(f"error: {kind}{error}", file=sys.stderr)
     return code

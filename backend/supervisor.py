@@ -1,8 +1,8 @@
-"""``serve``: the web process and a worker, each started again when it dies, both gone when this process is.
+"""``serve``: runs the web process and a worker, and restarts either when it dies.
 
-The listening socket belongs to the supervisor: callers queue while the web process restarts, and a busy port is
-found out before anything starts. Each child leads a session of its own and is killed by the kernel when the
-supervisor dies, even by ``kill -9``; nothing of theirs outlives it.
+The supervisor owns the listening socket, so that connections wait while the web process restarts, and a port that is in
+use is noticed before anything starts. Each child has a session of its own. The kernel kills the children when the
+supervisor dies, even by ``kill -9``, so that nothing outlives it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Child:
-    """One process that is to be there, whatever happens to it."""
+    """A process that is restarted whenever it ends."""
 
     def __init__(self, name: str, command: Sequence[str], files: Sequence[int] = ()) -> None:
         self.name, self._command, self._files = name, list(command), tuple(files)
@@ -41,15 +41,18 @@ class Child:
         self._since = self._not_before = 0.0
         self._pause = FIRST_PAUSE
 
-    def tend(self, now: float) -> None:
-        """Start it when it is not there; wait longer each time when it dies soon after its start."""
+    def keep_running(self, now: float) -> None:
+        """Start the process unless it is running; wait longer each time it dies soon after its start.
+
+        ``now``: monotonic seconds.
+        """
         if self._process is not None:
             code = self._process.poll()
             if code is None:
                 return
-            self._kill_group()  # what it left behind
+            self._kill_group()  # processes it left behind
             self._pause = FIRST_PAUSE if now - self._since > HEALTHY_SECONDS else min(self._pause * 2, LONGEST_PAUSE)
-            log.warning("%s ended (%s); starting it again in %.1f s", self.name, _ending(code), self._pause)
+            log.warning("%s ended (%s); restarting it in %.1f s", self.name, _exit_reason(code), self._pause)
             self._process, self._not_before = None, now + self._pause
         if now >= self._not_before:
             self._start(now)
@@ -61,21 +64,24 @@ class Child:
             env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             pass_fds=self._files,
-            # A session of its own. Ctrl-C in a terminal reaches the supervisor alone, which ends the others in order;
-            # and Linux shares cores out among sessions before processes (autogroup): training within the web process's
-            # would use up its share, and on a busy machine webhooks would wait for the next (a p99 four times as long).
+            # In a session of its own, for two reasons. Ctrl-C in a terminal reaches only the supervisor, which stops
+            # the children in order. And Linux divides CPU time between sessions before processes (autogroup): if the
+            # worker shared a session with the web process, webhooks on a busy machine would wait (p99 is four times as
+            # long).
             start_new_session=True,
             preexec_fn=die_with_parent,
         )
         self._since = now
         log.info("%s runs as process %d", self.name, self._process.pid)
 
-    def ask_to_end(self) -> None:
+    def terminate(self) -> None:
+        """Ask the process to end, without waiting for it."""
         if self._process is not None:
             self._process.terminate()
 
-    def end(self, until: float) -> None:
-        """Wait for it, and kill what is left of its group at ``until`` (monotonic)."""
+    def join(self, until: float) -> None:
+        """Wait for the process to end, then kill what is left of its group; at ``until`` (monotonic seconds), kill it
+        too."""
         if self._process is None:
             return
         try:
@@ -92,47 +98,48 @@ class Child:
 
 
 def serve(host: str, port: int, *, worker: bool) -> int:
-    """Serve until SIGTERM or SIGINT, then end the children. Returns the exit code.
+    """Serve until SIGTERM or SIGINT, then stop the children. Returns the exit code.
 
     Raises:
-        OwnerError: the address cannot be listened on.
+        OwnerError: it is not possible to listen on the address.
     """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with listening(host, port) as door:
-        log.info("Listening at http://%s:%d", *door.getsockname()[:2])
-        children = [Child("web", web_command(door.fileno()), [door.fileno()])]
+    with listening(host, port) as listener:
+        log.info("Listening at http://%s:%d", *listener.getsockname()[:2])
+        children = [Child("web", web_command(listener.fileno()), [listener.fileno()])]
         if worker:
             children.append(Child("worker", [sys.executable, "-m", "backend", "worker"]))
-        _tend(children, stop.wait)
+        _supervise(children, stop.wait)
     return 0
 
 
-def _tend(children: Sequence[Child], wait: Callable[[float], bool]) -> None:
+def _supervise(children: Sequence[Child], wait: Callable[[float], bool]) -> None:
+    """Keep the children running until ``wait(seconds)`` says to stop, then stop them."""
     try:
         while True:
             for child in children:
-                child.tend(time.monotonic())
+                child.keep_running(time.monotonic())
             if wait(0.1):
                 return
     finally:
-        log.info("Ending")
+        log.info("Shutting down")
         until = time.monotonic() + STOP_SECONDS
         for child in children:
-            child.ask_to_end()
+            child.terminate()
         for child in children:
-            child.end(until)
+            child.join(until)
 
 
-def web_command(file: int) -> list[str]:
-    """gunicorn on an inherited listening socket."""
-    config = ["--config", "python:backend.web.gunicorn_config", "--bind", f"fd://{file}"]
+def web_command(fd: int) -> list[str]:
+    """The command that runs gunicorn on an inherited listening socket, by its file descriptor."""
+    config = ["--config", "python:backend.web.gunicorn_config", "--bind", f"fd://{fd}"]
     return [sys.executable, "-m", "gunicorn", *config, "backend.web.app:from_environment()"]
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises OwnerError when the address is in use, not ours or not allowed."""
+    """Open a listening socket. Raises OwnerError if the address is in use, not local, or not allowed."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
@@ -142,12 +149,12 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def die_with_parent() -> None:
-    """Linux: the kernel kills this process when the one that started it is gone. Elsewhere: nothing."""
+    """On Linux, have the kernel kill this process when its parent dies. Elsewhere, do nothing."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _ending(code: int) -> str:
+def _exit_reason(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
     return f"signal {signal.Signals(-code).name}" if -code in list(signal.Signals) else f"signal {-code}"

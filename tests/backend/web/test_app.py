@@ -740,7 +740,7 @@ def test_what_was_answered_for_is_stored_before_the_process_ends(tmp_path: Path,
             assert call(server.url, "POST", "/webhook", hook("ANNOTATION_CREATED", 1)).status == 201
             assert call(server.url, "POST", "/setup", setup_body(2)).status == 200
             os.kill(server.pid, signal.SIGTERM)
-            wait_for("it to be asked", lambda: "Ending" in server.log_path.read_text())
+            wait_for("it to be asked", lambda: "Shutting down" in server.log_path.read_text())
             time.sleep(0.5)  # so that it has asked the web process
             database.rollback()
         wait_for("its end", lambda: not server.running)
