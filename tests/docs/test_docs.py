@@ -14,8 +14,9 @@ import flask
 import pytest
 
 from backend.errors import OwnerError
-from backend.settings.core import Settings, project_keys, settings_table
+from backend.settings.core import Settings, project_keys
 from backend.web.app import create_app
+from tests.docs.generate import PARTS
 from tests.docs.markdown import PAGES, ROOT, Page, between, broken_links, rows
 
 README = ROOT / "README.md"
@@ -67,13 +68,16 @@ def test_the_readme_stays_short() -> None:
     assert len(README.read_text().splitlines()) <= 140
 
 
-# -- settings ----------------------------------------------------------------------------------------------------------
+# -- generated parts and settings --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("page", "name"), PARTS)
+def test_generated_parts_are_up_to_date(page: str, name: str) -> None:
+    assert between((DOCS / page).read_text(), name) == PARTS[page, name](), "run `python -m tests.docs.generate`"
 
 
 def test_the_table_of_settings_is_the_one_that_the_command_prints() -> None:
-    assert between((DOCS / "settings.md").read_text(), "settings") == settings_table(), (
-        "put the output of `python -m backend settings` between the markers in docs/settings.md"
-    )
+    assert between((DOCS / "settings.md").read_text(), "settings") == output_of("backend", "settings")
 
 
 @pages
@@ -104,11 +108,6 @@ def test_the_table_of_samplers_names_those_that_the_command_lists() -> None:
     assert [row[0] for row in table] == [f"`{name}`" for name in listed]
 
 
-def test_the_readme_counts_the_samplers() -> None:
-    count = len(output_of("backend", "samplers").splitlines())
-    assert f"[All {count} samplers](docs/samplers.md)" in README.read_text()
-
-
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 
@@ -132,6 +131,7 @@ def test_every_command_of_the_backend_and_its_options_exist(path: Path) -> None:
             assert option in known, f"{BACKEND} {' '.join(words)}"
 
 
+@pytest.mark.slow  # they import torch
 @pages
 def test_every_command_of_the_benchmarks_and_its_options_exist(path: Path) -> None:
     for words in commands(path, BENCHMARKS):
