@@ -15,11 +15,12 @@ import torch
 from PIL import Image
 
 from backend.errors import LeaseLost
+from backend.files import predictions_folder
 from backend.labelstudio.client import LabelStudio
 from backend.settings.core import Settings
 from backend.state import State, Version
 from backend.tasks.segmentation.brush import encode_mask
-from backend.tasks.segmentation.predictions import answers_folder, write_answers
+from backend.tasks.segmentation.predictions import write_masks
 from backend.worker.job import Job
 from tests.integration.helpers import FRUIT, LabelProject, Studio, choices_config, drawings
 from tests.rig.proxy import Proxy
@@ -56,7 +57,7 @@ class Workbench:
     def scored(
         self, tasks: Sequence[int] | None = None, *, name: str = "", seed: int = 0, checkpoint: Path | None = None
     ) -> Version:
-        """A version that waits to be published, with made-up answers."""
+        """A version that waits to be published, with made-up predictions."""
         chosen = np.array(self.tasks if tasks is None else tasks, dtype=np.int64)
         rng = np.random.default_rng(seed)
         number = self.state.cycles.next_number(self.project.id)
@@ -89,8 +90,8 @@ class Workbench:
         masks = np.stack([blobs(frame, len(classes), rng) for _ in head])
         sizes = np.tile([2 * frame[0], 2 * frame[1]], (count, 1))
         sure = np.full(masks.shape, 204, np.uint8)
-        folder = answers_folder(self.job.folder, name)
-        write_answers(folder, classes, frame, head.tolist(), sizes, [(np.arange(count), masks, sure)])
+        folder = predictions_folder(self.job.folder, name)
+        write_masks(folder, classes, frame, head.tolist(), sizes, [(np.arange(count), masks, sure)])
         number = self.state.cycles.next_number(self.project.id)
         self.state.cycles.start(self.project.id, OWNER, number, "entropy", 0)
         version = self.state.versions.add(
@@ -115,7 +116,7 @@ class Workbench:
 
     def order(self, version: Version) -> list[int]:
         """Task ids of ``version`` as scored, lowest first."""
-        return [answer.task_id for answer in self.state.scores.all(version)]
+        return [stored.task_id for stored in self.state.scores.all(version)]
 
     def status(self, version: Version) -> str:
         found = self.state.versions.get(version.id)
@@ -182,7 +183,7 @@ def add_tasks(project: LabelProject, count: int, *, pictures: bool = False, seed
 
 
 def label(bench: Workbench, count: int) -> list[int]:
-    """Annotates truly the ``count`` unlabelled tasks with the smallest ids."""
+    """Annotates truly the ``count`` unlabeled tasks with the smallest ids."""
     tasks = bench.project.tasks()
     chosen = sorted(bench.project.unlabelled())[:count]
     for task in chosen:
@@ -225,7 +226,7 @@ def blobs(frame: tuple[int, int], classes: int, rng: np.random.Generator) -> np.
 
 
 def scene(kind: int, rng: np.random.Generator) -> tuple[bytes, list[int]]:
-    """A PNG of :data:`SCENE` with a box in the colour of class ``kind`` on noise, and the box: x, y, width, height."""
+    """A PNG of :data:`SCENE` with a box in the color of class ``kind`` on noise, and the box: x, y, width, height."""
     high, wide = SCENE
     pixels = rng.integers(0, 60, (high, wide, 3)).astype(np.uint8)
     width, height = (int(side) for side in rng.integers(12, 24, 2))
@@ -272,7 +273,7 @@ def outlined(label: str, box: Sequence[int], size: tuple[int, int] = SCENE, to_n
 
 
 def draw(bench: Workbench, count: int, *, tag: str = "") -> list[int]:
-    """Annotates truly the ``count`` unlabelled scenes with the smallest ids: painted and outlined in turn, or as
+    """Annotates truly the ``count`` unlabeled scenes with the smallest ids: painted and outlined in turn, or as
     ``tag`` says."""
     tasks = bench.project.tasks()
     chosen = sorted(bench.project.unlabelled())[:count]

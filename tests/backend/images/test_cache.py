@@ -361,9 +361,9 @@ WRITER = """
 import os, sys
 from pathlib import Path
 from backend.images import cache as images
-from backend.images import row_cache as rowcache
+from backend.images import row_cache
 from tests.backend.images.test_cache import grey
-rowcache._BATCH_ROWS = 8
+row_cache._BATCH_ROWS = 8
 cache = images.ImageCache(Path(sys.argv[1]), 32)
 def progress(phase, done, total):
     print(done, flush=True)
@@ -481,9 +481,9 @@ WRITER_OF_WHOLE = """
 import sys
 from pathlib import Path
 from backend.images import cache as images
-from backend.images import row_cache as rowcache
+from backend.images import row_cache
 from tests.backend.images.test_cache import framed
-rowcache._BATCH_ROWS = 8
+row_cache._BATCH_ROWS = 8
 cache = images.ImageCache(Path(sys.argv[1]), (32, 40))
 def progress(phase, done, total):
     print(done, flush=True)

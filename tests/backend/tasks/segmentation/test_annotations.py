@@ -14,7 +14,12 @@ from hypothesis import settings as sized
 from hypothesis import strategies as st
 
 from backend.settings.core import Settings
-from backend.tasks.segmentation.annotations import decisive_annotation, drawn_annotations, mask_digest
+from backend.tasks.segmentation.annotations import (
+    decisive_annotation,
+    decisive_of,
+    drawn_annotations,
+    mask_digest,
+)
 from backend.tasks.segmentation.config import segmentation_spec
 
 IMAGE = '<Image name="img" value="$image"/>'
@@ -65,6 +70,15 @@ def counted(settings: Settings, *annotations: dict[str, Any]) -> list[int]:
 def test_which_annotation_decides(annotations: list[dict[str, Any]], everything: int | None, known: int | None) -> None:
     assert decisive(ALL, *annotations) == everything
     assert decisive(KNOWN, *annotations) == known
+
+
+def test_the_latest_annotation_counts_and_a_ground_truth_before_it() -> None:
+    old = {"id": 1, "result": [{}], "updated_at": "2025-01-01T00:00:00Z"}
+    new = {"id": 2, "result": [], "updated_at": "2025-01-02T00:00:00Z"}
+    skipped = {"id": 3, "result": [], "updated_at": "2025-01-03T00:00:00Z", "was_cancelled": True}
+    assert decisive_of([old, new, skipped]) is new
+    assert decisive_of([old | {"ground_truth": True}, new]) == old | {"ground_truth": True}
+    assert decisive_of([skipped, {"id": 4, "result": None}]) is None
 
 
 def test_the_same_decides_when_the_results_were_not_asked_for() -> None:

@@ -21,10 +21,11 @@ from backend.errors import LabelStudioUnavailable, SettingsError
 from backend.images.cache import ImageCache
 from backend.labelstudio import client as labelstudio
 from backend.labelstudio import http as labelstudio_http
-from backend.tasks.segmentation.config import IGNORE, segmentation_spec
+from backend.tasks.segmentation.config import segmentation_spec
 from backend.tasks.segmentation.mask_cache import MadeMask, MaskCache, open_masks
 from backend.tasks.segmentation.masks import regions_to_mask
 from backend.worker.sync import Truth, open_images, read_truth
+from models import IGNORE
 from tests.backend.killing import kill_writer
 from tests.backend.workbench import (
     OUTLINE,
@@ -87,7 +88,7 @@ def test_each_mask_is_made_once(tmp_path: Path) -> None:
     cache = MaskCache(tmp_path / "masks", FRAME)
     assert cache.masks.shape == (0, *FRAME)
     assert cache.rows([1, 2]).tolist() == [-1, -1]
-    cache.sync(wanted(1, 2, 3), maker, CLASSES, progress=lambda *step: seen.append(step))
+    cache.sync(wanted(1, 2, 3), maker, CLASSES, report=lambda *step: seen.append(step))
     assert seen == [("masks", 1, 3), ("masks", 2, 3), ("masks", 3, 3)]
     assert kept_values(cache, [3, 1, 9, 2]) == [3, 1, -1, 2]
     again = MaskCache(tmp_path / "masks", FRAME)
@@ -233,15 +234,15 @@ def test_any_history_ends_in_the_masks_of_now(
 WRITER = """
 import sys
 from pathlib import Path
-from backend.images import row_cache as rowcache
+from backend.images import row_cache
 from backend.tasks.segmentation.mask_cache import MaskCache
 from tests.backend.tasks.segmentation.test_mask_cache import FRAME, Maker, wanted
-rowcache._BATCH_ROWS = 8
-def progress(phase, done, total):
+row_cache._BATCH_ROWS = 8
+def report(phase, done, total):
     print(done, flush=True)
 cache = MaskCache(Path(sys.argv[1]), FRAME)
 first = int(sys.argv[2])
-cache.sync(wanted(*range(first, 100000)), Maker({first + 3: 255}), 200, keep=range(first), progress=progress)
+cache.sync(wanted(*range(first, 100000)), Maker({first + 3: 255}), 200, keep=range(first), report=report)
 """
 
 
@@ -305,7 +306,17 @@ def bench(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.M
 def opened(bench: Workbench) -> tuple[Truth, ImageCache, MaskCache, list[str]]:
     truth = read_truth(bench.job)
     cache = open_images(bench.job, truth, lambda *_: None)
-    return truth, cache, *open_masks(bench.job, truth, cache, lambda *_: None)
+    return truth, cache, *masks_of(bench, truth, cache)
+
+
+def masks_of(bench: Workbench, truth: Truth, cache: ImageCache) -> tuple[MaskCache, list[str]]:
+    job, kind = bench.job, truth.kind
+
+    def read_annotations(tasks: Sequence[int]) -> Iterator[labelstudio.TaskAnnotations]:
+        return job.gateway.annotations_of(job.project.id, tasks)
+
+    labels = {task: str(digest) for task, digest in truth.labels.items()}
+    return open_masks(kind.spec, kind.settings, labels, truth.sources, cache, read_annotations, lambda *_: None)
 
 
 def box_mask(bench: Workbench, task: int) -> np.ndarray:
@@ -323,7 +334,7 @@ def test_what_is_drawn_becomes_masks_of_the_images(bench: Workbench) -> None:
     truth, cache, masks, problems = opened(bench)
     assert problems == []
     assert cache.frame == masks.frame == SCENE
-    assert set(truth.targets) == set(labelled) and len(truth.annotations) == 4
+    assert set(truth.labels) == set(labelled) and len(truth.annotations) == 4
     for task, row in zip(labelled, masks.rows(labelled), strict=True):
         assert np.array_equal(masks.masks[row], box_mask(bench, task))
     assert masks.rows([task for task in bench.tasks if task not in labelled]).tolist() == [-1] * 4
@@ -356,7 +367,7 @@ def test_label_studio_is_asked_for_what_is_new_alone(bench: Workbench, monkeypat
     assert set(np.unique(masks.masks[masks.rows(first[:1])[0]])) == {0, 2}
     truth, cache = read_truth(bench.job), ImageCache(masks.directory.parent, SCENE)
     asked.clear()
-    open_masks(bench.job, truth, cache, lambda *_: None)
+    masks_of(bench, truth, cache)
     assert asked == []
 
 
@@ -374,9 +385,9 @@ def test_a_comparison_reads_what_was_drawn_only_where_that_tells_a_label(bench: 
     noise = np.random.default_rng(0).random((300, 400)) < 0.5
     annotate(bench, bench.tasks[0], [painted("background", noise)])
     bench.ask_for(masks_config(["background", *FRUIT]))
-    assert len(read_truth(bench.job).targets) == 1
+    assert len(read_truth(bench.job).labels) == 1
     assert len(sent) == 1 and sent[0] < 2_000
-    assert len(read_truth(bench.with_settings(unlabelled="ignore")).targets) == 1
+    assert len(read_truth(bench.with_settings(unlabelled="ignore")).labels) == 1
     assert len(sent) == 2 and sent[1] > 100_000
 
 
@@ -389,7 +400,7 @@ def test_odd_annotations_are_told_and_stop_nothing(bench: Workbench) -> None:
     annotate(bench, empty, [])
     annotate(bench, skipped, [], was_cancelled=True)
     truth, _, masks, problems = opened(bench)
-    assert set(truth.targets) == {good, turned, unknown, empty}
+    assert set(truth.labels) == {good, turned, unknown, empty}
     assert len(problems) == 2
     assert any(line.startswith(f"task {turned}: A brush region") and "48×64" in line for line in problems)
     assert any(line.startswith(f"task {unknown}: ") and '"kumquat"' in line for line in problems)
@@ -400,7 +411,7 @@ def test_odd_annotations_are_told_and_stop_nothing(bench: Workbench) -> None:
     assert opened(bench)[3] == problems  # told again, although nothing was decoded again
     bench.project.delete_task(unknown)
     assert len(opened(bench)[3]) == 1
-    assert gone not in truth.targets
+    assert gone not in truth.labels
 
 
 @pytest.mark.slow
@@ -416,7 +427,7 @@ def test_where_unlabelled_pixels_are_ignored_only_what_is_drawn_is_a_label(bench
     )
     annotate(bench, nothing, [outlined("kumquat", [5, 5, 20, 20])])
     truth, _, masks, problems = opened(bench)
-    assert set(truth.targets) == {painted_task, nothing}
+    assert set(truth.labels) == {painted_task, nothing}
     assert len(truth.annotations) == truth.new_annotations == 2
     assert masks.rows([painted_task, nothing])[1] == -1  # a label, but not one pixel is known
     assert len(problems) == 1 and "kumquat" in problems[0]
@@ -424,7 +435,7 @@ def test_where_unlabelled_pixels_are_ignored_only_what_is_drawn_is_a_label(bench
     assert (mask[10:30, 10:30] == 1).all() and (mask == 1).sum() == 400 and (mask == IGNORE).sum() == mask.size - 400
     bench.with_settings(unlabelled="background")
     truth, _, masks, _ = opened(bench)
-    assert set(truth.targets) == {painted_task, empty, other, nothing}
+    assert set(truth.labels) == {painted_task, empty, other, nothing}
     assert (masks.rows([painted_task, empty, other]) >= 0).tolist() == [True, True, False]  # drawn with another tool
     assert not (masks.masks[masks.rows([painted_task])[0]] == IGNORE).any()
 
@@ -435,20 +446,20 @@ def test_the_owner_may_change_the_question_at_any_time(bench: Workbench) -> None
     named = bench.tasks[0]
     bench.project.annotate(named, FRUIT[1])
     truth = read_truth(bench.job)
-    assert (truth.spec.task, truth.targets) == ("classification", {named: FRUIT[1]})
+    assert (truth.kind.name, truth.labels) == ("classification", {named: FRUIT[1]})
     cache = open_images(bench.job, truth, lambda *_: None)
     assert cache.frame == (224, 224) and len(cache.task_ids()) == 8
     bench.ask_for(both_config(FRUIT))  # an answer of one kind each
     (drawn,) = draw(bench, 1)
     truth = read_truth(bench.job)
-    assert (truth.spec.task, truth.targets, len(truth.annotations)) == ("classification", {named: FRUIT[1]}, 1)
+    assert (truth.kind.name, truth.labels, len(truth.annotations)) == ("classification", {named: FRUIT[1]}, 1)
     bench.with_settings(task="segmentation")
     truth, cache, masks, problems = opened(bench)
-    assert truth.spec.task == "segmentation"
-    assert set(truth.targets) == {drawn} and len(truth.annotations) == 1  # a class says nothing of pixels
+    assert truth.kind.name == "segmentation"
+    assert set(truth.labels) == {drawn} and len(truth.annotations) == 1  # a class says nothing of pixels
     assert cache.frame == SCENE and problems == []
     assert np.array_equal(masks.masks[masks.rows([drawn])[0]], box_mask(bench, drawn))
     with pytest.raises(SettingsError, match="compares two classifiers"):
         read_truth(bench.with_settings(sampler="ads"))
     bench.with_settings(task="auto")
-    assert read_truth(bench.job).targets == {named: FRUIT[1]}
+    assert read_truth(bench.job).labels == {named: FRUIT[1]}

@@ -13,10 +13,13 @@ from label_studio_sdk.label_interface import LabelInterface
 from backend import files
 from backend.settings.core import Settings
 from backend.state import StoredPrediction
-from backend.tasks.classification import LabelSpec, to_region
-from backend.tasks.segmentation.config import IGNORE, SegmentationSpec, segmentation_spec
+from backend.tasks.choices import ChoicesSpec, choices_result
+from backend.tasks.classification import Classification
+from backend.tasks.segmentation.config import segmentation_spec
+from backend.tasks.segmentation.kind import Segmentation
 from backend.tasks.segmentation.masks import regions_to_mask
-from backend.tasks.segmentation.predictions import Batch, KeptMasks, regions_of, result_of, sweep_answers, write_answers
+from backend.tasks.segmentation.predictions import Batch, KeptMasks, regions_of, write_masks
+from models import IGNORE
 
 FRAME = (6, 8)
 CLASSES = ("cat", "dog")
@@ -48,7 +51,7 @@ def keep(folder: Path, tasks: list[int], masks: np.ndarray, confidence: np.ndarr
             positions = np.arange(start, min(start + at_a_time, len(tasks)))
             yield positions, masks[positions], confidence[positions]
 
-    return write_answers(folder, CLASSES, FRAME, tasks, SIZES[: len(tasks)], batches())
+    return write_masks(folder, CLASSES, FRAME, tasks, SIZES[: len(tasks)], batches())
 
 
 def opened(folder: Path) -> KeptMasks:
@@ -72,7 +75,7 @@ def test_what_is_kept_comes_back_by_task(tmp_path: Path) -> None:
     assert kept.planes(40) is None and kept.regions_for(SPEC, SETTINGS, 40) is None
 
 
-def test_masks_that_join_later_are_found_beside_the_first(tmp_path: Path) -> None:
+def test_masks_that_join_later_are_found_alongside_the_first(tmp_path: Path) -> None:
     masks, confidence = planes(2)
     keep(tmp_path, [1, 2], masks, confidence)
     reader = opened(tmp_path)
@@ -109,7 +112,7 @@ def test_a_kill_leaves_nothing_that_could_be_read(tmp_path: Path, monkeypatch: p
             monkeypatch.setattr(files.os, "replace", die)
             keep(folder, [1, 2, 3], masks, confidence)
         else:
-            write_answers(folder, CLASSES, FRAME, [1, 2, 3], SIZES, cut_off())
+            write_masks(folder, CLASSES, FRAME, [1, 2, 3], SIZES, cut_off())
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert [path.suffix for path in folder.iterdir()] == [".draft"]
@@ -122,9 +125,9 @@ def test_a_kill_leaves_nothing_that_could_be_read(tmp_path: Path, monkeypatch: p
 def test_what_fails_leaves_no_file(tmp_path: Path) -> None:
     masks, confidence = planes(2)
     with pytest.raises(ValueError, match="1 of 2 tasks were given no mask"):
-        write_answers(tmp_path, CLASSES, FRAME, [1, 2], SIZES[:2], [(np.arange(1), masks[:1], confidence[:1])])
+        write_masks(tmp_path, CLASSES, FRAME, [1, 2], SIZES[:2], [(np.arange(1), masks[:1], confidence[:1])])
     with pytest.raises(ValueError, match="do not fit"):
-        write_answers(tmp_path, CLASSES, (9, 9), [1, 2], SIZES[:2], [(np.arange(2), masks, confidence)])
+        write_masks(tmp_path, CLASSES, (9, 9), [1, 2], SIZES[:2], [(np.arange(2), masks, confidence)])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -146,16 +149,6 @@ def test_a_damaged_file_costs_its_own_masks_only(tmp_path: Path, damage: str, ca
         )
     assert opened(tmp_path).tasks == {1}
     assert bad.name in caplog.text and good.name not in caplog.text
-
-
-def test_sweeping_leaves_the_versions_that_are_wanted(tmp_path: Path) -> None:
-    for name in ("kept", "gone"):
-        keep(tmp_path / "answers" / name, [1], *planes(1))
-    (tmp_path / "answers" / "kept" / "cut-off.draft").write_bytes(b"half")
-    sweep_answers(tmp_path, {"kept", "of-a-class"})
-    assert [path.name for path in (tmp_path / "answers").iterdir()] == ["kept"]
-    assert [path.suffix for path in (tmp_path / "answers" / "kept").iterdir()] == [".masks"]
-    sweep_answers(tmp_path / "elsewhere", set())
 
 
 # -- regions -----------------------------------------------------------------------------------------------------------
@@ -217,21 +210,20 @@ def test_regions_keep_their_labels_whatever_became_of_the_label_config(
 def test_results_of_both_tasks_and_of_neither(tmp_path: Path) -> None:
     keep(tmp_path, [1], *planes(1))
     kept = opened(tmp_path)
-    classes = LabelSpec("what", "img", "image", ("cat", "dog"))
+    spec = ChoicesSpec("what", "img", "image", ("cat", "dog"))
+    classes, masks = Classification(spec, SETTINGS), Segmentation(SPEC, SETTINGS)
     named = StoredPrediction(1, "v", "cat", 0.7, 0.2)
-    assert result_of(named, classes, SETTINGS, None) == to_region(classes, "cat", 0.7)
-    assert result_of(StoredPrediction(1, "v", "cat", None, 0.2), classes, SETTINGS, None) == to_region(
-        classes, "cat", 0.2
-    )
-    assert result_of(StoredPrediction(1, "v", "owl", 0.7, 0.2), classes, SETTINGS, None) == []
+    assert classes.result(named, None) == choices_result(spec, ["cat"], 0.7)
+    assert classes.result(StoredPrediction(1, "v", "cat", None, 0.2), None) == choices_result(spec, ["cat"], 0.2)
+    assert classes.result(StoredPrediction(1, "v", "owl", 0.7, 0.2), None) == []
     drawn = StoredPrediction(1, "v", None, 0.7, 0.2)
-    assert labels_of(result_of(drawn, SPEC, SETTINGS, kept)) == ["cat", "dog"]
-    assert result_of(StoredPrediction(2, "v", None, 0.7, 0.2), SPEC, SETTINGS, kept) == []
+    assert labels_of(masks.result(drawn, kept)) == ["cat", "dog"]
+    assert masks.result(StoredPrediction(2, "v", None, 0.7, 0.2), kept) == []
     # the label config asks for something else since
-    assert result_of(drawn, classes, SETTINGS, kept) == result_of(named, SPEC, SETTINGS, None) == []
+    assert classes.result(drawn, None) == masks.result(named, None) == []
+    assert classes.open_kept(tmp_path) is None  # masks are none of its predictions
 
 
 def test_a_spec_without_the_class_makes_no_region_of_what_is_unknown() -> None:
     mask = np.full(FRAME, IGNORE, np.uint8)
     assert regions_of(mask, mask, CLASSES, FRAME, SPEC, SETTINGS) == []
-    assert isinstance(SPEC, SegmentationSpec)
