@@ -1,7 +1,7 @@
 """The probability of each class for each task of a version, in files alongside its checkpoint.
 
     <digest of the task ids>.probabilities   a line of JSON, then
-                                             N int64 task ids,
+                                             N int64 task ids, ascending,
                                              N rows of C float32: the probability of each class
 
 One file for the cycle and one for each time that tasks joined later. A file appears whole or not at all, and before
@@ -31,11 +31,15 @@ _ENDING = ".probabilities"
 
 @dataclass(frozen=True)
 class _Part:
-    """One file: tasks (N,) int64, probabilities (N, C) float32."""
+    """One file: tasks (N,) int64, ascending, probabilities (N, C) float32."""
 
     classes: tuple[str, ...]
     tasks: np.ndarray
     probabilities: np.ndarray
+
+    def row(self, task: int) -> int | None:
+        place = int(np.searchsorted(self.tasks, task))
+        return place if place < len(self.tasks) and self.tasks[place] == task else None
 
 
 class KeptProbabilities:
@@ -51,14 +55,14 @@ class KeptProbabilities:
         return cls(found) if found else None
 
     def holds(self, task: int) -> bool:
-        return any((part.tasks == task).any() for part in self._parts)
+        return any(part.row(task) is not None for part in self._parts)
 
     def probabilities(self, task: int) -> dict[str, float] | None:
         """Class → probability; None where none are kept of ``task``."""
         for part in self._parts:
-            rows = np.flatnonzero(part.tasks == task)
-            if len(rows):
-                return dict(zip(part.classes, part.probabilities[rows[0]].tolist(), strict=True))
+            row = part.row(task)
+            if row is not None:
+                return dict(zip(part.classes, part.probabilities[row].tolist(), strict=True))
         return None
 
 
@@ -69,15 +73,16 @@ def write_probabilities(folder: Path, classes: Sequence[str], tasks: Sequence[in
         ValueError: the shapes do not fit.
         OSError: the disk is full, say; nothing is left of the file then.
     """
-    ids = np.asarray(tasks, "<i8")
-    if probabilities.shape != (len(ids), len(classes)):
-        raise ValueError(f"probabilities {probabilities.shape} of {len(ids)} tasks and {len(classes)} classes")
+    if probabilities.shape != (len(tasks), len(classes)):
+        raise ValueError(f"probabilities {probabilities.shape} of {len(tasks)} tasks and {len(classes)} classes")
+    order = np.argsort(np.asarray(tasks, "<i8"))
+    ids = np.asarray(tasks, "<i8")[order]
     header = {"format": FORMAT, "classes": list(classes), "rows": len(ids)}
     path = folder / f"{hashlib.blake2b(ids.tobytes(), digest_size=8).hexdigest()}{_ENDING}"
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         file.write(json.dumps(header).encode() + b"\n" + ids.tobytes())
-        file.write(np.ascontiguousarray(probabilities, "<f4").tobytes())
+        file.write(np.ascontiguousarray(probabilities[order], "<f4").tobytes())
     return path
 
 
