@@ -5,12 +5,22 @@ from __future__ import annotations
 import threading
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from models.data import CycleData, DataError, Runtime
+from models.data import (
+    ClassTargets,
+    CycleData,
+    DataError,
+    MaskTargets,
+    MultilabelTargets,
+    Runtime,
+    Targets,
+    targets_of,
+)
 from models.inference.streaming import FLUSH_EVERY, eval_batch_size, evaluating, map_rows, one_by_one, stream_batches
 from models.pixels import MEAN, STD, augment, normalise
 from models.training.rows import TrainingRows, batches_per_epoch, endless_positions, epoch_positions
@@ -33,34 +43,90 @@ def rows(*values: int) -> np.ndarray:
 # --- CycleData and Runtime ---
 
 
+IMAGES = np.zeros((4, 8, 8, 3), dtype=np.uint8)
+MASKS = np.zeros((2, 8, 8), dtype=np.uint8)
+CHOSEN = np.array([[0, 1], [1, 1]], dtype=np.uint8)
+GOOD: dict[str, Targets] = {
+    "classification": ClassTargets(rows(0, 1)),
+    "multilabel": MultilabelTargets(CHOSEN),
+    "segmentation": MaskTargets(MASKS, rows(1, 0)),
+}
+
+
+def cycle_data(task: str, **change: Any) -> CycleData:
+    """Two labeled and two unlabeled images of two classes."""
+    good: dict[str, Any] = {
+        "pixels": IMAGES,
+        "labeled": rows(0, 1),
+        "unlabeled": rows(2, 3),
+        "targets": GOOD[task],
+        "num_classes": 2,
+    }
+    return CycleData(**(good | change))
+
+
+@pytest.mark.parametrize("task", GOOD)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"labelled": rows(0, 9)}, "rows must lie in"),
-        ({"unlabelled": rows(-1)}, "rows must lie in"),  # the image cache answers -1 for "not there"
-        ({"targets": rows(0)}, "one per label"),
-        ({"targets": rows(0, 2)}, "targets must lie in"),
-        ({"targets": rows(-1, 0)}, "targets must lie in"),
+        ({"labeled": rows(0, 9)}, "rows must lie in"),
+        ({"unlabeled": rows(-1)}, "rows must lie in"),  # the image cache answers -1 for "not there"
+        ({"labeled": np.array([0.0, 1.0])}, "vector of integers"),
         ({"num_classes": 0}, "num_classes"),
         ({"pixels": np.zeros((4, 8, 8, 3))}, "uint8"),
-        ({"pixels": np.zeros((4, 8, 6, 3), dtype=np.uint8)}, "must be square"),
-        ({"masks": np.zeros((2, 8, 6), dtype=np.uint8)}, "masks must be"),
-        ({"masks": np.zeros((2, 8, 8), dtype=np.int64)}, "masks must be"),
-        ({"masks": np.zeros((1, 8, 8), dtype=np.uint8)}, "rows must lie in"),  # the targets are rows of masks
-        ({"labelled": np.array([0.0, 1.0])}, "vector of integers"),
     ],
 )
-def test_cycle_data_refuses_what_does_not_fit(change: dict, words: str) -> None:
-    good = {
-        "pixels": np.zeros((4, 8, 8, 3), dtype=np.uint8),
-        "labelled": rows(0, 1),
-        "targets": rows(0, 1),
-        "unlabelled": rows(2, 3),
-        "num_classes": 2,
-    }
-    CycleData(**good)
+def test_cycle_data_refuses_what_does_not_fit(task: str, change: dict[str, Any], words: str) -> None:
+    assert cycle_data(task).task == task
     with pytest.raises(DataError, match=words):
-        CycleData(**(good | change))
+        cycle_data(task, **change)
+
+
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        (ClassTargets(rows(0)), "one per label"),
+        (ClassTargets(np.array([0.0, 1.0])), "must be integers"),
+        (ClassTargets(rows(0, 2)), "targets must lie in"),
+        (ClassTargets(rows(-1, 0)), "targets must lie in"),
+        (MultilabelTargets(CHOSEN[:1]), "a row per label"),
+        (MultilabelTargets(CHOSEN[:, :1]), "a column per class"),
+        (MultilabelTargets(CHOSEN.astype(np.int64)), "uint8"),
+        (MultilabelTargets(2 * CHOSEN), "0 or 1"),
+        (MaskTargets(MASKS, rows(0)), "one per label"),
+        (MaskTargets(np.zeros((2, 8, 6), dtype=np.uint8), rows(0, 1)), "masks must be"),
+        (MaskTargets(MASKS.astype(np.int64), rows(0, 1)), "masks must be"),
+        (MaskTargets(MASKS[:1], rows(0, 1)), "rows must lie in"),
+    ],
+)
+def test_targets_that_do_not_fit_are_refused(targets: Targets, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        cycle_data(targets.task, targets=targets)
+
+
+def test_only_masks_go_with_images_that_are_not_square() -> None:
+    wide = np.zeros((4, 8, 6, 3), dtype=np.uint8)
+    for task in ("classification", "multilabel"):
+        with pytest.raises(DataError, match="must be square"):
+            cycle_data(task, pixels=wide)
+    data = cycle_data("segmentation", pixels=wide, targets=MaskTargets(MASKS[:, :, :6], rows(0, 1)))
+    assert (data.frame, data.image_size) == ((8, 6), 8)
+
+
+@pytest.mark.parametrize("task", GOOD)
+def test_part_of_the_targets_goes_with_part_of_the_labels(task: str) -> None:
+    places = np.array([1])
+    part = cycle_data(task, labeled=rows(0, 1)[places], targets=GOOD[task].at(places))
+    kept = {"classification": "classes", "multilabel": "chosen", "segmentation": "rows"}[task]
+    expected = {"classification": [1], "multilabel": [[1, 1]], "segmentation": [0]}[task]
+    assert getattr(part.targets, kept).tolist() == expected
+    assert len(GOOD[task].at(slice(0))) == 0
+
+
+def test_targets_of_another_kind_than_asked_for_are_an_error() -> None:
+    assert targets_of(cycle_data("multilabel"), MultilabelTargets).chosen is CHOSEN
+    with pytest.raises(DataError, match="classification, and those of the data are of multilabel"):
+        targets_of(cycle_data("multilabel"), ClassTargets)
 
 
 def test_generators_depend_on_seed_and_purpose_only() -> None:

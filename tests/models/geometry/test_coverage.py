@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import models.geometry.coverage
-from models.geometry.coverage import Cover, Entrance, greedy_cover
+from models.geometry.coverage import EntryDistances, GreedyOrder, greedy_order
 
 
 def random_points(count: int, features: int = 6, seed: int = 0) -> Tensor:
@@ -16,27 +16,27 @@ def random_points(count: int, features: int = 6, seed: int = 0) -> Tensor:
     return (torch.rand(count, features, generator=generator) + 5.0).float()  # far from 0, as features after ReLU are
 
 
-def make_cover(labelled: Tensor, points: Tensor, picks: int) -> tuple[Cover, Tensor]:
+def make_cover(labeled: Tensor, points: Tensor, picks: int) -> tuple[GreedyOrder, Tensor]:
     """Greedy's cover of `points`, whose rows are 0, 1, ..., and the indices of its picks."""
-    cover, _ = greedy_cover(labelled, points, torch.arange(len(points)), picks)
+    cover, _ = greedy_order(labeled, points, torch.arange(len(points)), picks)
     return cover, cover.rows
 
 
-def enter(cover: Cover, points: Tensor, rows: np.ndarray | None = None) -> np.ndarray:
+def enter(cover: GreedyOrder, points: Tensor, rows: np.ndarray | None = None) -> np.ndarray:
     """The distances of `points`; without rows none of them can be a pick."""
-    entrance = Entrance(cover)
+    entrance = EntryDistances(cover)
     distances = entrance.distances(points).numpy()
-    return entrance.with_picks(distances, np.full(len(points), -1) if rows is None else rows)
+    return entrance.at_picks(distances, np.full(len(points), -1) if rows is None else rows)
 
 
-@pytest.mark.parametrize("labelled", [0, 1, 5])
+@pytest.mark.parametrize("labeled", [0, 1, 5])
 @pytest.mark.parametrize("part", [1, 4, 1024])
 def test_falling_distance_is_greedys_order_and_then_the_distance_to_the_cover(
-    labelled: int, part: int, monkeypatch: pytest.MonkeyPatch
+    labeled: int, part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models.geometry.coverage, "PART", part)
     points = random_points(60)
-    known, pool = points[:labelled], points[labelled:]
+    known, pool = points[:labeled], points[labeled:]
     cover, chosen = make_cover(known, pool, 12)
     values = enter(cover, pool, np.arange(len(pool)))
     order = np.argsort(-values, kind="stable")
@@ -108,7 +108,7 @@ def test_a_row_number_alone_does_not_make_a_pick() -> None:
     nearest_pick = chosen[torch.cdist(others, points[3:][chosen]).argmin(1)].numpy()
     assert (enter(cover, others, nearest_pick) == enter(cover, others)).all()
     first_pick = chosen[:1].numpy()
-    assert enter(cover, points[:1], first_pick) == 0.0  # a labelled row elsewhere
+    assert enter(cover, points[:1], first_pick) == 0.0  # a labeled row elsewhere
     assert enter(cover, points[3:][chosen[:1]] * (1 + 1e-4), first_pick) == cover.radii[0].numpy()  # other rounding
 
 

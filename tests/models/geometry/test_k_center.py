@@ -45,7 +45,7 @@ def test_no_pick_repeats_even_among_duplicates() -> None:
     assert sorted(chosen.tolist()) == list(range(8)) and (nearest == 0).all()
 
 
-def test_duplicates_of_labelled_points_come_last() -> None:
+def test_duplicates_of_labeled_points_come_last() -> None:
     points = torch.rand(20, 4, generator=torch.Generator().manual_seed(2))
     chosen, _, _ = k_center_greedy(points, 20, points[[3, 7]])
     assert set(chosen[-2:].tolist()) == {3, 7}
@@ -100,7 +100,7 @@ def test_spread_order_ranks_one_of_each_kind_first() -> None:
     assert sorted(colours[np.argsort(ranks)[:3]].tolist()) == [0, 120, 255]
 
 
-def test_spread_order_keeps_away_from_what_is_labelled() -> None:
+def test_spread_order_keeps_away_from_what_is_labeled() -> None:
     colours = np.array([0] * 10 + [255] * 10, dtype=np.uint8)
     pixels = np.broadcast_to(colours[:, None, None, None], (20, 16, 16, 3)).copy()
     ranks = spread_order(pixels, np.arange(1, 20), np.array([0]), Runtime(CPU, seed=0))

@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.data import CycleData, Runtime
-from models.inference.disagreement import GatherBald, GatherMaxEntropy
-from models.inference.dropout import DropoutCrossEntropy, draw_masks, predict_and_disagree, thinned_opinions
+from models.data import ClassTargets, CycleData, Runtime, targets_of
+from models.inference.disagreement import StreamingBald, StreamingMaxEntropy
+from models.inference.dropout import draw_masks, predict_and_disagree, thinned_opinions
 from models.inference.predictions import embed, predict
-from models.networks.classifier import Classifier, NetConfig, build_classifier
+from models.losses.dropout import DropoutCrossEntropy
+from models.networks.classifier import Classifier, NetConfig
 from models.pixels import normalise
+from models.tasks import CLASSIFICATION
 from tests.models.plain_figures import bald
 
 CPU = torch.device("cpu")
@@ -30,7 +32,7 @@ def make_pixels() -> np.ndarray:
 
 
 def make_net() -> Classifier:
-    net = build_classifier(NetConfig("resnet18", CLASSES, 16, 4), 0)
+    net = CLASSIFICATION.build(NetConfig("resnet18", CLASSES, 16, 4), 0)
     with torch.no_grad():
         net(normalise(torch.from_numpy(make_pixels())))
         net.head.weight.mul_(4.0)
@@ -39,7 +41,7 @@ def make_net() -> Classifier:
 
 def make_data() -> CycleData:
     rows = np.arange(COUNT)
-    return CycleData(make_pixels(), rows[:12], rows[:12] % CLASSES, rows[12:], CLASSES)
+    return CycleData(make_pixels(), rows[:12], rows[12:], ClassTargets(rows[:12] % CLASSES), CLASSES)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
@@ -77,7 +79,8 @@ def test_the_objective_is_cross_entropy_of_the_masked_features() -> None:
     data, net = make_data(), make_net()
     objective = DropoutCrossEntropy(0.5)
     objective.begin(net, data, RUNTIME)
-    images, targets = normalise(torch.from_numpy(data.pixels[:12])), torch.from_numpy(data.targets)
+    images = normalise(torch.from_numpy(data.pixels[:12]))
+    targets = torch.from_numpy(targets_of(data, ClassTargets).classes)
     first, second = (objective.loss(net, images, targets, 0.0) for _ in range(2))
     masks = draw_masks(12, 32, 0.5, RUNTIME.generator("dropout"))
     assert len(masks.unique(dim=0)) > 1, "each image has a mask of its own"
@@ -91,7 +94,7 @@ def test_the_objective_is_cross_entropy_of_the_masked_features() -> None:
 
 def test_the_figure_is_that_of_the_masked_networks_and_the_answers_are_the_whole_ones() -> None:
     net, pixels, rows = make_net(), make_pixels(), np.arange(5, 25)
-    answers, values = predict_and_disagree(net, pixels, rows, RUNTIME, GatherBald, 7, 0.3)
+    answers, values = predict_and_disagree(net, pixels, rows, RUNTIME, StreamingBald, 7, 0.3)
     masks = draw_masks(7, 32, 0.3, RUNTIME.generator("dropout draws"))
     features = torch.from_numpy(embed(net, pixels, rows, RUNTIME))
     with torch.no_grad():
@@ -107,7 +110,7 @@ def test_the_seed_decides_and_without_dropout_nothing_does() -> None:
     net, pixels, rows = make_net(), make_pixels(), np.arange(COUNT)
 
     def values(seed: int, rate: float) -> np.ndarray:
-        return predict_and_disagree(net, pixels, rows, Runtime(CPU, seed), GatherBald, 7, rate)[1]
+        return predict_and_disagree(net, pixels, rows, Runtime(CPU, seed), StreamingBald, 7, rate)[1]
 
     assert (values(1, 0.5) == values(1, 0.5)).all()
     assert not np.isclose(values(1, 0.5), values(2, 0.5)).any()
@@ -118,7 +121,7 @@ def test_certain_networks_give_no_nan() -> None:
     net = make_net()
     with torch.no_grad():
         net.head.weight.mul_(1e6)
-    for figure in (GatherBald, GatherMaxEntropy):
+    for figure in (StreamingBald, StreamingMaxEntropy):
         values = predict_and_disagree(net, make_pixels(), np.arange(COUNT), RUNTIME, figure, 5, 0.5)[1]
         assert np.isfinite(values).all()
 
@@ -131,7 +134,8 @@ def test_the_trunk_runs_once_and_its_statistics_stay() -> None:
 
     net.trunk.register_forward_hook(count)
     before = {key: value.clone() for key, value in net.state_dict().items()}
-    predict_and_disagree(net, make_pixels(), np.arange(COUNT), Runtime(CPU, 0, eval_batch_size=20), GatherBald, 50, 0.5)
+    runtime = Runtime(CPU, 0, eval_batch_size=20)
+    predict_and_disagree(net, make_pixels(), np.arange(COUNT), runtime, StreamingBald, 50, 0.5)
     assert seen == [20, 10]
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
     assert net.training

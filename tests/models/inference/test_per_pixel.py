@@ -9,30 +9,30 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.inference import disagreement, epmcm
+from models.inference import epmcm
 from models.inference import per_pixel as dense
 from models.inference.disagreement import (
-    GatherBald,
-    Gathering,
-    GatherMaxEntropy,
-    GatherMeanStd,
-    GatherVariationRatio,
-    GatherVoteEntropy,
+    StreamingBald,
+    StreamingFigure,
+    StreamingMaxEntropy,
+    StreamingMeanStd,
+    StreamingVariationRatio,
+    StreamingVoteEntropy,
 )
-from models.inference.dropout import draw_masks, thinned_disagreement, thinned_opinions
-from models.inference.per_pixel import GatherOverPixels, log_odds_of_mean, mean_over_pixels
+from models.inference.dropout import as_linear, disagreement_over_pixels, draw_masks, thinned_opinions
+from models.inference.per_pixel import log_odds_of_mean, mean_over_pixels, streaming_over_pixels
 from samplers.entropy import predictive_entropy
 from samplers.least_confidence import log_odds_of_error
 from samplers.margin import log_odds_of_no_margin
+from tests.models.plain_figures import bald, max_entropy, mean_std, variation_ratio, vote_entropy
 
 CLASSES, FEATURES, HEIGHT, WIDTH = 5, 6, 3, 7
-GATHERINGS: list[tuple[Callable[[Tensor], Tensor], type[Gathering]]] = [
-    (disagreement.max_entropy, GatherMaxEntropy),
-    (disagreement.consensus_entropy, GatherMaxEntropy),
-    (disagreement.bald, GatherBald),
-    (disagreement.variation_ratio, GatherVariationRatio),
-    (disagreement.vote_entropy, GatherVoteEntropy),
-    (disagreement.mean_std, GatherMeanStd),
+GATHERINGS: list[tuple[Callable[[Tensor], Tensor], type[StreamingFigure]]] = [
+    (max_entropy, StreamingMaxEntropy),
+    (bald, StreamingBald),
+    (variation_ratio, StreamingVariationRatio),
+    (vote_entropy, StreamingVoteEntropy),
+    (mean_std, StreamingMeanStd),
 ]
 GATHERED = pytest.mark.parametrize(("figure", "gathering"), GATHERINGS)
 
@@ -47,7 +47,7 @@ def make_table(dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def committee(logits: Tensor, chunk: int) -> Tensor:
-    gathered = GatherOverPixels(GatherBald, chunk)
+    gathered = streaming_over_pixels(StreamingBald, chunk)
     for opinion in (logits, 2.0 * logits, logits.flip(1)):
         gathered.add(opinion)
     return gathered.result()
@@ -59,7 +59,7 @@ def thinned(logits: Tensor, chunk: int) -> Tensor:
         head.weight.copy_(draw(4, CLASSES, 1, 1, seed=3))
         head.bias.copy_(draw(4, seed=4))
     masks = draw_masks(6, CLASSES, 0.5, torch.Generator().manual_seed(5))
-    return thinned_disagreement(logits, head, masks, GatherMaxEntropy, chunk)
+    return disagreement_over_pixels(logits, as_linear(head), masks, StreamingMaxEntropy, chunk)
 
 
 # maps (B, 5, h, w), chunk -> (B,)
@@ -222,10 +222,10 @@ def test_very_sure_images_keep_their_order() -> None:
 @GATHERED
 @pytest.mark.parametrize("chunk", [1, 33, dense.CHUNK])
 def test_opinions_one_by_one_are_the_mean_over_the_pixels(
-    figure: Callable[[Tensor], Tensor], gathering: type[Gathering], chunk: int
+    figure: Callable[[Tensor], Tensor], gathering: type[StreamingFigure], chunk: int
 ) -> None:
     opinions = 2.0 * draw(4, 2, CLASSES, HEIGHT, WIDTH, dtype=torch.float64)
-    gathered = GatherOverPixels(gathering, chunk)
+    gathered = streaming_over_pixels(gathering, chunk)
     for logits in opinions:
         gathered.add(logits)
     rows = opinions.log_softmax(dim=2).flatten(3).movedim(3, 2).flatten(1, 2)  # (K, B P, C)
@@ -236,7 +236,7 @@ def test_opinions_one_by_one_are_the_mean_over_the_pixels(
 @GATHERED
 @pytest.mark.parametrize("chunk", [1, 100, dense.CHUNK])
 def test_a_mask_drops_the_same_channels_in_all_pixels(
-    figure: Callable[[Tensor], Tensor], gathering: type[Gathering], chunk: int
+    figure: Callable[[Tensor], Tensor], gathering: type[StreamingFigure], chunk: int
 ) -> None:
     """Against the convolution itself on the thinned map, one mask after the other."""
     head = nn.Conv2d(FEATURES, CLASSES, 1).double()
@@ -246,7 +246,7 @@ def test_a_mask_drops_the_same_channels_in_all_pixels(
         maps = torch.stack([head(features * mask[:, None, None]) for mask in masks])
     rows = maps.log_softmax(dim=2).flatten(3).movedim(3, 2).flatten(1, 2)
     expected = figure(rows).unflatten(0, (2, -1)).mean(dim=1)
-    found = thinned_disagreement(features, head, masks, gathering, chunk)
+    found = disagreement_over_pixels(features, as_linear(head), masks, gathering, chunk)
     assert not found.requires_grad
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-7)
 
@@ -256,9 +256,9 @@ def test_thinned_opinions_on_a_map_of_one_pixel_are_those_on_the_row() -> None:
     convolution = nn.Conv2d(FEATURES, CLASSES, 1)
     convolution.load_state_dict({"weight": head.weight[:, :, None, None], "bias": head.bias})
     masks = draw_masks(9, FEATURES, 0.5, torch.Generator().manual_seed(2))
-    gathered = GatherBald()
+    gathered = StreamingBald()
     with torch.no_grad():
         for log_p in thinned_opinions(features, head, masks):
             gathered.add(log_p)
-    found = thinned_disagreement(features[:, :, None, None], convolution, masks, GatherBald)
+    found = disagreement_over_pixels(features[:, :, None, None], as_linear(convolution), masks, StreamingBald)
     torch.testing.assert_close(found, gathered.result().double(), rtol=1e-6, atol=1e-7)

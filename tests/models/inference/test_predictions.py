@@ -10,9 +10,10 @@ import torch
 
 from models.data import DataError, Runtime
 from models.inference.predictions import NonFiniteOutputs, embed, measure, predict, predict_and_measure, predict_masks
-from models.networks.classifier import Classifier, NetConfig, build_classifier
-from models.networks.segmenter import Segmenter, SegmenterConfig, build_segmenter
+from models.networks.classifier import Classifier, NetConfig
+from models.networks.segmenter import Segmenter, SegmenterConfig
 from models.pixels import normalise
+from models.tasks import CLASSIFICATION, SEGMENTATION
 
 CPU = torch.device("cpu")
 
@@ -24,7 +25,7 @@ def pixels() -> np.ndarray:
 
 @pytest.fixture
 def net() -> Classifier:
-    return build_classifier(NetConfig("resnet18", 5, 16, 4), 0)
+    return CLASSIFICATION.build(NetConfig("resnet18", 5, 16, 4), 0)
 
 
 def plain(net: Classifier, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +145,7 @@ def wide() -> np.ndarray:
 @pytest.fixture
 def segmenter(wide: np.ndarray) -> Segmenter:
     """It answers every class somewhere."""
-    net = build_segmenter(SegmenterConfig("drn-d-22", 3, 4), 0)
+    net = SEGMENTATION.build(SegmenterConfig("drn-d-22", 3, 4), 0)
     with torch.no_grad():
         net(normalise(torch.from_numpy(wide)))
         net.head.weight.mul_(8.0)

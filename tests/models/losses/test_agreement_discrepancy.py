@@ -1,4 +1,4 @@
-"""The passes over unlabelled rows: what moves in which step, how long they are, when they happen (ADS, Fu et al., AAAI
+"""The passes over unlabeled rows: what moves in which step, how long they are, when they happen (ADS, Fu et al., AAAI
 2021)."""
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.data import CycleData, Runtime
+from models.data import ClassTargets, CycleData, Runtime
 from models.losses import agreement_discrepancy as alignment
 from models.losses.agreement_discrepancy import AgreementDiscrepancy, Alignment, plan
 from models.losses.objectives import CrossEntropy
-from models.networks.classifier import Classifier, NetConfig, build_classifier
+from models.networks.base import TaskNet
+from models.networks.classifier import Classifier, NetConfig
 from models.networks.two_classifiers import (
     TwoClassifiers,
     build_two_classifiers,
@@ -24,23 +25,25 @@ from models.networks.two_classifiers import (
     one_vs_all_loss,
     uncertainty,
 )
+from models.tasks import CLASSIFICATION
 from models.training import rows as training_rows
-from models.training.task_network import Recipe, train_network
+from models.training.schedule import Recipe
+from models.training.task_network import train_network
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 NOBODY = np.empty(0, dtype=np.int64)
 RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=0.05)
-LABELLED, UNLABELLED, SIZE = 20, 30, 8
+LABELED, UNLABELED, SIZE = 20, 30, 8
 
 
-def make_data(labelled: int = LABELLED, unlabelled: int = UNLABELLED) -> CycleData:
-    count = labelled + unlabelled
+def make_data(labeled: int = LABELED, unlabeled: int = UNLABELED) -> CycleData:
+    count = labeled + unlabeled
     pixels = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3)).astype(np.uint8)
-    return CycleData(pixels, np.arange(labelled), np.arange(labelled) % 3, np.arange(labelled, count), 3)
+    return CycleData(pixels, np.arange(labeled), np.arange(labeled, count), ClassTargets(np.arange(labeled) % 3), 3)
 
 
 def make_nets() -> tuple[Classifier, TwoClassifiers]:
-    net = build_classifier(NetConfig("resnet18", 3, SIZE, 4), 0)
+    net = CLASSIFICATION.build(NetConfig("resnet18", 3, SIZE, 4), 0)
     return net, build_two_classifiers(32, 3, 2, 0.05, torch.Generator().manual_seed(0))
 
 
@@ -91,25 +94,25 @@ def test_agreement_steps_make_the_classifiers_agree() -> None:
 def test_discrepancy_steps_part_them_where_they_are_uncertain_and_teach_them_the_labels() -> None:
     net, classifiers = make_nets()
     net.eval()
-    labelled, unlabelled, targets = make_images(12), make_images(12, seed=1), torch.arange(12) % 3
+    labeled, unlabeled, targets = make_images(12), make_images(12, seed=1), torch.arange(12) % 3
 
     def state() -> tuple[float, float]:
         with torch.no_grad():
-            known, unknown = classifiers(net.features(labelled)), classifiers(net.features(unlabelled))
+            known, unknown = classifiers(net.features(labeled)), classifiers(net.features(unlabeled))
             apart = (disagreement(unknown) * uncertainty(unknown)).sum() / uncertainty(unknown).sum()
             return one_vs_all_loss(known, targets).item(), apart.item()
 
     passes = Alignment(net, classifiers, RECIPE, 0.1)
     loss, apart = state()
     for _ in range(30):
-        passes.discrepancy_step(labelled, targets, unlabelled)
+        passes.discrepancy_step(labeled, targets, unlabeled)
     later_loss, later_apart = state()
     assert later_loss < 0.7 * loss
     assert later_apart > apart
 
 
-def test_the_optimisers_have_momentum_and_follow_the_rate() -> None:
-    """A step at rate 0 moves nothing; were the optimiser made anew, the step after it would be a plain one."""
+def test_the_optimizers_have_momentum_and_follow_the_rate() -> None:
+    """A step at rate 0 moves nothing; were the optimizer made anew, the step after it would be a plain one."""
     net, classifiers = make_nets()
     passes = Alignment(net, classifiers, Recipe(momentum=0.9, weight_decay=0.0), 0.1)
     passes.set_learning_rate(0.0)
@@ -129,12 +132,12 @@ def test_the_optimisers_have_momentum_and_follow_the_rate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "labelled", "unlabelled", "device", "expected"),
+    ("recipe", "labeled", "unlabeled", "device", "expected"),
     [
         (Recipe(), 1000, 49_000, CUDA, (200, 79, 128)),  # 10,000 rows
         (Recipe(), 50, 49_950, CUDA, (200, 79, 128)),  # also where labels come in small batches
         (Recipe(), 1000, 300, CUDA, (200, 3, 128)),
-        (Recipe(epochs=10, batch_size=8), 80, 10_000, CPU, (10, 10, 8)),  # as many as labelled ones
+        (Recipe(epochs=10, batch_size=8), 80, 10_000, CPU, (10, 10, 8)),  # as many as labeled ones
         (Recipe(epochs=10, batch_size=8), 80, 20, CPU, (10, 3, 8)),
         (Recipe(epochs=10, batch_size=8), 80, 5, CPU, (10, 1, 5)),
         (Recipe(epochs=10, batch_size=8), 80, 1, CPU, (10, 1, 2)),
@@ -142,9 +145,9 @@ def test_the_optimisers_have_momentum_and_follow_the_rate() -> None:
     ],
 )
 def test_epochs_batches_and_their_size(
-    recipe: Recipe, labelled: int, unlabelled: int, device: torch.device, expected: tuple[int, int, int]
+    recipe: Recipe, labeled: int, unlabeled: int, device: torch.device, expected: tuple[int, int, int]
 ) -> None:
-    assert plan(recipe, labelled, unlabelled, device) == expected
+    assert plan(recipe, labeled, unlabeled, device) == expected
 
 
 # --- the training ---
@@ -157,8 +160,8 @@ class Watched(AgreementDiscrepancy):
         super().__init__(classifiers, recipe)
         self.log: list[str] = []
 
-    def loss(self, net: Classifier, images: Tensor, targets: Tensor, progress: float) -> Tensor:
-        self.log.append("labelled")
+    def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+        self.log.append("labeled")
         return super().loss(net, images, targets, progress)
 
 
@@ -174,9 +177,9 @@ def run(data: CycleData, recipe: Recipe = RECIPE) -> tuple[list[str], Classifier
     return objective.log, net, classifiers
 
 
-def test_the_passes_stand_between_the_labelled_ones() -> None:
+def test_the_passes_stand_between_the_labeled_ones() -> None:
     log, net, classifiers = run(make_data())
-    epoch = ["labelled"] * 3
+    epoch = ["labeled"] * 3
     assert log == [*epoch, *["align"] * 6, "train", *epoch, *["align"] * 6, "train", *epoch, "train"]
     assert not net.training
     assert not classifiers.training
@@ -196,13 +199,13 @@ def test_the_passes_follow_the_trainings_learning_rate(monkeypatch: pytest.Monke
     assert rates == [0.05] * 8 + [0.05 / 10]
 
 
-def test_without_unlabelled_rows_it_is_labelled_training() -> None:
-    log, net, classifiers = run(make_data(unlabelled=0))
-    assert set(log) == {"labelled", "train"}
+def test_without_unlabeled_rows_it_is_labeled_training() -> None:
+    log, net, classifiers = run(make_data(unlabeled=0))
+    assert set(log) == {"labeled", "train"}
     assert all(parameter.isfinite().all() for parameter in [*net.parameters(), *classifiers.parameters()])
 
 
-def test_the_labelled_loss_is_that_of_the_linear_head_and_of_both_classifiers() -> None:
+def test_the_labeled_loss_is_that_of_the_linear_head_and_of_both_classifiers() -> None:
     net, classifiers = make_nets()
     net.eval()
     images, targets = make_images(), torch.arange(8) % 3
@@ -214,17 +217,17 @@ def test_the_labelled_loss_is_that_of_the_linear_head_and_of_both_classifiers() 
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_unlabelled_rows_take_part_and_the_same_seed_gives_the_same_training() -> None:
+def test_unlabeled_rows_take_part_and_the_same_seed_gives_the_same_training() -> None:
     data = make_data()
     _, first, classifiers = run(data)
     _, again, classifiers_again = run(data)
     assert changed(first, snapshot(again)) == changed(classifiers, snapshot(classifiers_again)) == set()
-    data.pixels[LABELLED:] = 255 - data.pixels[LABELLED:]
+    data.pixels[LABELED:] = 255 - data.pixels[LABELED:]
     _, other, _ = run(data)
     assert "trunk.conv1.weight" in changed(first, snapshot(other))
 
 
-def test_the_draws_of_the_labelled_pass_are_those_of_a_plain_training() -> None:
+def test_the_draws_of_the_labeled_pass_are_those_of_a_plain_training() -> None:
     seen: list[list[Tensor]] = []
     for make in (lambda: AgreementDiscrepancy(make_nets()[1], RECIPE), CrossEntropy):
         images: list[Tensor] = []
@@ -267,7 +270,7 @@ def test_streams_are_closed_also_when_the_training_is_stopped(monkeypatch: pytes
     assert [stream.gi_frame for stream in streams] == [None, None]  # closed, not merely forgotten
 
 
-@pytest.mark.parametrize(("labelled", "unlabelled"), [(1, 1), (2, 30), (21, 3)])
-def test_odd_numbers_of_rows(labelled: int, unlabelled: int) -> None:
-    _, net, classifiers = run(make_data(labelled, unlabelled))
+@pytest.mark.parametrize(("labeled", "unlabeled"), [(1, 1), (2, 30), (21, 3)])
+def test_odd_numbers_of_rows(labeled: int, unlabeled: int) -> None:
+    _, net, classifiers = run(make_data(labeled, unlabeled))
     assert all(parameter.isfinite().all() for parameter in [*net.parameters(), *classifiers.parameters()])

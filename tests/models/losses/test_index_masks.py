@@ -1,4 +1,4 @@
-"""models.losses.index_masks: images and masks stay together, and what nobody labelled has no say."""
+"""models.losses.index_masks: images and masks stay together, and what nobody labeled has no say."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_augmentation_draws_per_seed() -> None:
 
 
 def test_loss_by_hand() -> None:
-    """p = (1/4, 3/4) at every pixel; classes 0, 1, 1 and one that nobody labelled."""
+    """p = (1/4, 3/4) at every pixel; classes 0, 1, 1 and one that nobody labeled."""
     logits = torch.tensor([0.0, math.log(3.0)]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
     masks = torch.tensor([[[0, 1], [1, IGNORE]]], dtype=torch.uint8)
     expected = (math.log(4) + 2 * math.log(4 / 3)) / 3
@@ -132,7 +132,7 @@ def test_ignored_pixels_get_no_gradient_and_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("weight", [None, torch.ones(3)])
-def test_a_batch_without_a_labelled_pixel_costs_nothing(weight: Tensor | None) -> None:
+def test_a_batch_without_a_labeled_pixel_costs_nothing(weight: Tensor | None) -> None:
     """PyTorch's own mean is NaN here."""
     logits = torch.randn(2, 3, 4, 4, generator=seeded(), requires_grad=True)
     masks = torch.full((2, 4, 4), IGNORE, dtype=torch.uint8)

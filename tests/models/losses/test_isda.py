@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.data import CycleData, Runtime
+from models.data import ClassTargets, CycleData, Runtime
 from models.losses import isda
 from models.losses.isda import ISDA, CovarianceEstimator, class_covariance, isda_loss, semantic_table
 from models.losses.objectives import CrossEntropy
-from models.networks.classifier import Classifier, NetConfig, build_classifier
-from models.training.task_network import Recipe, train_network
+from models.networks.classifier import Classifier, NetConfig
+from models.tasks import CLASSIFICATION
+from models.training.schedule import Recipe
+from models.training.task_network import train_network
 
 CPU = torch.device("cpu")
 KINDS = pytest.mark.parametrize("kind", ["diag", "full"])
@@ -258,7 +260,7 @@ def test_gradients_reach_the_weight_also_through_the_table(kind: str) -> None:
 
 
 def tiny() -> Classifier:
-    return build_classifier(NetConfig("resnet18", 3, 16, 4), 0)
+    return CLASSIFICATION.build(NetConfig("resnet18", 3, 16, 4), 0)
 
 
 def make_data(count: int = 48) -> CycleData:
@@ -267,7 +269,7 @@ def make_data(count: int = 48) -> CycleData:
     targets = rng.permutation(np.arange(count) % 3)
     pixels = rng.integers(0, 120, (count, 16, 16, 3))
     pixels[np.arange(count), :, :, targets] += 100
-    return CycleData(pixels.astype(np.uint8), np.arange(count), targets, np.empty(0, dtype=np.int64), 3)
+    return CycleData(pixels.astype(np.uint8), np.arange(count), np.empty(0, dtype=np.int64), ClassTargets(targets), 3)
 
 
 @KINDS

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.data import CycleData, Runtime
+from models.data import ClassTargets, CycleData, Runtime
 from models.losses.loss_prediction import (
     LossPrediction,
     LossPredictor,
@@ -21,8 +21,10 @@ from models.losses.loss_prediction import (
     pair_differences,
     ranking_loss,
 )
-from models.networks.classifier import Classifier, NetConfig, build_classifier
-from models.training.task_network import Recipe, train_network
+from models.networks.classifier import Classifier, NetConfig
+from models.tasks import CLASSIFICATION
+from models.training.schedule import Recipe
+from models.training.task_network import train_network
 
 CPU = torch.device("cpu")
 NOBODY = np.empty(0, dtype=np.int64)
@@ -41,7 +43,7 @@ def make_predictor(*tap_channels: int, width: int = 8) -> LossPredictor:
 
 
 def make_net(name: str = "resnet18", size: int = 8) -> Classifier:
-    return build_classifier(NetConfig(name, 3, size, 4), 0)
+    return CLASSIFICATION.build(NetConfig(name, 3, size, 4), 0)
 
 
 def make_batch(count: int = 6, size: int = 8) -> tuple[Tensor, Tensor]:
@@ -247,7 +249,7 @@ def test_the_task_network_runs_once_for_a_batch() -> None:
 
 def make_data(labels: int = 24) -> CycleData:
     pixels = np.random.default_rng(0).integers(0, 256, (labels, 8, 8, 3)).astype(np.uint8)
-    return CycleData(pixels, np.arange(labels), np.arange(labels) % 3, NOBODY, 3)
+    return CycleData(pixels, np.arange(labels), NOBODY, ClassTargets(np.arange(labels) % 3), 3)
 
 
 def test_the_module_is_trained_and_decays_by_the_task_networks_sgd() -> None:
@@ -280,12 +282,12 @@ def test_a_trained_module_ranks_images_it_has_not_seen(pair_loss: PairLoss) -> N
     taps = [torch.rand(600, channels, generator=generator) for channels in (4, 8)]
     losses = taps[0][:, 0] + 2.0 * (taps[1][:, 3] - 0.5).abs()
     predictor = make_predictor(4, 8)
-    optimiser = torch.optim.SGD(predictor.parameters(), lr=0.1, momentum=0.9)
+    optimizer = torch.optim.SGD(predictor.parameters(), lr=0.1, momentum=0.9)
     for _ in range(300):
         rows = torch.randperm(500, generator=generator)[:64]
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         pair_loss(predictor([tap[rows] for tap in taps]), losses[rows]).backward()
-        optimiser.step()
+        optimizer.step()
     predicted = predictor([tap[500:] for tap in taps]).detach()
     top = predicted.argsort(descending=True)[:20]
     assert losses[500:][top].mean() > losses[500:].mean() + 0.8 * losses[500:].std()

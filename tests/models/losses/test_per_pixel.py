@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.data import CycleData, Runtime
+from models.data import IGNORE, CycleData, MaskTargets, Runtime
 from models.inference.dropout import draw_masks
-from models.losses.index_masks import IGNORE
 from models.losses.isda import CovarianceEstimator, class_covariance, isda_loss, semantic_table
 from models.losses.per_pixel import (
     DenseCrossEntropy,
@@ -25,22 +24,27 @@ from models.losses.per_pixel import (
     targets_at,
     update_from_pixels,
 )
+from models.networks.base import TaskNet
+from models.networks.segmenter import SegmenterConfig
+from models.tasks import SEGMENTATION
 
 CPU = torch.device("cpu")
 KINDS = pytest.mark.parametrize("kind", ["diag", "full"])
 DTYPES = pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
 CLASSES, FEATURES = 3, 4
+MASK = MaskTargets(np.zeros((1, 2, 2), dtype=np.uint8), np.zeros(1, dtype=np.int64))
 DATA = CycleData(
-    np.zeros((1, 2, 2, 3), dtype=np.uint8), np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64),
-    np.empty(0, dtype=np.int64), CLASSES,
-)  # fmt: skip
+    np.zeros((1, 2, 2, 3), dtype=np.uint8), np.zeros(1, dtype=np.int64), np.empty(0, dtype=np.int64), MASK, CLASSES
+)
 
 
-class Cells(nn.Module):
+class Cells(TaskNet):
     """Features of a cell of `stride` x `stride` pixels: of the mean of its pixels and of nothing else."""
 
     def __init__(self, stride: int) -> None:
         super().__init__()
+        self.task = SEGMENTATION
+        self.config = SegmenterConfig("drn-d-22", CLASSES)
         self.stride = stride
         self.mix = nn.Conv2d(3, FEATURES, 1)
         self.head = nn.Conv2d(FEATURES, CLASSES, 1)
@@ -53,6 +57,9 @@ class Cells(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         self.modes.append(self.training)
         return self.mix(functional.avg_pool2d(x, self.stride, ceil_mode=True))
+
+    def features_and_taps(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return self.features(x), ()
 
 
 def make_batch(count: int, height: int, width: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -104,7 +111,7 @@ def test_targets_are_nearest_to_the_centres_for_every_size() -> None:
 
 @DTYPES
 @pytest.mark.parametrize("count", [1, 3])
-def test_cross_entropy_of_the_labelled_pixels(dtype: torch.dtype, count: int) -> None:
+def test_cross_entropy_of_the_labeled_pixels(dtype: torch.dtype, count: int) -> None:
     net, (images, targets) = Cells(4), make_batch(count, 10, 13)  # maps of 3 x 4: the last cells are cut
     loss = DenseCrossEntropy().loss(net, images, targets.to(dtype), 0.5)
     torch.testing.assert_close(loss, plain(net, images, targets))
@@ -117,7 +124,7 @@ def test_class_weights_weigh_the_mean() -> None:
     large = functional.interpolate(logits, size=(8, 8), mode="bilinear", align_corners=False)
     expected = functional.cross_entropy(large, targets, weight, ignore_index=255)
     objective = DenseCrossEntropy()
-    objective.begin(net, replace(DATA, class_weight=weight.numpy()), Runtime(CPU, 0))
+    objective.begin(net, replace(DATA, targets=replace(MASK, class_weight=weight.numpy())), Runtime(CPU, 0))
     torch.testing.assert_close(objective.loss(net, images, targets, 0.5), expected)
 
 
@@ -199,7 +206,7 @@ def test_augmentation_is_enlarged_with_the_logits() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_without_a_labelled_pixel_the_loss_is_zero_and_so_are_its_gradients(count: int) -> None:
+def test_without_a_labeled_pixel_the_loss_is_zero_and_so_are_its_gradients(count: int) -> None:
     net, (images, targets) = Cells(4), make_batch(count, 8, 8)
     for objective in (begun(net, 2.0), DenseCrossEntropy()):
         loss = objective.loss(net, images, torch.full_like(targets, IGNORE), 0.5)
@@ -262,7 +269,7 @@ def in_batches(size: int, order: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 @KINDS
-def test_covariances_of_all_labelled_pixels(kind: str) -> None:
+def test_covariances_of_all_labeled_pixels(kind: str) -> None:
     net = Cells(4)  # maps of 5 x 6
     images, targets = make_batch(7, 20, 24)
     nearest = targets_at(targets, 5, 6)
@@ -284,10 +291,10 @@ def test_drawn_pixels_follow_from_the_seed_alone() -> None:
         torch.testing.assert_close(again, first, rtol=1e-5, atol=1e-7)
     other, _ = pixel_covariance(net, in_batches(7, forward), Runtime(CPU, 1), pixels_per_image=6)
     assert not torch.allclose(other, first, rtol=1e-3)
-    assert count.sum() == 6 * 7  # of 30 places in each image, two thirds of them labelled
+    assert count.sum() == 6 * 7  # of 30 places in each image, two thirds of them labeled
 
 
-def test_few_labelled_pixels_are_all_taken() -> None:
+def test_few_labeled_pixels_are_all_taken() -> None:
     net, images = Cells(4), make_batch(1, 20, 24)[0]
     targets = torch.full((1, 20, 24), IGNORE, dtype=torch.uint8)
     targets[0, 2::4, 2] = torch.arange(5, dtype=torch.uint8) % 2  # the first place of each row of the map

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.networks import classifier
+from models.networks.base import PretrainedUnavailable
+from models.networks.carry_over import carry_over
 from models.networks.classifier import (
     Classifier,
     HalvingShortcut,
     NetConfig,
-    PretrainedUnavailable,
     build_classifier,
-    carry_over,
     load_torchvision_state,
 )
 

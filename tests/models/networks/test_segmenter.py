@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.networks.classifier import PretrainedUnavailable
-from models.networks.segmenter import Segmenter, SegmenterConfig, build_segmenter, carry_over
+from models.networks.base import PretrainedUnavailable
+from models.networks.segmenter import Segmenter, SegmenterConfig, build_segmenter
+from models.tasks import SEGMENTATION
 
 NAMES = ("drn-d-22", "deeplabv3-resnet50", "lraspp-mobilenetv3")
 SMALL = {"drn-d-22": 4}  # the width where there is a choice
@@ -92,13 +93,13 @@ def test_drn_trains_on_one_image_at_width_4_in_the_layout_of_training() -> None:
     target = torch.zeros(1, 48, 64, dtype=torch.int64)
     target[:, :, 32:] = 1
     images[:, :, :, 32:] += 1.0
-    optimiser = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
     losses = []
     for _ in range(12):
         loss = functional.cross_entropy(net(images), target)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert all(parameter.isfinite().all() for parameter in net.parameters())
     assert losses[-1] < 0.5 * losses[0]
@@ -166,7 +167,7 @@ def test_carry_over_follows_the_labels_and_keeps_the_background() -> None:
     old, new = small("drn-d-22", 4, 0), small("drn-d-22", 5, 1)
     fresh = {key: value.clone() for key, value in new.state_dict().items()}
     old.trunk.layer0[1].running_mean.fill_(0.25)  # buffers travel too
-    assert carry_over(old.state_dict(), ["car", "road", "sky"], new, ["sky", "tree", "car", "bus"]) == ""
+    assert SEGMENTATION.carry_over(old.state_dict(), ["car", "road", "sky"], new, ["sky", "tree", "car", "bus"]) == ""
     images = pictures(2, 3, 16, 24)
     before, after = logits_of(old, images), logits_of(new, images)
     for now, then in ((0, 0), (1, 3), (3, 1)):
@@ -179,7 +180,7 @@ def test_carry_over_follows_the_labels_and_keeps_the_background() -> None:
 def test_a_label_called_background_is_a_label() -> None:
     old, new = small("drn-d-22", 2, 0), small("drn-d-22", 3, 1)
     fresh = new.head.weight.detach().clone()
-    assert carry_over(old.state_dict(), ["car"], new, ["background", "car"]) == ""
+    assert SEGMENTATION.carry_over(old.state_dict(), ["car"], new, ["background", "car"]) == ""
     assert torch.equal(new.head.weight[0], old.head.weight[0])
     assert torch.equal(new.head.weight[1], fresh[1])
     assert torch.equal(new.head.weight[2], old.head.weight[1])
@@ -187,7 +188,7 @@ def test_a_label_called_background_is_a_label() -> None:
 
 def test_carried_weights_are_copies() -> None:
     old, new = small("drn-d-22", 2, 0), small("drn-d-22", 2, 1)
-    carry_over(old.state_dict(), ["a"], new, ["a"])
+    SEGMENTATION.carry_over(old.state_dict(), ["a"], new, ["a"])
     with torch.no_grad():
         new.head.weight.zero_()
         new.trunk.layer0[0].weight.zero_()
@@ -207,7 +208,7 @@ def test_carried_weights_are_copies() -> None:
 )
 def test_what_does_not_fit_is_reported_and_leaves_the_net_fresh(old: dict[str, Tensor], words: str) -> None:
     net, fresh = small("drn-d-22", 2, 1), small("drn-d-22", 2, 1).state_dict()
-    assert words in carry_over(old, ["a"], net, ["a"])
+    assert words in SEGMENTATION.carry_over(old, ["a"], net, ["a"])
     assert all(torch.equal(value, fresh[key]) for key, value in net.state_dict().items())
 
 

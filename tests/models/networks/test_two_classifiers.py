@@ -84,10 +84,10 @@ def test_they_are_drawn_from_the_generator_alone_and_differ() -> None:
     assert isinstance(first.first, PrototypeClassifier)
 
 
-# --- the labelled loss ---
+# --- the labeled loss ---
 
 
-def test_the_labelled_loss_by_hand() -> None:
+def test_the_labeled_loss_by_hand() -> None:
     """ŷ¹ = (0.8, 0.4), ŷ² = (0.5, 0.5), class 0: -(ln 0.8 + ln 0.6) / 2 and ln 2."""
     loss = one_vs_all_loss((logit(0.8, 0.4), logit(0.5, 0.5)), torch.tensor([0]))
     assert loss.item() == pytest.approx(-(math.log(0.8) + math.log(0.6)) / 2 + math.log(2.0))

@@ -1,4 +1,4 @@
-"""VAAL's game: what each step moves and what it must not, and that it learns what it is for.
+"""VAAL's trainer: what each step moves and what it must not, and that it learns what it is for.
 
 Sinha et al. (VAAL), equations of the extended abstract, as cited in models/adversarial.py.
 """
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.data import CycleData, DataError, Runtime
+from models.data import ClassTargets, CycleData, DataError, Runtime
 from models.inference.streaming import map_rows
 from models.networks.discriminator import adversarial_loss, build_discriminator, discriminator_loss
 from models.networks.vae import VAEConfig, build_vae, prepare
@@ -27,7 +27,7 @@ from models.training.adversarial import (
     state_accuracy,
     train_adversarially,
 )
-from models.training.adversarial_trainers import VaalGame
+from models.training.adversarial_trainers import VaalTrainer
 from models.training.task_network import TrainingDiverged
 
 CPU = torch.device("cpu")
@@ -35,12 +35,14 @@ CUDA = torch.device("cuda")
 NOBODY = np.empty(0, dtype=np.int64)
 
 
-def make_game(device: torch.device = CPU, width: int = 4, **recipe: Any) -> VaalGame:
+def make_game(device: torch.device = CPU, width: int = 4, **recipe: Any) -> VaalTrainer:
     generator = torch.Generator().manual_seed(0)
     vae = build_vae(VAEConfig(32, width, 6), generator).to(device)
     discriminator = build_discriminator(6, generator).to(device)
     noise = torch.Generator(device).manual_seed(1)
-    return VaalGame(vae, discriminator, AdversarialRecipe(**{"learning_rate": 1e-3, "batch_size": 8} | recipe), noise)
+    return VaalTrainer(
+        vae, discriminator, AdversarialRecipe(**{"learning_rate": 1e-3, "batch_size": 8} | recipe), noise
+    )
 
 
 def images(value: int, count: int = 8, seed: int = 0) -> Tensor:
@@ -49,30 +51,30 @@ def images(value: int, count: int = 8, seed: int = 0) -> Tensor:
     return (noise + value).to(torch.uint8)
 
 
-def batch_of(labelled: Tensor, unlabelled: Tensor) -> Batch:
-    return Batch(labelled, unlabelled, torch.arange(len(labelled)), torch.arange(len(unlabelled)))
+def batch_of(labeled: Tensor, unlabeled: Tensor) -> Batch:
+    return Batch(labeled, unlabeled, torch.arange(len(labeled)), torch.arange(len(unlabeled)))
 
 
 def both(seed: int = 0, other: int | None = None, count: int = 8) -> Batch:
-    """Bright labelled and dark unlabelled images."""
+    """Bright labeled and dark unlabeled images."""
     return batch_of(images(160, count, seed), images(20, count, seed if other is None else other))
 
 
-def logits_of(game: VaalGame, data: CycleData, rows: np.ndarray, runtime: Runtime) -> np.ndarray:
+def logits_of(trainer: VaalTrainer, data: CycleData, rows: np.ndarray, runtime: Runtime) -> np.ndarray:
     def logits(images: Tensor) -> tuple[Tensor, ...]:
-        return (game.discriminator(game.vae.encoder.means(prepare(images, 32))),)
+        return (trainer.discriminator(trainer.vae.encoder.means(prepare(images, 32))),)
 
     return map_rows(data.pixels, rows, runtime, logits)[0]
 
 
-def make_data(labelled: int = 20, unlabelled: int = 40) -> CycleData:
-    """Labelled rows are bright; of the unlabelled ones every other is bright and every other dark."""
-    count = labelled + unlabelled
+def make_data(labeled: int = 20, unlabeled: int = 40) -> CycleData:
+    """Labeled rows are bright; of the unlabeled ones every other is bright and every other dark."""
+    count = labeled + unlabeled
     pixels = images(160, count).numpy()
-    dark = np.arange(labelled + 1, count, 2)
+    dark = np.arange(labeled + 1, count, 2)
     pixels[dark] = images(20, len(dark)).numpy()
     rows = np.arange(count)
-    return CycleData(pixels, rows[:labelled], np.zeros(labelled, dtype=np.int64), rows[labelled:], 2)
+    return CycleData(pixels, rows[:labeled], rows[labeled:], ClassTargets(np.zeros(labeled, dtype=np.int64)), 2)
 
 
 def state_of(net: nn.Module) -> dict[str, Tensor]:
@@ -97,7 +99,7 @@ def test_losses_by_hand() -> None:
     assert adversarial_loss(three, -three).item() == pytest.approx(-math.log(0.75) - math.log(0.25))
 
 
-def test_losses_are_binary_cross_entropy_with_labelled_as_one() -> None:
+def test_losses_are_binary_cross_entropy_with_labeled_as_one() -> None:
     left, right = torch.randn(7, generator=torch.Generator().manual_seed(0)), torch.tensor([90.0, -90.0, 0.5])
     cross_entropy = functional.binary_cross_entropy_with_logits
     ones, zeros = cross_entropy(left, torch.ones(7)), cross_entropy(right, torch.zeros(3))
@@ -112,65 +114,65 @@ def test_the_discriminator_answers_one_logit_a_row() -> None:
 
 
 def test_the_discriminator_separates_latent_clouds() -> None:
-    """Labelled codes N(+3, 1); unlabelled ones half the same, half novel, N(-3, 1): the novel ones look least
-    labelled.
+    """Labeled codes N(+3, 1); unlabeled ones half the same, half novel, N(-3, 1): the novel ones look least
+    labeled.
     """
     generator = torch.Generator().manual_seed(0)
     discriminator = build_discriminator(4, generator)
-    optimiser = torch.optim.Adam(discriminator.parameters(), lr=5e-4)
+    optimizer = torch.optim.Adam(discriminator.parameters(), lr=5e-4)
 
     def cloud(centre: float, rows: int) -> Tensor:
         return torch.randn(rows, 4, generator=generator) + centre
 
     for _ in range(60):
-        unlabelled = torch.cat([cloud(3.0, 32), cloud(-3.0, 32)])
-        loss = discriminator_loss(discriminator(cloud(3.0, 64)), discriminator(unlabelled))
-        optimiser.zero_grad()
+        unlabeled = torch.cat([cloud(3.0, 32), cloud(-3.0, 32)])
+        loss = discriminator_loss(discriminator(cloud(3.0, 64)), discriminator(unlabeled))
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     with torch.no_grad():
         known, novel = discriminator(cloud(3.0, 200)), discriminator(cloud(-3.0, 200))
     assert novel.max() < known.min()
     assert novel.mean() < -1.0
-    assert known.mean().item() == pytest.approx(math.log(2.0), abs=0.5)  # two in three codes there are labelled
+    assert known.mean().item() == pytest.approx(math.log(2.0), abs=0.5)  # two in three codes there are labeled
 
 
 # --- steps ---
 
 
 def test_the_autoencoders_step_moves_nothing_of_the_discriminator() -> None:
-    game = make_game()
-    vae, discriminator = state_of(game.vae), state_of(game.discriminator)
-    game.vae_step(both())
-    assert changed(game.discriminator, discriminator) == set()
-    assert all(parameter.grad is None for parameter in game.discriminator.parameters())
-    assert changed(game.vae, vae) == set(vae)
+    trainer = make_game()
+    vae, discriminator = state_of(trainer.vae), state_of(trainer.discriminator)
+    trainer.vae_step(both())
+    assert changed(trainer.discriminator, discriminator) == set()
+    assert all(parameter.grad is None for parameter in trainer.discriminator.parameters())
+    assert changed(trainer.vae, vae) == set(vae)
 
 
 def test_the_discriminators_step_moves_nothing_of_the_autoencoder() -> None:
-    game = make_game()
-    vae, discriminator = state_of(game.vae), state_of(game.discriminator)
-    game.discriminator_step(both())
-    assert changed(game.vae, vae) == set()  # neither parameters nor the batch statistics
-    assert all(parameter.grad is None for parameter in game.vae.parameters())
-    assert changed(game.discriminator, discriminator) == set(discriminator)
+    trainer = make_game()
+    vae, discriminator = state_of(trainer.vae), state_of(trainer.discriminator)
+    trainer.discriminator_step(both())
+    assert changed(trainer.vae, vae) == set()  # neither parameters nor the batch statistics
+    assert all(parameter.grad is None for parameter in trainer.vae.parameters())
+    assert changed(trainer.discriminator, discriminator) == set(discriminator)
 
 
 def test_without_beta_and_strength_it_is_an_autoencoder() -> None:
     """The step equals one of Adam on the mean squared errors of the two streams, gradients and all."""
-    game, reference = make_game(beta=0.0, strength=0.0, kl_reduction="sum"), make_game()
-    optimiser = torch.optim.Adam(reference.vae.parameters(), lr=1e-3)
+    trainer, reference = make_game(beta=0.0, strength=0.0, kl_reduction="sum"), make_game()
+    optimizer = torch.optim.Adam(reference.vae.parameters(), lr=1e-3)
     for seed in range(3):
         batch = both(seed, seed + 10)
-        told = game.vae_step(batch)
-        x = prepare(torch.cat([batch.labelled, batch.unlabelled]), 32)
+        told = trainer.vae_step(batch)
+        x = prepare(torch.cat([batch.labeled, batch.unlabeled]), 32)
         reconstruction = reference.vae.train()(x, reference._noise).reconstruction
         errors = functional.mse_loss(reconstruction[:8], x[:8]), functional.mse_loss(reconstruction[8:], x[8:])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         sum(errors, torch.zeros(())).backward()
-        optimiser.step()
+        optimizer.step()
         assert told[0].item() == pytest.approx(0.5 * (errors[0] + errors[1]).item(), rel=1e-5)
-    for own, expected in zip(game.vae.parameters(), reference.vae.parameters(), strict=True):
+    for own, expected in zip(trainer.vae.parameters(), reference.vae.parameters(), strict=True):
         torch.testing.assert_close(own, expected, rtol=1e-3, atol=1e-5)
 
 
@@ -180,9 +182,9 @@ def test_beta_and_strength_weigh_their_terms(setting: str) -> None:
     place = {"beta": 1, "strength": 2}[setting]
     seen = []
     for weight in (0.0, 1e5):
-        game = make_game(**{"beta": 0.0, "strength": 0.0, setting: weight})
+        trainer = make_game(**{"beta": 0.0, "strength": 0.0, setting: weight})
         for seed in range(6):
-            losses = game.vae_step(both(seed, seed + 10))
+            losses = trainer.vae_step(both(seed, seed + 10))
         seen.append(losses[place].item())
     assert seen[1] < 0.8 * seen[0]
 
@@ -196,7 +198,7 @@ def test_an_iteration_takes_a_new_batch_for_each_step_but_the_discriminators_fir
             taken.append(both(seed))
             yield taken[-1]
 
-    class Watched(VaalGame):
+    class Watched(VaalTrainer):
         def vae_step(self, batch: Batch) -> Tensor:
             given.append(("vae", batch))
             return super().vae_step(batch)
@@ -206,8 +208,8 @@ def test_an_iteration_takes_a_new_batch_for_each_step_but_the_discriminators_fir
             return super().discriminator_step(batch)
 
     plain = make_game(vae_steps=2, discriminator_steps=3)
-    game = Watched(plain.vae, plain.discriminator, plain.recipe, plain._noise)
-    assert game.iterate(batches()).shape == (4,)
+    trainer = Watched(plain.vae, plain.discriminator, plain.recipe, plain._noise)
+    assert trainer.iterate(batches()).shape == (4,)
     assert [name for name, _ in given] == ["vae"] * 2 + ["discriminator"] * 3
     assert len(taken) == 4
     assert [batch is taken[place] for (_, batch), place in zip(given, (0, 1, 1, 2, 3), strict=True)] == [True] * 5
@@ -217,7 +219,7 @@ def test_an_iteration_takes_a_new_batch_for_each_step_but_the_discriminators_fir
 
 
 def test_how_long_it_trains() -> None:
-    """The paper: 50,000 images, 100 epochs, batches of 128, so 39,062 iterations, however many are labelled."""
+    """The paper: 50,000 images, 100 epochs, batches of 128, so 39,062 iterations, however many are labeled."""
     paper = AdversarialRecipe()
     assert plan(paper, 5_000, 45_000, 32, CUDA) == (39_062, 128)
     assert plan(paper, 20_000, 30_000, 32, CUDA) == (39_062, 128)
@@ -230,36 +232,36 @@ def test_how_long_it_trains() -> None:
         assert plan(dataclasses.replace(paper, epochs=3), 1_900, 100, 64, device) == (45, 128)
 
 
-def test_novel_images_come_to_look_least_labelled() -> None:
-    """The whole game on images: dark ones are in the unlabelled set only."""
-    data, game = make_data(), make_game()
+def test_novel_images_come_to_look_least_labeled() -> None:
+    """The whole trainer on images: dark ones are in the unlabeled set only."""
+    data, trainer = make_data(), make_game()
     told: list[tuple[str, int, int]] = []
     runtime = Runtime(CPU, 0, lambda phase, done, total: told.append((phase, done, total)))
-    figures = train_adversarially(game, data, 60, 16, runtime)
-    logits = logits_of(game, data, np.arange(60), Runtime(CPU, 0))
+    figures = train_adversarially(trainer, data, 60, 16, runtime)
+    logits = logits_of(trainer, data, np.arange(60), Runtime(CPU, 0))
     bright, dark = np.concatenate([logits[:20], logits[20::2]]), logits[21::2]
     assert (dark[:, None] < bright).mean() > 0.95  # of all pairs; half of them without having learnt
     assert figures["iterations"] == 60
     assert figures["iterations_per_second"] == pytest.approx(60 / figures["seconds"])
     accuracy = state_accuracy(lambda rows: logits[rows], data, Runtime(CPU, 0))
-    assert 0.6 < accuracy <= 1.0  # every other unlabelled image cannot be told
+    assert 0.6 < accuracy <= 1.0  # every other unlabeled image cannot be told
     assert accuracy == pytest.approx(0.5 * (np.mean(logits[:20] > 0) + np.mean(logits[20:] < 0)))
     assert figures["reconstruction_loss"] < 0.4  # about 1 before, 0.3 for two plain grey images
     assert all(np.isfinite(value) for value in figures.values())
     assert told == [("fit", i + 1, 60) for i in range(60)]
-    assert not game.vae.training
+    assert not trainer.vae.training
 
 
-@pytest.mark.parametrize(("labelled", "unlabelled"), [(1, 1), (1, 30), (30, 1), (3, 9)])
-def test_sets_smaller_than_the_batch_are_gone_through_again(labelled: int, unlabelled: int) -> None:
-    data, game = make_data(labelled, unlabelled), make_game()
-    figures = train_adversarially(game, data, 2, 16, Runtime(CPU, 0))
+@pytest.mark.parametrize(("labeled", "unlabeled"), [(1, 1), (1, 30), (30, 1), (3, 9)])
+def test_sets_smaller_than_the_batch_are_gone_through_again(labeled: int, unlabeled: int) -> None:
+    data, trainer = make_data(labeled, unlabeled), make_game()
+    figures = train_adversarially(trainer, data, 2, 16, Runtime(CPU, 0))
     assert all(np.isfinite(value) for value in figures.values())
 
 
 def test_either_set_empty_is_an_error() -> None:
     data = make_data()
-    for missing in ({"labelled": NOBODY, "targets": NOBODY}, {"unlabelled": NOBODY}):
+    for missing in ({"labeled": NOBODY, "targets": ClassTargets(NOBODY)}, {"unlabeled": NOBODY}):
         with pytest.raises(DataError, match="some of both"):
             train_adversarially(make_game(), dataclasses.replace(data, **missing), 1, 8, Runtime(CPU, 0))
 
@@ -276,9 +278,9 @@ def test_another_reduction_is_refused() -> None:
 
 def test_the_same_seed_gives_the_same_networks() -> None:
     def trained(seed: int) -> dict[str, Tensor]:
-        game = make_game()
-        train_adversarially(game, make_data(), 3, 8, Runtime(CPU, seed))
-        return game.vae.state_dict()
+        trainer = make_game()
+        train_adversarially(trainer, make_data(), 3, 8, Runtime(CPU, seed))
+        return trainer.vae.state_dict()
 
     torch.manual_seed(5)
     before = torch.get_rng_state()
@@ -288,12 +290,12 @@ def test_the_same_seed_gives_the_same_networks() -> None:
     assert not torch.equal(first["encoder.mean.weight"], other["encoder.mean.weight"])
 
 
-def test_optimisers_go_on_where_they_were_at_the_new_learning_rate() -> None:
+def test_optimizers_go_on_where_they_were_at_the_new_learning_rate() -> None:
     """Adam's first step has the size of the learning rate whatever the gradient; a continued one has not."""
-    game = make_game()
+    trainer = make_game()
     for seed in range(3):
-        game.vae_step(both(seed))
-    state = game.state_dict()
+        trainer.vae_step(both(seed))
+    state = trainer.state_dict()
     resumed = make_game(learning_rate=0.0)
     resumed.load_state_dict(state)
     before = state_of(resumed.vae)
@@ -307,15 +309,15 @@ def test_optimisers_go_on_where_they_were_at_the_new_learning_rate() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_on_cuda_it_learns_without_waiting_in_an_iteration() -> None:
-    game = make_game(CUDA, width=16)
+    trainer = make_game(CUDA, width=16)
     batches = iter([Batch(*(part.to(CUDA) for part in both(i))) for i in range(20)])
-    game.iterate(batches)  # fills caches
+    trainer.iterate(batches)  # fills caches
     torch.cuda.set_sync_debug_mode("error")
     try:
-        game.iterate(batches)
+        trainer.iterate(batches)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     data, runtime = make_data(), Runtime(CUDA, 0)
-    train_adversarially(game, data, 100, 16, runtime)
-    logits = logits_of(game, data, np.arange(60), runtime)
+    train_adversarially(trainer, data, 100, 16, runtime)
+    logits = logits_of(trainer, data, np.arange(60), runtime)
     assert (logits[21::2][:, None] < logits[:20]).mean() > 0.95

@@ -1,6 +1,6 @@
 """The games beside VAAL's own: what each step moves, what it must not, and which row's knowledge it uses.
 
-VAAL's game itself is in test_adversarial.py. Sources as in models/games.py.
+VAAL's trainer itself is in test_adversarial.py. Sources as in models/games.py.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from models.networks.discriminator import build_discriminator, build_image_discriminator
 from models.networks.vae import VAEConfig, build_vae
-from models.training.adversarial import AdversarialRecipe, Batch, Game
+from models.training.adversarial import AdversarialRecipe, AdversarialTrainer, Batch
 from models.training.adversarial_trainers import (
-    AutoencoderGame,
-    ConditionedGame,
+    AutoencoderTrainer,
+    ConditionedTrainer,
     Conditions,
-    ImageGame,
-    RelabellingGame,
-    VaalGame,
+    ImageTrainer,
+    RelabelingTrainer,
+    VaalTrainer,
 )
 
 CPU = torch.device("cpu")
@@ -35,11 +35,11 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def batch_of(seed: int = 0) -> Batch:
-    """Bright labelled and dark unlabelled images, their positions in either set drawn anew."""
+    """Bright labeled and dark unlabeled images, their positions in either set drawn anew."""
     noise = torch.randint(0, 60, (2, 8, 32, 32, 3), generator=seeded(seed))
-    labelled, unlabelled = (noise + torch.tensor([160, 20]).view(2, 1, 1, 1, 1)).to(torch.uint8).unbind()
+    labeled, unlabeled = (noise + torch.tensor([160, 20]).view(2, 1, 1, 1, 1)).to(torch.uint8).unbind()
     at = torch.randint(0, ROWS, (2, 8), generator=seeded(seed))
-    return Batch(labelled, unlabelled, *at.unbind())
+    return Batch(labeled, unlabeled, *at.unbind())
 
 
 def ranks() -> Conditions:
@@ -52,20 +52,20 @@ def networks(hidden: int = 2, **config: int) -> tuple[Any, Any, AdversarialRecip
     return vae, build_discriminator(LATENT, seeded(), vae.config.condition, hidden), RECIPE, seeded(1)
 
 
-def conditioned() -> ConditionedGame:
-    return ConditionedGame(*networks(condition=1), ranks())
+def conditioned() -> ConditionedTrainer:
+    return ConditionedTrainer(*networks(condition=1), ranks())
 
 
-def relabelling(uncertainty: Tensor | None = None, label_weight: float = 5.0) -> RelabellingGame:
+def relabeling(uncertainty: Tensor | None = None, label_weight: float = 5.0) -> RelabelingTrainer:
     u = torch.linspace(0, 1, ROWS) if uncertainty is None else uncertainty
-    return RelabellingGame(*networks(4, classes=CLASSES), torch.arange(ROWS) % CLASSES, u, label_weight)
+    return RelabelingTrainer(*networks(4, classes=CLASSES), torch.arange(ROWS) % CLASSES, u, label_weight)
 
 
-def vaal() -> VaalGame:
-    return VaalGame(*networks())
+def vaal() -> VaalTrainer:
+    return VaalTrainer(*networks())
 
 
-GAMES = pytest.mark.parametrize("make", [vaal, conditioned, relabelling])
+GAMES = pytest.mark.parametrize("make", [vaal, conditioned, relabeling])
 
 
 def state_of(net: nn.Module) -> dict[str, Tensor]:
@@ -80,20 +80,22 @@ def changed(net: nn.Module, before: dict[str, Tensor]) -> set[str]:
 
 
 @GAMES
-def test_a_step_of_one_moves_nothing_of_the_other(make: Callable[[], VaalGame]) -> None:
-    game = make()
-    vae, discriminator = state_of(game.vae), state_of(game.discriminator)
-    game.discriminator_step(batch_of())
-    assert changed(game.vae, vae) == set()
-    assert changed(game.discriminator, discriminator) == set(discriminator)
-    assert all(parameter.grad is None for parameter in game.vae.parameters())
-    discriminator = state_of(game.discriminator)
-    gathered = [parameter.grad.clone() for parameter in game.discriminator.parameters() if parameter.grad is not None]
-    game.vae_step(batch_of())
-    assert changed(game.discriminator, discriminator) == set()
-    after = [parameter.grad for parameter in game.discriminator.parameters()]
+def test_a_step_of_one_moves_nothing_of_the_other(make: Callable[[], VaalTrainer]) -> None:
+    trainer = make()
+    vae, discriminator = state_of(trainer.vae), state_of(trainer.discriminator)
+    trainer.discriminator_step(batch_of())
+    assert changed(trainer.vae, vae) == set()
+    assert changed(trainer.discriminator, discriminator) == set(discriminator)
+    assert all(parameter.grad is None for parameter in trainer.vae.parameters())
+    discriminator = state_of(trainer.discriminator)
+    gathered = [
+        parameter.grad.clone() for parameter in trainer.discriminator.parameters() if parameter.grad is not None
+    ]
+    trainer.vae_step(batch_of())
+    assert changed(trainer.discriminator, discriminator) == set()
+    after = [parameter.grad for parameter in trainer.discriminator.parameters()]
     assert all(torch.equal(before, grad) for before, grad in zip(gathered, after, strict=True) if grad is not None)
-    assert changed(game.vae, vae) == set(vae)
+    assert changed(trainer.vae, vae) == set(vae)
 
 
 def test_what_an_iteration_tells_and_which_batches_it_takes() -> None:
@@ -106,40 +108,40 @@ def test_what_an_iteration_tells_and_which_batches_it_takes() -> None:
             yield taken[-1]
 
     alone = dataclasses.replace(RECIPE, vae_steps=0, discriminator_steps=3)
-    image_game = ImageGame(build_image_discriminator(VAEConfig(32, 4, 1), seeded()), alone, CPU)
-    frozen = VaalGame(*networks()[:2], alone, seeded(1))
-    for game in (image_game, frozen):
+    image_game = ImageTrainer(build_image_discriminator(VAEConfig(32, 4, 1), seeded()), alone, CPU)
+    frozen = VaalTrainer(*networks()[:2], alone, seeded(1))
+    for trainer in (image_game, frozen):
         taken.clear()
-        assert game.losses == ("discriminator_loss",)
-        assert game.iterate(batches()).shape == (1,)
+        assert trainer.losses == ("discriminator_loss",)
+        assert trainer.iterate(batches()).shape == (1,)
         assert len(taken) == 3
     taken.clear()
     no_adversary = dataclasses.replace(RECIPE, vae_steps=2, discriminator_steps=0)
-    game = AutoencoderGame(networks()[0], no_adversary, seeded(1))
-    assert game.losses == ("reconstruction_loss", "kl_loss")
-    assert game.iterate(batches()).shape == (2,)
+    trainer = AutoencoderTrainer(networks()[0], no_adversary, seeded(1))
+    assert trainer.losses == ("reconstruction_loss", "kl_loss")
+    assert trainer.iterate(batches()).shape == (2,)
     assert len(taken) == 2
     assert vaal().losses == ("reconstruction_loss", "kl_loss", "adversarial_loss", "discriminator_loss")
-    assert relabelling().losses[3] == "label_loss"
-    assert relabelling().iterate(batches()).shape == (5,)
+    assert relabeling().losses[3] == "label_loss"
+    assert relabeling().iterate(batches()).shape == (5,)
 
 
 def test_steps_that_a_game_does_not_have_are_refused() -> None:
-    game = Game({}, RECIPE, CPU)
+    trainer = AdversarialTrainer({}, RECIPE, CPU)
     with pytest.raises(NotImplementedError, match="no autoencoder"):
-        game.vae_step(batch_of())
+        trainer.vae_step(batch_of())
     with pytest.raises(NotImplementedError, match="no discriminator"):
-        game.discriminator_step(batch_of())
+        trainer.discriminator_step(batch_of())
 
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_games_of_one_network_learn(place: int) -> None:
     """The discriminator of images tells bright from dark; the autoencoder reconstructs better."""
     recipe = dataclasses.replace(RECIPE, vae_steps=place, discriminator_steps=1 - place)
-    game: Game = AutoencoderGame(networks()[0], recipe, seeded(1))
+    trainer: AdversarialTrainer = AutoencoderTrainer(networks()[0], recipe, seeded(1))
     if place == 0:
-        game = ImageGame(build_image_discriminator(VAEConfig(32, 4, 1), seeded()), recipe, CPU)
-    told = [game.iterate(iter([batch_of(seed)]))[0].item() for seed in range(15)]
+        trainer = ImageTrainer(build_image_discriminator(VAEConfig(32, 4, 1), seeded()), recipe, CPU)
+    told = [trainer.iterate(iter([batch_of(seed)]))[0].item() for seed in range(15)]
     assert told[-1] < 0.7 * told[0]
 
 
@@ -147,27 +149,27 @@ def test_games_of_one_network_learn(place: int) -> None:
 
 
 def test_decoder_and_discriminator_are_given_the_rows_own_rank() -> None:
-    game, batch = conditioned(), batch_of()
+    trainer, batch = conditioned(), batch_of()
     seen: dict[str, Tensor] = {}
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         return lambda _, args: seen.update({name: args[0].detach()})
 
-    game.vae.decoder.register_forward_pre_hook(watch("decoder"))
-    game.discriminator.layers.register_forward_pre_hook(watch("discriminator"))
-    game.vae_step(batch)
+    trainer.vae.decoder.register_forward_pre_hook(watch("decoder"))
+    trainer.discriminator.layers.register_forward_pre_hook(watch("discriminator"))
+    trainer.vae_step(batch)
     parts = {"decoder": (0, 1), "discriminator": (2, 3)}
-    for name, (of_labelled, of_unlabelled) in parts.items():
-        expected = torch.cat([batch.labelled_at / 10 + of_labelled, batch.unlabelled_at / 10 + of_unlabelled])
+    for name, (of_labeled, of_unlabeled) in parts.items():
+        expected = torch.cat([batch.labeled_at / 10 + of_labeled, batch.unlabeled_at / 10 + of_unlabeled])
         assert torch.equal(seen[name][:, LATENT], expected), name
-    game.discriminator_step(batch)
-    expected = torch.cat([batch.labelled_at / 10 + 2, batch.unlabelled_at / 10 + 3])
+    trainer.discriminator_step(batch)
+    expected = torch.cat([batch.labeled_at / 10 + 2, batch.unlabeled_at / 10 + 3])
     assert torch.equal(seen["discriminator"][:, LATENT], expected)
 
 
 def test_with_all_uncertain_sraals_discriminator_plays_vaals() -> None:
-    certain_of_none = relabelling(torch.ones(ROWS))
-    plain = VaalGame(*networks(4, classes=CLASSES))
+    certain_of_none = relabeling(torch.ones(ROWS))
+    plain = VaalTrainer(*networks(4, classes=CLASSES))
     for seed in range(3):
         batch = batch_of(seed)
         assert certain_of_none.discriminator_step(batch).item() == plain.discriminator_step(batch).item()
@@ -178,34 +180,34 @@ def test_with_all_uncertain_sraals_discriminator_plays_vaals() -> None:
 
 
 def test_uncertainty_is_looked_up_by_row() -> None:
-    game = relabelling()
+    trainer = relabeling()
     batch, states = batch_of(), torch.linspace(-2, 2, 8)
-    u = batch.unlabelled_at / (ROWS - 1)
+    u = batch.unlabeled_at / (ROWS - 1)
     expected = torch.nn.functional.binary_cross_entropy_with_logits(states, 1 - u)
-    loss = game.discriminator_loss(torch.full((8,), 100.0), states, batch)  # the labelled cost nothing
+    loss = trainer.discriminator_loss(torch.full((8,), 100.0), states, batch)  # the labeled cost nothing
     torch.testing.assert_close(loss, expected)
 
 
 def test_the_label_terms_gradient_reaches_encoder_and_classifier_and_not_the_decoder() -> None:
-    game, batch = relabelling(), batch_of()
-    coded = game.vae.train()(batch.prepared(32), seeded(2))
-    (_, _), (label_loss, weight) = game.other_terms(coded, batch)
+    trainer, batch = relabeling(), batch_of()
+    coded = trainer.vae.train()(batch.prepared(32), seeded(2))
+    (_, _), (label_loss, weight) = trainer.other_terms(coded, batch)
     assert weight == 5.0
-    logits = game.vae.classify(coded.latent[:8])
-    expected = torch.nn.functional.cross_entropy(logits, batch.labelled_at % CLASSES)
+    logits = trainer.vae.classify(coded.latent[:8])
+    expected = torch.nn.functional.cross_entropy(logits, batch.labeled_at % CLASSES)
     torch.testing.assert_close(label_loss, expected)
     label_loss.backward()
-    assert all(parameter.grad is None for parameter in game.vae.decoder.parameters())
-    assert game.vae.classifier is not None
-    for net in (game.vae.encoder.trunk, game.vae.classifier):
+    assert all(parameter.grad is None for parameter in trainer.vae.decoder.parameters())
+    assert trainer.vae.classifier is not None
+    for net in (trainer.vae.encoder.trunk, trainer.vae.classifier):
         assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in net.parameters())
-    for head in (game.vae.encoder.mean, game.vae.encoder.log_variance):
+    for head in (trainer.vae.encoder.mean, trainer.vae.encoder.log_variance):
         assert head.weight.grad is not None
         assert (head.weight.grad[: LATENT // 2] == 0).all()  # the decoder's half
         assert (head.weight.grad[LATENT // 2 :] != 0).any(dim=1).all()
 
 
-def test_the_classifier_learns_the_labels_from_the_labelled() -> None:
-    game = relabelling(label_weight=1000.0)
-    told = [game.iterate(iter([batch_of(0), batch_of(0)]))[3].item() for _ in range(20)]
+def test_the_classifier_learns_the_labels_from_the_labeled() -> None:
+    trainer = relabeling(label_weight=1000.0)
+    told = [trainer.iterate(iter([batch_of(0), batch_of(0)]))[3].item() for _ in range(20)]
     assert told[-1] < 0.5 * told[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,25 +11,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.data import CycleData, DataError, Runtime
+from models.data import IGNORE, ClassTargets, CycleData, DataError, MaskTargets, Runtime, targets_of
 from models.inference.predictions import predict, predict_masks
-from models.losses.index_masks import IGNORE
 from models.losses.objectives import CrossEntropy, Objective
 from models.losses.per_pixel import DenseCrossEntropy
-from models.networks.classifier import Classifier, NetConfig, build_classifier
-from models.networks.segmenter import Segmenter, SegmenterConfig, build_segmenter
+from models.networks.base import TaskNet
+from models.networks.classifier import Classifier, NetConfig
+from models.networks.segmenter import Segmenter, SegmenterConfig
 from models.pixels import MEAN, STD
+from models.tasks import CLASSIFICATION, SEGMENTATION
 from models.training import rows as training_rows
-from models.training.task_network import (
-    SIZES,
-    Recipe,
-    TrainingDiverged,
-    batch_size_for,
-    epochs_for,
-    learning_rate_at,
-    peak_rate_for,
-    train_network,
-)
+from models.training.schedule import MASKS, Recipe, batch_size_for, epochs_for, learning_rate_at, peak_rate_for
+from models.training.task_network import TrainingDiverged, train_network
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda")
@@ -36,17 +30,17 @@ NOBODY = np.empty(0, dtype=np.int64)
 
 
 def tiny(num_classes: int = 2, seed: int = 0) -> Classifier:
-    return build_classifier(NetConfig("resnet18", num_classes, 16, 4), seed)
+    return CLASSIFICATION.build(NetConfig("resnet18", num_classes, 16, 4), seed)
 
 
 def striped(count: int, num_classes: int = 2, seed: int = 0) -> CycleData:
-    """Noisy images whose class is the channel that is bright; `count` labelled rows, the same number after them."""
+    """Noisy images whose class is the channel that is bright; `count` labeled rows, the same number after them."""
     rng = np.random.default_rng(seed)
     targets = rng.permutation(np.arange(2 * count) % num_classes)
     pixels = rng.integers(0, 120, (2 * count, 16, 16, 3))
     pixels[np.arange(2 * count), :, :, targets % 3] += 100
-    labelled = np.arange(count)
-    return CycleData(pixels.astype(np.uint8), labelled, targets[:count], labelled + count, num_classes)
+    labeled = np.arange(count)
+    return CycleData(pixels.astype(np.uint8), labeled, labeled + count, ClassTargets(targets[:count]), num_classes)
 
 
 def train(net: Classifier, data: CycleData, objective: Objective | None = None, **recipe: Any) -> dict[str, float]:
@@ -95,8 +89,8 @@ def test_warm_up_rises_evenly_to_the_peak() -> None:
 def test_it_learns_what_can_be_learnt_and_answers_figures() -> None:
     data, net = striped(48, num_classes=3), tiny(3)
     figures = train(net, data, epochs=12)
-    held_out = predict(net, data.pixels, data.unlabelled, Runtime(CPU, 0)).predicted
-    expected = data.pixels[data.unlabelled].mean(axis=(1, 2)).argmax(axis=1)  # the bright channel is the class
+    held_out = predict(net, data.pixels, data.unlabeled, Runtime(CPU, 0)).predicted
+    expected = data.pixels[data.unlabeled].mean(axis=(1, 2)).argmax(axis=1)  # the bright channel is the class
     assert (held_out == expected).mean() > 0.95
     assert figures["labels"] == 48
     assert figures["epochs"] == 12
@@ -127,7 +121,7 @@ def test_the_same_seed_gives_the_same_weights_and_moves_no_global_generator() ->
 @pytest.mark.parametrize("num_classes", [1, 2, 100])
 def test_few_labels_of_few_classes_train(labels: int, num_classes: int) -> None:
     data = striped(labels)
-    data = CycleData(data.pixels, data.labelled, np.zeros(labels, dtype=np.int64), NOBODY, num_classes)
+    data = CycleData(data.pixels, data.labeled, NOBODY, ClassTargets(np.zeros(labels, dtype=np.int64)), num_classes)
     net = tiny(num_classes)
     figures = train(net, data, epochs=2)
     assert np.isfinite(figures["loss"])
@@ -136,21 +130,21 @@ def test_few_labels_of_few_classes_train(labels: int, num_classes: int) -> None:
 
 def test_vgg_trains_on_a_single_row() -> None:
     pixels = np.full((1, 32, 32, 3), 90, dtype=np.uint8)
-    data = CycleData(pixels, np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), NOBODY, 2)
-    net = build_classifier(NetConfig("vgg16-bn", 2, 32, 4), 0)
+    data = CycleData(pixels, np.zeros(1, dtype=np.int64), NOBODY, ClassTargets(np.zeros(1, dtype=np.int64)), 2)
+    net = CLASSIFICATION.build(NetConfig("vgg16-bn", 2, 32, 4), 0)
     assert np.isfinite(train(net, data, epochs=1)["loss"])
 
 
 def test_no_labels_is_an_error() -> None:
     data = striped(4)
-    with pytest.raises(DataError, match="no labelled row"):
-        train(tiny(), CycleData(data.pixels, NOBODY, NOBODY, data.labelled, 2))
+    with pytest.raises(DataError, match="no labeled row"):
+        train(tiny(), CycleData(data.pixels, NOBODY, data.labeled, ClassTargets(NOBODY), 2))
 
 
 class HeadBiasSum(Objective):
     """The gradient of every head bias is 1 and of everything else 0."""
 
-    def loss(self, net: Classifier, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+    def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
         return net.head.bias.sum() + 0.0 * net(images).sum()
 
 
@@ -174,11 +168,11 @@ class Recording(CrossEntropy):
         self.seen: list[tuple[float, int, list[int]]] = []
         self.brightness: list[float] = []
 
-    def begin(self, net: Classifier, data: CycleData, runtime: Runtime) -> None:
+    def begin(self, net: TaskNet, data: CycleData, runtime: Runtime) -> None:
         assert not self.seen
         self.begun += 1
 
-    def loss(self, net: Classifier, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+    def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
         assert net.training
         assert images.dtype == torch.float32
         self.seen.append((progress, len(images), targets.tolist()))
@@ -194,7 +188,13 @@ def test_the_objective_gets_matching_targets_and_the_fraction_of_epochs() -> Non
     pixels[:] = (np.arange(count) * 10 + 5)[:, None, None, None]
     rows = np.random.default_rng(0).permutation(count)
     objective = Recording()
-    train(tiny(count), CycleData(pixels, rows, rows.copy(), NOBODY, count), objective, epochs=4, batch_size=8)
+    train(
+        tiny(count),
+        CycleData(pixels, rows, NOBODY, ClassTargets(rows.copy()), count),
+        objective,
+        epochs=4,
+        batch_size=8,
+    )
     assert objective.begun == 1
     assert [progress for progress, _, _ in objective.seen] == np.repeat([0.0, 0.25, 0.5, 0.75], 3).tolist()
     targets = [target for _, _, batch in objective.seen for target in batch]
@@ -218,7 +218,7 @@ def test_progress_is_told_after_each_epoch_and_may_stop_the_work() -> None:
 
 
 class Diverging(Objective):
-    def loss(self, net: Classifier, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+    def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
         return functional.cross_entropy(net(images), targets) * float("nan")
 
 
@@ -241,25 +241,25 @@ def test_cross_entropy_by_hand() -> None:
 
 def test_sizes_of_a_segmenters_training() -> None:
     """On a CPU about the same number of images is seen whatever the labels, within bounds; batches are small ones."""
-    sizes, recipe = SIZES["segmentation"], Recipe()
+    sizes, recipe = MASKS, Recipe()
     fewest, most = sizes.cpu_epochs
-    assert epochs_for(recipe, 1000, CUDA, "segmentation") == sizes.epochs
-    assert epochs_for(Recipe(epochs=3), 100, CPU, "segmentation") == 3
-    assert epochs_for(recipe, 1, CPU, "segmentation") == most
-    assert epochs_for(recipe, 1_000_000, CPU, "segmentation") == fewest
+    assert epochs_for(recipe, 1000, CUDA, sizes) == sizes.epochs
+    assert epochs_for(Recipe(epochs=3), 100, CPU, sizes) == 3
+    assert epochs_for(recipe, 1, CPU, sizes) == most
+    assert epochs_for(recipe, 1_000_000, CPU, sizes) == fewest
     labels = sizes.cpu_images // (most - 1)
-    assert labels * epochs_for(recipe, labels, CPU, "segmentation") == pytest.approx(sizes.cpu_images, rel=0.05)
+    assert labels * epochs_for(recipe, labels, CPU, sizes) == pytest.approx(sizes.cpu_images, rel=0.05)
     for labels in (1, 10, 100, 10_000):
-        size = batch_size_for(recipe, labels, 10, "segmentation")
+        size = batch_size_for(recipe, labels, 10, sizes)
         assert sizes.smallest <= size <= sizes.largest <= 8 and size % sizes.smallest == 0
-        assert 0.0 < peak_rate_for(recipe, size, "segmentation") <= recipe.learning_rate
-    assert batch_size_for(recipe, 10_000, 10, "segmentation") == sizes.largest
-    assert batch_size_for(Recipe(batch_size=2), 10_000, 10, "segmentation") == 2
+        assert 0.0 < peak_rate_for(recipe, size, sizes) <= recipe.learning_rate
+    assert batch_size_for(recipe, 10_000, 10, sizes) == sizes.largest
+    assert batch_size_for(Recipe(batch_size=2), 10_000, 10, sizes) == 2
 
 
 def halves(count: int, height: int = 24, width: int = 40, seed: int = 0) -> CycleData:
-    """Noise with a bright band: the pixels of the band are class 1, all others 0. A tenth of the labelled pixels are
-    IGNORE; masks lie in another order than images. As many labelled rows as others."""
+    """Noise with a bright band: the pixels of the band are class 1, all others 0. A tenth of the labeled pixels are
+    IGNORE; masks lie in another order than images. As many labeled rows as others."""
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 100, (2 * count, height, width, 3))
     masks = np.zeros((2 * count, height, width), dtype=np.uint8)
@@ -271,11 +271,11 @@ def halves(count: int, height: int = 24, width: int = 40, seed: int = 0) -> Cycl
     kept[order] = np.where(rng.random(masks.shape) < 0.1, IGNORE, masks)
     kept.setflags(write=False)
     rows = rng.permutation(2 * count)
-    return CycleData(pixels.astype(np.uint8), rows[:count], order[rows[:count]], rows[count:], 2, kept)
+    return CycleData(pixels.astype(np.uint8), rows[:count], rows[count:], MaskTargets(kept, order[rows[:count]]), 2)
 
 
 def tiny_segmenter(num_classes: int = 2) -> Segmenter:
-    return build_segmenter(SegmenterConfig("drn-d-22", num_classes, 4), 0)
+    return SEGMENTATION.build(SegmenterConfig("drn-d-22", num_classes, 4), 0)
 
 
 def test_a_segmenter_learns_where_things_are() -> None:
@@ -284,8 +284,8 @@ def test_a_segmenter_learns_where_things_are() -> None:
     assert (figures["labels"], figures["epochs"]) == (16, 20)
     assert figures["loss"] < 0.3
     right, seen = 0, 0
-    for places, masks, _ in predict_masks(net, data.pixels, data.unlabelled, Runtime(CPU, 0)):
-        truth = (data.pixels[data.unlabelled[places]].mean(axis=3) > 110).astype(int)  # nearly all pixels of the band
+    for places, masks, _ in predict_masks(net, data.pixels, data.unlabeled, Runtime(CPU, 0)):
+        truth = (data.pixels[data.unlabeled[places]].mean(axis=3) > 110).astype(int)  # nearly all pixels of the band
         right, seen = right + (masks == truth).sum(), seen + masks.size
     assert right / seen > 0.85
 
@@ -309,7 +309,7 @@ class Watching(DenseCrossEntropy):
         self.shapes: set[tuple[int, ...]] = set()
         self.masks: list[Tensor] = []
 
-    def loss(self, net: Segmenter, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+    def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
         shown = [((images[:, channel] * STD[channel] + MEAN[channel]) * 255).round() for channel in range(3)]
         inside = shown[2] > 0  # outside of the image it is black
         assert torch.equal(targets.float() * 20, torch.where(inside, shown[0], 20.0 * IGNORE))
@@ -331,7 +331,7 @@ def numbered(count: int, height: int = 12, width: int = 20) -> CycleData:
     masks = np.empty(classes.shape, dtype=np.uint8)
     masks[order] = classes
     rows = rng.permutation(count)[:-1]
-    return CycleData(pixels, rows, order[rows], NOBODY, 5, masks)
+    return CycleData(pixels, rows, NOBODY, MaskTargets(masks, order[rows]), 5)
 
 
 @pytest.mark.parametrize("crop", [0, 8, 16])  # 16 is higher than the images
@@ -348,7 +348,7 @@ def test_resident_or_streamed_images_and_their_masks_are_cut_and_mirrored_alike(
         assert len(objective.rows) == 9
         for epoch in range(3):
             batches = objective.rows[3 * epoch : 3 * epoch + 3]
-            assert sorted(row for batch in batches for row in batch) == sorted(data.labelled)
+            assert sorted(row for batch in batches for row in batch) == sorted(data.labeled)
         seen.append([sorted(batch) for batch in objective.rows])
     assert seen[0] == seen[1]  # the same batches, though each in the order in which the file is read
 
@@ -356,26 +356,25 @@ def test_resident_or_streamed_images_and_their_masks_are_cut_and_mirrored_alike(
 def test_whole_images_are_shown_mirrored_or_not() -> None:
     data, objective = numbered(12), Watching()
     train_network(tiny_segmenter(5), data, objective, Recipe(epochs=4, batch_size=4), Runtime(CPU, 0))
-    assert data.masks is not None
-    ways = set()
-    mask_of = dict(zip(data.labelled.tolist(), data.targets.tolist(), strict=True))
+    masks, ways = targets_of(data, MaskTargets), set()
+    mask_of = dict(zip(data.labeled.tolist(), masks.rows.tolist(), strict=True))
     for rows, targets in zip(objective.rows, objective.masks, strict=True):
         for row, target in zip(rows, targets, strict=True):
-            mask = torch.from_numpy(data.masks[mask_of[row]])
+            mask = torch.from_numpy(masks.masks[mask_of[row]])
             ways.add((torch.equal(target, mask), torch.equal(target, mask.flip(1))))
     assert ways == {(True, False), (False, True)}
 
 
 def test_a_mask_with_a_class_too_many_is_refused_in_words() -> None:
     data = halves(4)
-    assert data.masks is not None
-    masks = data.masks.copy()
-    masks[data.targets[2], 3, 5] = 2
-    wrong = CycleData(data.pixels, data.labelled, data.targets, NOBODY, 2, masks)
-    with pytest.raises(DataError, match=f"mask in row {data.targets[2]} holds the class 2, and there are 2"):
+    targets = targets_of(data, MaskTargets)
+    masks = targets.masks.copy()
+    masks[targets.rows[2], 3, 5] = 2
+    wrong = dataclasses.replace(data, targets=MaskTargets(masks, targets.rows))
+    with pytest.raises(DataError, match=f"mask in row {targets.rows[2]} holds the class 2, and there are 2"):
         train_network(tiny_segmenter(), wrong, DenseCrossEntropy(), Recipe(epochs=1), Runtime(CPU, 0))
-    others = [place for place in range(4) if place != 2]
-    fine = CycleData(data.pixels, data.labelled[others], data.targets[others], NOBODY, 2, masks)
+    others = np.array([0, 1, 3])
+    fine = dataclasses.replace(wrong, labeled=data.labeled[others], targets=wrong.targets.at(others))
     train_network(tiny_segmenter(), fine, DenseCrossEntropy(), Recipe(epochs=1), Runtime(CPU, 0))
 
 
@@ -386,7 +385,7 @@ def test_on_cuda_a_segmenter_learns_without_waiting_in_the_step() -> None:
     train_network(net, data, DenseCrossEntropy(), Recipe(epochs=1), Runtime(CUDA, 0))  # fills caches of constants
 
     class NoWaiting(DenseCrossEntropy):
-        def begin(self, net: Segmenter, data: CycleData, runtime: Runtime) -> None:
+        def begin(self, net: TaskNet, data: CycleData, runtime: Runtime) -> None:
             super().begin(net, data, runtime)
             torch.cuda.set_sync_debug_mode("error")
 
@@ -409,7 +408,7 @@ def test_on_cuda_it_learns_without_waiting_in_the_step() -> None:
     train_network(net, data, CrossEntropy(), Recipe(epochs=1), runtime)  # fills caches of constants
 
     class NoWaiting(CrossEntropy):
-        def begin(self, net: Classifier, data: CycleData, runtime: Runtime) -> None:
+        def begin(self, net: TaskNet, data: CycleData, runtime: Runtime) -> None:
             torch.cuda.set_sync_debug_mode("error")
 
     def progress(phase: str, done: int, total: int) -> None:
@@ -420,6 +419,6 @@ def test_on_cuda_it_learns_without_waiting_in_the_step() -> None:
         train_network(net, data, NoWaiting(), Recipe(epochs=15), Runtime(CUDA, 0, progress))
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    held_out = predict(net, data.pixels, data.unlabelled, runtime).predicted
-    expected = data.pixels[data.unlabelled].mean(axis=(1, 2)).argmax(axis=1)
+    held_out = predict(net, data.pixels, data.unlabeled, runtime).predicted
+    expected = data.pixels[data.unlabeled].mean(axis=(1, 2)).argmax(axis=1)
     assert (held_out == expected).mean() > 0.95
