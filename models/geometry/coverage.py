@@ -1,6 +1,6 @@
 """Where a point stands in the order that k-center greedy has made, also one that greedy never saw.
 
-Axis letters: B batch, N rows, F features, L labelled centers, K picks.
+Axis letters: B batch, N rows, F features, L labeled centers, K picks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SAME = 1e-2  # how far, as a share of the same, a pick's features may move betwe
 class GreedyOrder:
     """What greedy left, all on one device.
 
-    centers (L + K, F) float32: the labelled rows' features, then the picks' in order. radii (K,) float64: the distance
+    centers (L + K, F) float32: the labeled rows' features, then the picks' in order. radii (K,) float64: the distance
     at which each pick was picked, never growing. rows (K,) int64: the picks' rows in the pool.
     """
 
@@ -34,20 +34,20 @@ class GreedyOrder:
 
 
 def greedy_order(
-    labelled: Tensor,
+    labeled: Tensor,
     points: Tensor,
     rows: Tensor,
     picks: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[GreedyOrder, Tensor]:
-    """The cover after K picks among ``points`` (N, F) with ``rows`` (N,), the ``labelled`` (L, F) being centers
+    """The cover after K picks among ``points`` (N, F) with ``rows`` (N,), the ``labeled`` (L, F) being centers
     already, and the distance (N,) of each point to its nearest center in the end. Computes in float64, centred.
     """
-    middle = torch.cat([labelled, points]).double().mean(0)
-    chosen, squared, nearest = k_center_greedy(points - middle, picks, labelled - middle, progress)
-    if len(labelled) == 0 and len(chosen):  # a first pick without any center: nobody is farther than twice this
+    middle = torch.cat([labeled, points]).double().mean(0)
+    chosen, squared, nearest = k_center_greedy(points - middle, picks, labeled - middle, progress)
+    if len(labeled) == 0 and len(chosen):  # a first pick without any center: nobody is farther than twice this
         squared[0] = 4.0 * (squared[1] if len(chosen) > 1 else nearest.max())
-    return GreedyOrder(torch.cat([labelled, points[chosen]]), squared.sqrt(), rows[chosen]), nearest.sqrt()
+    return GreedyOrder(torch.cat([labeled, points[chosen]]), squared.sqrt(), rows[chosen]), nearest.sqrt()
 
 
 class EntryDistances:
@@ -57,11 +57,11 @@ class EntryDistances:
         count = len(cover.radii)
         centers = cover.centers.double()
         self._middle = centers.mean(0)  # centred, because |x|² - 2xc + |c|² loses the digits that all points share
-        self._labelled, self._picks = (centers - self._middle).split([len(centers) - count, count])
+        self._labeled, self._picks = (centers - self._middle).split([len(centers) - count, count])
         length = centers.square().sum(1).mean().sqrt()
         self._zero = NOISE * length
         self._reach = cover.radii * (1.0 + SLACK) + self._zero
-        if len(self._labelled) == 0:
+        if len(self._labeled) == 0:
             self._reach[:1] = torch.inf  # greedy's first pick was not the farthest from anything
         self._radii = cover.radii
         self._on_host = cover.rows.cpu().numpy(), cover.radii.cpu().numpy(), SAME * float(length)
@@ -70,17 +70,17 @@ class EntryDistances:
         """(B, F) -> (B, 3) float64: the distance at which the row enters, the pick nearest to it (-1: none) and how
         far that is.
 
-        With D_k the distance to the nearest of the labelled centers and the first k picks, greedy would have preferred
+        With D_k the distance to the nearest of the labeled centers and the first k picks, greedy would have preferred
         a row to pick k + 1 if D_k > r_{k+1}. A row enters at D_k for the first such k. Rows that greedy saw have no
         such k, nor have those near a center; they get D_K, which is at most r_K: they come after all picks.
         """
         points = features.double() - self._middle
         norms = points.square().sum(1)
-        if len(self._labelled) + len(self._picks) == 0:
+        if len(self._labeled) + len(self._picks) == 0:
             return torch.stack([torch.ones_like(norms), -torch.ones_like(norms), norms], dim=1)
         so_far = torch.full_like(norms, torch.inf)  # D_k
-        for start in range(0, len(self._labelled), PART):
-            squared = squared_distances(points, norms, self._labelled[start : start + PART])
+        for start in range(0, len(self._labeled), PART):
+            squared = squared_distances(points, norms, self._labeled[start : start + PART])
             so_far = torch.minimum(so_far, squared.min(1).values)
         enters = torch.full_like(norms, -1.0)
         closest, which = torch.full_like(norms, torch.inf), torch.full_like(norms, -1.0)

@@ -92,10 +92,10 @@ def thumbnails(pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, batch: in
     return torch.cat(parts) if parts else torch.empty(0, 3 * EMBED_SIDE**2, device=runtime.device)
 
 
-def spread_order(pixels: np.ndarray, rows: np.ndarray, labelled: np.ndarray, runtime: Runtime) -> np.ndarray:
+def spread_order(pixels: np.ndarray, rows: np.ndarray, labeled: np.ndarray, runtime: Runtime) -> np.ndarray:
     """Ranks (N,) int64, 0 = label first, for ``rows`` (N,) of ``pixels`` (M, H, W, 3) uint8.
 
-    The first ranks are k-center picks away from the ``labelled`` rows (L,), the rest follow by falling distance to
+    The first ranks are k-center picks away from the ``labeled`` rows (L,), the rest follow by falling distance to
     the nearest pick. Above ``MOST_POINTS`` rows a random sample of them is spread and the others follow by chance, so
     that the cost does not grow with the pool.
     """
@@ -103,7 +103,7 @@ def spread_order(pixels: np.ndarray, rows: np.ndarray, labelled: np.ndarray, run
     near, far = shuffled[:MOST_POINTS], shuffled[MOST_POINTS:]
     near = np.sort(near)
     points = thumbnails(pixels, rows[near], runtime)
-    centers = thumbnails(pixels, labelled[:MOST_POINTS], runtime)
+    centers = thumbnails(pixels, labeled[:MOST_POINTS], runtime)
     chosen, _, nearest = k_center_greedy(points, MOST_PICKS, centers)
     nearest[chosen] = torch.inf  # they come first, in their own order
     by_distance = torch.argsort(nearest, descending=True, stable=True)[len(chosen) :]

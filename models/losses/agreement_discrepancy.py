@@ -1,18 +1,18 @@
 """Training with agreement and discrepancy (ADS, see `models.networks.two_classifiers`): the task network's objective.
 
-An epoch is a pass over the labelled rows that trains everything, then two passes over unlabelled rows:
+An epoch is a pass over the labeled rows that trains everything, then two passes over unlabeled rows:
 - agreement: the trunk alone learns to make the two classifiers agree;
-- discrepancy: the two classifiers alone learn to disagree, and on labelled rows to be right.
+- discrepancy: the two classifiers alone learn to disagree, and on labeled rows to be right.
 
 What differs from the authors' code, and why:
-- The task network keeps its linear head, trained by cross entropy in the labelled pass, so that what a cycle answers
+- The task network keeps its linear head, trained by cross entropy in the labeled pass, so that what a cycle answers
   and how well it does is comparable between samplers. ADS answers with its two classifiers.
 - The optimizers of the two passes live as long as the training and follow its learning rate. The authors make a new one
   for each batch, which then has neither momentum nor a schedule.
 - What a step must not change is frozen before its forward pass, and in the discrepancy pass the trunk is in eval mode:
   its batch statistics stay as they are. In the agreement pass they move, as everything in the trunk does.
-- The last epoch has no such passes: training ends with a labelled one, as in the paper.
-- An epoch's passes see at most as many unlabelled rows as below, drawn anew each time, and not one fixed subset.
+- The last epoch has no such passes: training ends with a labeled one, as in the paper.
+- An epoch's passes see at most as many unlabeled rows as below, drawn anew each time, and not one fixed subset.
 
 Axis letters: B batch, H pixels.
 """
@@ -36,24 +36,24 @@ from models.pixels import augment, normalise
 from models.training.rows import TrainingRows, batches_per_epoch
 from models.training.schedule import Recipe, batch_size_for, epochs_for
 
-ROWS_CUDA = 10_000  # most unlabelled rows of a pass on CUDA; the paper's number
-LABELLED_SHARE_CPU = 1.0  # most batches of a pass on a CPU, as a share of the labelled pass's
+ROWS_CUDA = 10_000  # most unlabeled rows of a pass on CUDA; the paper's number
+LABELED_SHARE_CPU = 1.0  # most batches of a pass on a CPU, as a share of the labeled pass's
 
 
-def plan(recipe: Recipe, labelled: int, unlabelled: int, device: torch.device) -> tuple[int, int, int]:
+def plan(recipe: Recipe, labeled: int, unlabeled: int, device: torch.device) -> tuple[int, int, int]:
     """Epochs of the training, batches of each of the two passes, and rows in such a batch, from the numbers of rows.
 
     On CUDA 10,000 rows in batches of the recipe's size, whatever the number of labels. On a CPU no more batches than
-    the labelled pass has, and of the same size, so that the training takes about three times as long as a plain one.
+    the labeled pass has, and of the same size, so that the training takes about three times as long as a plain one.
     Never more rows than there are.
     """
-    epochs = epochs_for(recipe, labelled, device)
+    epochs = epochs_for(recipe, labeled, device)
     if device.type == "cuda":
-        size, rows = recipe.batch_size, min(ROWS_CUDA, unlabelled)
+        size, rows = recipe.batch_size, min(ROWS_CUDA, unlabeled)
     else:
-        size = batch_size_for(recipe, labelled, epochs)
-        rows = min(round(LABELLED_SHARE_CPU * batches_per_epoch(labelled, size)) * size, unlabelled)
-    size = max(2, min(size, unlabelled))
+        size = batch_size_for(recipe, labeled, epochs)
+        rows = min(round(LABELED_SHARE_CPU * batches_per_epoch(labeled, size)) * size, unlabeled)
+    size = max(2, min(size, unlabeled))
     return epochs, math.ceil(rows / size), size
 
 
@@ -77,24 +77,24 @@ class Alignment:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
 
-    def agreement_step(self, unlabelled: Tensor) -> Tensor:
+    def agreement_step(self, unlabeled: Tensor) -> Tensor:
         """One step of the trunk on L_a; both classifiers and the linear head stay. Inputs (B, 3, H, H), answers ()."""
         self._net.train()
         self._classifiers.requires_grad_(False)
-        loss = agreement_loss(self._classifiers(self._net.features(unlabelled)), self._tau)
+        loss = agreement_loss(self._classifiers(self._net.features(unlabeled)), self._tau)
         self._trunk_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._trunk_optimizer.step()
         self._classifiers.requires_grad_(True)
         return loss.detach()
 
-    def discrepancy_step(self, labelled: Tensor, targets: Tensor, unlabelled: Tensor) -> Tensor:
-        """One step of the classifiers on L_d and their labelled loss; the task network stays. Inputs (B, 3, H, H) each,
+    def discrepancy_step(self, labeled: Tensor, targets: Tensor, unlabeled: Tensor) -> Tensor:
+        """One step of the classifiers on L_d and their labeled loss; the task network stays. Inputs (B, 3, H, H) each,
         targets (B,), answers ().
         """
         with torch.no_grad(), evaluating(self._net):
-            features = self._net.features(torch.cat([labelled, unlabelled]))
-        count = len(labelled)
+            features = self._net.features(torch.cat([labeled, unlabeled]))
+        count = len(labeled)
         loss = one_vs_all_loss(self._classifiers(features[:count]), targets)
         loss = loss + discrepancy_loss(self._classifiers(features[count:]), self._tau)
         self._classifiers_optimizer.zero_grad(set_to_none=True)
@@ -106,7 +106,7 @@ class Alignment:
 class AgreementDiscrepancy(Objective):
     """Cross entropy of the linear head + one-vs-all losses of both classifiers, and the two passes after an epoch.
 
-    Without unlabelled rows there are no such passes. They tell runtime.progress("align", batches, of both passes).
+    Without unlabeled rows there are no such passes. They tell runtime.progress("align", batches, of both passes).
     """
 
     def __init__(self, classifiers: TwoClassifiers, recipe: Recipe, tau: float = 0.1) -> None:
@@ -149,8 +149,8 @@ class _Passes:
         self._progress = runtime.progress
         self._epochs, self._steps, size = plan(recipe, len(data.labeled), len(data.unlabeled), runtime.device)
         self._targets = torch.as_tensor(targets_of(data, ClassTargets).classes, dtype=torch.int64).to(runtime.device)
-        self._labelled = _endless(data, data.labeled, size, "align labelled", runtime)
-        self._unlabelled = _endless(data, data.unlabeled, size, "align unlabelled", runtime)
+        self._labeled = _endless(data, data.labeled, size, "align labelled", runtime)
+        self._unlabeled = _endless(data, data.unlabeled, size, "align unlabelled", runtime)
         self._crops = runtime.generator("align augmentation")
 
     def run(self, progress: float, learning_rate: float) -> None:
@@ -158,18 +158,18 @@ class _Passes:
             return
         self._alignment.set_learning_rate(learning_rate)
         for step in range(self._steps):
-            _, unknown = next(self._unlabelled)
+            _, unknown = next(self._unlabeled)
             self._alignment.agreement_step(self._inputs(unknown))
             self._progress("align", step + 1, 2 * self._steps)
         for step in range(self._steps, 2 * self._steps):
-            positions, known = next(self._labelled)
-            _, unknown = next(self._unlabelled)
+            positions, known = next(self._labeled)
+            _, unknown = next(self._unlabeled)
             self._alignment.discrepancy_step(self._inputs(known), self._targets[positions], self._inputs(unknown))
             self._progress("align", step + 1, 2 * self._steps)
 
     def close(self) -> None:
-        self._labelled.close()
-        self._unlabelled.close()
+        self._labeled.close()
+        self._unlabeled.close()
 
     def _inputs(self, images: Tensor) -> Tensor:
         return normalise(augment(images, self._crops))

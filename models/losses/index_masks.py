@@ -1,4 +1,4 @@
-"""Training pieces for masks: augmentation of images and masks together, and cross entropy over the labelled pixels.
+"""Training pieces for masks: augmentation of images and masks together, and cross entropy over the labeled pixels.
 
 A mask is (H, W) uint8: class indices, 0 the background, and IGNORE for pixels that nobody said anything about. All of
 this runs on the tensors' device and never waits for it.
@@ -82,10 +82,10 @@ def image_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
 
 def _weight_of(masks: Tensor, weight: Tensor | None) -> Tensor:
     """Total weight () of the pixels that are not IGNORE; without weights their number."""
-    labelled = masks != IGNORE
+    labeled = masks != IGNORE
     if weight is None:
-        return labelled.sum().float()
-    return (weight[masks.masked_fill(~labelled, 0).long()] * labelled).sum()
+        return labeled.sum().float()
+    return (weight[masks.masked_fill(~labeled, 0).long()] * labeled).sum()
 
 
 def class_counts(masks: Tensor, num_classes: int) -> Tensor:
@@ -111,7 +111,7 @@ def inverse_log_weights(counts: Tensor) -> Tensor:
     """Weights (C,) float32 of classes that have counts (C,) pixels: w_c = 1 / ln(1.02 + p_c), p_c their share.
 
     Paszke et al., ENet (2016), section 5. Between 1.4 for a class that is everywhere and 50.5 for one that is nowhere:
-    the few pixels of a rare class do not take over, as they would with 1 / p_c, when only few images are labelled.
+    the few pixels of a rare class do not take over, as they would with 1 / p_c, when only few images are labeled.
     """
     share = counts.double() / counts.sum().clamp(min=1)
     return (1.0 / torch.log(BOUND + share)).float()

@@ -1,4 +1,4 @@
-"""What a segmentation network is trained on: cross entropy of the labelled pixels, with dropout or under ISDA.
+"""What a segmentation network is trained on: cross entropy of the labeled pixels, with dropout or under ISDA.
 
 Wang et al., Implicit Semantic Data Augmentation for Deep Networks (NeurIPS 2019; TPAMI 2021), the part on semantic
 segmentation. Features and their logits are small maps (h, w); the targets are masks (H, W), to whose size the logits
@@ -69,7 +69,7 @@ def isda_logits(logits: Tensor, targets: Tensor, table: Tensor, strength: float)
 
 
 class DenseCrossEntropy(Objective):
-    """Mean cross entropy of the labelled pixels, weighted by their class if wished; 0 for a batch without any.
+    """Mean cross entropy of the labeled pixels, weighted by their class if wished; 0 for a batch without any.
 
     As any `Objective`, but of a segmenter, with targets (B, H, W) uint8 or int64. The weights are the data's; see
     `models.losses.index_masks.pixel_cross_entropy`.
@@ -154,7 +154,7 @@ def estimator_for(net: TaskNet, kind: str, dtype: torch.dtype = torch.float32) -
 
 
 def labeled_batches(data: CycleData, runtime: Runtime, phase: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """The labelled rows as they are: images (B, 3, H, W) normalised float and masks (B, H, W) uint8, on the device.
+    """The labeled rows as they are: images (B, 3, H, W) normalised float and masks (B, H, W) uint8, on the device.
 
     Calls runtime.progress(phase, rows done, L).
     """
@@ -178,13 +178,13 @@ def pixel_covariance(
     kind: str = "diag",
     pixels_per_image: int = PIXELS_PER_IMAGE,
 ) -> tuple[Tensor, Tensor]:
-    """Class covariances of the labelled pixels' features: (C, F) or (C, F, F) float64, and their number (C,) float64.
+    """Class covariances of the labeled pixels' features: (C, F) or (C, F, F) float64, and their number (C,) float64.
 
     batches: images (B, 3, H, W) normalised float, targets (B, H, W), both on the network's device. One pass with the
     network in eval mode, and afterwards as it was. The covariances are biased ones; a class with fewer than two
     pixels has none. Targets are those nearest to the features.
 
-    Of an image with more labelled pixels at the features' resolution than `pixels_per_image` as many are drawn, each
+    Of an image with more labeled pixels at the features' resolution than `pixels_per_image` as many are drawn, each
     as likely as any other. Images of a size share one random order of their places, which follows from the runtime's
     seed: what is drawn depends on neither the batches nor the order of the images.
     """
@@ -198,7 +198,7 @@ def pixel_covariance(
 def _drawn(
     net: TaskNet, batches: Iterable[tuple[Tensor, Tensor]], runtime: Runtime, limit: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Features (B, F, p) and targets (B, p), IGNORE among them where an image has fewer than p labelled pixels."""
+    """Features (B, F, p) and targets (B, p), IGNORE among them where an image has fewer than p labeled pixels."""
     ranks = torch.empty(0)
     for images, targets in batches:
         features = net.features(images)

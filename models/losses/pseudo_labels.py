@@ -2,7 +2,7 @@
 
 Wang, Zhang, Li, Zhang & Lin, Cost-Effective Active Learning for Deep Image Classification (IEEE TCSVT 2017).
 
-Axis letters: U unlabelled rows, L labelled rows, H rows with a pseudo-label, B batch, C classes.
+Axis letters: U unlabeled rows, L labeled rows, H rows with a pseudo-label, B batch, C classes.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ def confident_positions(entropy: np.ndarray, uncertainty: np.ndarray, threshold:
     return np.flatnonzero(confident)
 
 
-def extra_rows(batch: int, labelled: int, pseudo: int) -> int:
-    """Rows with a pseudo-label beside a batch of B labelled ones: their share of all rows, but at most B."""
-    return min(batch, math.ceil(batch * pseudo / labelled))
+def extra_rows(batch: int, labeled: int, pseudo: int) -> int:
+    """Rows with a pseudo-label beside a batch of B labeled ones: their share of all rows, but at most B."""
+    return min(batch, math.ceil(batch * pseudo / labeled))
 
 
 class PseudoLabels(Objective):
-    """Mean cross entropy of each labelled batch joined with rows that the network, as it comes, is sure of.
+    """Mean cross entropy of each labeled batch joined with rows that the network, as it comes, is sure of.
 
     Both kinds weigh the same, as in the paper, until there are more pseudo-labels than labels: from there on a batch
     is one half each. (The paper trains on all of them; with a pool of 50,000 and 1,000 labels that would make a cycle
@@ -78,7 +78,7 @@ class PseudoLabels(Objective):
         self._batches: Generator[tuple[Tensor, Tensor], None, None] | None = None
 
     def begin(self, net: TaskNet, data: CycleData, runtime: Runtime) -> None:
-        """One pass over the unlabelled rows (phase "pseudo-label"), none where nothing can be found."""
+        """One pass over the unlabeled rows (phase "pseudo-label"), none where nothing can be found."""
         self.finish()
         self.count = 0
         if self._threshold <= 0 or data.num_classes == 1 or len(data.unlabeled) == 0:
@@ -87,7 +87,7 @@ class PseudoLabels(Objective):
         self.count = len(found)
         if self.count == 0:
             return
-        self._labelled = len(data.labeled)
+        self._labeled = len(data.labeled)
         self._rows = TrainingRows(data.pixels, found, runtime)
         self._targets = torch.as_tensor(answers, dtype=torch.int64).to(runtime.device)
         self._order = runtime.generator("pseudo-label order", self._rows.device)
@@ -95,7 +95,7 @@ class PseudoLabels(Objective):
 
     def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
         if self._rows is not None and self._batches is None:  # the batch is known now; later ones differ by one row
-            size = extra_rows(len(images), self._labelled, self.count)
+            size = extra_rows(len(images), self._labeled, self.count)
             self._batches = self._rows.endless(size, self._order)
         if self._batches is not None:
             positions, more = next(self._batches)
@@ -112,7 +112,7 @@ class PseudoLabels(Objective):
 def believed(
     net: TaskNet, data: CycleData, score_rows: ScoreRows, threshold: float, queried: int, runtime: Runtime
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The unlabelled rows (H,) that `confident_positions` chooses from the answers of `net` in eval mode, and these
+    """The unlabeled rows (H,) that `confident_positions` chooses from the answers of `net` in eval mode, and these
     answers (H,), class indices. Reads the images as they are, without augmentation.
     """
 

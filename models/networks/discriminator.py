@@ -1,8 +1,8 @@
-"""VAAL's discriminator: does a latent code come from the labelled or from the unlabelled images? And its relatives:
+"""VAAL's discriminator: does a latent code come from the labeled or from the unlabeled images? And its relatives:
 TA-VAAL's, which sees a number beside the code, SRAAL's, which is deeper, and one that looks at the image itself.
 
 Sinha, Ebrahimi & Darrell, Variational Adversarial Active Learning (ICCV 2019); equation numbers are the extended
-abstract's. State: labelled = 1, unlabelled = 0. Everything is in logits, which neither saturate nor tie.
+abstract's. State: labeled = 1, unlabeled = 0. Everything is in logits, which neither saturate nor tie.
 
 Axis letters: B batch, Z latent, K numbers beside the latent, S side of the working size.
 """
@@ -24,7 +24,7 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 class Discriminator(nn.Module):
-    """Linear layers of 512: latent means (B, Z) and, where K > 0, a condition (B, K) -> logits (B,) of "labelled"."""
+    """Linear layers of 512: latent means (B, Z) and, where K > 0, a condition (B, K) -> logits (B,) of "labeled"."""
 
     def __init__(self, latent: int, condition: int = 0, hidden: int = 2) -> None:
         """hidden: how many layers before the last; VAAL and TA-VAAL have 2, SRAAL 4."""
@@ -41,7 +41,7 @@ class Discriminator(nn.Module):
 
 
 class ImageDiscriminator(nn.Module):
-    """The convolutions of VAAL's encoder and one linear layer: (B, 3, S, S) -> logits (B,) float32 of "labelled"."""
+    """The convolutions of VAAL's encoder and one linear layer: (B, 3, S, S) -> logits (B,) float32 of "labeled"."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
@@ -82,21 +82,21 @@ def _initialised(net: Net, generator: torch.Generator) -> Net:
     return net
 
 
-def discriminator_loss(labelled: Tensor, unlabelled: Tensor) -> Tensor:
+def discriminator_loss(labeled: Tensor, unlabeled: Tensor) -> Tensor:
     """-E log D(z_L) - E log(1 - D(z_U)) from logits (B,) and (B,): scalar (equation 3)."""
-    return functional.softplus(-labelled).mean() + functional.softplus(unlabelled).mean()
+    return functional.softplus(-labeled).mean() + functional.softplus(unlabeled).mean()
 
 
-def adversarial_loss(labelled: Tensor, unlabelled: Tensor) -> Tensor:
+def adversarial_loss(labeled: Tensor, unlabeled: Tensor) -> Tensor:
     """-E log D(z_L) - E log D(z_U), what the encoder minimises: scalar (equation 2)."""
-    return functional.softplus(-labelled).mean() + functional.softplus(-unlabelled).mean()
+    return functional.softplus(-labeled).mean() + functional.softplus(-unlabeled).mean()
 
 
-def relabelled_loss(labelled: Tensor, unlabelled: Tensor, uncertainty: Tensor) -> Tensor:
-    """SRAAL's L_D from logits (B,) and (B,) and the uncertainty u (B,) of the unlabelled: scalar.
+def relabeled_loss(labeled: Tensor, unlabeled: Tensor, uncertainty: Tensor) -> Tensor:
+    """SRAAL's L_D from logits (B,) and (B,) and the uncertainty u (B,) of the unlabeled: scalar.
 
-    Binary cross entropy with the state 1 for the labelled and 1 - u for the unlabelled, so that the certain ones count
-    as nearly labelled. (The paper has the states the other way round, 0 and u; D is then 1 - D.) u = 1 is VAAL's.
+    Binary cross entropy with the state 1 for the labeled and 1 - u for the unlabeled, so that the certain ones count
+    as nearly labeled. (The paper has the states the other way round, 0 and u; D is then 1 - D.) u = 1 is VAAL's.
     """
-    of_unlabelled = functional.softplus(unlabelled) - (1 - uncertainty) * unlabelled
-    return functional.softplus(-labelled).mean() + of_unlabelled.mean()
+    of_unlabeled = functional.softplus(unlabeled) - (1 - uncertainty) * unlabeled
+    return functional.softplus(-labeled).mean() + of_unlabeled.mean()

@@ -1,7 +1,7 @@
 """Two classifiers on the task network's features that are made to agree and to disagree in turn.
 
 Fu, Yuan, Wan, Xu & Ye, Agreement-Discrepancy-Selection: Active Learning with Progressive Distribution Alignment (AAAI
-2021), "ADS". While the trunk makes the two agree on unlabelled images, those come to look like labelled ones; while the
+2021), "ADS". While the trunk makes the two agree on unlabeled images, those come to look like labeled ones; while the
 classifiers disagree on them, what still does not shows up as uncertain. This module has the classifiers and the
 mathematics; `models.losses.agreement_discrepancy` trains with them.
 
@@ -112,12 +112,12 @@ def disagreement(pair: Pair) -> Tensor:
 
 
 def agreement_loss(pair: Pair, tau: float) -> Tensor:
-    """L_a = Σ w_a L_a', scalar, for unlabelled images: small where the certain ones are agreed on."""
+    """L_a = Σ w_a L_a', scalar, for unlabeled images: small where the certain ones are agreed on."""
     agree, _ = weights(uncertainty(pair), tau)
     return (agree * disagreement(pair)).sum()
 
 
 def discrepancy_loss(pair: Pair, tau: float) -> Tensor:
-    """L_d = Σ w_d L_d', scalar, for unlabelled images: small where the uncertain ones are disagreed on."""
+    """L_d = Σ w_d L_d', scalar, for unlabeled images: small where the uncertain ones are disagreed on."""
     _, disagree = weights(uncertainty(pair), tau)
     return (disagree * (1.0 - disagreement(pair))).sum()

@@ -1,4 +1,4 @@
-"""The training of VAAL and its relatives: networks that play on labelled and unlabelled images, and the one loop for
+"""The training of VAAL and its relatives: networks that play on labeled and unlabeled images, and the one loop for
 all of them. What the networks are and what a step does is a `AdversarialTrainer`'s business: see
 `models.training.adversarial_trainers`.
 
@@ -56,34 +56,34 @@ class AdversarialRecipe:
             raise ValueError(f"unknown KL reduction {self.kl_reduction!r}: choose one of {', '.join(KL_REDUCTIONS)}")
 
 
-def plan(recipe: AdversarialRecipe, labelled: int, unlabelled: int, size: int, device: torch.device) -> tuple[int, int]:
+def plan(recipe: AdversarialRecipe, labeled: int, unlabeled: int, size: int, device: torch.device) -> tuple[int, int]:
     """Iterations of a cycle and batch size of each stream.
 
     The recipe's iterations; else its epochs over the larger of the two sets; else on CUDA the paper's
-    (labelled + unlabelled) * 100 / batch, and on a CPU a fixed small number of batches of at most 32.
+    (labeled + unlabeled) * 100 / batch, and on a CPU a fixed small number of batches of at most 32.
     """
     if recipe.iterations > 0:
         return recipe.iterations, recipe.batch_size
     if recipe.epochs > 0:
-        return math.ceil(recipe.epochs * max(labelled, unlabelled) / recipe.batch_size), recipe.batch_size
+        return math.ceil(recipe.epochs * max(labeled, unlabeled) / recipe.batch_size), recipe.batch_size
     if device.type == "cuda":
-        return max(1, PAPER_EPOCHS * (labelled + unlabelled) // recipe.batch_size), recipe.batch_size
+        return max(1, PAPER_EPOCHS * (labeled + unlabeled) // recipe.batch_size), recipe.batch_size
     return CPU_ITERATIONS[size], min(recipe.batch_size, CPU_BATCH)
 
 
 class Batch(NamedTuple):
     """Equally many images of both streams, each (B, H, H, 3) uint8, and their positions, each (B,) int64, in
-    `CycleData.labelled` and `CycleData.unlabelled`: what a trainer knows of single rows is looked up there.
+    `CycleData.labeled` and `CycleData.unlabeled`: what a trainer knows of single rows is looked up there.
     """
 
-    labelled: Tensor
-    unlabelled: Tensor
-    labelled_at: Tensor
-    unlabelled_at: Tensor
+    labeled: Tensor
+    unlabeled: Tensor
+    labeled_at: Tensor
+    unlabeled_at: Tensor
 
     def prepared(self, size: int) -> Tensor:
-        """(2 B, 3, S, S) with S = size, the labelled first."""
-        return prepare(torch.cat([self.labelled, self.unlabelled]), size)
+        """(2 B, 3, S, S) with S = size, the labeled first."""
+        return prepare(torch.cat([self.labeled, self.unlabeled]), size)
 
 
 class AdversarialTrainer:
@@ -160,7 +160,7 @@ class AdversarialTrainer:
 def train_adversarially(
     trainer: AdversarialTrainer, data: CycleData, iterations: int, batch_size: int, runtime: Runtime, size: int = 0
 ) -> dict[str, float]:
-    """Play for `iterations` over endless shuffled streams of labelled and of unlabelled rows, each of its own seed.
+    """Play for `iterations` over endless shuffled streams of labeled and of unlabeled rows, each of its own seed.
 
     size: S, at which the trainer sees images; much larger ones are shrunk to it beforehand, once; 0: never. A set
     smaller than the batch is gone through more than once in it. Leaves all networks in eval mode. Calls
@@ -170,13 +170,13 @@ def train_adversarially(
     Raises models.data.DataError when either set is empty, TrainingDiverged when a loss is not finite.
     """
     if len(data.labeled) == 0 or len(data.unlabeled) == 0:
-        raise DataError("labelled rows are to be told from unlabelled ones: that needs some of both")
+        raise DataError("labeled rows are to be told from unlabeled ones: that needs some of both")
     started = time.perf_counter()
     everything = np.concatenate([data.labeled, data.unlabeled])
     often = 2 * iterations * batch_size > len(everything)  # what is seen once at most is not worth a copy
     with working_copy(data.pixels, everything, size if often else 0, runtime) as (pixels, rows):
-        labelled, unlabelled = (TrainingRows(pixels, part, runtime) for part in np.split(rows, [len(data.labeled)]))
-        totals, counted = _play(trainer, labelled, unlabelled, iterations, batch_size, runtime)
+        labeled, unlabeled = (TrainingRows(pixels, part, runtime) for part in np.split(rows, [len(data.labeled)]))
+        totals, counted = _play(trainer, labeled, unlabeled, iterations, batch_size, runtime)
     seconds = time.perf_counter() - started
     losses = (totals / counted).tolist()
     return {
@@ -190,8 +190,8 @@ def train_adversarially(
 
 def _play(
     trainer: AdversarialTrainer,
-    labelled: TrainingRows,
-    unlabelled: TrainingRows,
+    labeled: TrainingRows,
+    unlabeled: TrainingRows,
     iterations: int,
     batch_size: int,
     runtime: Runtime,
@@ -200,8 +200,8 @@ def _play(
     report_every, tail = max(1, iterations // REPORTS), iterations - max(1, iterations // 10)
     totals = torch.zeros(len(trainer.losses), device=runtime.device)
     with (
-        closing(labelled.endless(batch_size, runtime.generator("vaal labelled", labelled.device))) as left,
-        closing(unlabelled.endless(batch_size, runtime.generator("vaal unlabelled", unlabelled.device))) as right,
+        closing(labeled.endless(batch_size, runtime.generator("vaal labelled", labeled.device))) as left,
+        closing(unlabeled.endless(batch_size, runtime.generator("vaal unlabelled", unlabeled.device))) as right,
     ):
         batches = (Batch(a, b, at_a, at_b) for (at_a, a), (at_b, b) in zip(left, right, strict=True))
         for iteration in range(1, iterations + 1):
@@ -225,9 +225,9 @@ def _check_finite(totals: Tensor, recipe: AdversarialRecipe) -> None:
 
 
 def state_accuracy(logits: Callable[[np.ndarray], np.ndarray], data: CycleData, runtime: Runtime) -> float:
-    """Mean of the shares of labelled and of unlabelled rows, up to 1,000 each, whose state is found: 0.5 is chance.
+    """Mean of the shares of labeled and of unlabeled rows, up to 1,000 each, whose state is found: 0.5 is chance.
 
-    logits: rows (N,) -> logits of "labelled" (N,).
+    logits: rows (N,) -> logits of "labeled" (N,).
     """
     rng = runtime.rng("vaal accuracy")
     found = []

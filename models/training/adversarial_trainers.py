@@ -1,5 +1,5 @@
 """What is played in VAAL, in its ablations, in TA-VAAL and in SRAAL: an autoencoder that hides which images are
-labelled, a discriminator that finds out.
+labeled, a discriminator that finds out.
 
 Sinha, Ebrahimi & Darrell, Variational Adversarial Active Learning (ICCV 2019): equation numbers are the extended
 abstract's. Kim, Park, Kim & Chun, Task-Aware Variational Adversarial Active Learning (CVPR 2021). Zhang et al.,
@@ -7,14 +7,14 @@ State-Relabeling Adversarial Active Learning (CVPR 2020). The task network takes
 the last two: what they want of it (ranks, uncertainties) is computed beforehand.
 
 What differs from the authors' code, and why:
-- The labelled and the unlabelled batch go through the autoencoder as one, so that batch normalisation sees the mixture
+- The labeled and the unlabeled batch go through the autoencoder as one, so that batch normalisation sees the mixture
   that it will see in scoring. Apart, each would be centred on its own statistics, and the difference between them,
   the thing to be learnt, would vanish in training and be back in scoring.
 - While the discriminator steps, the autoencoder is in eval mode: it learns on the very codes that it will score, and
   the running statistics do not move.
 - While the autoencoder steps, the discriminator is frozen and gathers no gradient.
 
-Axis letters: B batch of each stream, Z latent, L labelled rows, U unlabelled rows.
+Axis letters: B batch of each stream, Z latent, L labeled rows, U unlabeled rows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from models.networks.discriminator import (
     ImageDiscriminator,
     adversarial_loss,
     discriminator_loss,
-    relabelled_loss,
+    relabeled_loss,
 )
 from models.networks.vae import VAE, Coded, kl_divergence, negative_elbo, reconstruction_error
 from models.training.adversarial import AdversarialRecipe, AdversarialTrainer, Batch
@@ -48,7 +48,7 @@ class ImageTrainer(AdversarialTrainer):
         self.discriminator.train()
         with self.reduced_precision():
             states = self.discriminator(batch.prepared(self.discriminator.config.image_size))
-        count = len(batch.labelled)
+        count = len(batch.labeled)
         loss = discriminator_loss(states[:count], states[count:])
         self.optimizer_step("discriminator", loss)
         return loss.detach()
@@ -79,18 +79,18 @@ class AutoencoderTrainer(AdversarialTrainer):
         and what the other terms tell.
         """
         self.vae.train()
-        images, count = batch.prepared(self.vae.config.image_size), len(batch.labelled)
+        images, count = batch.prepared(self.vae.config.image_size), len(batch.labeled)
         with self.reduced_precision():
             coded = self.vae(images, self._noise, self.decoder_condition(batch))
         errors, kl = reconstruction_error(coded.reconstruction, images), kl_divergence(coded.mean, coded.log_variance)
 
         recipe, values, latent = self.recipe, images[0].numel(), self.vae.config.latent
-        of_labelled, of_unlabelled = (
+        of_labeled, of_unlabeled = (
             negative_elbo(errors[part], kl[part], values, latent, recipe.beta, recipe.kl_reduction)
             for part in (slice(count), slice(count, None))
         )
         terms = self.other_terms(coded, batch)
-        loss = of_labelled + of_unlabelled
+        loss = of_labeled + of_unlabeled
         for term, weight in terms:
             loss = loss + weight * term
         self.optimizer_step("vae", loss)
@@ -124,14 +124,14 @@ class VaalTrainer(AutoencoderTrainer):
         return losses
 
     def other_terms(self, coded: Coded, batch: Batch) -> list[tuple[Tensor, float]]:
-        count = len(batch.labelled)
+        count = len(batch.labeled)
         states = self.states(coded.mean, batch)  # of the mean, not of the draw, as the authors'
         return [(adversarial_loss(states[:count], states[count:]), self.recipe.strength)]
 
     def discriminator_step(self, batch: Batch) -> Tensor:
         """One step on L_D (equation 3)."""
         self.vae.eval()
-        images, count = batch.prepared(self.vae.config.image_size), len(batch.labelled)
+        images, count = batch.prepared(self.vae.config.image_size), len(batch.labeled)
         with torch.no_grad(), self.reduced_precision():
             means = self.vae.encoder.means(images)
         states = self.states(means, batch)
@@ -140,22 +140,22 @@ class VaalTrainer(AutoencoderTrainer):
         return loss.detach()
 
     def states(self, means: Tensor, batch: Batch) -> Tensor:
-        """Logits of "labelled": (2 B, Z) -> (2 B,)."""
+        """Logits of "labeled": (2 B, Z) -> (2 B,)."""
         logits: Tensor = self.discriminator(means)
         return logits
 
-    def discriminator_loss(self, labelled: Tensor, unlabelled: Tensor, batch: Batch) -> Tensor:
+    def discriminator_loss(self, labeled: Tensor, unlabeled: Tensor, batch: Batch) -> Tensor:
         """L_D from the logits (B,) and (B,): scalar."""
-        return discriminator_loss(labelled, unlabelled)
+        return discriminator_loss(labeled, unlabeled)
 
 
 class Conditions(NamedTuple):
     """What decoder and discriminator are given beside the codes: (L, 1) and (U, 1) each, on the device."""
 
-    decoder_labelled: Tensor
-    decoder_unlabelled: Tensor
-    discriminator_labelled: Tensor
-    discriminator_unlabelled: Tensor
+    decoder_labeled: Tensor
+    decoder_unlabeled: Tensor
+    discriminator_labeled: Tensor
+    discriminator_unlabeled: Tensor
 
 
 class ConditionedTrainer(VaalTrainer):
@@ -174,20 +174,20 @@ class ConditionedTrainer(VaalTrainer):
 
     def decoder_condition(self, batch: Batch) -> Tensor:
         conditions = self._conditions
-        of_labelled = conditions.decoder_labelled[batch.labelled_at]
-        return torch.cat([of_labelled, conditions.decoder_unlabelled[batch.unlabelled_at]])
+        of_labeled = conditions.decoder_labeled[batch.labeled_at]
+        return torch.cat([of_labeled, conditions.decoder_unlabeled[batch.unlabeled_at]])
 
     def states(self, means: Tensor, batch: Batch) -> Tensor:
         conditions = self._conditions
-        of_labelled = conditions.discriminator_labelled[batch.labelled_at]
-        condition = torch.cat([of_labelled, conditions.discriminator_unlabelled[batch.unlabelled_at]])
+        of_labeled = conditions.discriminator_labeled[batch.labeled_at]
+        condition = torch.cat([of_labeled, conditions.discriminator_unlabeled[batch.unlabeled_at]])
         logits: Tensor = self.discriminator(means, condition)
         return logits
 
 
 class RelabelingTrainer(VaalTrainer):
-    """SRAAL's: the labels train the autoencoder's second half of the latent through a classifier, and unlabelled
-    images count as unlabelled only as far as the task network is uncertain of them.
+    """SRAAL's: the labels train the autoencoder's second half of the latent through a classifier, and unlabeled
+    images count as unlabeled only as far as the task network is uncertain of them.
     """
 
     vae_losses: ClassVar[tuple[str, ...]] = (*VaalTrainer.vae_losses, "label_loss")
@@ -212,9 +212,9 @@ class RelabelingTrainer(VaalTrainer):
 
     def other_terms(self, coded: Coded, batch: Batch) -> list[tuple[Tensor, float]]:
         """The gradient of the label term reaches encoder and classifier, by way of the latent's second half."""
-        logits = self.vae.classify(coded.latent[: len(batch.labelled)])
-        label_loss = functional.cross_entropy(logits, self._targets[batch.labelled_at])
+        logits = self.vae.classify(coded.latent[: len(batch.labeled)])
+        label_loss = functional.cross_entropy(logits, self._targets[batch.labeled_at])
         return [*super().other_terms(coded, batch), (label_loss, self._label_weight)]
 
-    def discriminator_loss(self, labelled: Tensor, unlabelled: Tensor, batch: Batch) -> Tensor:
-        return relabelled_loss(labelled, unlabelled, self._uncertainty[batch.unlabelled_at])
+    def discriminator_loss(self, labeled: Tensor, unlabeled: Tensor, batch: Batch) -> Tensor:
+        return relabeled_loss(labeled, unlabeled, self._uncertainty[batch.unlabeled_at])

@@ -23,16 +23,16 @@ class TrainingDiverged(ArithmeticError):
 def train_network(
     net: TaskNet, data: CycleData, objective: Objective, recipe: Recipe, runtime: Runtime
 ) -> dict[str, float]:
-    """Train `net` in place on the labelled rows; it moves to `runtime.device` and stays there, in eval mode.
+    """Train `net` in place on the labeled rows; it moves to `runtime.device` and stays there, in eval mode.
 
     Reports runtime.progress("train", epoch, epochs) after each epoch. Answers figures to record: labels, epochs,
     steps, batch_size, loss (mean over the last epoch), seconds, images_per_second.
 
-    Raises models.data.DataError without labelled rows or for a mask with a class that there is not, TrainingDiverged
+    Raises models.data.DataError without labeled rows or for a mask with a class that there is not, TrainingDiverged
     when the loss is not finite.
     """
     if len(data.labeled) == 0:
-        raise DataError("there is no labelled row to train on")
+        raise DataError("there is no labeled row to train on")
     started = time.perf_counter()
     try:
         run = _Run(net, data, objective, recipe, runtime)
@@ -86,7 +86,7 @@ class _Run:
         )
 
     def epoch(self, epoch: int) -> Tensor:
-        """One pass over the labelled rows; answers the mean loss (), still on the device."""
+        """One pass over the labeled rows; answers the mean loss (), still on the device."""
         for one in self._nets:
             one.train()
         total, batches = torch.zeros((), device=self._device), 0
