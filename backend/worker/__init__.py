@@ -1,1 +1,1 @@
-"""The worker process: leases a due project, compares with Label Studio, runs cycles and publishes."""
+"""The worker process: leases projects with work due, compares them with Label Studio, runs cycles and publishes."""

@@ -1,4 +1,4 @@
-"""What the command line does with a worker: run one, or run one cycle of one project now."""
+"""The commands that need a worker: run one until it is stopped, or run a single cycle of one project now."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ def run(settings: Settings) -> None:
 
 
 def run_cycle_now(settings: Settings, project_id: int, report: ProgressFn) -> Version:
-    """One cycle of one project in this process, due or not.
+    """Run one cycle of one project in this process, whether it is due or not.
 
-    Waits for a worker that is at the project. Raises what :func:`backend.cycle.run_cycle` raises, and OwnerError for a
-    project that is not connected.
+    Waits while a worker holds the project. Finishes publishing an earlier version first.
+
+    Raises:
+        OwnerError: the project is not connected.
+        BackendError: as :func:`backend.cycle.run_cycle`.
     """
     worker = Worker(settings, report)
     if worker.state.projects.get(project_id) is None:

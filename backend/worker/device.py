@@ -1,4 +1,4 @@
-"""Where a worker's networks run, and how it shares the machine with the web process."""
+"""The device a worker runs its networks on, and how it shares the machine with the web process."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto``: CUDA where there is one.
+    """The torch device for a value of the setting ``device``; "auto" means CUDA if it is available, else the CPU.
 
     Raises:
-        OwnerError: CUDA was asked for and is not there.
+        OwnerError: the setting asks for CUDA, but it is not available.
     """
     import torch
 
@@ -28,10 +28,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def share_cores(nice: int = 10) -> None:
-    """The web process must answer within a second while we train on every core. Call it before torch is imported.
+    """Let the web process respond within a second even while we train on every core. Call before importing torch.
 
-    Threads that wait for each other sleep instead of spinning: beside a busy Label Studio that trains several times
-    faster, and on an idle machine as fast.
+    Lowers this process's priority, and makes threads that wait for each other sleep instead of spinning. Alongside a
+    busy Label Studio, that makes training several times faster; on an otherwise idle machine it makes no difference.
     """
     os.nice(nice)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

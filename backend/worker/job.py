@@ -1,4 +1,4 @@
-"""What every step of a worker's job is given: the project it works for, and how to ask whether it may go on."""
+"""What every step of a worker's job receives: the project, its settings, its services, and leave to go on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One turn of a worker on a leased project."""
+    """A worker's work on one leased project. ``owner`` is the name that holds the lease."""
 
     project: Project
     settings: Settings
@@ -29,23 +29,25 @@ class Job:
     owner: str
     device: torch.device
     check: Callable[[], None]
-    """Raises when the lease is lost or the worker is to stop; called before every write and often in between."""
+    """Raises LeaseLost or Stopped if work must not go on. Called before every write, and often in between."""
     show: ProgressFn = lambda phase, done, total: None
-    """Where progress is shown besides the state."""
+    """Also receives the progress that is stored in the state."""
 
     @property
     def folder(self) -> Path:
+        """The project's folder in ``MODEL_DIR``."""
         return project_folder(self.settings.model_dir, self.project.key)
 
     def reread(self) -> Job:
-        """The same job with the project's row as it is now."""
+        """The same job with the project's current row."""
         fresh = self.state.projects.get(self.project.id)
         return self if fresh is None else replace(self, project=fresh)
 
 
 @dataclass
 class Reporter:
-    """Progress of a cycle into the state, at most twice a second, and the place where a cycle can be stopped."""
+    """Stores a cycle's progress in the state, at most twice a second, and measures its phases. Each call also checks
+    whether the cycle may go on."""
 
     job: Job
     cycle_id: int
@@ -67,7 +69,7 @@ class Reporter:
             self.job.state.cycles.report(self.cycle_id, phase, done, total)
 
     def end_phase(self) -> None:
-        """Book the seconds since the phase began."""
+        """Add the seconds since the phase began to :attr:`seconds`."""
         now = time.monotonic()
         if self._phase:
             self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + now - self._since

@@ -1,12 +1,13 @@
-"""Put a scored version in front of the annotators, exactly once, whatever is killed in between.
+"""Publishes a scored version to Label Studio exactly once, even if the process is killed at any point.
 
-Shortlist (the next K tasks, one by one) → switch the project's version → backfill the rest in one bulk call. Label
-Studio's bulk call costs seconds whatever its size, a single write a few hundredths, so annotators work by the new
-order long before the whole pool is written; and at every instant the queue is ordered by one complete shortlist, the
-old one or the new one. Only where the rest carries many masks it takes several calls, each of bounded size.
+Write the shortlist (the next K tasks, one by one), switch the project to the new version, then write the rest in one
+bulk call. A bulk call takes Label Studio seconds whatever its size, a single write a few hundredths of a second. So
+annotators work in the new order long before the whole pool is written, and at any moment the queue is ordered by one
+complete shortlist, either the old or the new one. If the rest contains many masks, it is written in several calls of
+bounded size.
 
-Label Studio does not deduplicate. So before any write whose predecessor's outcome is unknown (a kill, a time-out, a
-5xx), :func:`_settle` reads back what Label Studio holds of this version, and only the rest is written.
+Label Studio does not deduplicate. So if the outcome of an earlier write is unknown (a kill, a timeout, a 5xx),
+:func:`_settle` reads back which predictions of the version Label Studio holds, and only the others are written.
 """
 
 from __future__ import annotations
@@ -30,21 +31,23 @@ log = logging.getLogger(__name__)
 UNCERTAINTY = "Uncertainty sampling"
 SETTLE_SECONDS = 10.0
 SETTLE_SECONDS_PER_ROW = 0.002
-"""How long a bulk call that was cut off may still be at work inside Label Studio: about four times what was
-measured."""
+"""How long Label Studio may go on with a bulk call whose connection was lost: about four times what was measured."""
 
 ATTEMPTS = 3
-"""At a bulk call that Label Studio refuses because tasks were deleted meanwhile."""
+"""How often a bulk call is tried that Label Studio refuses because tasks were deleted in the meantime."""
 
 NUMBERS_A_CALL = 2_000_000
-"""Of the masks in one bulk call, runs and points together: some 9 MB of JSON, which Label Studio writes in a second."""
+"""Limit of the numbers in one bulk call's masks, runs and coordinates together: about 9 MB of JSON, which Label Studio
+stores in a second."""
 
 
 def publish(job: Job, version: Version, progress: Callable[[int, int], None] = lambda done, total: None) -> Version:
-    """Bring ``version`` wholly into Label Studio. Resumes what an earlier call began, and writes nothing twice.
+    """Publish ``version`` completely. Resumes what an earlier call began, and writes nothing twice.
+
+    ``progress`` receives how many predictions are written, out of how many.
 
     Raises:
-        LabelStudioUnavailable: try again later, from wherever this got to.
+        LabelStudioUnavailable: call again later; publishing continues where it stopped.
         LabelStudioRefused: the owner has to act.
     """
     job.check()
@@ -66,8 +69,8 @@ def publish(job: Job, version: Version, progress: Callable[[int, int], None] = l
 
 
 def complete(job: Job, version: Version) -> None:
-    """Write the rows of the current version that Label Studio is not known to hold: tasks that joined, or an
-    interrupted write."""
+    """Write the predictions of the current version that Label Studio is not known to hold: those of tasks that joined
+    it, or of an interrupted write."""
     rows = _settle(job, version) if version.writing_since is not None else job.state.scores.unwritten(version)
     if rows:
         version = job.state.versions.update(version, job.owner, writing_since=job.state.now())
@@ -75,14 +78,14 @@ def complete(job: Job, version: Version) -> None:
     if version.writing_since is not None:
         job.state.versions.update(version, job.owner, writing_since=None)
     if job.settings.manage_queue and rows:
-        switch(job, version)  # a version published to an empty project could not be made the project's until now
+        switch(job, version)  # Label Studio refused this version until now, if it was published with an empty pool
 
 
 def switch(job: Job, version: Version) -> None:
-    """Make ``version`` the one that orders the queue and answers requests.
+    """Make ``version`` the one that orders the queue and serves ``/predict``.
 
-    Label Studio refuses a version that has no predictions, so an empty pool's version stays ours alone until tasks
-    join it.
+    Label Studio refuses a version without predictions, so the version of an empty pool is set in Label Studio only once
+    tasks join it.
     """
     job.check()
     if job.settings.manage_queue and job.state.scores.has_rows(version, written=True):
@@ -95,6 +98,7 @@ def switch(job: Job, version: Version) -> None:
 
 
 def write_singly(job: Job, version: Version, rows: Sequence[StoredPrediction]) -> None:
+    """Write predictions one by one. Forgets tasks that were deleted in Label Studio."""
     results = Results.of(job, version)
     for row in rows:
         job.check()
@@ -109,8 +113,8 @@ def write_singly(job: Job, version: Version, rows: Sequence[StoredPrediction]) -
 
 
 def write_rest(job: Job, version: Version, rows: Sequence[StoredPrediction]) -> None:
-    """Everything else in one call, or in as few as its masks allow. A few rows go one by one: cheaper, and no call that
-    recounts every task."""
+    """Write the remaining predictions in one bulk call, or in as few as their masks allow. A small number is written
+    one by one, which is cheaper: a bulk call makes Label Studio recount every task."""
     if len(rows) <= job.settings.shortlist:
         write_singly(job, version, rows)
         return
@@ -125,21 +129,21 @@ def write_rest(job: Job, version: Version, rows: Sequence[StoredPrediction]) -> 
         except LabelStudioUnavailable as error:
             if not error.maybe_written:
                 job.state.versions.update(version, job.owner, writing_since=None)
-            raise  # else the outcome is unknown: writing_since stays, and the next attempt looks first
-        except BackendError as error:  # refused before anything was written: most likely a task was deleted meanwhile
+            raise  # if it may have been written, writing_since stays set, so that the next attempt reads back first
+        except BackendError as error:  # refused before anything was written, most likely because a task was deleted
             job.state.versions.update(version, job.owner, writing_since=None)
             rows = _without_deleted(job, rows, error)
             refused += 1
             if refused == ATTEMPTS:
-                words = "tasks were deleted faster than predictions could be written; trying again later"
-                raise BackendError(words) from error
+                message = "tasks were deleted faster than predictions could be written; trying again later"
+                raise BackendError(message) from error
             continue
         written, rows = rows[: len(items)], rows[len(items) :]
         whole = whole and taken == len(items)
-        if taken < len(items):  # the label config changed at this moment, say: the rest is written by the new one
+        if taken < len(items):  # for example, the label config changed just now: the others are written in its terms
             _read_back(job, version)
         else:
-            every_row = whole and not rows  # one statement, however many
+            every_row = whole and not rows  # then one SQL statement is enough
             job.state.scores.mark_written(version, job.owner, None if every_row else [row.task_id for row in written])
         job.state.versions.update(version, job.owner, writing_since=None)
 
@@ -159,29 +163,29 @@ def _next_call(version: Version, rows: Sequence[StoredPrediction], results: Resu
 
 
 def _without_deleted(job: Job, rows: Sequence[StoredPrediction], refusal: BackendError) -> Sequence[StoredPrediction]:
-    """``rows`` without those whose task is gone from Label Studio; they are forgotten. Raises ``refusal`` when that
-    explains nothing."""
-    there = {task.id for task in job.gateway.tasks(job.project.id)}
-    gone = [row.task_id for row in rows if row.task_id not in there]
-    if not gone:
+    """``rows`` without those whose task was deleted in Label Studio, which are forgotten. Raises ``refusal`` if there
+    are none, because then it has another cause."""
+    existing = {task.id for task in job.gateway.tasks(job.project.id)}
+    deleted = [row.task_id for row in rows if row.task_id not in existing]
+    if not deleted:
         raise refusal
-    log.info("Project %s: %d tasks were deleted during publishing (%s)", job.project.id, len(gone), refusal)
-    job.state.tasks.replace(job.project.id, {}, gone)
-    return [row for row in rows if row.task_id in there]
+    log.info("Project %s: %d tasks were deleted during publishing (%s)", job.project.id, len(deleted), refusal)
+    job.state.tasks.replace(job.project.id, {}, deleted)
+    return [row for row in rows if row.task_id in existing]
 
 
 def remove_superseded(job: Job) -> int:
-    """Take the predictions of superseded versions out of Label Studio, and drop their scores, checkpoints and kept
-    predictions."""
+    """Delete the predictions of superseded versions from Label Studio, and their scores, checkpoints and kept
+    predictions here. Returns the number of versions removed."""
     removed = 0
     current = job.state.versions.current(job.project.id)
     keep = {current.checkpoint} if current else set()
-    there = job.gateway.model_versions(job.project.id)
+    held = job.gateway.model_versions(job.project.id)
     for version in job.state.versions.of_project(job.project.id, removed=False):
         if version.status != "superseded":
             continue
         job.check()
-        if there.get(version.name):
+        if held.get(version.name):
             job.gateway.delete_version(job.project.id, version.name)
         job.state.scores.drop(version, job.owner)
         if version.checkpoint and version.checkpoint not in keep:
@@ -192,7 +196,8 @@ def remove_superseded(job: Job) -> int:
 
 
 def verify(job: Job, version: Version) -> None:
-    """Compare the number of predictions Label Studio holds with ours, and mend a difference (doubles, or lost ones)."""
+    """Compare how many predictions Label Studio holds with how many it should, and repair a difference (duplicates, or
+    lost predictions)."""
     held = job.gateway.model_versions(job.project.id).get(version.name, 0)
     ours = len(job.state.scores.task_ids(version))
     if held != ours:
@@ -204,10 +209,10 @@ def verify(job: Job, version: Version) -> None:
 
 
 def _settle(job: Job, version: Version) -> list[StoredPrediction]:
-    """What is still to be written after an attempt whose outcome is unknown.
+    """The predictions that still have to be written after an attempt whose outcome is unknown.
 
-    A bulk call that was cut off goes on inside Label Studio. Its rows appear together, so wait until they have, or
-    until it can no longer be running.
+    Label Studio goes on with a bulk call whose connection was lost. All its rows appear at once, so wait until they
+    have appeared, or until the call can no longer be running.
     """
     if version.writing_since is not None:
         expected = len(job.state.scores.all(version))
@@ -220,38 +225,38 @@ def _settle(job: Job, version: Version) -> list[StoredPrediction]:
 
 
 def _read_back(job: Job, version: Version) -> None:
-    """Make the ``written`` flags say what Label Studio holds, and delete doubles."""
+    """Set the ``written`` flags to what Label Studio holds, and delete duplicates there."""
     held: set[int] = set()
-    doubles = []
+    duplicates = []
     for prediction in job.gateway.predictions(job.project.id, version.name):
         if prediction.task_id in held:
-            doubles.append(prediction.id)
+            duplicates.append(prediction.id)
         held.add(prediction.task_id)
-    for number in doubles:
+    for prediction_id in duplicates:
         job.check()
-        job.gateway.delete_prediction(number)
+        job.gateway.delete_prediction(prediction_id)
     ours = job.state.scores.task_ids(version)
-    # In this order a kill in between leaves no row that is held and counts as unwritten: it would be written twice.
+    # In this order: a kill in between must not leave a held prediction marked as unwritten, or it is written twice.
     job.state.scores.mark_written(version, job.owner, sorted(ours & held))
     job.state.scores.mark_written(version, job.owner, sorted(ours - held), written=False)
 
 
 def _drop_deleted(job: Job, task_id: int, error: BackendError) -> None:
-    """A refused prediction is fine when its task was deleted meanwhile; anything else is for the owner to know."""
+    """Forget the task of a refused prediction if it was deleted in Label Studio; otherwise raise ``error``."""
     if any(task.id == task_id for task in job.gateway.tasks(job.project.id, after_id=task_id - 1)):
         raise error
     job.state.tasks.replace(job.project.id, {}, [task_id])
 
 
 def project_kind(job: Job) -> AnyTaskKind:
-    """By the label config as it is now: Label Studio refuses predictions of what is no longer asked."""
+    """The kind of task of the current label config: Label Studio refuses predictions that do not fit it."""
     return kind_of(job.gateway.project(job.project.id).label_config, job.settings)
 
 
 @dataclass(frozen=True)
 class Results:
-    """The ``result`` of each prediction of a version, in the words of the label config as it is now. Large ones are
-    built when they are asked for, one after the other."""
+    """The ``result`` of each prediction of a version, in the terms of the current label config. Each is built only when
+    it is needed, because masks are large."""
 
     kind: AnyTaskKind
     kept: Any

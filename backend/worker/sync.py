@@ -1,4 +1,4 @@
-"""Compare the state with Label Studio, which alone knows the truth: tasks, annotations, label config."""
+"""Brings the state in line with Label Studio, the source of truth: tasks, annotations, label config and images."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ log = logging.getLogger(__name__)
 class Truth:
     """What Label Studio held at one moment.
 
-    ``kind``: the kind of task that the label config asks for. ``sources``: task id → image source, of every task.
-    ``labels``: of every task with a label, task id → what its annotations say, as ``kind`` has it. ``annotations``:
-    annotation id → its ``updated_at``, of every annotation that is a label. ``refresh_seq``, ``train_seq`` and
-    ``events`` are the hint counters as read *before* the comparison: later hints stay unseen.
+    ``kind``: the kind of task that the label config asks for. ``sources``: task id → image source, for every task.
+    ``labels``: task id → what its annotations say, in the terms of ``kind``, for every labeled task. ``annotations``:
+    annotation id → its ``updated_at``, for every annotation that is a label. ``new_annotations``: how many of these are
+    new or changed since the last cycle. ``refresh_seq``, ``train_seq`` and ``events`` are the hint counters, read
+    *before* the comparison, so that hints which arrive during it stay unseen.
     """
 
     kind: AnyTaskKind
@@ -43,14 +44,15 @@ class Truth:
 
 
 def read_truth(job: Job, *, every_task: bool = False) -> Truth:
-    """List what changed in Label Studio, and bring the state's tasks, labelled flags and counters up to date.
+    """Read what changed in Label Studio, and update the state's tasks, labeled flags and counters.
 
-    ``every_task``: read the known tasks again too (0.4 s for 1,000). Label Studio reports no change of a task's data,
-    so it is looked for where it matters: in a cycle, and while an image is broken that may have been put right.
+    ``every_task``: read the known tasks again as well (0.4 s for 1,000). Label Studio does not report changes of a
+    task's data, so they are looked for when they matter: in a cycle, and while an image is broken, which its owner may
+    have fixed.
 
     Raises:
         LabelConfigError, SettingsError, LabelStudioRefused: the owner has to act.
-        LabelStudioUnavailable: later.
+        LabelStudioUnavailable: try again later.
     """
     job = job.reread()
     project, state, gateway = job.project, job.state, job.gateway
@@ -86,7 +88,7 @@ def read_truth(job: Job, *, every_task: bool = False) -> Truth:
 def _read_labels(
     job: Job, kind: AnyTaskKind, sources: Mapping[int, str]
 ) -> tuple[dict[int, Label], dict[int, str]]:
-    """Labels and annotations, as in :class:`Truth`."""
+    """``labels`` and ``annotations`` as in :class:`Truth`."""
     labels: dict[int, Label] = {}
     annotations: dict[int, str] = {}
     for item in job.gateway.annotated(job.project.id, results=kind.reads_results, drawn=kind.draws):
@@ -114,13 +116,14 @@ def _note_comparison(job: Job, truth: Truth, title: str, label_config: str) -> N
 
 
 def _list_tasks(job: Job, data_key: str, known: dict[int, str], expected: int) -> dict[int, str]:
-    """Only the tasks after the last known one when the count then agrees; else (some were deleted) all of them."""
+    """The image source of every task. Reads only tasks newer than the last known one; if the number of tasks is then
+    not ``expected``, because some were deleted, reads them all."""
     gateway, project_id = job.gateway, job.project.id
     sources = dict(known)
     last = max(known, default=0)
     sources.update(_sources(gateway.tasks(project_id, after_id=last), data_key))
     if len(sources) != expected and known:
-        log.info("Project %s: %d tasks known, %d there; listing them all", project_id, len(sources), expected)
+        log.info("Project %s: %d tasks known, %d expected; listing them all", project_id, len(sources), expected)
         sources = _sources(gateway.tasks(project_id), data_key)
     return sources
 
@@ -132,14 +135,14 @@ def _sources(tasks: Iterable[TaskRef], data_key: str) -> dict[int, str]:
 def _data_key(job: Job, label_config: str) -> str | None:
     try:
         return kind_of(label_config, job.settings).data_key
-    except OwnerError:  # whatever was wrong with the old config, it no longer matters
+    except OwnerError:  # what was wrong with the old config no longer matters
         return None
 
 
 def open_images(job: Job, truth: Truth, report: ProgressFn) -> ImageCache:
-    """The project's image cache with every task in it whose image can be had; the others are set aside and listed.
+    """The project's image cache, filled with every image that can be fetched and decoded; the others are set aside.
 
-    Broken images are tried again when their time has come, and at once when their source changed.
+    Broken images are tried again when they are due, or at once if their source changed.
     """
     project, state, settings = job.project, job.state, job.settings
     now = state.now()
@@ -167,6 +170,6 @@ def open_images(job: Job, truth: Truth, report: ProgressFn) -> ImageCache:
         state.tasks.set_broken(
             project.id, [(i.task_id, i.source, i.reason) for i in found], settings.retry_broken_seconds
         )
-    mended = {item.task_id for item in state.tasks.broken_images(project.id)} - broken_now - waiting
-    state.tasks.clear_broken(project.id, mended)
+    fixed = {item.task_id for item in state.tasks.broken_images(project.id)} - broken_now - waiting
+    state.tasks.clear_broken(project.id, fixed)
     return cache

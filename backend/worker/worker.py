@@ -1,8 +1,8 @@
-"""The process that leases a due project, works for it on its device, and renews the lease as it goes.
+"""The worker process: leases projects with work due, does the work on its device, and keeps renewing the leases.
 
-Two lanes, each a thread: one trains, the other does upkeep, so that a project connected while another one trains for
-an hour has its first order within seconds. Both take projects by the same lease, and any number of workers on any
-number of machines are the same mechanism again.
+There are two lanes, each a thread: one runs cycles, the other does upkeep. So a project that is connected while another
+one trains for an hour still gets its first order within seconds. Both lanes take projects by the same lease, and any
+number of workers on any number of machines use the same mechanism.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ FIRST_RETRY_SECONDS = 2.0
 LONGEST_RETRY_SECONDS = 300.0
 STOP_SECONDS = 5.0
 COLD_START_GROWTH = 0.1
-"""A cold-start order is rebuilt, not added to, when more than this share of tasks came after it."""
+"""The first order is rebuilt, rather than extended, when more than this share of the unlabeled tasks is new."""
 
 
 class Worker:
-    """Attends to due projects until it is stopped."""
+    """Does the work that is due, project by project, until it is stopped."""
 
     def __init__(self, settings: Settings, show: ProgressFn | None = None) -> None:
         self.settings = settings
@@ -78,7 +78,7 @@ class Worker:
         self.leases.release_all()
         log.info("Worker %s ends", self.name)
         if any(lane.is_alive() for lane in lanes):
-            os._exit(0)  # in the middle of a long computation or call: as safe as a kill, and it cannot hang
+            os._exit(0)  # some lane is in a long computation or call: this is as safe as a kill, and cannot hang
 
     @property
     def device(self) -> torch.device:
@@ -92,22 +92,23 @@ class Worker:
         while not self.stop.is_set():
             busy = False
             try:
-                for project in self.state.projects.all():  # each in turn: a busy project must not starve the next
-                    busy |= self.attend(project, work)
-            except Exception:  # the database is away, say; a lane must outlive that
+                for project in self.state.projects.all():  # each in turn: a busy project must not starve the others
+                    busy |= self.work_on(project, work)
+            except Exception:  # for example, the database cannot be reached; the lane has to survive that
                 log.exception("Looking for due work failed")
             if not busy:
                 self.stop.wait(self.settings.poll_seconds)
 
     def due(self, project: Project) -> frozenset[Work]:
+        """The work that is due for the project: see :func:`backend.events.due`."""
         if self.state.now() < project.retry_at:
             return frozenset()
         try:
             settings = self.settings.for_project(project.extra_params)
-        except OwnerError as error:  # stored by an earlier version of the backend, say
+        except OwnerError as error:  # for example, stored by an earlier version of the backend
             self._note_failure(project, error)
             return frozenset()
-        compared = project.checked_at >= self._started  # hints may have been lost while no worker was up
+        compared = project.checked_at >= self._started  # hints may have been lost while no worker was running
         return events.due(
             project,
             self._backlog(project),
@@ -130,8 +131,8 @@ class Worker:
             broken_due=any(image.retry_at <= now for image in self.state.tasks.broken_images(project.id)),
         )
 
-    def attend(self, project: Project, work: Work) -> bool:
-        """Do ``work`` for the project if it is due and nobody else is at it. True when something was done."""
+    def work_on(self, project: Project, work: Work) -> bool:
+        """Do ``work`` for the project if it is due and nobody else holds the project. Returns whether it was done."""
         if work not in self.due(project):
             return False
         with self.leases.hold(project.id) as owner:
@@ -149,9 +150,10 @@ class Worker:
                 self.state.projects.update(project.id, owner, failures=0, last_error=None, retry_at=0.0)
         return True
 
-    # -- doing it ----------------------------------------------------------------------------------------------------
+    # -- doing work --------------------------------------------------------------------------------------------------
 
     def job(self, project: Project, owner: str, show: ProgressFn | None = None) -> Job:
+        """The job for work on a project whose lease is held by ``owner``."""
         settings = self.settings.for_project(project.extra_params)
         return Job(
             project,
@@ -165,11 +167,11 @@ class Worker:
         )
 
     def _cycle(self, job: Job) -> None:
-        from backend import cycle  # imports torch: only when there is something to do
+        from backend import cycle  # here: it imports torch
 
         if not job.project.train_requested:
-            found = sync.read_truth(job)  # the budget is counted in annotations that are there, not in webhooks
-            if found.new_annotations < job.settings.budget:
+            truth = sync.read_truth(job)  # the budget counts annotations that exist, not webhooks
+            if truth.new_annotations < job.settings.budget:
                 return
         try:
             cycle.run_cycle(job.reread())
@@ -189,21 +191,22 @@ class Worker:
             publisher.publish(job, version)
             state.cycles.finish_resumed(project_id, job.owner, version.metrics)
             return
-        found = sync.read_truth(job)
+        truth = sync.read_truth(job)
         current = state.versions.current(project_id)
-        if current is None or self._outgrown(current, found.unlabeled):
-            cycle.cold_start(job, found)
+        if current is None or self._outgrown(current, truth.unlabeled):
+            cycle.cold_start(job, truth)
         else:
-            cycle.join_new_tasks(job, current, found)
+            cycle.join_new_tasks(job, current, truth)
             publisher.complete(job, current)
             publisher.verify(job, current)
             if self.settings.cleanup_seconds <= state.now() - (current.published_at or 0.0):
                 publisher.remove_superseded(job)
         self._prepare_project(job)
-        # Only now: a kill before this line leaves the refresh due.
-        state.projects.update(project_id, job.owner, refresh_seen=found.refresh_seq)
+        # Last, so that the refresh stays due if the process is killed before.
+        state.projects.update(project_id, job.owner, refresh_seen=truth.refresh_seq)
 
     def _outgrown(self, version: Version, unlabeled: list[int]) -> bool:
+        """Whether a first order lacks so many tasks that it has to be rebuilt."""
         if version.checkpoint is not None:
             return False
         missing = len(set(unlabeled) - self.state.scores.task_ids(version))
@@ -211,8 +214,8 @@ class Worker:
         return missing - broken > COLD_START_GROWTH * len(unlabeled)
 
     def _prepare_project(self, job: Job) -> None:
-        """Our tab, once per project and then the owner's; and the credentials that Label Studio's own webhook lacks,
-        looked after every time: saving the connection makes another webhook."""
+        """Create the queue's tab, once: from then on it belongs to the owner. And add our credentials to Label Studio's
+        webhook, which lacks them; every time, because saving the connection creates a new webhook."""
         settings, project_id = job.settings, job.project.id
         if settings.basic_auth_user:
             pair = f"{settings.basic_auth_user}:{settings.basic_auth_pass}"
@@ -228,7 +231,7 @@ class Worker:
     def _handle(self, project: Project, owner: str, error: Exception) -> None:
         if isinstance(error, Stopped | LeaseLost):
             log.info("Project %s: %s", project.id, error)
-            if isinstance(error, LeaseLost):  # a call to Label Studio may have been on its way: look whether it arrived
+            if isinstance(error, LeaseLost):  # a call may have reached Label Studio: compare with it again
                 self.state.projects.hint(project.id, tasks=True)
         elif isinstance(error, LabelStudioRefused) and self._is_gone(project):
             log.info("Project %s is gone from Label Studio; forgetting it", project.id)
@@ -238,15 +241,15 @@ class Worker:
                 log.warning("Project %s: %s", project.id, error)
             else:
                 log.exception("Project %s: unexpected failure", project.id)
-            with contextlib.suppress(LeaseLost):  # whoever has the project now sees for itself
+            with contextlib.suppress(LeaseLost):  # whoever holds the project now will find out
                 self._note_failure(project, error, owner)
 
     def _note_failure(self, project: Project, error: Exception, owner: str | None = None) -> None:
         words = str(error) if isinstance(error, BackendError) else f"{type(error).__name__}: {error}"
         wait = min(FIRST_RETRY_SECONDS * 2**project.failures, LONGEST_RETRY_SECONDS)
-        if isinstance(error, OwnerError):  # /setup, Start Training and a changed config cut it short
+        if isinstance(error, OwnerError):  # /setup, Start Training and a changed label config end the wait early
             wait = LONGEST_RETRY_SECONDS
-        if isinstance(error, NoLabels):  # the request was answered; the queue has to go on
+        if isinstance(error, NoLabels):  # the training request is settled; upkeep of the queue must go on
             wait = 0.0
         self.state.projects.update(
             project.id,
@@ -257,7 +260,7 @@ class Worker:
         )
 
     def _is_gone(self, project: Project) -> bool:
-        """Deleted in Label Studio: the key works, the project is not found."""
+        """Whether the project was deleted in Label Studio: the key works, but the project is not found."""
         try:
             gateway = LabelStudio.of_project(self.settings, project)
             gateway.check()
@@ -267,6 +270,6 @@ class Worker:
 
 
 def _import_ahead() -> None:
-    """The first order is not to wait for imports that take seconds."""
+    """Import slow modules in advance, so that the first order does not have to wait for them."""
     import_ahead()
     from backend import cycle  # noqa: F401  (torch)

@@ -53,7 +53,7 @@ def work_off(bench: Workbench, hand: Worker) -> list[Work]:
     """Lets ``hand`` do all that is due; what it did."""
     did: list[Work] = []
     while len(did) < 20:
-        turn = next((work for work in Work if hand.attend(row(bench), work)), None)
+        turn = next((work for work in Work if hand.work_on(row(bench), work)), None)
         if turn is None:
             return did
         did.append(turn)
@@ -175,7 +175,7 @@ def test_a_sampler_that_does_not_go_with_masks_waits_for_the_owner(bench: Workbe
     bench.ask_for(masks_config(bench.project.classes))
     key, config = row(bench).key, bench.project.info()["label_config"]
     bench.state.projects.connect(bench.project.id, key, config, {"sampler": "ads"}, row(bench).url, "")
-    hand.attend(row(bench), Work.UPKEEP)
+    hand.work_on(row(bench), Work.UPKEEP)
     assert "has no meaning for masks" in str(row(bench).last_error) and row(bench).retry_at > bench.state.now() + 200
     bench.state.projects.connect(bench.project.id, key, config, {"sampler": "entropy"}, row(bench).url, "")
     work_off(bench, hand)
@@ -190,10 +190,10 @@ def test_while_label_studio_is_down_it_waits_longer_each_time(bench: Workbench) 
     bench.proxy.go_down()
     for wait in (2.0, 4.0, 8.0):
         before = bench.state.now()
-        assert hand.attend(row(bench), Work.UPKEEP)
+        assert hand.work_on(row(bench), Work.UPKEEP)
         assert before + wait <= row(bench).retry_at <= bench.state.now() + wait
         bench.state.projects.update(bench.project.id, retry_at=bench.state.now() + wait)  # however slow this machine is
-        assert not hand.attend(row(bench), Work.UPKEEP)  # not yet
+        assert not hand.work_on(row(bench), Work.UPKEEP)  # not yet
         bench.state.projects.update(bench.project.id, retry_at=0.0)
     assert "cannot be reached" in str(row(bench).last_error) and row(bench).lease_owner is None
     bench.proxy.listen()
@@ -204,7 +204,7 @@ def test_while_label_studio_is_down_it_waits_longer_each_time(bench: Workbench) 
 def test_a_hint_cuts_the_waiting_short(bench: Workbench) -> None:
     hand = hire(bench)
     bench.proxy.go_down()
-    hand.attend(row(bench), Work.UPKEEP)
+    hand.work_on(row(bench), Work.UPKEEP)
     bench.proxy.listen()
     bench.state.projects.hint(bench.project.id, tasks=True)
     assert work_off(bench, hand) and row(bench).last_error is None
@@ -214,7 +214,7 @@ def test_training_without_labels_is_answered_and_holds_nothing_up(bench: Workben
     hand = hire(bench)
     work_off(bench, hand)
     bench.state.projects.hint(bench.project.id, train=True)
-    assert hand.attend(row(bench), Work.CYCLE)
+    assert hand.work_on(row(bench), Work.CYCLE)
     assert "no labels to learn from" in str(row(bench).last_error)
     assert not row(bench).train_requested
     label(bench, BUDGET)
@@ -231,7 +231,7 @@ def test_a_label_config_that_cannot_be_served_waits_for_the_owner(bench: Workben
     text = '<View><Text name="t" value="$image"/><Choices name="c" toName="t"><Choice value="a"/></Choices></View>'
     bench.project.studio.patch(f"/api/projects/{bench.project.id}", {"label_config": text})
     bench.state.projects.hint(bench.project.id, config=True)
-    hand.attend(row(bench), Work.UPKEEP)
+    hand.work_on(row(bench), Work.UPKEEP)
     assert "<Image" in str(row(bench).last_error) and row(bench).retry_at > bench.state.now() + 200
     bench.project.studio.patch(f"/api/projects/{bench.project.id}", {"label_config": good})
     bench.state.projects.hint(bench.project.id, config=True)
@@ -253,13 +253,13 @@ def test_a_project_deleted_in_label_studio_is_forgotten(bench: Workbench) -> Non
     work_off(bench, hand)
     bench.project.delete()
     bench.state.projects.hint(bench.project.id, tasks=True)
-    hand.attend(row(bench), Work.UPKEEP)
+    hand.work_on(row(bench), Work.UPKEEP)
     assert bench.state.projects.get(bench.project.id) is None
 
 
 def test_a_wrong_key_forgets_no_project(bench: Workbench) -> None:
     hand = hire(bench, label_studio_api_key="0" * 40)
-    hand.attend(row(bench), Work.UPKEEP)
+    hand.work_on(row(bench), Work.UPKEEP)
     assert "LABEL_STUDIO_API_KEY" in str(row(bench).last_error)
 
 
@@ -355,7 +355,7 @@ def test_a_renewal_that_comes_late_does_not_touch_the_next_lease(
 def test_who_is_held_up_leaves_a_project_that_another_works_for_alone(bench: Workbench) -> None:
     hand = hire(bench)
     assert bench.state.leases.take(bench.project.id, "another", 600)
-    assert not hand.attend(row(bench), Work.UPKEEP)
+    assert not hand.work_on(row(bench), Work.UPKEEP)
     assert bench.proxy.requests == []
 
 
@@ -363,7 +363,7 @@ def test_a_lease_lost_on_the_way_asks_for_a_look_at_what_arrived(bench: Workbenc
     hand = hire(bench)
     bench.proxy.set(*SINGLE, nth=2, after=lambda: bench.state.projects.update(bench.project.id, lease_owner="another"))
     seen = row(bench)
-    hand.attend(seen, Work.UPKEEP)
+    hand.work_on(seen, Work.UPKEEP)
     assert row(bench).refresh_seq == seen.refresh_seq + 1
     assert (row(bench).lease_owner, row(bench).failures) == ("another", 0)
     bench.state.leases.release(bench.project.id, "another")
@@ -374,7 +374,7 @@ def test_a_lease_lost_on_the_way_asks_for_a_look_at_what_arrived(bench: Workbenc
 def test_who_is_asked_to_stop_stops_before_the_next_call(bench: Workbench) -> None:
     hand = hire(bench)
     bench.proxy.set(*SINGLE, nth=2, after=hand.stop.set)
-    hand.attend(row(bench), Work.UPKEEP)
+    hand.work_on(row(bench), Work.UPKEEP)
     assert len(bench.proxy.writes()) == 2
     assert bench.state.cycles.recent(bench.project.id)[0].status == "interrupted"
     assert row(bench).failures == 0 and row(bench).lease_owner is None
