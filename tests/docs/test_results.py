@@ -75,3 +75,10 @@ def test_the_rows_of_the_speed_table_are_those_that_were_measured() -> None:
     lines = [line for line in between(PAGE.read_text(), "bench").splitlines() if line.startswith("| ")]
     assert len(lines) == 1 + 7
     assert [line for line in lines if line not in stored] == []
+
+
+def test_the_readme_quotes_what_was_measured() -> None:
+    labels = {row[0].strip("`"): row[4] for row in rows(between(PAGE.read_text(), "curves"))}
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"they needed {labels['dast-al']} and {labels['margin']} labels" in readme
+    assert f"random order reaches with {labels['random']}" in readme
