@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -90,8 +90,8 @@ class Settings(SamplerSettings):
     budget: int = project(50, "New annotations that make a cycle due.", between(1, 1_000_000))
     task: str = project(
         "auto",
-        "What is learnt; auto: by the label config: classification where it has a single-choice `Choices`, multilabel where "
-        "it has a multiple-choice one, else masks.",
+        "What is learned; auto: by the label config: classification where it has a single-choice `Choices`, else "
+        "segmentation where it has brush or polygon labels, else multilabel where it has a multiple-choice `Choices`.",
         one_of("auto", *TASKS),
     )
     task_net: str = project("resnet18", "The task network of classification.", one_of("resnet18", "vgg16-bn"))
@@ -147,6 +147,10 @@ class Settings(SamplerSettings):
         between(0, 1_000_000),
     )
 
+    given: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    """No setting: the names of those that the environment or the project gives a value, so that a kind of task can
+    have a default of its own."""
+
     @property
     def directory(self) -> Path:
         """``model_dir`` as a path, with ``~`` resolved. It may not exist yet."""
@@ -156,11 +160,12 @@ class Settings(SamplerSettings):
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """Reads the environment; an empty variable counts as unset. Raises SettingsError naming the variable."""
         given: dict[str, Any] = {}
-        for item in fields(cls):
+        for item in all_settings():
             text = environ.get(item.name.upper(), "").strip()
             if text:
                 given[item.name] = _checked(item, _from_text(item, text), item.name.upper())
-        settings = cls(**PRESETS.get(given.get("preset", ""), {}) | given)
+        values: dict[str, Any] = {**PRESETS.get(given.get("preset", ""), {}), **given}
+        settings = cls(**values, given=frozenset(values))
         if bool(settings.basic_auth_user) != bool(settings.basic_auth_pass):
             raise SettingsError("BASIC_AUTH_USER and BASIC_AUTH_PASS must be set together")
         if settings.label_studio_api_key and not settings.label_studio_url:
@@ -174,7 +179,7 @@ class Settings(SamplerSettings):
         Raises SettingsError, one sentence with key, value and what is allowed, for an unknown key, for one
         that only the environment may set, and for a value of the wrong type or outside its range.
         """
-        known = {item.name: item for item in fields(self)}
+        known = {item.name: item for item in all_settings()}
         given: dict[str, Any] = {}
         for key, value in parse_extra_params(extra_params).items():
             item = known.get(key)
@@ -185,7 +190,8 @@ class Settings(SamplerSettings):
                     f"extra_params: {key} cannot be set per project; set {key.upper()} in the backend's environment"
                 )
             given[key] = _checked(item, _from_json(item, value), f"extra_params: {key}")
-        return replace(self, **PRESETS.get(given.get("preset", ""), {}) | given)
+        values: dict[str, Any] = {**PRESETS.get(given.get("preset", ""), {}), **given}
+        return replace(self, **values, given=self.given | set(values))
 
     def options(self) -> dict[str, Any]:
         """The settings a project may override, by name: what samplers and training choose theirs from."""
@@ -193,13 +199,14 @@ class Settings(SamplerSettings):
 
     def secrets(self) -> tuple[str, ...]:
         """Values that must not appear in an answer or a log line."""
-        return tuple(value for item in fields(self) if spec_of(item).secret and (value := getattr(self, item.name)))
+        return tuple(value for item in all_settings() if spec_of(item).secret and (value := getattr(self, item.name)))
 
 
 def all_settings() -> list[Field[Any]]:
     """Every setting; those of single samplers last."""
     of_samplers = {item.name for item in fields(SamplerSettings)}
-    return sorted(fields(Settings), key=lambda item: item.name in of_samplers)
+    every = [item for item in fields(Settings) if "spec" in item.metadata]
+    return sorted(every, key=lambda item: item.name in of_samplers)
 
 
 def project_keys() -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -111,7 +111,10 @@ class TaskKind(ABC, Generic[Spec, Kept]):
 
     def __init__(self, spec: Spec, settings: Settings) -> None:
         """``settings`` are the project's. Raises SettingsError for one that does not go with this kind."""
-        self.spec, self.settings = spec, settings
+        self.spec = spec
+        if settings.sampler == Settings.sampler and "sampler" not in settings.given:
+            settings = replace(settings, sampler=self.default_sampler)
+        self.settings = settings
         self.check()
 
     @property

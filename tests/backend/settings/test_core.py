@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from backend.errors import SettingsError
 from backend.settings.core import Settings, all_settings, project_keys, settings_table
-from backend.settings.samplers import PRESETS, SAMPLER_NAMES
+from backend.settings.samplers import PRESETS
 from backend.settings.spec import one_of, spec_of
 
 
@@ -25,10 +25,12 @@ def test_every_setting_is_in_the_table_and_says_what_it_is_for() -> None:
         assert (f"`{item.name}`" in row.split("|")[2]) == spec_of(item).per_project
 
 
-def test_the_names_of_the_samplers_are_those_of_the_table_of_samplers() -> None:
-    from samplers import SAMPLERS
-
-    assert set(SAMPLER_NAMES) == set(SAMPLERS)
+def test_settings_remember_which_of_them_were_given() -> None:
+    """A kind of task has a sampler of its own where the owner names none."""
+    assert Settings.from_env({}).given == frozenset()
+    given = Settings.from_env({"BUDGET": "7"}).for_project({"sampler": "dast-al"}).given
+    assert given == {"budget", "sampler"}
+    assert "learning_rate" in Settings.from_env({}).for_project({"preset": "ta-vaal-cifar10"}).given
 
 
 def test_the_names_of_the_networks_are_those_that_can_be_built() -> None:
