@@ -140,7 +140,7 @@ def test_what_is_wrong_with_the_label_config_is_said_before_what_the_sampler_can
 @pytest.mark.parametrize(("sampler", "task"), REFUSALS)
 def test_samplers_are_refused_where_they_have_no_meaning(sampler: str, task: str) -> None:
     with pytest.raises(SettingsError) as refused:
-        kind_of(ASKS[task], replace(AUTO, sampler=sampler))
+        kind_of(ASKS[task], AUTO.for_project({"sampler": sampler}))
     kind = KINDS[task]
     reason = SAMPLERS[sampler].refusals[task]
     assert reason and reason == reason.rstrip(".")
@@ -148,7 +148,7 @@ def test_samplers_are_refused_where_they_have_no_meaning(sampler: str, task: str
         f'sampler "{sampler}" has no meaning for {kind.learns}: {reason}. Set "sampler" to another, such as '
         f'"{kind.default_sampler}".'
     )
-    assert kind_of(ASKS[task], replace(AUTO, sampler=kind.default_sampler)).name == task
+    assert kind_of(ASKS[task], AUTO.for_project({"sampler": kind.default_sampler})).name == task
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -156,11 +156,21 @@ def test_every_other_sampler_is_taken(sampler: str) -> None:
     refusals = SAMPLERS[sampler].refusals
     served = [name for name, config in ASKS.items() if name not in refusals and kind_of(config, AUTO).name == name]
     for name in served:
-        assert kind_of(ASKS[name], replace(AUTO, sampler=sampler)).settings.sampler == sampler
+        assert kind_of(ASKS[name], AUTO.for_project({"sampler": sampler})).settings.sampler == sampler
     assert sorted([*served, *refusals]) == sorted(KINDS)
     assert "classification" in served
     assert "segmentation" in served or sampler in ("ads", "ceal")
     assert "multilabel" in served or sampler in ("ads", "ceal", "dast-al")
+
+
+def test_each_kind_has_a_sampler_where_the_owner_names_none() -> None:
+    named = {name: kind_of(config, Settings()).settings.sampler for name, config in ASKS.items()}
+    assert named == {"classification": "dast-al", "segmentation": "dast-al", "multilabel": "margin"}
+    for place in (Settings().for_project({"sampler": "dast-al"}), Settings.from_env({"SAMPLER": "dast-al"})):
+        with pytest.raises(SettingsError, match='sampler "dast-al" has no meaning for several choices per image'):
+            kind_of(ASKS["multilabel"], place)
+    assert kind_of(ASKS["multilabel"], Settings().for_project({"sampler": "core-set"})).settings.sampler == "core-set"
+    assert kind_of(ASKS["multilabel"], Settings.from_env({"SAMPLER": "entropy"})).settings.sampler == "entropy"
 
 
 def test_a_sampler_of_whole_images_still_classifies_where_there_is_something_to_draw_with() -> None:
@@ -224,7 +234,7 @@ TAGS = [
 def test_every_config_is_served_or_refused(
     tags: list[str], image: str, task: str, unlabelled: str, rectangles: bool, sampler: str
 ) -> None:
-    chosen = replace(AUTO, task=task, unlabelled=unlabelled, rectangles=rectangles, sampler=sampler)
+    chosen = AUTO.for_project({"sampler": sampler, "task": task, "unlabelled": unlabelled, "rectangles": rectangles})
     config = view(image, *tags)
     try:
         kind = kind_of(config, chosen)
