@@ -1,9 +1,9 @@
-"""What a version leaves on disk besides its row: a checkpoint, and what it predicted beyond a row.
+"""The files of a version: its checkpoint, and the predictions that do not fit into a row of the state.
 
     checkpoints/<version>.pt    the network and the sampler
-    answers/<version>/          predictions, as the kind of task keeps them: :mod:`backend.tasks`
+    answers/<version>/          predictions, stored as its kind of task does: see :mod:`backend.tasks`
 
-Both are there, whole, before the version's row is; what a kill in between leaves is swept.
+Both are complete before the version's row is stored. What a killed process leaves behind before that is deleted later.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 
 def save_learner(project_folder: Path, learner: Learner, cycle: int) -> str:
-    """The name of a version, ``<sampler>-c<cycle>-<digest of the weights>``, once its checkpoint is there, whole."""
+    """Write a learner's checkpoint atomically. Returns the name of its version,
+    ``<sampler>-c<cycle>-<8 hex digits of the checkpoint's digest>``."""
     folder = project_folder / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f"cycle-{cycle}{DRAFT}"
@@ -34,15 +35,15 @@ def save_learner(project_folder: Path, learner: Learner, cycle: int) -> str:
 
 
 def sweep_leftovers(project_folder: Path, wanted: Collection[str]) -> None:
-    """Delete checkpoints and predictions of all versions but those named in ``wanted``: of cycles that were killed
-    before their version's row was in, and of removed versions. Only whoever holds the project's lease may call it."""
+    """Delete the checkpoints and predictions of all versions that are not in ``wanted``: those of removed versions, and
+    of cycles that were killed before they stored their version's row. The caller must hold the project's lease."""
     for path in (project_folder / "checkpoints").glob("*"):
         if path.suffix != ".pt" or path.stem not in wanted:
-            log.info("Deleting %s, left over from a cycle that was cut off", path)
+            log.info("Deleting %s, left over from an interrupted cycle", path)
             path.unlink(missing_ok=True)
     for folder in (project_folder / "answers").glob("*"):
         if folder.name not in wanted:
-            log.info("Deleting the predictions in %s: no version has that name (any more)", folder)
+            log.info("Deleting the predictions in %s, whose version does not exist (any more)", folder)
             shutil.rmtree(folder, ignore_errors=True)
         else:
             for draft in folder.glob(f"*{DRAFT}"):
@@ -50,8 +51,8 @@ def sweep_leftovers(project_folder: Path, wanted: Collection[str]) -> None:
 
 
 def last_learner(versions: Iterable[Version], device: torch.device) -> Learner | None:
-    """The model of the newest of ``versions`` (newest first) that has one, for a warm start; None when it cannot be
-    read any more."""
+    """The learner to warm-start from: that of the newest of ``versions`` (newest first) that has a checkpoint. None if
+    there is none, or if it cannot be read."""
     for version in versions:
         if version.checkpoint:
             try:

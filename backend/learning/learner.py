@@ -1,7 +1,8 @@
-"""A task network, its sampler and the classes they know: built from settings or a checkpoint, trained, asked.
+"""The learner: a task network, its sampler and their classes. Built from settings or a checkpoint, it trains, scores
+and predicts.
 
-The worker, the web process (for tasks that came after the last version) and the benchmarks all use a model through this
-one class, so that they cannot come to disagree about how.
+The worker, the web process (for tasks newer than the current version) and the benchmarks all use models through this
+class, so that they all build, train and score in the same way.
 """
 
 from __future__ import annotations
@@ -35,9 +36,11 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Learner:
-    """``net`` and ``sampler`` on one device, for images of ``frame`` (H, W) in a kind of ``task``. ``classes`` are the
-    labels, in the order of the network's outputs; what a network has beyond them (a segmenter's background) comes
-    first there."""
+    """A task network and its sampler on one device, for one kind of ``task`` and images of ``frame`` (H, W).
+
+    ``classes`` are the labels, in the order of the network's outputs. Outputs that are no label, such as a segmenter's
+    background, come before them.
+    """
 
     task: str
     net: TaskNet
@@ -58,8 +61,8 @@ class Learner:
         seed: int,
         task: str = "classification",
     ) -> Learner:
-        """Initialized from ``seed``, for images of ``frame`` (H, W), a side where they are square. On a CPU the network
-        is narrower than the papers' unless ``task_width`` says otherwise."""
+        """A new learner with random weights drawn from ``seed``, for images of ``frame`` (H, W), or one side length if
+        they are square. On a CPU the network is narrower than the papers', unless ``task_width`` is set."""
         frame = (frame, frame) if isinstance(frame, int) else frame
         config = KINDS[task].net_config(settings, len(classes), frame, device)
         net = task_named(task).build(config, seed).to(device)
@@ -83,21 +86,23 @@ class Learner:
         runtime: Runtime,
         previous: Learner | None = None,
     ) -> tuple[Learner, dict[str, float]]:
-        """A learner trained on ``data``, from ``previous`` where ``settings.warm_start`` says so, and the metrics of
-        its training. All randomness comes from ``runtime.seed``. A cycle of the worker and one of the benchmarks are
-        this and :meth:`score`."""
+        """A learner trained on ``data``, and the metrics of its training.
+
+        Starts from the weights of ``previous`` if ``settings.warm_start`` is set. All randomness comes from
+        ``runtime.seed``. A cycle, in the worker and in the benchmarks alike, is this followed by :meth:`score`.
+        """
         task = data.targets.task
         learner = cls.fresh(settings, classes, data.frame, runtime.device, runtime.seed, task)
         if settings.warm_start and previous is not None and previous.task == task:
-            learner.warm_from(previous)
+            learner.warm_start_from(previous)
         return learner, learner.learn(data, settings, runtime)
 
     @classmethod
     def load(cls, path: str | Path, device: torch.device) -> Learner:
-        """From a checkpoint that :meth:`payload` filled.
+        """Load a checkpoint that :meth:`save` wrote.
 
         Raises:
-            BackendError: the file is missing, damaged or of another format.
+            BackendError: the file is missing, damaged or in another format.
         """
         try:
             saved = checkpoint.load(Path(path), device)
@@ -105,11 +110,11 @@ class Learner:
             raise BackendError(f"the checkpoint {Path(path).name} cannot be read: {error}") from error
         if saved.get("format") != FORMAT:
             raise BackendError(f"the checkpoint {Path(path).name} has format {saved.get('format')}, not {FORMAT}")
-        # Checkpoints of 0.3.0 do not name their task, those of 0.2.0 not even the frame of their images.
+        # Checkpoints of 0.3.0 do not contain the name of the task; those of 0.2.0 do not contain the frame either.
         task = task_named(saved.get("task") or task_name_of(saved["net_config"]))
         config = task.config_from_dict(saved["net_config"])
         height, width = saved.get("frame") or [saved["net_config"]["image_size"]] * 2
-        # Its weights are about to be replaced: nothing is to be downloaded for it.
+        # Without pretrained weights, which would be downloaded and then overwritten.
         net = task.build(config.bare(), 0)
         net.load_state_dict(saved["net"])
         sampler = build_sampler(
@@ -126,7 +131,7 @@ class Learner:
         return cls(task.name, net, sampler, config, classes, saved["options"], device, (height, width))
 
     def payload(self) -> dict[str, Any]:
-        """What a checkpoint holds: tensors and plain Python only."""
+        """The contents of a checkpoint: tensors and plain Python values only."""
         return {
             "format": FORMAT,
             "task": self.task,
@@ -140,13 +145,13 @@ class Learner:
         }
 
     def save(self, path: Path) -> str:
-        """Write the checkpoint atomically; returns a digest of the trained weights, for the version's name."""
+        """Write the checkpoint atomically. Returns the SHA-256 digest of the file, in hex, for the version's name."""
         checkpoint.save(path, self.payload())
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
-    def warm_from(self, previous: Learner) -> None:
-        """Take over what fits of an earlier cycle: the network's weights (the head by class name) and the sampler's
-        state, unless that goes by the index of classes that have changed."""
+    def warm_start_from(self, previous: Learner) -> None:
+        """Take over what fits from an earlier cycle: the network's weights (those of the head by class name) and the
+        sampler's state, unless that depends on the indices of classes that have changed."""
         task = task_named(self.task)
         if reason := task.carry_over(previous.net.state_dict(), previous.classes, self.net, self.classes):
             log.info("Training from scratch: %s", reason)
@@ -155,7 +160,8 @@ class Learner:
             self.sampler.load_state_dict(previous.sampler.state_dict())
 
     def learn(self, data: CycleData, settings: Settings, runtime: Runtime) -> dict[str, float]:
-        """Train the task network under the sampler's objective, then the sampler's own networks; metrics of both."""
+        """Train the task network with the sampler's objective, then the sampler's own networks. Returns metrics to log:
+        ``train_…`` of the former, ``fit_…`` of the latter."""
         if settings.class_balance:
             data = task_named(self.task).balanced(data)
         recipe = Recipe(
@@ -172,8 +178,8 @@ class Learner:
         return metrics
 
     def score(self, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> tuple[np.ndarray, Predictions]:
-        """Acquisition (N,) float64, higher = sooner, and the network's predictions for ``rows`` (N,) of ``pixels`` (M,
-        H, W, 3)."""
+        """The acquisition (N,) float64, higher = label sooner, and the network's predictions for ``rows`` (N,) of
+        ``pixels`` (M, H, W, 3) uint8."""
         scored = self.sampler.score(self.net, pixels, rows, runtime)
         return scored.acquisition, scored.predictions or predict(self.net, pixels, rows, runtime)
 
@@ -185,10 +191,11 @@ class Learner:
 
 
 def cycle_seed(seed: int, number: int) -> int:
-    """Each cycle draws from a seed of its own, derived from the project's."""
+    """The seed of a project's cycle ``number``, derived from the project's ``seed``."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> np.uint64(2))
 
 
 def random_subset(count: int, size: int, seed: int) -> np.ndarray:
-    """The random subset R of a cycle: ``size`` of the places 0..count-1, ascending, from a generator of its own."""
+    """The random subset R of a cycle: ``size`` of the indices 0 to count - 1, ascending, drawn by a generator of its
+    own."""
     return np.sort(np.random.default_rng([seed, 1]).choice(count, size, replace=False))

@@ -1,9 +1,9 @@
-"""What the backend knows, in one database: projects, leases, tasks, cycles, versions and their scores.
+"""The state of the backend, in one database: projects, leases, tasks, cycles, versions and their scores.
 
-The only room that speaks SQL. SQLite in ``MODEL_DIR`` by default, PostgreSQL by ``DATABASE_URL``. There is no
-queue: what is due is computed from these rows (see :func:`backend.events.due`), so any process may be killed at any
-instant. A worker owns a project by a lease with an expiry; every change that the owner makes to a project's cycle or
-version re-checks the lease in the same transaction, so that a worker that slept through its lease cannot write.
+This is the only package that uses SQL: SQLite in ``MODEL_DIR`` by default, PostgreSQL if ``DATABASE_URL`` says so.
+There is no queue of work. What is due is computed from these rows (see :func:`backend.events.due`), so any process may
+be killed at any moment. A worker owns a project through a lease that expires. Every change it makes to the project's
+cycles or versions checks the lease in the same transaction, so that a worker whose lease has expired cannot write.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["BrokenImage", "Cycle", "Project", "State", "StoredPrediction", "Vers
 
 
 class State:
-    """All of it, a part for each subject. One object per process, safe to share between threads."""
+    """The whole state, with one attribute per subject. One object per process; safe to share between threads."""
 
     def __init__(self, url: str) -> None:
         self.database = Database(url)

@@ -1,4 +1,4 @@
-"""Cycles: running, finished, failed, interrupted."""
+"""The history of cycles: running, done, failed or interrupted."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from backend.state.schema import Cycle, cycles
 
 
 class Cycles:
-    """The history of cycles, and the progress of those that run."""
+    """The history of cycles, and the progress of those that are running."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
     def next_number(self, project_id: int) -> int:
-        """0 is the cold start's; every later cycle, finished or not, takes the next number."""
+        """The number of a project's next cycle. The first one is 0; each cycle uses up a number, finished or not."""
         with self._db.reader.connect() as conn:
             last = conn.scalar(sa.select(sa.func.max(cycles.c.number)).where(cycles.c.project_id == project_id))
         return 0 if last is None else int(last) + 1
@@ -52,7 +52,8 @@ class Cycles:
             )
 
     def finish_resumed(self, project_id: int, owner: str, metrics: Mapping[str, Any]) -> None:
-        """The newest cycle was cut off while it published, and is done after all: its version is out now."""
+        """Mark the newest cycle as done after all: it was interrupted while publishing, and its version is published
+        now."""
         newest = sa.select(sa.func.max(cycles.c.id)).where(cycles.c.project_id == project_id).scalar_subquery()
         cut_off = cycles.c.status.in_(("interrupted", "failed"))
         with self._db.owned(project_id, owner) as conn:

@@ -1,4 +1,4 @@
-"""The database itself: engine, clock, guarded transactions. SQLite by default, PostgreSQL by address."""
+"""The database: engine, clock, and transactions that check a lease. SQLite or PostgreSQL, depending on the URL."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from backend.errors import BackendError, LeaseLost
 from backend.state.schema import SCHEMA_VERSION, meta, metadata, projects
 
 Record = TypeVar("Record")
-CHUNK_ROWS = 5_000  # rows per transaction: a webhook must never wait long for SQLite's one writer
-READ_CHUNK = 900  # SQLite's oldest limit of bound parameters is 999
+CHUNK_ROWS = 5_000  # rows per transaction: SQLite has a single writer, and a webhook must not wait long for it
+READ_CHUNK = 900  # ids per query: old versions of SQLite allow 999 bound parameters
 
 
 class Database:
@@ -32,24 +32,25 @@ class Database:
         self.engine.dispose()
 
     def now(self) -> float:
-        """The clock that leases are measured by: the database's, so that workers on several machines agree."""
+        """The database's clock, in seconds since the epoch. Leases are measured by it, so that workers on different
+        machines agree."""
         with self.reader.connect() as conn:
             return self.now_in(conn)
 
     def now_in(self, conn: sa.Connection) -> float:
         """The same clock within a transaction."""
-        if self._sqlite:  # one machine by nature
+        if self._sqlite:  # always on this machine
             return time.time()
         return float(conn.scalar(sa.text("select extract(epoch from clock_timestamp())")) or 0.0)
 
     def rows(self, query: sa.Select[Any], record: type[Record]) -> list[Record]:
-        """What ``query`` finds, as records whose fields are named like its columns."""
+        """The rows of ``query``, as records whose fields have the names of its columns."""
         with self.reader.connect() as conn:
             return [record(**row) for row in conn.execute(query).mappings()]
 
     @contextmanager
     def owned(self, project_id: int, owner: str | None) -> Iterator[sa.Connection]:
-        """A transaction that fails with :class:`LeaseLost` unless ``owner`` (when given) still holds the project."""
+        """A transaction that raises :class:`LeaseLost` unless ``owner`` still holds the project. None: no check."""
         with self.engine.begin() as conn:
             if owner is not None:
                 query = sa.select(projects.c.lease_owner).where(projects.c.id == project_id)
@@ -66,7 +67,8 @@ class Database:
         update: Sequence[str],
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        """Insert ``rows``; where the primary key is there already, set the columns ``update``, and ``extra``."""
+        """Insert ``rows``. If a primary key exists already, set the columns named in ``update``, and those of ``extra``
+        to its values."""
         if not rows:
             return
         insert = sqlite.insert(table) if self._sqlite else postgresql.insert(table)
@@ -78,7 +80,7 @@ class Database:
         try:
             metadata.create_all(self.engine)
         except (OperationalError, ProgrammingError, IntegrityError):
-            metadata.create_all(self.engine)  # another process was creating them at the same moment
+            metadata.create_all(self.engine)  # again: another process was creating them at the same time
         with self.engine.begin() as conn:
             row = {"name": "schema", "value": str(SCHEMA_VERSION)}
             insert = sqlite.insert(meta) if self._sqlite else postgresql.insert(meta)
@@ -92,6 +94,7 @@ class Database:
 
 
 def chunks(items: Sequence[Record], size: int) -> Iterator[Sequence[Record]]:
+    """``items`` in slices of at most ``size``."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 
@@ -100,15 +103,15 @@ def _engine(url: str) -> sa.Engine:
     if url.startswith(("postgres://", "postgresql://")):
         url = "postgresql+psycopg://" + url.split("://", 1)[1]
     if not url.startswith("sqlite"):
-        # a worker that is frozen in the middle of a transaction must not hold the others up for ever
-        waits = {"connect_timeout": 10, "options": "-c idle_in_transaction_session_timeout=30s"}
-        return sa.create_engine(url, pool_pre_ping=True, connect_args=waits)
+        # a worker that hangs in the middle of a transaction must not block the others forever
+        timeouts = {"connect_timeout": 10, "options": "-c idle_in_transaction_session_timeout=30s"}
+        return sa.create_engine(url, pool_pre_ping=True, connect_args=timeouts)
     engine = sa.create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
 
     @sa.event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
-        # Readers never wait for the writer (WAL), and a transaction that will write takes the write lock at its start
-        # (BEGIN IMMEDIATE below), so that two of them queue up instead of failing half way.
+        # With WAL, readers never wait for the writer. A transaction that writes takes the write lock when it begins
+        # (BEGIN IMMEDIATE below), so that the second of two such transactions waits, instead of failing halfway.
         connection.isolation_level = None
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")

@@ -1,4 +1,4 @@
-"""The leases that workers hold on projects."""
+"""The leases that workers hold on projects, as stored. A worker's own view: :mod:`backend.worker.leases`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from backend.state.schema import cycles, projects
 
 
 class Leases:
-    """Who works for a project, and until when."""
+    """Which worker holds each project, and until when."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
     def take(self, project_id: int, owner: str, seconds: float) -> bool:
-        """Take the project if nobody holds it, or its holder's lease has run out. One conditional UPDATE, so of several
-        workers exactly one gets True. A cycle that a dead holder left running is marked interrupted."""
+        """Take the project if nobody holds it, or if the holder's lease has expired. Returns whether it was taken.
+
+        This is a single conditional UPDATE, so that of several workers exactly one succeeds. A cycle that a dead worker
+        left running is marked as interrupted.
+        """
         with self._db.engine.begin() as conn:
             now = self._db.now_in(conn)
             free = sa.or_(
@@ -36,6 +39,7 @@ class Leases:
             return bool(taken.rowcount)
 
     def renew(self, project_id: int, owner: str, seconds: float) -> bool:
+        """Extend a lease to ``seconds`` from now. Returns False if ``owner`` no longer holds the project."""
         with self._db.engine.begin() as conn:
             held = conn.execute(
                 projects.update()
@@ -45,7 +49,8 @@ class Leases:
             return bool(held.rowcount)
 
     def release(self, project_id: int, owner: str) -> None:
-        """Give the project back, whatever was begun; another worker may take it at once."""
+        """Give up the lease, so that another worker may take the project at once. A cycle that is still running is
+        marked as interrupted."""
         with self._db.engine.begin() as conn:
             unfinished = (cycles.c.project_id == project_id, cycles.c.owner == owner, cycles.c.status == "running")
             conn.execute(

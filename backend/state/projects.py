@@ -15,7 +15,7 @@ _COLUMNS = [column for column in projects.c if column.name != "connected_at"]
 
 
 class Projects:
-    """What is connected, and what may be waiting for it."""
+    """The connected projects, and the hints that work may be waiting for them."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -23,8 +23,8 @@ class Projects:
     def connect(
         self, project_id: int, key: str, label_config: str, extra_params: Mapping[str, Any] | None, url: str, token: str
     ) -> None:
-        """Record what ``/setup`` brought. A changed ``key`` is another project that got the same id: the old one
-        goes."""
+        """Store what came with ``/setup``. A different ``key`` means another project that reuses the id: the old one is
+        removed."""
         values = {
             "key": key,
             "label_config": label_config,
@@ -42,11 +42,11 @@ class Projects:
                     with conn.begin_nested():
                         conn.execute(projects.insert().values(id=project_id, **values))
                     return
-                except IntegrityError:  # the other of Label Studio's two /setup calls was quicker
+                except IntegrityError:  # Label Studio calls /setup twice, and the other call was faster
                     known = conn.execute(sa.select(projects).where(projects.c.id == project_id)).mappings().one()
             changed = {name: value for name, value in values.items() if known[name] != value}
             if changed:
-                # A correction by the owner: look again at once instead of waiting out the back-off.
+                # The owner changed something: try again at once instead of waiting for the end of the back-off.
                 conn.execute(
                     projects.update()
                     .where(projects.c.id == project_id)
@@ -56,7 +56,7 @@ class Projects:
     def hint(
         self, project_id: int, *, annotations: int = 0, tasks: bool = False, config: bool = False, train: bool = False
     ) -> bool:
-        """Note that something may have changed: one small UPDATE. False when the project is not connected."""
+        """Note that something may have changed, in one small UPDATE. Returns False if the project is not connected."""
         change: dict[str, Any] = {"annotation_events": projects.c.annotation_events + annotations}
         if tasks or config or train:
             change["retry_at"] = 0.0
@@ -80,7 +80,8 @@ class Projects:
             conn.execute(projects.update().where(projects.c.id == project_id).values(**values))
 
     def settle_events(self, project_id: int, events: int) -> None:
-        """The first ``events`` annotation events are counted exactly now; later ones stay."""
+        """Forget the first ``events`` annotation events, because their annotations have been counted. Later ones
+        stay."""
         with self._db.engine.begin() as conn:
             left = projects.c.annotation_events - events
             conn.execute(
@@ -95,6 +96,7 @@ class Projects:
 
 
 def drop_project(conn: sa.Connection, project_id: int) -> None:
+    """Delete a project and everything stored for it."""
     mine = sa.select(versions.c.id).where(versions.c.project_id == project_id)
     conn.execute(scores.delete().where(scores.c.version_id.in_(mine)))
     conn.execute(versions.delete().where(versions.c.project_id == project_id))

@@ -1,7 +1,6 @@
-"""The tables behind :mod:`backend.state`, and the plain records it hands out.
+"""The tables of :mod:`backend.state`, and the plain records that it returns.
 
-Times are seconds since the epoch, as floats: the same on SQLite and PostgreSQL, and easy to compare with a lease's
-expiry.
+Times are floats, in seconds since the epoch, which works the same in SQLite and PostgreSQL.
 """
 
 from __future__ import annotations
@@ -33,8 +32,9 @@ projects = sa.Table(
     sa.Column("extra_params", sa.JSON, nullable=False, default=dict),
     sa.Column("url", sa.Text, nullable=False, default=""),
     sa.Column("token", sa.Text, nullable=False, default=""),
-    sa.Column("connected_at", sa.Float, nullable=False, default=time.time),  # nobody reads it; 0.3.0 wants it there
-    # Hints: counters that only grow. Work is due when one is ahead of its "seen" twin.
+    sa.Column("connected_at", sa.Float, nullable=False, default=time.time),  # unused, but 0.3.0 requires it
+    # Hints: counters that only increase, except for annotation_events. Work is due when a counter is ahead of its
+    # "seen" counterpart.
     sa.Column("annotation_events", sa.Integer, nullable=False, default=0),
     sa.Column("refresh_seq", sa.Integer, nullable=False, default=1),
     sa.Column("refresh_seen", sa.Integer, nullable=False, default=0),
@@ -103,7 +103,7 @@ versions = sa.Table(
     sa.Column("metrics", sa.JSON, nullable=False, default=dict),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("published_at", sa.Float),
-    # Set before a bulk write to Label Studio, cleared after it: a value found here means that its outcome is unknown.
+    # Set before a bulk write to Label Studio and cleared after it, so a value means that the outcome is unknown.
     sa.Column("writing_since", sa.Float),
     sa.UniqueConstraint("project_id", "name"),
 )
@@ -132,12 +132,12 @@ broken = sa.Table(
 )
 
 PER_PROJECT = (tasks, seen_annotations, cycles, broken)
-"""Tables with a ``project_id`` whose rows go when a project goes (versions and scores go together, apart)."""
+"""Tables with a ``project_id`` whose rows are deleted with their project. (Versions and scores are handled apart.)"""
 
 
 @dataclass(frozen=True)
 class Project:
-    """A connected Label Studio project and what is known to be waiting for it."""
+    """A connected Label Studio project, and what is known of work that is waiting for it."""
 
     id: int
     key: str
@@ -163,7 +163,7 @@ class Project:
 
     @property
     def pending_annotations(self) -> int:
-        """New annotations as last counted, plus events since: an upper estimate until the next count."""
+        """New annotations as last counted, plus the events since then: an upper estimate until the next count."""
         return self.new_annotations + self.annotation_events
 
     @property
@@ -173,7 +173,7 @@ class Project:
 
 @dataclass(frozen=True)
 class Version:
-    """One published (or about to be published) order of a project's pool, and the model that made it."""
+    """One order of a project's pool, published or about to be, and the model it comes from."""
 
     id: int
     project_id: int
@@ -191,7 +191,8 @@ class Version:
 
 @dataclass(frozen=True)
 class Cycle:
-    """One run of :func:`backend.cycle.run_cycle`; ``done`` of ``total`` steps of ``phase`` while it runs."""
+    """One cycle: see :func:`backend.cycle.run_cycle`. While it runs, ``done`` of the ``total`` steps of ``phase`` are
+    done."""
 
     id: int
     project_id: int
@@ -224,6 +225,8 @@ class StoredPrediction:
 
 @dataclass(frozen=True)
 class BrokenImage:
+    """A task whose image was set aside, why, and when it is due to be tried again."""
+
     task_id: int
     source: str
     reason: str

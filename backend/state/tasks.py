@@ -1,4 +1,4 @@
-"""What Label Studio was last seen to hold: tasks, labels, annotations, images that cannot be used."""
+"""What Label Studio held when it was last read: tasks, labels and annotations; and the images that cannot be used."""
 
 from __future__ import annotations
 
@@ -11,33 +11,32 @@ from backend.state.schema import BrokenImage, broken, projects, scores, seen_ann
 
 
 class Tasks:
-    """Label Studio's side as of the last comparison; :mod:`backend.worker.sync` makes that comparison."""
+    """What :mod:`backend.worker.sync` found in Label Studio at the last comparison."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
     def sources(self, project_id: int) -> dict[int, str]:
-        """Task id → image source of every task as last listed."""
+        """Task id → image source, for every known task."""
         query = sa.select(tasks.c.task_id, tasks.c.source).where(tasks.c.project_id == project_id)
         with self._db.reader.connect() as conn:
             return {row.task_id: row.source for row in conn.execute(query)}
 
     def replace(self, project_id: int, added: Mapping[int, str], removed: Iterable[int]) -> None:
-        """Add or correct tasks, and forget deleted ones together with their scores and broken images."""
-        gone = list(removed)
-        for part in chunks(gone, READ_CHUNK):
+        """Add or update tasks, and delete removed ones together with their scores and broken images."""
+        for part in chunks(list(removed), READ_CHUNK):
             with self._db.engine.begin() as conn:
                 mine = sa.select(versions.c.id).where(versions.c.project_id == project_id)
                 conn.execute(scores.delete().where(scores.c.version_id.in_(mine), scores.c.task_id.in_(part)))
                 for table in (tasks, broken):
                     conn.execute(table.delete().where(table.c.project_id == project_id, table.c.task_id.in_(part)))
         rows = [{"project_id": project_id, "task_id": task, "source": source} for task, source in added.items()]
-        for some in chunks(rows, CHUNK_ROWS):
+        for part_of_rows in chunks(rows, CHUNK_ROWS):
             with self._db.engine.begin() as conn:
-                self._db.upsert(conn, tasks, some, ("source",))
+                self._db.upsert(conn, tasks, part_of_rows, ("source",))
 
     def set_labeled(self, project_id: int, labeled: Iterable[int]) -> None:
-        """Make the ``labelled`` flags say exactly this."""
+        """Set which tasks are labeled: exactly those in ``labeled``."""
         mine = tasks.c.project_id == project_id
         with self._db.reader.connect() as conn:
             before = set(conn.scalars(sa.select(tasks.c.task_id).where(mine, tasks.c.labelled)))
@@ -48,13 +47,14 @@ class Tasks:
                     conn.execute(tasks.update().where(mine, tasks.c.task_id.in_(part)).values(labelled=flag))
 
     def seen_annotations(self, project_id: int) -> dict[int, str]:
-        """Annotation id → its ``updated_at``, as the newest version's cycle saw them."""
+        """Annotation id → its ``updated_at``, for the annotations that the newest model was trained on."""
         query = sa.select(seen_annotations).where(seen_annotations.c.project_id == project_id)
         with self._db.reader.connect() as conn:
             return {row.annotation_id: row.updated_at for row in conn.execute(query)}
 
     def set_broken(self, project_id: int, found: Iterable[tuple[int, str, str]], retry_seconds: float) -> None:
-        """Set images aside: (task id, source, reason). A later failure of the same task counts up."""
+        """Set images aside: (task id, source, reason) each. A task that is set aside already has its attempts
+        incremented."""
         with self._db.engine.begin() as conn:
             retry_at = self._db.now_in(conn) + retry_seconds
             rows = [
@@ -91,7 +91,7 @@ class Tasks:
 
 
 def record_seen(conn: sa.Connection, project_id: int, seen: Mapping[int, str]) -> None:
-    """From now on "new" is counted from ``seen``, annotation id → its ``updated_at``."""
+    """Count as new only annotations that are not in ``seen``: annotation id → its ``updated_at``."""
     conn.execute(seen_annotations.delete().where(seen_annotations.c.project_id == project_id))
     rows = [{"project_id": project_id, "annotation_id": number, "updated_at": stamp} for number, stamp in seen.items()]
     for part in chunks(rows, CHUNK_ROWS):

@@ -1,4 +1,4 @@
-"""Versions: orders of a project's pool, from draft to history."""
+"""Versions: the orders of a project's pool, current, coming and past."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backend.state.tasks import record_seen
 
 
 class Versions:
-    """Orders of the pool: drafted, scored, being published, current, superseded, removed."""
+    """The orders of each pool. A version's status is draft, scored, publishing, current, superseded or removed."""
 
     def __init__(self, database: Database, scores: Scores) -> None:
         self._db, self._scores = database, scores
@@ -38,11 +38,15 @@ class Versions:
         seen: Mapping[int, str] | None = None,
         train_seen: int | None = None,
     ) -> Version:
-        """A new version with its scores, (N,) each. It stays a draft until the last row is in: a process killed half
-        way leaves a draft, which :meth:`drop_drafts` removes.
+        """Store a new version with its scored tasks, (N,) each.
 
-        ``seen`` and ``train_seen`` are the truth it was learnt from. They are recorded in the transaction that makes
-        the draft a version: whoever is killed later only publishes it, and never learns from the same labels again.
+        It is a draft until the last row is stored: a process that is killed before leaves a draft, which
+        :meth:`drop_drafts` deletes. ``seen`` and ``train_seen`` describe the labels it was trained on. They are stored
+        in the transaction that turns the draft into a version, so that after a later kill the version only has to be
+        published, and never trains on the same labels again.
+
+        Raises:
+            LeaseLost: ``owner`` no longer holds the project.
         """
         with self._db.owned(project_id, owner) as conn:
             values = {
@@ -54,20 +58,21 @@ class Versions:
                 "classes": list(classes),
                 "metrics": dict(metrics),
             }
-            made = conn.execute(versions.insert().values(**values, status="draft", created_at=self._db.now_in(conn)))
-            number = int(made.inserted_primary_key[0])  # type: ignore[index]
-        self._scores.add(project_id, owner, number, task_ids, priority_score, class_index, confidence)
+            draft = conn.execute(versions.insert().values(**values, status="draft", created_at=self._db.now_in(conn)))
+            version_id = int(draft.inserted_primary_key[0])  # type: ignore[index]
+        self._scores.add(project_id, owner, version_id, task_ids, priority_score, class_index, confidence)
         with self._db.owned(project_id, owner) as conn:
-            conn.execute(versions.update().where(versions.c.id == number).values(status="scored"))
+            conn.execute(versions.update().where(versions.c.id == version_id).values(status="scored"))
             if seen is not None:
                 record_seen(conn, project_id, seen)
             if train_seen is not None:
                 conn.execute(projects.update().where(projects.c.id == project_id).values(train_seen=train_seen))
-        version = self.get(number)
+        version = self.get(version_id)
         assert version is not None
         return version
 
     def drop_drafts(self, project_id: int, owner: str) -> None:
+        """Delete the drafts that killed processes left behind."""
         with self._db.owned(project_id, owner) as conn:
             drafts = sa.select(versions.c.id).where(versions.c.project_id == project_id, versions.c.status == "draft")
             conn.execute(scores.delete().where(scores.c.version_id.in_(drafts)))
@@ -78,18 +83,20 @@ class Versions:
         return found[0] if found else None
 
     def of_project(self, project_id: int, *, removed: bool = True) -> list[Version]:
-        """Newest first; drafts are nobody's business. ``removed=False``: without the history, which grows for ever."""
+        """A project's versions, newest first, without drafts. ``removed=False`` also leaves out removed versions, whose
+        number grows forever."""
         hidden = ("draft",) if removed else ("draft", "removed")
         query = sa.select(versions).where(versions.c.project_id == project_id, versions.c.status.not_in(hidden))
         return self._db.rows(query.order_by(versions.c.id.desc()), Version)
 
     def current(self, project_id: int) -> Version | None:
+        """The version that orders the project's queue and serves ``/predict``."""
         query = sa.select(versions).join(projects, projects.c.current_version_id == versions.c.id)
         found = self._db.rows(query.where(projects.c.id == project_id), Version)
         return found[0] if found else None
 
     def unpublished(self, project_id: int) -> Version | None:
-        """The newest version that is scored but not yet wholly published."""
+        """The newest version that is scored but not yet completely published."""
         for version in self.of_project(project_id, removed=False):
             if version.status in ("scored", "publishing"):
                 return version
@@ -98,6 +105,7 @@ class Versions:
         return None
 
     def update(self, version: Version, owner: str, **values: Any) -> Version:
+        """Set columns of a version. Returns the version as it is then. Raises LeaseLost."""
         with self._db.owned(version.project_id, owner) as conn:
             conn.execute(versions.update().where(versions.c.id == version.id).values(**values))
         fresh = self.get(version.id)
@@ -105,8 +113,8 @@ class Versions:
         return fresh
 
     def switch_to(self, version: Version, owner: str) -> None:
-        """From now on this version answers ``/predict``. The older ones are superseded, the backfill may still
-        follow."""
+        """Make this the current version, which serves ``/predict``, and mark older ones as superseded. The rest of its
+        predictions may still have to be written."""
         with self._db.owned(version.project_id, owner) as conn:
             older = (versions.c.project_id == version.project_id, versions.c.id != version.id)
             live = versions.c.status.in_(("scored", "publishing", "current"))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from backend.settings.core import Settings
     from backend.state import Project, State
 
+
 @dataclass(frozen=True)
 class Job:
     """A worker's work on one leased project. ``owner`` is the name that holds the lease."""

@@ -18,6 +18,7 @@ from models import ProgressFn
 
 log = logging.getLogger(__name__)
 
+
 @dataclass(frozen=True)
 class Truth:
     """What Label Studio held at one moment.
@@ -85,9 +86,7 @@ def read_truth(job: Job, *, every_task: bool = False) -> Truth:
     return truth
 
 
-def _read_labels(
-    job: Job, kind: AnyTaskKind, sources: Mapping[int, str]
-) -> tuple[dict[int, Label], dict[int, str]]:
+def _read_labels(job: Job, kind: AnyTaskKind, sources: Mapping[int, str]) -> tuple[dict[int, Label], dict[int, str]]:
     """``labels`` and ``annotations`` as in :class:`Truth`."""
     labels: dict[int, Label] = {}
     annotations: dict[int, str] = {}

@@ -136,7 +136,7 @@ def test_an_added_class_enters_by_name_and_the_others_stay(name: str) -> None:
     grown = ("blank", "rings", "stripes", "checks")  # in front, and the others in another order
     new = Learner.fresh(settings, grown, 32, CPU, 1)
     fresh_row = new.net.head.weight[0].detach().clone()
-    new.warm_from(old)
+    new.warm_start_from(old)
     for place, kind in enumerate(grown[1:], start=1):
         row = old.classes.index(kind)
         assert torch.equal(new.net.head.weight[place], old.net.head.weight[row])
@@ -154,10 +154,10 @@ def test_an_added_class_enters_by_name_and_the_others_stay(name: str) -> None:
 def test_a_warm_start_goes_on_and_a_sampler_of_another_name_starts_fresh() -> None:
     old = trained(with_sampler("vaal", epochs=30))
     new = Learner.fresh(with_sampler("dast-al"), CLASSES, 32, CPU, 1)
-    new.warm_from(old)
+    new.warm_start_from(old)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(*map(parameters, (new, old)), strict=True))
     again = Learner.fresh(with_sampler("vaal"), CLASSES, 32, CPU, 1)
-    again.warm_from(old)
+    again.warm_start_from(old)
     assert np.array_equal(scores(again), scores(old))
 
 
@@ -277,7 +277,7 @@ def test_labels_that_come_go_and_change_places_keep_what_is_known_of_them() -> N
     for labels in (("fork", "plate", "cup"), ("plate",), ("plate", "cup"), ("cup", "plate", "spoon")):
         new = Learner.fresh(masked("entropy"), labels, FRAME, CPU, 1, "segmentation")
         fresh = new.net.head.weight.detach().clone()
-        new.warm_from(old)
+        new.warm_start_from(old)
         images = scenes().pixels[:3]
         found, before = logits(new, images), logits(old, images)
         torch.testing.assert_close(found[:, 0], before[:, 0])  # the background
@@ -291,7 +291,7 @@ def test_labels_that_come_go_and_change_places_keep_what_is_known_of_them() -> N
 def test_a_warm_start_goes_on_with_masks_and_its_sampler_too() -> None:
     old = trained_on_scenes(masked("vaal"))
     new = Learner.fresh(masked("vaal"), LABELS, FRAME, CPU, 1, "segmentation")
-    new.warm_from(old)
+    new.warm_start_from(old)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(*map(parameters, (new, old)), strict=True))
     data = scenes()
     found = [one.score(data.pixels, data.unlabelled, Runtime(CPU, 5))[0] for one in (new, old)]
