@@ -191,6 +191,20 @@ def label(bench: Workbench, count: int) -> list[int]:
     return chosen
 
 
+# -- several choices ---------------------------------------------------------------------------------------------------
+
+
+def tags_config(classes: Sequence[str]) -> str:
+    """Any number of ``classes`` for each image, where :func:`choices_config` asks for one."""
+    return choices_config(classes).replace('choice="single"', 'choice="multiple"')
+
+
+def ticked(labels: Sequence[str]) -> list[dict[str, Any]]:
+    """The ``result`` of an annotation that ticks ``labels``, as the editor sends it: no region for none of them."""
+    region = {"from_name": "choice", "to_name": "picture", "type": "choices", "value": {"choices": list(labels)}}
+    return [region] if labels else []
+
+
 # -- masks -------------------------------------------------------------------------------------------------------------
 
 PAINT, OUTLINE = "paint", "outline"
