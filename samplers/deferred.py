@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import models.data
     import models.geometry.coverage
     import models.geometry.k_center
+    import models.index_masks
     import models.inference.disagreement
     import models.inference.dropout
     import models.inference.epmcm
@@ -46,13 +47,14 @@ if TYPE_CHECKING:
     import models.inference.predictions
     import models.inference.streaming
     import models.losses.agreement_discrepancy
-    import models.losses.dropout
-    import models.losses.index_masks
+    import models.losses.binary_cross_entropy
+    import models.losses.dense
+    import models.losses.dropout_cross_entropy
     import models.losses.isda
     import models.losses.loss_prediction
-    import models.losses.multilabel
     import models.losses.objectives
-    import models.losses.per_pixel
+    import models.losses.pixel_covariance
+    import models.losses.pixel_cross_entropy
     import models.losses.pseudo_labels
     import models.networks.base
     import models.networks.carry_over
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     import models.tasks.segmentation
     import models.training.adversarial
     import models.training.adversarial_trainers
+    import models.training.augmentation
     import models.training.committee
     import models.training.examples
     import models.training.rows

@@ -15,7 +15,7 @@ from models.inference import epmcm
 from models.inference.disagreement import ImageFigure, StreamingFigure
 from models.inference.dropout import disagreement_of
 from models.inference.predictions import embed, most_likely
-from models.losses.dropout import DropoutCrossEntropy
+from models.losses.dropout_cross_entropy import DropoutCrossEntropy
 from models.losses.isda import ISDA, class_covariance, semantic_table
 from models.losses.objectives import CrossEntropy, Objective
 from models.networks.base import TaskConfig, TaskNet

@@ -15,8 +15,8 @@ from models.inference.disagreement import ImageFigure, StreamingFigure
 from models.inference.dropout import disagreement_over_classes
 from models.inference.per_class import binary_confidence, class_values, streaming_over_classes
 from models.inference.per_pixel import log_odds_of_shares
-from models.losses.dropout import DropoutCrossEntropy
-from models.losses.multilabel import BinaryCrossEntropy, image_binary_cross_entropy
+from models.losses.binary_cross_entropy import BinaryCrossEntropy, image_binary_cross_entropy
+from models.losses.dropout_cross_entropy import DropoutCrossEntropy
 from models.losses.objectives import Objective
 from models.networks.base import TaskConfig, TaskNet
 from models.networks.carry_over import carry_over

@@ -10,27 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from models.data import CycleData, MaskTargets, Runtime, targets_of
+from models.index_masks import class_counts, tally
 from models.inference import per_pixel
 from models.inference.disagreement import ImageFigure, StreamingFigure
 from models.inference.dropout import disagreement_over_pixels
 from models.inference.predictions import most_likely
 from models.inference.streaming import one_by_one
-from models.losses.index_masks import (
-    class_counts,
-    image_cross_entropy,
-    inverse_log_weights,
-    pixel_cross_entropy,
-    tally,
-)
+from models.losses.dense import DenseCrossEntropy, DenseDropoutCrossEntropy, DenseISDA
 from models.losses.isda import semantic_table
 from models.losses.objectives import Objective
-from models.losses.per_pixel import (
-    DenseCrossEntropy,
-    DenseDropoutCrossEntropy,
-    DenseISDA,
-    labeled_batches,
-    pixel_covariance,
-)
+from models.losses.pixel_covariance import labeled_batches, pixel_covariance
+from models.losses.pixel_cross_entropy import image_cross_entropy, inverse_log_weights, pixel_cross_entropy
 from models.networks.base import TaskConfig, TaskNet
 from models.networks.carry_over import carry_over
 from models.networks.segmenter import Segmenter, SegmenterConfig, build_segmenter, enlarge

@@ -11,8 +11,9 @@ from typing import Protocol
 from torch import Tensor
 
 from models.data import CycleData, MaskTargets, Runtime, targets_of
-from models.losses.index_masks import augment_pairs, check_classes
+from models.index_masks import check_classes
 from models.pixels import augment
+from models.training.augmentation import augment_pairs
 from models.training.rows import TrainingRows
 from models.training.schedule import Recipe
 

@@ -12,7 +12,7 @@ from models.data import ClassTargets, CycleData, Runtime, targets_of
 from models.inference.disagreement import StreamingBald, StreamingMaxEntropy
 from models.inference.dropout import draw_masks, predict_and_disagree, thinned_opinions
 from models.inference.predictions import embed, predict
-from models.losses.dropout import DropoutCrossEntropy
+from models.losses.dropout_cross_entropy import DropoutCrossEntropy
 from models.networks.classifier import Classifier, NetConfig
 from models.pixels import normalise
 from models.tasks import CLASSIFICATION

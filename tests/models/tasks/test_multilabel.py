@@ -22,9 +22,9 @@ from models.inference.disagreement import (
 )
 from models.inference.dropout import draw_masks, predict_and_disagree
 from models.inference.predictions import predict
-from models.losses.dropout import DropoutCrossEntropy
+from models.losses.binary_cross_entropy import BinaryCrossEntropy
+from models.losses.dropout_cross_entropy import DropoutCrossEntropy
 from models.losses.loss_prediction import LossPrediction, build_loss_predictor, ranking_loss
-from models.losses.multilabel import BinaryCrossEntropy
 from models.networks.classifier import Classifier, NetConfig
 from models.pixels import MEAN, STD
 from models.tasks import CLASSIFICATION, MULTILABEL

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from models.data import IGNORE, ClassTargets, CycleData, DataError, MaskTargets, Runtime, targets_of
 from models.inference.predictions import predict, predict_masks
+from models.losses.dense import DenseCrossEntropy
 from models.losses.objectives import CrossEntropy, Objective
-from models.losses.per_pixel import DenseCrossEntropy
 from models.networks.base import TaskNet
 from models.networks.classifier import Classifier, NetConfig
 from models.networks.segmenter import Segmenter, SegmenterConfig

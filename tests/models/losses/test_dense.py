@@ -14,16 +14,9 @@ from torch.nn import functional
 
 from models.data import IGNORE, CycleData, MaskTargets, Runtime
 from models.inference.dropout import draw_masks
+from models.losses.dense import DenseCrossEntropy, DenseDropoutCrossEntropy, DenseISDA, isda_logits
 from models.losses.isda import CovarianceEstimator, class_covariance, isda_loss, semantic_table
-from models.losses.per_pixel import (
-    DenseCrossEntropy,
-    DenseDropoutCrossEntropy,
-    DenseISDA,
-    isda_logits,
-    pixel_covariance,
-    targets_at,
-    update_from_pixels,
-)
+from models.losses.pixel_covariance import pixel_covariance, targets_at, update_from_pixels
 from models.networks.base import TaskNet
 from models.networks.segmenter import SegmenterConfig
 from models.tasks import SEGMENTATION
