@@ -1,24 +1,21 @@
 """A person in front of Label Studio, played through its HTTP API: makes a project, uploads, connects, labels.
 
-Not the backend's own way to Label Studio (backend/labelstudio.py): what checks the backend must not share its code.
+Not the backend's own client (backend/labelstudio/): what checks the backend must not share its code.
 """
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import requests
 from PIL import Image
-
-from demo.painting import CONTROL, IMAGE
 
 UPLOAD_FILES = 250
 """In one request: a second or so of Label Studio's time, so that progress can be shown."""
@@ -27,8 +24,12 @@ LOCKED_WAITS = (0.5, 1.0, 2.0, 4.0)
 """Seconds. On SQLite, Label Studio refuses what comes while somebody else writes for long; nothing was changed then."""
 
 
-class LabelStudioAnswer(RuntimeError):
-    """Label Studio answered with an error; the message says what was asked and what it said."""
+class LabelStudioError(RuntimeError):
+    """Label Studio refused a request; the message says which, and what it replied."""
+
+
+class PreannotationError(Exception):
+    """A prediction's regions are not what the labeling editor could show; says what is wrong with them."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Prediction:
 
 
 class Annotator:
-    """Label Studio's API with a personal access token. Every method raises LabelStudioAnswer when it is refused."""
+    """Label Studio's API with a personal access token. Every method raises LabelStudioError when it is refused."""
 
     def __init__(self, url: str, personal_access_token: str) -> None:
         self.url = url
@@ -49,25 +50,8 @@ class Annotator:
         self._session = requests.Session()
         self._session.trust_env = False  # a proxy of the environment must not see the loopback address
 
-    def create_project(self, title: str, classes: Sequence[str]) -> int:
-        """A project with one single-choice ``Choices`` on one ``Image``; its id."""
-        choices = "".join(f"<Choice value={quoteattr(name)}/>" for name in classes)
-        config = (
-            '<View><Image name="image" value="$image"/>'
-            f'<Choices name="class" toName="image" choice="single" showInline="true">{choices}</Choices></View>'
-        )
-        return self._create_project(title, config)
-
-    def create_painting_project(self, title: str, classes: Sequence[str]) -> int:
-        """A project with one ``BrushLabels`` on one ``Image``, which has no label for the background; its id."""
-        labels = "".join(f"<Label value={quoteattr(name)}/>" for name in classes)
-        config = (
-            f'<View><BrushLabels name="{CONTROL}" toName="{IMAGE}">{labels}</BrushLabels>'
-            f'<Image name="{IMAGE}" value="$image" zoom="true"/></View>'
-        )
-        return self._create_project(title, config)
-
-    def _create_project(self, title: str, label_config: str) -> int:
+    def create_project(self, title: str, label_config: str) -> int:
+        """A project without tasks; its id."""
         return int(self.call("POST", "/api/projects", json={"title": title, "label_config": label_config})["id"])
 
     def upload(
@@ -81,32 +65,28 @@ class Annotator:
             done += len(part)
             progress(done)
 
-    def connect(self, project: int, backend_url: str, extra_params: dict[str, Any]) -> int:
+    def connect(self, project: int, backend_url: str, extra_params: Mapping[str, Any]) -> int:
         """What the dialog "Connect model" sends; the connection's id."""
-        body = {"project": project, "url": backend_url, "title": "Active learning", "extra_params": extra_params}
+        body = {"project": project, "url": backend_url, "title": "Active learning", "extra_params": dict(extra_params)}
         return int(self.call("POST", "/api/ml", json=body)["id"])
 
     def project(self, project: int) -> dict[str, Any]:
-        answer: dict[str, Any] = self.call("GET", f"/api/projects/{project}")
-        return answer
+        found: dict[str, Any] = self.call("GET", f"/api/projects/{project}")
+        return found
 
     def next_task(self, project: int) -> dict[str, Any] | None:
         """The task that "Label All Tasks" would open, or None when there is none left."""
         try:
-            answer: dict[str, Any] = self.call("GET", f"/api/projects/{project}/next")
-        except LabelStudioAnswer as error:
+            found: dict[str, Any] = self.call("GET", f"/api/projects/{project}/next")
+        except LabelStudioError as error:
             if "404" in str(error):
                 return None
             raise
-        return answer
+        return found
 
     def task(self, task: int) -> dict[str, Any]:
-        answer: dict[str, Any] = self.call("GET", f"/api/tasks/{task}")
-        return answer
-
-    def annotate(self, task: int, name: str) -> int:
-        """Submits one choice; the annotation's id."""
-        return self.submit(task, [choice(name)])
+        found: dict[str, Any] = self.call("GET", f"/api/tasks/{task}")
+        return found
 
     def submit(self, task: int, result: Sequence[dict[str, Any]]) -> int:
         """Submits an annotation of these regions; its id."""
@@ -114,7 +94,7 @@ class Annotator:
         return int(self.call("POST", f"/api/tasks/{task}/annotations/", json=body)["id"])
 
     def predictions(self, project: int, model_version: str) -> list[Prediction]:
-        """Every prediction of a version, in the order in which they are to be served."""
+        """Every prediction of a version, in the order in which their tasks are to be served."""
         every = self.call("GET", "/api/predictions", params={"project": project}, timeout=300)
         mine = [
             Prediction(int(row["task"]), float(row["score"]), row["result"])
@@ -124,40 +104,36 @@ class Annotator:
         return sorted(mine, key=lambda row: row.score)
 
     def call(self, method: str, path: str, *, timeout: float = 120.0, **body: Any) -> Any:
-        """One request; the decoded JSON answer, or None for an empty one. Renews the access token when it is old."""
-        answer = self._request(method, path, timeout, body)
-        if answer.status_code == 401:
+        """One request; the decoded JSON response, or None for an empty one. Renews the access token when it is old."""
+        response = self._request(method, path, timeout, body)
+        if response.status_code == 401:
             self._renew()
-            answer = self._request(method, path, timeout, body)
-        if not answer.ok:
-            raise LabelStudioAnswer(f"{method} {path}: {answer.status_code} {answer.text[:500]}")
-        return answer.json() if answer.content else None
+            response = self._request(method, path, timeout, body)
+        if not response.ok:
+            raise LabelStudioError(f"{method} {path}: {response.status_code} {response.text[:500]}")
+        return response.json() if response.content else None
 
     def _request(self, method: str, path: str, timeout: float, body: dict[str, Any]) -> requests.Response:
         """On a connection of its own. Label Studio's server drops those that wait, sometimes just as the next request
-        comes, and on one that is used again the second piece of an answer waits 40 ms for a delayed acknowledgement.
+        comes, and on one that is used again the second piece of a response waits 40 ms for a delayed acknowledgment.
         """
         for wait in (*LOCKED_WAITS, 0.0):
             try:
-                answer = self._session.request(method, self.url + path, timeout=timeout, **body)
+                response = self._session.request(method, self.url + path, timeout=timeout, **body)
             finally:
                 self._session.close()  # its connections; it can go on
-            if answer.status_code != 500 or "database is locked" not in answer.text:
+            if response.status_code != 500 or "database is locked" not in response.text:
                 break
             time.sleep(wait)
-        return answer
+        return response
 
     def _renew(self) -> None:
         """Personal access tokens are exchanged for access tokens, which live for minutes."""
-        answer = self._request("POST", "/api/token/refresh", 30, {"json": {"refresh": self._refresh_token}})
-        if not answer.ok:
-            raise LabelStudioAnswer(f"the personal access token was refused: {answer.status_code} {answer.text[:200]}")
-        self._session.headers["Authorization"] = f"Bearer {answer.json()['access']}"
-
-
-def choice(name: str, *, from_name: str = "class", to_name: str = "image") -> dict[str, Any]:
-    """The region of one choice."""
-    return {"from_name": from_name, "to_name": to_name, "type": "choices", "value": {"choices": [name]}}
+        response = self._request("POST", "/api/token/refresh", 30, {"json": {"refresh": self._refresh_token}})
+        if not response.ok:
+            words = f"{response.status_code} {response.text[:200]}"
+            raise LabelStudioError(f"the personal access token was refused: {words}")
+        self._session.headers["Authorization"] = f"Bearer {response.json()['access']}"
 
 
 def as_png(pixels: np.ndarray) -> bytes:

@@ -1,8 +1,8 @@
-"""The annotator who always knows: answers what Label Studio serves as the data set itself does, and checks the queue.
+"""The annotator who always knows: labels what Label Studio serves as the data set itself does, and checks the queue.
 
 The check is the product's promise: what ``next`` serves is, one by one, ascending by the scores published under the
-project's current model version, as Label Studio itself holds them; and the answers that are proposed with the first
-of them can be shown.
+project's current model version, as Label Studio itself holds them; and the pre-annotations of the first of them can be
+shown.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backend.state import Cycle, State, Version
-from demo.annotator import Annotator, Prediction, image_index
-from demo.painting import PaintingError
-from demo.subjects import Proposal, Subject
+from demo.annotator import Annotator, PreannotationError, Prediction, image_index
+from demo.subjects.base import Proposal, Subject
 
 HEAD = 12
-"""Tasks at the head of a queue whose proposed answers are looked at: fewer than the backend's shortlist."""
+"""Tasks at the head of a queue whose pre-annotations are looked at: fewer than the backend's shortlist."""
 
 GIVE_UP_AFTER = 3
 """Failures in a row. One may be a busy Label Studio, which the worker tries again by itself."""
@@ -55,14 +54,14 @@ class Oracle:
         self.state = state
         self.project = project
         self.subject = subject
-        self.labelled: set[int] = set()
+        self.labeled: set[int] = set()
 
     def open_round(self, version: Version, cycle: Cycle, waited: float) -> Round:
         """Reads the published order of a version from Label Studio and the version's figures from the backend.
 
         Raises:
             QueueError: Label Studio orders by another version, or holds not exactly one prediction for each
-                unlabelled task, or two with the same score, or an answer at the head that cannot be shown.
+                unlabeled task, or two with the same score, or a pre-annotation at the head that cannot be shown.
         """
         orders_by = self.annotator.project(self.project)["model_version"]
         if orders_by != version.name:
@@ -73,9 +72,9 @@ class Oracle:
             raise QueueError(f"{version.name}: {len(tasks)} predictions for {len(set(tasks))} tasks")
         if len({prediction.score for prediction in predictions}) != len(predictions):
             raise QueueError(f"{version.name}: some tasks have the same score, so their order is left to chance")
-        open_tasks = self.subject.count - len(self.labelled)
-        if len(set(tasks) - self.labelled) != open_tasks:
-            raise QueueError(f"{version.name}: {len(tasks)} predictions, but {open_tasks} unlabelled tasks")
+        open_tasks = self.subject.count - len(self.labeled)
+        if len(set(tasks) - self.labeled) != open_tasks:
+            raise QueueError(f"{version.name}: {len(tasks)} predictions, but {open_tasks} unlabeled tasks")
         seconds = {phase: float(spent) for phase, spent in cycle.metrics.get("seconds", {}).items()}
         labels = int(cycle.metrics.get("labels", 0))
         agreement = self._agreement(version, predictions)
@@ -83,13 +82,13 @@ class Oracle:
         return Round(version.name, labels, quality, seconds, waited, agreement, published=tasks)
 
     def _agreement(self, version: Version, predictions: Sequence[Prediction]) -> float | None:
-        """Of what is proposed at the head of the queue with the truth."""
+        """Of what is proposed at the head of the queue with the ground truth."""
         if version.checkpoint is None:
             return None
-        head = [prediction for prediction in predictions if prediction.task not in self.labelled][:HEAD]
+        head = [prediction for prediction in predictions if prediction.task not in self.labeled][:HEAD]
         try:
             return self.subject.agreement(self._proposals(head))
-        except PaintingError as error:
+        except PreannotationError as error:
             raise QueueError(f"{version.name}: {error}") from error
 
     def _proposals(self, head: Sequence[Prediction]) -> Iterator[Proposal]:
@@ -98,18 +97,18 @@ class Oracle:
             yield image_index(self.annotator.task(prediction.task)), prediction.result
 
     def label(self, current: Round, count: int) -> int:
-        """Labels the next ``count`` tasks that are served, or as many as there are; how many it were.
+        """Labels the next ``count`` tasks that are served, or as many as there are; returns how many.
 
         Raises:
-            QueueError: see above. The task that came wrongly is not labelled.
+            QueueError: see above. A task that was served out of order is not labeled.
         """
-        due = iter([task for task in current.published if task not in self.labelled])
+        due = iter([task for task in current.published if task not in self.labeled])
         for done in range(count):
             task = self.served(current, next(due, None))
             if task is None:
                 return done
-            self.labelled.add(int(task["id"]))
-            self.annotator.submit(int(task["id"]), self.subject.answer(image_index(task)))
+            self.labeled.add(int(task["id"]))
+            self.annotator.submit(int(task["id"]), self.subject.ground_truth(image_index(task)))
         return count
 
     def served(self, current: Round, due: int | None) -> dict[str, Any] | None:
@@ -126,8 +125,8 @@ class Oracle:
         return task
 
     def check_next(self, current: Round) -> None:
-        """Checks the next task without labelling it."""
-        self.served(current, next((task for task in current.published if task not in self.labelled), None))
+        """Checks the next task without labeling it."""
+        self.served(current, next((task for task in current.published if task not in self.labeled), None))
 
 
 def finished_version(state: State, project: int, after: str | None) -> tuple[Version, Cycle] | None:

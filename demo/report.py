@@ -8,18 +8,18 @@ from rich.table import Table
 
 from demo.narration import Narrator
 from demo.oracle import Round
-from demo.subjects import Subject
+from demo.subjects.base import Subject
 
 ENOUGH = 3
 """Trained versions, to say that labels did not help."""
 
 
-class LearntNothing(Exception):
+class LearnedNothing(Exception):
     """The versions did not become better with the labels."""
 
 
 def say_round(row: Round, subject: Subject, narrator: Narrator) -> None:
-    """What the new version has come to, where its answers are more than a class."""
+    """How good the new version is, where its pre-annotations are compared too."""
     if row.quality is not None and row.agreement is not None:
         narrator.say(
             f"{row.version}: {subject.measure} {row.quality:.1%} of {subject.held_out:,} held-out images after "
@@ -28,7 +28,7 @@ def say_round(row: Round, subject: Subject, narrator: Narrator) -> None:
 
 
 def check_rise(rounds: Sequence[Round], subject: Subject, narrator: Narrator) -> None:
-    """Raises LearntNothing when the last of three versions or more is not better than the first that was trained. Two
+    """Raises LearnedNothing when the last of three versions or more is not better than the first that was trained. Two
     may differ by chance: then it is only said."""
     trained = [(row.version, row.quality) for row in rounds if row.quality is not None]
     if len(trained) < 2:
@@ -39,7 +39,7 @@ def check_rise(rounds: Sequence[Round], subject: Subject, narrator: Narrator) ->
         return
     words = f"{subject.measure} did not rise: {before:.1%} with {first}, {after:.1%} with {last}"
     if len(trained) >= ENOUGH:
-        raise LearntNothing(words)
+        raise LearnedNothing(words)
     narrator.say(words)
 
 
@@ -48,7 +48,7 @@ def _heading(subject: Subject) -> str:
 
 
 def table(rounds: Sequence[Round], subject: Subject) -> Table:
-    """One line for each version: what it had learnt from, how good it is, what it cost, what of it was served."""
+    """One line for each version: what it learned from, how good it is, what it cost, what of it was served."""
     # the newest version went through all phases of a cycle, in their order
     phases = list(dict.fromkeys(phase for row in reversed(rounds) for phase in row.seconds))
     measure = f"{_heading(subject)} of {subject.held_out:,} held-out images"

@@ -2,7 +2,8 @@
 
     python -m demo                       stays until Ctrl-C
     python -m demo --oracle --rounds 3   labels by itself, checks the queue, prints a table and ends
-    python -m demo --task segmentation   the same with masks that are painted
+    python -m demo --task multilabel     images with several classes to tick
+    python -m demo --task segmentation   images with masks to paint
 
 Everything it starts listens on the loopback address, keeps its files in one temporary directory, and ends with it.
 """
@@ -14,7 +15,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,28 +25,16 @@ from typing import Any, NoReturn
 from backend.errors import BackendError
 from backend.settings.core import Settings
 from backend.state import State
-from demo.annotator import Annotator, LabelStudioAnswer
+from demo.annotator import Annotator, LabelStudioError
 from demo.narration import Narrator
 from demo.oracle import BackendFailed, Oracle, QueueError, Round, wait_for_version
-from demo.report import LearntNothing, check_rise, say_round, table
-from demo.subjects import Choosing, Subject
-from samplers import SAMPLER_NAMES, SAMPLERS
+from demo.report import LearnedNothing, check_rise, say_round, table
+from demo.subjects import DEMOS, Demo
+from demo.subjects.base import Subject
+from samplers import SAMPLERS
 from tests.rig.servers import BackendServer, LabelStudioServer, ServerError
 
-
-@dataclass(frozen=True)
-class Defaults:
-    """Of a kind of task. ``budget`` is few enough that a person sees the queue change within minutes."""
-
-    tasks: int
-    budget: int
-    oracle_budget: int
-
-
-DEFAULTS = {"classification": Defaults(2_000, 25, 100), "segmentation": Defaults(400, 10, 40)}
-
-
-FAILURES = (ServerError, LabelStudioAnswer, QueueError, BackendFailed, BackendError, LearntNothing)
+FAILURES = (ServerError, LabelStudioError, QueueError, BackendFailed, BackendError, LearnedNothing)
 
 
 @dataclass(frozen=True)
@@ -62,7 +51,7 @@ class Site:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the demo; the exit code. Ctrl-C ends it orderly, with 0 when there was nothing left to prove."""
+    """Runs the demo; returns the exit code. Ctrl-C ends it in order, with 0 when there was nothing left to prove."""
     options = parse(arguments)
     narrator = Narrator()
     _on_interrupt(_interrupt)
@@ -100,27 +89,31 @@ def _remove(directory: Path) -> None:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    tasks = "; ".join(f"{task}: {of.tasks}" for task, of in DEFAULTS.items())
-    budgets = "; ".join(f"{task}: {of.budget}, oracle {of.oracle_budget}" for task, of in DEFAULTS.items())
+    def each(words: Callable[[Demo], object]) -> str:
+        return "; ".join(f"{task}: {words(demo)}" for task, demo in DEMOS.items())
+
     parser = argparse.ArgumentParser(prog="python -m demo", description=str(__doc__).split("\n")[0])
-    parser.add_argument("--task", choices=DEFAULTS, default="classification", help="what is asked (classification)")
+    first = next(iter(DEMOS))
+    parser.add_argument("--task", choices=DEMOS, default=first, help=f"what is asked of each image ({first})")
     parser.add_argument("--oracle", action="store_true", help="label with the data set's own labels, check, and end")
     parser.add_argument("--rounds", type=int, default=3, help="versions that the oracle waits for (3)")
+    budgets = each(lambda demo: f"{demo.budget}, oracle {demo.oracle_budget}")
     parser.add_argument("--budget", type=int, help=f"annotations per cycle ({budgets})")
-    parser.add_argument("--sampler", choices=SAMPLER_NAMES, default="dast-al", help="what orders the queue (dast-al)")
-    parser.add_argument("--tasks", type=int, help=f"images in the project ({tasks})")
+    samplers = each(lambda demo: demo.sampler)
+    parser.add_argument("--sampler", choices=SAMPLERS, help=f"what orders the queue ({samplers})")
+    parser.add_argument("--tasks", type=int, help=f"images in the project ({each(lambda demo: demo.images)})")
     parser.add_argument("--port", type=int, help="Label Studio's port (a free one)")
     parser.add_argument("--timeout", type=float, default=1_200, help="seconds to wait for one version (1200)")
     parser.add_argument("--keep", action="store_true", help="leave the files where they are at the end")
     options = parser.parse_args(arguments)
-    defaults = DEFAULTS[options.task]
-    options.tasks = defaults.tasks if options.tasks is None else options.tasks
+    demo = DEMOS[options.task]
+    options.sampler = options.sampler or demo.sampler
+    options.tasks = demo.images if options.tasks is None else options.tasks
     if options.budget is None:
-        options.budget = defaults.oracle_budget if options.oracle else defaults.budget
+        options.budget = demo.oracle_budget if options.oracle else demo.budget
     if min(options.rounds, options.budget, options.tasks) < 1:
         parser.error("--rounds, --budget and --tasks are at least 1")
-    reason = SAMPLERS[options.sampler].refusals.get(options.task)
-    if reason:
+    if reason := SAMPLERS[options.sampler].refusals.get(options.task):
         parser.error(f"--sampler {options.sampler} is not for {options.task}: {reason}")
     return options
 
@@ -128,7 +121,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def set_up(options: argparse.Namespace, directory: Path, narrator: Narrator, stack: ExitStack) -> Site:
     """Starts both servers, fills the project, connects it, and waits for its first order."""
     with narrator.step("Reading the images"):
-        subject = subject_of(options.task, options.tasks)
+        subject = DEMOS[options.task].subject.of_fashion(options.tasks)
     narrator.say(f"{subject.count} images of {len(subject.classes)} classes: {subject.source}")
 
     with narrator.step("Starting Label Studio"):
@@ -142,11 +135,12 @@ def set_up(options: argparse.Namespace, directory: Path, narrator: Narrator, sta
         backend.start()
 
     annotator = Annotator(label_studio.url, token)
-    project = subject.create(annotator)
+    project = annotator.create_project(subject.title, subject.label_config)
     with narrator.bar("Uploading the images", subject.count) as advance:
         annotator.upload(project, subject.images(), advance)
     with narrator.step("Connecting the backend"):
-        annotator.connect(project, backend.url, {"sampler": options.sampler, "budget": options.budget})
+        settings = {**subject.settings, "sampler": options.sampler, "budget": options.budget}
+        annotator.connect(project, backend.url, settings)
 
     state = State.for_settings(Settings.from_env({"MODEL_DIR": str(backend.directory)}))
     stack.callback(state.close)
@@ -154,15 +148,6 @@ def set_up(options: argparse.Namespace, directory: Path, narrator: Narrator, sta
     with watching(site, narrator, "Waiting for the first order"):
         wait_for_version(state, project, None, timeout=options.timeout, look=lambda: look(site, narrator))
     return site
-
-
-def subject_of(task: str, count: int) -> Subject:
-    """What a project of ``count`` images asks."""
-    if task == "classification":
-        return Choosing.of_fashion(count)
-    from demo.scenes import PaintingScenes  # here: torchmetrics is a tool of development, slow to import
-
-    return PaintingScenes.of_fashion(count)
 
 
 def stay(site: Site, narrator: Narrator) -> None:
@@ -193,10 +178,10 @@ def play_oracle(options: argparse.Namespace, site: Site, narrator: Narrator) -> 
         version, cycle = wait_for_version(site.state, site.project, None, timeout=options.timeout)
         rounds.append(oracle.open_round(version, cycle, 0.0))
         for number in range(1, options.rounds + 1):
-            with narrator.bar(f"Round {number} of {options.rounds}: labelling", options.budget) as advance:
+            with narrator.bar(f"Round {number} of {options.rounds}: labeling", options.budget) as advance:
                 for done in range(options.budget):
                     if oracle.label(rounds[-1], 1) == 0:
-                        raise QueueError(f"no task was left to label after {len(oracle.labelled)} labels")
+                        raise QueueError(f"no task was left to label after {len(oracle.labeled)} labels")
                     advance(done + 1)
             began = time.monotonic()
             with watching(site, narrator, f"Round {number} of {options.rounds}: waiting for the new order"):
@@ -256,4 +241,3 @@ def _on_interrupt(action: Any) -> None:
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
-

@@ -1,10 +1,11 @@
-"""Scenes for segmentation: Fashion-MNIST items on textured backgrounds, with exact masks.
+"""Scenes for segmentation and several choices: Fashion-MNIST items on textured backgrounds, with exact masks.
 
 Every scene is drawn from (seed, part, row) alone, so scenes can be made in any order. Training scenes hold items of
-Fashion-MNIST's training part, test scenes of its test part. A scene has two to six items, each scaled, mirrored and
-tinted, upright as Fashion-MNIST has them; later ones lie over earlier ones and some reach over the border. Backgrounds
-are value noise, stripes and gradients of two textures, the second one seen through patches that are no item; their
-colours are duller than the items', so that a small network finds out from some tens of scenes what is background.
+Fashion-MNIST's training part, test scenes of its test part. Items are scaled, mirrored and tinted, and upright as
+Fashion-MNIST has them. As many as two to six lie over each other and some reach over the border (OVERLAPPING), or up to
+three stand apart, each in a quarter of its own (APART). Backgrounds are value noise, stripes and gradients of two
+textures, the second one seen through patches that are no item; their colors are duller than the items', so that a small
+network finds out from some tens of scenes what is background.
 
 Axis letters: N items, K items of a scene, S side of a scene, H W pixels of an item.
 """
@@ -22,13 +23,11 @@ from PIL import Image, ImageDraw
 from benchmarks.data.datasets import FASHION_CLASSES, Dataset, fashion_mnist_itself
 from benchmarks.data.kept_images import PARTS
 from benchmarks.data.kept_masks import draft_of, finish
+from models import ProgressFn
 
 NAME = "fashion-scenes"
 SCENE_CLASSES = ("background", *FASHION_CLASSES)
 TRAIN, TEST = 5_000, 1_000
-FEWEST, MOST = 2, 6
-SMALLEST, LARGEST = 0.4, 0.8
-"""An item's frame of 28×28, as a share of the scene's side."""
 
 _OPAQUE_FROM = 16
 """Of the thresholds 4, 8, 16 and 32 the one that leaves the fewest items in pieces, 6 in 100."""
@@ -37,15 +36,36 @@ _OCTAVES = (3, 6, 13)
 _LIT = (0.3 + 0.7 * (np.arange(256) / 255) ** 0.7).astype(np.float32)
 """The light of every shade: never black, and the items' thin dark rims less so."""
 
-Tell = Callable[[str, int, int], None]
-
 
 def _silent(words: str, done: int, total: int) -> None:
-    """Tells nobody."""
+    """Reports to nobody."""
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """How the items of a scene are laid out: from ``fewest`` to ``most`` of them, each number equally likely, their
+    frames of 28×28 from ``smallest`` to ``largest`` as shares of the scene's side. ``apart``: each in a quarter of the
+    scene of its own, so that none hides another and none is cut off much."""
+
+    name: str
+    fewest: int
+    most: int
+    smallest: float
+    largest: float
+    apart: bool = False
+
+
+OVERLAPPING = Arrangement("overlapping", 2, 6, 0.4, 0.8)
+APART = Arrangement("apart", 0, 3, 0.4, 0.55, apart=True)
+"""For several choices an image. Some scenes are empty, because an annotation without any choice is a label too."""
+
+Span = tuple[np.ndarray | float, np.ndarray | float]
+_ANYWHERE: Span = (0.12, 0.88)
+_JITTER = 0.05
 
 
 class Items(NamedTuple):
-    """Cut-outs: grey ``pixels`` (N, H, W) uint8, their ``silhouettes`` (N, H, W) bool, ``labels`` (N,) from 0."""
+    """Cut-outs: gray ``pixels`` (N, H, W) uint8, their ``silhouettes`` (N, H, W) bool, ``labels`` (N,) from 0."""
 
     pixels: np.ndarray
     silhouettes: np.ndarray
@@ -92,14 +112,15 @@ class Scenes:
     size: int
     seed: int
     part: str = "train"
+    arrangement: Arrangement = OVERLAPPING
 
     def scene(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """The image (S, S, 3) and the mask (S, S), uint8, of a row; the mask holds indices into SCENE_CLASSES."""
         draw = self._draw(row)
         image, grain = _background(draw, self.size)
         mask = np.zeros((self.size, self.size), dtype=np.uint8)
-        for _ in range(draw.integers(FEWEST, MOST + 1)):
-            self._put(draw, image, mask)
+        for span in self._spans(draw):
+            self._put(draw, image, mask, span)
         return _finished(image, grain), mask
 
     def background(self, row: int) -> np.ndarray:
@@ -109,13 +130,23 @@ class Scenes:
     def _draw(self, row: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, PARTS.index(self.part), row])
 
-    def _put(self, draw: np.random.Generator, image: np.ndarray, mask: np.ndarray) -> None:
-        """Lay one item over what is there."""
+    def _spans(self, draw: np.random.Generator) -> list[Span]:
+        """For each item the least and the greatest (y, x) of its middle, as shares of the scene's side."""
+        count = int(draw.integers(self.arrangement.fewest, self.arrangement.most + 1))
+        if not self.arrangement.apart:
+            return [_ANYWHERE] * count
+        quarters = draw.permutation(4)[:count]
+        middles = 0.25 + 0.5 * np.stack([quarters // 2, quarters % 2], axis=1)
+        return [(middle - _JITTER, middle + _JITTER) for middle in middles]
+
+    def _put(self, draw: np.random.Generator, image: np.ndarray, mask: np.ndarray, span: Span = _ANYWHERE) -> None:
+        """Lay one item over what is there, its middle within ``span``."""
+        smallest, largest = self.arrangement.smallest, self.arrangement.largest
         which = draw.integers(len(self.items.labels))
-        side = max(4, round(self.size * SMALLEST * (LARGEST / SMALLEST) ** draw.random()))
+        side = max(4, round(self.size * smallest * (largest / smallest) ** draw.random()))
         mirrored = draw.random() < 0.5
-        top, left = np.rint(draw.uniform(0.12, 0.88, 2) * self.size - side / 2).astype(int)
-        tint = _colour(draw)
+        top, left = np.rint(draw.uniform(*span, 2) * self.size - side / 2).astype(int)
+        tint = _color(draw)
 
         shade, alpha = self.items.pixels[which], self.items.silhouettes[which]
         layers = np.dstack([shade, alpha * np.uint8(255)])
@@ -131,16 +162,16 @@ class Scenes:
         mask[here][opaque] = self.items.labels[which] + 1
 
 
-def _colour(draw: np.random.Generator) -> np.ndarray:
+def _color(draw: np.random.Generator) -> np.ndarray:
     """(3,) float32: hue, saturation and brightness at random."""
-    colour = draw.random(3, dtype=np.float32)
-    grey = colour.mean()
-    colour = (grey + (colour - grey) * np.float32(draw.uniform(0.3, 1.2))).clip(0.02, None)
-    return colour * np.float32(draw.uniform(100, 250) / colour.max())
+    color = draw.random(3, dtype=np.float32)
+    gray = color.mean()
+    color = (gray + (color - gray) * np.float32(draw.uniform(0.3, 1.2))).clip(0.02, None)
+    return color * np.float32(draw.uniform(100, 250) / color.max())
 
 
 def _background(draw: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The colours (S, S, 3) and the grain (S, S, 1) that lies over the whole scene, float32."""
+    """The colors (S, S, 3) and the grain (S, S, 1) that lies over the whole scene, float32."""
     image = _texture(draw, size)
     patches = draw.integers(4)
     if patches:
@@ -157,17 +188,17 @@ def _background(draw: np.random.Generator, size: int) -> tuple[np.ndarray, np.nd
 
 
 def _texture(draw: np.random.Generator, size: int) -> np.ndarray:
-    """Two colours mixed by a field, (S, S, 3) float32."""
+    """Two colors mixed by a field, (S, S, 3) float32."""
     field = _FIELDS[draw.integers(len(_FIELDS))](draw, size)[..., None]
     first, second = _dull(draw), _dull(draw)
     return first + (second - first) * field
 
 
 def _dull(draw: np.random.Generator) -> np.ndarray:
-    """(3,) float32: a colour nearer to grey and darker than an item's."""
-    colour = _colour(draw)
-    grey = colour.mean()
-    return (grey + (colour - grey) * np.float32(0.4)) * np.float32(draw.uniform(0.3, 0.6))
+    """(3,) float32: a color nearer to gray and darker than an item's."""
+    color = _color(draw)
+    gray = color.mean()
+    return (gray + (color - gray) * np.float32(0.4)) * np.float32(draw.uniform(0.3, 0.6))
 
 
 def _noise(draw: np.random.Generator, size: int) -> np.ndarray:
@@ -208,21 +239,39 @@ def _finished(image: np.ndarray, grain: np.ndarray) -> np.ndarray:
 
 
 def prepare_scenes(
-    size: int, downloads: Path, work: Path, tell: Tell, *, count: int = TRAIN, test: int = TEST, seed: int = 0
+    size: int,
+    downloads: Path,
+    work: Path,
+    report: ProgressFn,
+    *,
+    count: int = TRAIN,
+    test: int = TEST,
+    seed: int = 0,
+    arrangement: Arrangement = OVERLAPPING,
 ) -> Path:
     """The folder of the data set ``fashion-scenes`` below ``work``, made where it is missing.
 
     Raises:
         DatasetUnavailable: Fashion-MNIST is not at hand.
     """
-    folder = work / f"{NAME}-{size}-{count}-{test}-{seed}"
+    kind = "" if arrangement == OVERLAPPING else f"-{arrangement.name}"
+    folder = work / f"{NAME}{kind}-{size}-{count}-{test}-{seed}"
     if not (folder / "about.json").exists():
-        write_scenes(folder, count, size, seed, raw=fashion_mnist_itself(downloads), test=test, tell=tell)
+        raw = fashion_mnist_itself(downloads)
+        write_scenes(folder, count, size, seed, raw=raw, test=test, report=report, arrangement=arrangement)
     return folder
 
 
 def write_scenes(
-    folder: Path, count: int, size: int, seed: int, *, raw: Dataset, test: int = TEST, tell: Tell = _silent
+    folder: Path,
+    count: int,
+    size: int,
+    seed: int,
+    *,
+    raw: Dataset,
+    test: int = TEST,
+    report: ProgressFn = _silent,
+    arrangement: Arrangement = OVERLAPPING,
 ) -> None:
     """Write ``count`` training and ``test`` test scenes of ``size`` px to a new ``folder``, one at a time, for
     :class:`~benchmarks.data.kept_masks.MaskSet` to open. ``raw`` holds the items: Fashion-MNIST itself."""
@@ -232,8 +281,8 @@ def write_scenes(
             ("train", raw.train_images, raw.train_labels, count),
             ("test", raw.test_images, raw.test_labels, test),
         ):
-            scenes = Scenes(cut_out(images, labels), size, seed, part)
+            scenes = Scenes(cut_out(images, labels), size, seed, part, arrangement)
             for row in range(rows):
                 writers[part].write(*scenes.scene(row))
-                tell(f"{NAME}: {part}", row, rows)
+                report(f"{NAME}: {part}", row, rows)
         finish(draft, writers, frame, SCENE_CLASSES, f"{NAME}, seed {seed}, of {raw.source}")

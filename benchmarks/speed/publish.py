@@ -2,7 +2,7 @@
 
 What a publisher would do that writes everything and then switches is the denominator alone, without its switch. Both
 are taken in turns in one project of a real Label Studio. The numerator begins with the acquisition values in memory and
-contains all that follows: the checkpoint, the rows in the state, the shortlist, the switch, and the answer to
+contains all that follows: the checkpoint, the rows in the state, the shortlist, the switch, and the response to
 ``GET next``, which has to be the task with the lowest score of the new version.
 """
 
@@ -17,17 +17,20 @@ import torch
 
 from backend import cycle
 from backend.labelstudio.client import LabelStudio
-from backend.learning import checkpoints as artefacts
+from backend.learning.checkpoints import save_learner
 from backend.learning.learner import Learner
+from backend.learning.pool import ScoredPool
 from backend.learning.scores import priority_scores
 from backend.settings.core import Settings
-from backend.state import State
-from backend.tasks.classification import parse_label_config, to_region
+from backend.state import State, StoredPrediction
 from backend.worker import publisher
 from backend.worker.job import Job, Reporter
+from backend.worker.sync import read_truth
 from benchmarks.speed.measuring import Measured, seconds_of
 from benchmarks.speed.pool import CLASSES, SIZE
 from demo.annotator import Annotator
+from demo.choices import choices_config, choose
+from models.inference.predictions import Predictions
 from tests.rig.servers import LabelStudioServer
 
 LIMIT = 0.35
@@ -76,42 +79,39 @@ class _Bench:
     open_tasks: list[int]
 
     def publish(self, acquisition: np.ndarray, number: int) -> tuple[float, float]:
-        """Seconds until the new order is served, and until all of it is written. The served task gets labelled."""
-        draw = np.random.default_rng(number)
-        scored = cycle.Pool(
-            self.open_tasks,
-            acquisition,
-            draw.integers(0, len(CLASSES), len(acquisition)),
-            draw.uniform(0.1, 1.0, len(acquisition)),
-        )
+        """Seconds until the new order is served, and until all of it is written. The served task gets labeled."""
+        draw, count = np.random.default_rng(number), len(acquisition)
+        predictions = Predictions(draw.integers(0, len(CLASSES), count), draw.uniform(0.1, 1.0, count))
+        scored = ScoredPool(self.open_tasks, acquisition, predictions)
+        truth = read_truth(self.job)
         served: list[tuple[float, dict[str, object] | None]] = []
 
         def ask(done: int, total: int) -> None:
-            if not served:  # publish tells its progress for the first time right after the switch
+            if not served:  # publish reports progress for the first time right after the switch
                 task = self.annotator.next_task(self.job.project.id)
                 served.append((time.perf_counter() - started, task))
 
         started = time.perf_counter()
         recorded = cycle.CycleRecord(number, number, Reporter(self.job, 0))
-        name = artefacts.save_learner(self.job, self.learner, number)
-        version = cycle.store_version(self.job, name, self.learner, scored, recorded)
+        name = save_learner(self.job.folder, self.learner, number)
+        version = cycle.store_version(self.job, truth, scored, recorded, name, self.learner)
         publisher.publish(self.job, version, ask)
         whole = time.perf_counter() - started
         seconds, task = served[0]
         due = self.open_tasks[int(np.argmax(acquisition))]
         if task is None or task["id"] != due:
             raise RuntimeError(f"Label Studio served {task and task['id']} right after the switch, not {due}")
-        self.annotator.annotate(due, CLASSES[0])  # gives up the lock that `next` took
+        self.annotator.submit(due, choose([CLASSES[0]]))  # gives up the lock that `next` took
         self.open_tasks.remove(due)
         return seconds, whole
 
     def import_in_one_call(self, acquisition: np.ndarray, version: str) -> float:
         """Seconds of one call that writes all predictions, with everything made ready beforehand."""
-        spec = parse_label_config(self.job.gateway.project(self.job.project.id).label_config)
-        items = [
-            {"task": task, "result": to_region(spec, CLASSES[0], 0.5), "score": score, "model_version": version}
-            for task, score in zip(self.open_tasks, priority_scores(acquisition, 0).tolist(), strict=True)
-        ]
+        kind = publisher.project_kind(self.job)
+        items = []
+        for task, score in zip(self.open_tasks, priority_scores(acquisition, 0).tolist(), strict=True):
+            result = kind.result(StoredPrediction(task, version, CLASSES[0], 0.5, score), None)
+            items.append({"task": task, "result": result, "score": score, "model_version": version})
         taken = 0
 
         def write() -> None:
@@ -127,7 +127,7 @@ class _Bench:
 def _open(folder: Path, server: LabelStudioServer, count: int) -> _Bench:
     token = server.personal_access_token()
     annotator = Annotator(server.url, token)
-    project_id = annotator.create_project(f"Publishing {count} tasks", CLASSES)
+    project_id = annotator.create_project(f"Publishing {count} tasks", choices_config(CLASSES))
     tasks = _import_tasks(annotator, project_id, count)
     gateway = LabelStudio(server.url, token)
     info = gateway.project(project_id)
@@ -147,10 +147,10 @@ def _open(folder: Path, server: LabelStudioServer, count: int) -> _Bench:
 
 def _import_tasks(annotator: Annotator, project_id: int, count: int) -> list[int]:
     data = [{"data": {"image": f"http://127.0.0.1/{number}.png"}} for number in range(count)]
-    answer = annotator.call(
+    imported = annotator.call(
         "POST", f"/api/projects/{project_id}/import", params={"return_task_ids": "true"}, json=data, timeout=600
     )
-    tasks = [int(task) for task in answer["task_ids"]]
+    tasks = [int(task) for task in imported["task_ids"]]
     if len(tasks) != count:
         raise RuntimeError(f"Label Studio made {len(tasks)} tasks of {count}")
     return tasks

@@ -1,6 +1,6 @@
 """p99 of ``/webhook`` while a cycle runs ÷ p99 while nothing does.
 
-A real ``python -m backend serve`` with its worker, and a Label Studio with labelled images for it to learn from. The
+A real ``python -m backend serve`` with its worker, and a Label Studio with labeled images for it to learn from. The
 webhooks come as Label Studio sends them when several people label: a few at once, each on a new connection, then a
 pause. A cycle is asked for by START_TRAINING; what was sent before it ran or after it ended is not counted.
 """
@@ -22,6 +22,7 @@ from backend.state import Cycle, State
 from benchmarks.speed.measuring import Bound, Measured, percentile
 from benchmarks.speed.pool import CLASSES, SIZE
 from demo.annotator import Annotator, as_png, image_name
+from demo.choices import choices_config, choose
 from tests.rig.processes import HOST
 from tests.rig.servers import BackendServer, LabelStudioServer
 
@@ -84,7 +85,7 @@ class _Posts:
 
     def __post_init__(self) -> None:
         draw = np.random.default_rng(0)
-        self.project = self.annotator.create_project("Webhooks", CLASSES)
+        self.project = self.annotator.create_project("Webhooks", choices_config(CLASSES))
         images = draw.integers(0, 256, (self.load.images, SIZE, SIZE, 3), dtype=np.uint8)
         self.annotator.upload(self.project, [(image_name(index), as_png(image)) for index, image in enumerate(images)])
         # never due by labels alone, so that cycles begin when the bench says so
@@ -95,7 +96,7 @@ class _Posts:
         for number in range(self.load.labels):
             task = self.annotator.next_task(self.project)
             assert task is not None
-            self.annotator.annotate(int(task["id"]), CLASSES[number % len(CLASSES)])
+            self.annotator.submit(int(task["id"]), choose([CLASSES[number % len(CLASSES)]]))
 
     # -- phases ------------------------------------------------------------------------------------------------------
 
@@ -110,7 +111,7 @@ class _Posts:
         return taken
 
     def while_training(self) -> list[float]:
-        """Seconds of each webhook that was sent and answered while a cycle ran; as many cycles as that takes."""
+        """Seconds of each webhook that was sent and accepted while a cycle ran; as many cycles as that takes."""
         taken: list[float] = []
         while len(taken) < self.load.posts:
             self._start_cycle()
@@ -139,19 +140,19 @@ class _Posts:
         return taken
 
     def post(self, action: str) -> float:
-        """Send one webhook; the seconds until its answer was read. Raises RuntimeError unless it was taken."""
+        """Send one webhook; the seconds until its response was read. Raises RuntimeError unless it was accepted."""
         body = json.dumps(_payload(action, self.project)).encode()
         started = time.perf_counter()
         connection = http.client.HTTPConnection(HOST, self.backend.port, timeout=30)
         try:
             connection.request("POST", "/webhook", body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            answer.read()
+            response = connection.getresponse()
+            response.read()
         finally:
             connection.close()
         seconds = time.perf_counter() - started
-        if answer.status not in (200, 201):
-            raise RuntimeError(f"/webhook answered {answer.status}")
+        if response.status not in (200, 201):
+            raise RuntimeError(f"/webhook responded with {response.status}")
         return seconds
 
     # -- what the backend is at --------------------------------------------------------------------------------------

@@ -15,13 +15,17 @@ import numpy as np
 import pytest
 
 from backend.state import Cycle, State, Version
+from backend.tasks import KINDS
 from benchmarks.data.datasets import Dataset
 from demo.annotator import Annotator, as_png, image_index, image_name
+from demo.choices import choices_config
 from demo.narration import Narrator
 from demo.oracle import Oracle, QueueError, Round
-from demo.report import LearntNothing, check_rise, table
+from demo.report import LearnedNothing, check_rise, table
 from demo.run import FAILURES, parse
-from demo.subjects import Choosing
+from demo.subjects import DEMOS
+from demo.subjects.classification import SingleItems
+from samplers import SAMPLERS
 from tests.rig.processes import REPOSITORY, children_of
 from tests.rig.servers import LabelStudioServer
 
@@ -43,7 +47,7 @@ def annotator(label_studio: LabelStudioServer) -> Annotator:
 @pytest.fixture
 def published(annotator: Annotator, dataset: Dataset) -> Iterator[tuple[int, list[int]]]:
     """A project whose four tasks are ordered by predictions of version "by-hand": its id, and the order."""
-    project = annotator.create_project("An order by hand", CLASSES)
+    project = annotator.create_project("An order by hand", choices_config(CLASSES))
     annotator.upload(project, [(image_name(index), as_png(dataset.train_images[index])) for index in range(4)])
     tasks = [task["id"] for task in annotator.call("GET", "/api/tasks", params={"project": project})["tasks"]]
     order = [tasks[2], tasks[0], tasks[3], tasks[1]]
@@ -61,7 +65,7 @@ def set_project(annotator: Annotator, project: int, **values: str) -> None:
 
 def oracle_of(annotator: Annotator, project: int, dataset: Dataset, directory: Path) -> Oracle:
     state = State(f"sqlite:///{directory / 'state.sqlite3'}")
-    return Oracle(annotator, state, project, Choosing(dataset, np.arange(4)))
+    return Oracle(annotator, state, project, SingleItems(dataset, np.arange(4)))
 
 
 def version(name: str) -> Version:
@@ -98,7 +102,7 @@ def test_a_queue_in_another_order_is_noticed(
     set_project(annotator, project, sampling="Sequential sampling")  # by task number: not what was published
     with pytest.raises(QueueError, match=f"served task {min(order)} .*but task {order[0]} was due"):
         oracle.label(current, 1)
-    assert oracle.labelled == set()
+    assert oracle.labeled == set()
 
 
 @pytest.mark.slow
@@ -114,8 +118,8 @@ def test_an_incomplete_or_doubled_order_is_noticed(
     annotator.call("DELETE", f"/api/predictions/{double}")
     oracle.open_round(version("by-hand"), CYCLE, 0.0)
     annotator.upload(project, [(image_name(4), as_png(dataset.train_images[4]))])
-    oracle.subject = Choosing(dataset, np.arange(5))
-    with pytest.raises(QueueError, match="4 predictions, but 5 unlabelled tasks"):
+    oracle.subject = SingleItems(dataset, np.arange(5))
+    with pytest.raises(QueueError, match="4 predictions, but 5 unlabeled tasks"):
         oracle.open_round(version("by-hand"), CYCLE, 0.0)
 
 
@@ -226,28 +230,38 @@ def test_options_that_make_no_sense_are_refused(capsys: pytest.CaptureFixture[st
     assert "--sampler ceal is not for segmentation: its pseudo-labels are classes" in capsys.readouterr().err
 
 
+def test_each_kind_of_task_has_a_sampler_that_serves_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert DEMOS.keys() == KINDS.keys()
+    for task in DEMOS:
+        assert task not in SAMPLERS[parse(["--task", task]).sampler].refusals
+    assert parse(["--task", "multilabel"]).sampler == "margin"
+    with pytest.raises(SystemExit):
+        parse(["--task", "multilabel", "--sampler", "dast-al"])
+    assert "--sampler dast-al is not for multilabel: its semantic augmentation" in capsys.readouterr().err
+
+
 def a_round(name: str, quality: float | None, agreement: float | None = None) -> Round:
     return Round(name, 40, quality, {"train": 1.25}, 2.0, agreement)
 
 
 def test_a_quality_that_did_not_rise_is_a_failure(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
-    subject, narrator = Choosing(dataset, np.arange(4)), Narrator()
+    subject, narrator = SingleItems(dataset, np.arange(4)), Narrator()
     check_rise([a_round("c0", None), a_round("c1", 0.2), a_round("c2", 0.1), a_round("c3", 0.3)], subject, narrator)
     assert "Accuracy rose from 20.0% to 30.0%." in capsys.readouterr().out
     for single in ([], [a_round("c0", None)], [a_round("c0", None), a_round("c1", 0.2)]):
         check_rise(single, subject, narrator)
     assert capsys.readouterr().out == ""
-    assert issubclass(LearntNothing, FAILURES), "the demo says it in words and exits with 1"
+    assert issubclass(LearnedNothing, FAILURES), "the demo says it in words and exits with 1"
     for last in (0.2, 0.1):
         rounds = [a_round("c0", None), a_round("c1", 0.2), a_round("c2", 0.4), a_round("c3", last)]
-        with pytest.raises(LearntNothing, match=rf"accuracy did not rise: 20.0% with c1, {last:.1%} with c3"):
+        with pytest.raises(LearnedNothing, match=rf"accuracy did not rise: 20.0% with c1, {last:.1%} with c3"):
             check_rise(rounds, subject, narrator)
     check_rise([a_round("c0", None), a_round("c1", 0.2), a_round("c2", 0.1)], subject, narrator)  # two: it is said only
     assert "accuracy did not rise: 20.0% with c1, 10.0% with c2" in capsys.readouterr().out
 
 
 def test_the_table_has_the_head_only_where_it_was_looked_at(dataset: Dataset) -> None:
-    subject = Choosing(dataset, np.arange(4))
+    subject = SingleItems(dataset, np.arange(4))
     plain = table([a_round("c0", None), a_round("c1", 0.25)], subject)
     names = [str(column.header) for column in plain.columns]
     assert names == ["version", "labels", "accuracy", "train s", "waiting s", "served in order"]

@@ -12,14 +12,24 @@ from scipy import ndimage
 from benchmarks.data import scenes
 from benchmarks.data.datasets import DEBIAN, Dataset, fashion_mnist_itself
 from benchmarks.data.kept_masks import MaskSet, PartWriter
-from benchmarks.data.scenes import SCENE_CLASSES, Items, Scenes, cut_out, fill_holes, prepare_scenes, write_scenes
+from benchmarks.data.scenes import (
+    APART,
+    SCENE_CLASSES,
+    Items,
+    Scenes,
+    Span,
+    cut_out,
+    fill_holes,
+    prepare_scenes,
+    write_scenes,
+)
 from models import IGNORE
 
 real = pytest.mark.skipif(not DEBIAN.exists(), reason="dataset-fashion-mnist is not installed")
 
 
 def shapes(labels: range) -> tuple[np.ndarray, np.ndarray]:
-    """Grey blocks (N, 28, 28) on black, broader with each label, and the labels (N,)."""
+    """Gray blocks (N, 28, 28) on black, broader with each label, and the labels (N,)."""
     images = np.zeros((len(labels), 28, 28), dtype=np.uint8)
     for place, label in enumerate(labels):
         images[place, 3:25, 10 - label : 18 + label] = 90 + 10 * label
@@ -83,9 +93,9 @@ def test_later_items_lie_over_earlier_ones(blocks: Items, monkeypatch: pytest.Mo
     """Each item alone has some pixels; in the scene each pixel belongs to the last item that has it."""
     put, layers = Scenes._put, []
 
-    def watched(self: Scenes, draw: np.random.Generator, image: np.ndarray, mask: np.ndarray) -> None:
+    def watched(self: Scenes, draw: np.random.Generator, image: np.ndarray, mask: np.ndarray, span: Span) -> None:
         alone = np.full_like(mask, IGNORE)
-        put(self, draw, image, alone)
+        put(self, draw, image, alone, span)
         layers.append(alone)
         mask[alone != IGNORE] = alone[alone != IGNORE]
 
@@ -96,7 +106,7 @@ def test_later_items_lie_over_earlier_ones(blocks: Items, monkeypatch: pytest.Mo
         with monkeypatch.context() as patched:
             patched.setattr(Scenes, "_put", watched)
             drawn.scene(row)
-        assert scenes.FEWEST <= len(layers) <= scenes.MOST
+        assert 2 <= len(layers) <= 6
         merged = np.zeros_like(expected)
         for layer in layers:
             overlaps += bool(((layer != IGNORE) & (merged > 0)).any())
@@ -106,7 +116,7 @@ def test_later_items_lie_over_earlier_ones(blocks: Items, monkeypatch: pytest.Mo
     assert overlaps > 15 and np.quantile(areas, 0.9) > 4 * np.quantile(areas, 0.1), "overlaps; sizes that differ"
 
 
-def test_an_item_of_one_shade_has_one_colour_and_stands_upright() -> None:
+def test_an_item_of_one_shade_has_one_color_and_stands_upright() -> None:
     """A block of 8 × 22 stands, always whole: no rim is darker than its middle."""
     drawn = Scenes(cut_out(*shapes(range(1))), 64, seed=0)
     draw = np.random.default_rng(0)
@@ -121,6 +131,26 @@ def test_an_item_of_one_shade_has_one_colour_and_stands_upright() -> None:
             high, wide = (np.ptp(place) for place in np.nonzero(mask))
             upright.append(bool(high > wide))
     assert len(upright) > 3 and all(upright)
+
+
+def test_items_that_stand_apart_hide_nothing_of_each_other(blocks: Items, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From none to three in a scene; each keeps most of its pixels, whatever is laid after it."""
+    put, counts, shown = Scenes._put, [], []
+
+    def watched(self: Scenes, draw: np.random.Generator, image: np.ndarray, mask: np.ndarray, span: Span) -> None:
+        alone = np.zeros_like(mask)
+        put(self, draw, image, alone, span)
+        layers.append(alone)
+        mask[alone > 0] = alone[alone > 0]
+
+    monkeypatch.setattr(Scenes, "_put", watched)
+    for row in range(60):
+        layers: list[np.ndarray] = []
+        mask = Scenes(blocks, 64, 0, "train", APART).scene(row)[1]
+        counts.append(len(layers))
+        shown += [((mask == layer) & (layer > 0)).sum() / (layer > 0).sum() for layer in layers]
+        assert set(np.unique(mask)) - {0} == {int(layer.max()) for layer in layers}
+    assert set(counts) == {0, 1, 2, 3} and min(shown) > 0.8
 
 
 def test_frequencies_of_two_masks(tmp_path: Path) -> None:
@@ -138,13 +168,13 @@ def test_frequencies_of_two_masks(tmp_path: Path) -> None:
 
 
 def test_scenes_are_written_row_by_row_and_mapped(tmp_path: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    write_scenes(tmp_path / "a", 12, 32, 7, raw=made_up(), test=5, tell=lambda *what: told.append(what))
+    reported: list[tuple[str, int, int]] = []
+    write_scenes(tmp_path / "a", 12, 32, 7, raw=made_up(), test=5, report=lambda *what: reported.append(what))
     found = MaskSet.open(tmp_path / "a")
     assert isinstance(found.train_images, np.memmap) and not found.train_images.flags.writeable
     assert found.train_images.shape == (12, 32, 32, 3) and found.test_masks.shape == (5, 32, 32)
     assert found.classes == SCENE_CLASSES and len(SCENE_CLASSES) == 11 and SCENE_CLASSES[1] == "T-shirt/top"
-    assert told[-1] == ("fashion-scenes: test", 4, 5) and "seed 7" in found.source
+    assert reported[-1] == ("fashion-scenes: test", 4, 5) and "seed 7" in found.source
     raw = made_up()
     for part, images, masks, items in (
         ("train", found.train_images, found.train_masks, cut_out(raw.train_images, raw.train_labels)),
@@ -185,7 +215,7 @@ def test_a_draft_that_fails_leaves_nothing(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_scenes(tmp_path / "set", 5, 32, 0, raw=made_up(), test=1, tell=stop)
+        write_scenes(tmp_path / "set", 5, 32, 0, raw=made_up(), test=1, report=stop)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -197,7 +227,7 @@ def test_fashion_mnists_parts_share_no_image() -> None:
 
 
 @real
-def test_neither_brightness_nor_colour_gives_the_class_away() -> None:
+def test_neither_brightness_nor_color_gives_the_class_away() -> None:
     """A single channel's rank statistic between items of a class and all others stays near that of chance, a half."""
     raw = fashion_mnist_itself()
     drawn = Scenes(cut_out(raw.test_images[:500], raw.test_labels[:500]), 32, 0, "test")
@@ -221,5 +251,7 @@ def test_the_named_data_set_is_made_once(tmp_path: Path, monkeypatch: pytest.Mon
 
     folder = prepared()
     assert folder.name == "fashion-scenes-16-4-2-1" and "made up" in MaskSet.open(folder).source
+    other = prepare_scenes(16, tmp_path, tmp_path / "work", lambda *_: None, count=4, test=2, seed=1, arrangement=APART)
+    assert other.name == "fashion-scenes-apart-16-4-2-1"
     monkeypatch.setattr(scenes, "write_scenes", None)
     assert prepared() == folder

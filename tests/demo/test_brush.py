@@ -10,8 +10,8 @@ import pytest
 
 from backend.tasks.segmentation.config import segmentation_spec
 from backend.tasks.segmentation.masks import mask_to_regions, regions_to_mask
-from demo.annotator import Annotator, as_png, image_index, image_name
-from demo.painting import PaintingError, paint, painted
+from demo.annotator import Annotator, PreannotationError, as_png, image_index, image_name
+from demo.brush import brush_config, paint, painted
 from tests.rig.servers import LabelStudioServer
 
 CLASSES = ("cat", 'the "dog" & <owl>', "Ankle boot")
@@ -38,17 +38,17 @@ def annotator(label_studio: LabelStudioServer) -> Annotator:
 @pytest.fixture
 def project(annotator: Annotator) -> Iterator[int]:
     """A painting project with a task for each of MASKS, in their order."""
-    number = annotator.create_painting_project("Paint them", CLASSES)
-    grey = (np.repeat(mask[..., None] * np.uint8(60), 3, axis=2) for mask in MASKS)
-    annotator.upload(number, ((image_name(index), as_png(pixels)) for index, pixels in enumerate(grey)))
+    number = annotator.create_project("Paint them", brush_config(CLASSES))
+    gray = (np.repeat(mask[..., None] * np.uint8(60), 3, axis=2) for mask in MASKS)
+    annotator.upload(number, ((image_name(index), as_png(pixels)) for index, pixels in enumerate(gray)))
     yield number
     annotator.call("DELETE", f"/api/projects/{number}")
 
 
 def tasks_of(annotator: Annotator, project: int) -> list[dict[str, Any]]:
     """In the order of their images."""
-    answer = annotator.call("GET", "/api/tasks", params={"project": project, "fields": "all"})
-    return sorted(answer["tasks"], key=image_index)
+    listed = annotator.call("GET", "/api/tasks", params={"project": project, "fields": "all"})
+    return sorted(listed["tasks"], key=image_index)
 
 
 @pytest.mark.slow
@@ -95,7 +95,7 @@ def test_images_are_made_one_request_at_a_time(annotator: Annotator, monkeypatch
             made.append(index)
             yield image_name(index), as_png(np.full((8, 8), index, np.uint8))
 
-    number = annotator.create_painting_project("Seven", CLASSES)
+    number = annotator.create_project("Seven", brush_config(CLASSES))
     told: list[tuple[int, int]] = []
     annotator.upload(number, images(), lambda done: told.append((done, len(made))))
     assert told == [(3, 3), (6, 6), (7, 7)]
@@ -129,5 +129,5 @@ def test_a_region_that_no_editor_shows_is_refused(change: dict[str, Any], words:
     (region,) = paint(np.ones((4, 6), np.uint8), CLASSES)
     assert painted([region], CLASSES, (4, 6)).all()
     changed = region | change | {"value": region["value"] | change.get("value", {})}
-    with pytest.raises(PaintingError, match=words):
+    with pytest.raises(PreannotationError, match=words):
         painted([changed], CLASSES, (4, 6))

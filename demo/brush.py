@@ -1,4 +1,6 @@
-"""Masks as brush regions and back, with the SDK's codec: not the backend's own, which it is to be checked with.
+"""Brush regions in Label Studio: the label config that asks for them, and a mask as brush regions and back.
+
+By the SDK's own codec, not the backend's, which it is to be checked with.
 
 A mask is (H, W) uint8: 0 background, i + 1 the class ``classes[i]``.
 """
@@ -8,18 +10,26 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
+from demo.annotator import PreannotationError
+
 CONTROL, IMAGE = "mask", "image"
-"""Names of the BrushLabels and of the Image in the label config of :meth:`Annotator.create_painting_project`."""
+"""Names of the BrushLabels and of the Image in :func:`brush_config`."""
 
 _OPAQUE = 128
 _CHANNELS = 4
 
 
-class PaintingError(Exception):
-    """A region is not what an editor could show; says what is wrong with it."""
+def brush_config(classes: Sequence[str]) -> str:
+    """A label config with one ``BrushLabels`` on one ``Image``, which has no label for the background."""
+    labels = "".join(f"<Label value={quoteattr(name)}/>" for name in classes)
+    return (
+        f'<View><BrushLabels name="{CONTROL}" toName="{IMAGE}">{labels}</BrushLabels>'
+        f'<Image name="{IMAGE}" value="$image" zoom="true"/></View>'
+    )
 
 
 def paint(mask: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -51,20 +61,20 @@ def painted(result: Sequence[dict[str, Any]], classes: Sequence[str], size: tupl
     """The mask of brush regions on an image of ``size`` (H, W); later regions lie over earlier ones.
 
     Raises:
-        PaintingError: a region is of another kind, class or size, or its code cannot be read.
+        PreannotationError: a region is of another kind, class or size, or its code cannot be read.
     """
     mask = np.zeros(size, np.uint8)
     for region in result:
         value = region.get("value") or {}
-        asked = (region.get("type"), region.get("from_name"), region.get("to_name"), value.get("format"))
-        if asked != ("brushlabels", CONTROL, IMAGE, "rle"):
-            raise PaintingError(f"a region is {asked}, not one of the brush")
+        kind = (region.get("type"), region.get("from_name"), region.get("to_name"), value.get("format"))
+        if kind != ("brushlabels", CONTROL, IMAGE, "rle"):
+            raise PreannotationError(f"a region is {kind}, not one of the brush")
         labels = value.get("brushlabels")
         if not isinstance(labels, list) or len(labels) != 1 or labels[0] not in classes:
-            raise PaintingError(f"a region has the labels {labels}, not one of the label config's")
+            raise PreannotationError(f"a region has the labels {labels}, not one of the label config's")
         drawn_on = (region.get("original_height"), region.get("original_width"))
         if drawn_on != size:
-            raise PaintingError(f"a region is of an image of {drawn_on} pixels, and the image has {size}")
+            raise PreannotationError(f"a region is of an image of {drawn_on} pixels, and the image has {size}")
         mask[_pixels(value.get("rle"), size)] = classes.index(labels[0]) + 1
     return mask
 
@@ -76,8 +86,8 @@ def _pixels(rle: Any, size: tuple[int, int]) -> np.ndarray:
     try:
         values = decode_rle(rle)
     except (TypeError, ValueError, IndexError) as error:
-        raise PaintingError(f"a region's code cannot be read ({error})") from error
+        raise PreannotationError(f"a region's code cannot be read ({error})") from error
     if len(values) != size[0] * size[1] * _CHANNELS:
-        raise PaintingError(f"a region's code is of {len(values) / _CHANNELS:g} pixels, and the image has {size}")
+        raise PreannotationError(f"a region's code is of {len(values) / _CHANNELS:g} pixels, and the image has {size}")
     opaque: np.ndarray = values.reshape(*size, _CHANNELS)[..., -1] >= _OPAQUE
     return opaque

@@ -16,10 +16,12 @@ from backend.tasks.segmentation.config import segmentation_spec
 from backend.tasks.segmentation.masks import mask_to_regions
 from benchmarks.data.datasets import FASHION_CLASSES, Dataset
 from benchmarks.data.scenes import Scenes, cut_out
-from demo.annotator import Annotator, image_index
+from demo.annotator import Annotator, PreannotationError, image_index
+from demo.brush import paint, painted
 from demo.oracle import Oracle, QueueError
-from demo.painting import PaintingError, paint, painted
-from demo.scenes import PaintingScenes
+from demo.subjects.segmentation import PaintedScenes
+from models.data import Runtime
+from models.inference.predictions import predict_masks
 from tests.rig.servers import LabelStudioServer
 
 SIDE, TASKS, HELD_OUT = 32, 5, 13
@@ -27,7 +29,7 @@ SIDE, TASKS, HELD_OUT = 32, 5, 13
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
-    """Grey blocks on black, broader with each class; the test part's are less high."""
+    """Gray blocks on black, broader with each class; the test part's are less high."""
     parts = []
     for high in (22, 14):
         images = np.zeros((10, 28, 28), dtype=np.uint8)
@@ -38,8 +40,8 @@ def dataset() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def subject(dataset: Dataset) -> PaintingScenes:
-    return PaintingScenes(dataset, TASKS, side=SIDE, held_out=HELD_OUT)
+def subject(dataset: Dataset) -> PaintedScenes:
+    return PaintedScenes(dataset, TASKS, side=SIDE, held_out=HELD_OUT)
 
 
 @pytest.fixture(scope="module")
@@ -59,48 +61,51 @@ def version(name: str, checkpoint: str | None) -> Version:
 CYCLE = Cycle(1, 1, 0, "random", 0, "w", "done", "", 0, 0, 0, 0.0, 1.0, {"labels": 0, "seconds": {"read": 0.5}}, None)
 
 
-def test_the_answer_is_the_mask_of_the_scene_that_is_shown(subject: PaintingScenes, dataset: Dataset) -> None:
+def test_the_ground_truth_is_the_mask_of_the_scene_that_is_shown(subject: PaintedScenes, dataset: Dataset) -> None:
     drawn = Scenes(cut_out(dataset.train_images, dataset.train_labels), SIDE, seed=0)
     names = [name for name, _ in subject.images()]
     assert len(set(names)) == subject.count == TASKS and subject.title == "Scenes of Blocks"
     for index in (3, 0):
         mask = drawn.scene(index)[1]
-        assert np.array_equal(painted(subject.answer(index), FASHION_CLASSES, mask.shape), mask) and mask.any()
+        assert np.array_equal(painted(subject.ground_truth(index), FASHION_CLASSES, mask.shape), mask) and mask.any()
 
 
 def test_the_quality_is_the_mean_iou_over_all_held_out_scenes(
-    subject: PaintingScenes, dataset: Dataset, trained: Version
+    subject: PaintedScenes, dataset: Dataset, trained: Version
 ) -> None:
     """Intersections and unions counted over all pixels at once; a class that is nowhere does not count."""
     drawn = Scenes(cut_out(dataset.test_images, dataset.test_labels), SIDE, seed=0, part="test")
     images, masks = (np.stack(part) for part in zip(*map(drawn.scene, range(HELD_OUT)), strict=True))
     assert trained.checkpoint is not None
-    answers = Learner.load(trained.checkpoint, torch.device("cpu")).answer_masks(images)[0]
+    net = Learner.load(trained.checkpoint, torch.device("cpu")).net
+    found = np.empty(masks.shape, np.uint8)
+    for places, predicted, _ in predict_masks(net, images, np.arange(HELD_OUT), Runtime(torch.device("cpu"), 0)):
+        found[places] = predicted
     shares = []
     for index in range(1 + len(FASHION_CLASSES)):
-        either = ((answers == index) | (masks == index)).sum()
+        either = ((found == index) | (masks == index)).sum()
         if either:
-            shares.append(((answers == index) & (masks == index)).sum() / either)
+            shares.append(((found == index) & (masks == index)).sum() / either)
     assert subject.quality(trained) == pytest.approx(np.mean(shares), abs=1e-6)
-    assert 0 < np.mean(shares) < 1 and len(np.unique(answers)) > 1
+    assert 0 < np.mean(shares) < 1 and len(np.unique(found)) > 1
     assert subject.quality(version("untrained", None)) is None
 
 
 def test_held_out_scenes_are_not_kept(
-    subject: PaintingScenes, trained: Version, monkeypatch: pytest.MonkeyPatch
+    subject: PaintedScenes, trained: Version, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In parts of four, and in one: the same figure."""
     once = subject.quality(trained)
-    monkeypatch.setattr("demo.scenes.AT_A_TIME", 4)
+    monkeypatch.setattr("demo.subjects.segmentation.AT_A_TIME", 4)
     assert subject.quality(trained) == pytest.approx(once)
 
 
-def test_agreement_is_the_mean_iou_of_what_is_proposed(subject: PaintingScenes) -> None:
+def test_agreement_is_the_mean_iou_of_what_is_proposed(subject: PaintedScenes) -> None:
     """By hand: nothing but background is right where the truth is background, and a half of a class where half of its
     pixels are painted."""
-    right = [(index, subject.answer(index)) for index in range(3)]
+    right = [(index, subject.ground_truth(index)) for index in range(3)]
     assert subject.agreement(iter(right)) == 1
-    mask = painted(subject.answer(0), FASHION_CLASSES, (SIDE, SIDE))
+    mask = painted(subject.ground_truth(0), FASHION_CLASSES, (SIDE, SIDE))
     first = int(np.unique(mask)[1])
     where = np.argwhere(mask == first)
     for row, column in where[: len(where) // 2]:
@@ -112,9 +117,9 @@ def test_agreement_is_the_mean_iou_of_what_is_proposed(subject: PaintingScenes) 
     assert subject.agreement([(0, paint(mask, FASHION_CLASSES))]) == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_head_without_any_mask_is_refused(subject: PaintingScenes) -> None:
-    assert subject.agreement([(0, []), (1, subject.answer(1))]) is not None, "one scene may be all background"
-    with pytest.raises(PaintingError, match="no task at the head"):
+def test_a_head_without_any_mask_is_refused(subject: PaintedScenes) -> None:
+    assert subject.agreement([(0, []), (1, subject.ground_truth(1))]) is not None, "one scene may be all background"
+    with pytest.raises(PreannotationError, match="no task at the head"):
         subject.agreement([(0, []), (1, [])])
 
 
@@ -124,18 +129,18 @@ def annotator(label_studio: LabelStudioServer) -> Annotator:
 
 
 @pytest.fixture
-def project(annotator: Annotator, subject: PaintingScenes) -> Iterator[int]:
-    number = subject.create(annotator)
+def project(annotator: Annotator, subject: PaintedScenes) -> Iterator[int]:
+    number = annotator.create_project(subject.title, subject.label_config)
     annotator.upload(number, subject.images())
     yield number
     annotator.call("DELETE", f"/api/projects/{number}")
 
 
-def propose(annotator: Annotator, project: int, subject: PaintingScenes, side: int) -> None:
+def propose(annotator: Annotator, project: int, subject: PaintedScenes, side: int) -> None:
     """Publishes every scene's own mask as the backend would, for images of ``side`` px."""
     spec = segmentation_spec(annotator.project(project)["label_config"])
     for task in annotator.call("GET", "/api/tasks", params={"project": project})["tasks"]:
-        mask = painted(subject.answer(image_index(task)), FASHION_CLASSES, (SIDE, SIDE))
+        mask = painted(subject.ground_truth(image_index(task)), FASHION_CLASSES, (SIDE, SIDE))
         regions = mask_to_regions(mask, spec, (side, side), smallest=0)
         body = {"task": task["id"], "result": regions, "score": 1 / task["id"], "model_version": "by-hand"}
         annotator.call("POST", "/api/predictions", json=body)
@@ -145,7 +150,7 @@ def propose(annotator: Annotator, project: int, subject: PaintingScenes, side: i
 
 @pytest.mark.slow
 def test_the_oracle_looks_at_the_masks_and_paints(
-    annotator: Annotator, project: int, subject: PaintingScenes, trained: Version, tmp_path: Path
+    annotator: Annotator, project: int, subject: PaintedScenes, trained: Version, tmp_path: Path
 ) -> None:
     propose(annotator, project, subject, SIDE)
     oracle = Oracle(annotator, State(f"sqlite:///{tmp_path / 'state.sqlite3'}"), project, subject)
@@ -158,13 +163,13 @@ def test_the_oracle_looks_at_the_masks_and_paints(
     assert sorted(task["id"] for task in done) == sorted(current.published[:2])
     for task in done:
         (annotation,) = task["annotations"]
-        answer = painted(subject.answer(image_index(task)), FASHION_CLASSES, (SIDE, SIDE))
-        assert np.array_equal(painted(annotation["result"], FASHION_CLASSES, (SIDE, SIDE)), answer)
+        truth = painted(subject.ground_truth(image_index(task)), FASHION_CLASSES, (SIDE, SIDE))
+        assert np.array_equal(painted(annotation["result"], FASHION_CLASSES, (SIDE, SIDE)), truth)
 
 
 @pytest.mark.slow
 def test_masks_of_another_size_at_the_head_are_noticed(
-    annotator: Annotator, project: int, subject: PaintingScenes, trained: Version, tmp_path: Path
+    annotator: Annotator, project: int, subject: PaintedScenes, trained: Version, tmp_path: Path
 ) -> None:
     propose(annotator, project, subject, SIDE + 1)
     oracle = Oracle(annotator, State(f"sqlite:///{tmp_path / 'state.sqlite3'}"), project, subject)

@@ -1,42 +1,43 @@
-"""The demo's segmentation project: scenes of Fashion-MNIST items, drawn when they are needed and never all at once."""
+"""A class for each pixel: scenes of Fashion-MNIST items, drawn when they are needed and never all at once."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import torch
-from torchmetrics.classification import MulticlassJaccardIndex
 
-from backend.errors import BackendError
 from backend.images.decoding import decode_whole
 from backend.state import Version
 from benchmarks.data.datasets import Dataset, fashion_mnist
 from benchmarks.data.scenes import Scenes, cut_out
-from demo.annotator import Annotator, as_png
-from demo.painting import PaintingError, paint, painted
-from demo.subjects import Proposal, Subject, load_learner
+from demo.annotator import PreannotationError, as_png
+from demo.brush import brush_config, paint, painted
+from demo.subjects.base import Proposal, Result, Subject
 from models.data import Runtime
 from models.inference.predictions import predict_masks
-from models.networks.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from torchmetrics.classification import MulticlassJaccardIndex
 
 SIDE = 96
 """Of a scene, in pixels: a version is trained within a minute or two on two cores."""
+
 HELD_OUT = 300
 AT_A_TIME = 50
 
 
-class PaintingScenes(Subject):
+class PaintedScenes(Subject):
     """``count`` scenes of items of ``dataset``'s training part, to be painted; scenes of its test part are held out.
 
     Pixels that nobody paints are background, which is a class for the network and for the mean IoU.
     """
 
-    measure = "mean IoU"
-    must_rise = True
-    how_to = (
-        ("Paint", "choose a class (its key stands beside it), brush over its items, then the next class, then Submit"),
+    task: ClassVar[str] = "segmentation"
+    must_rise: ClassVar[bool] = True
+    how_to: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("Paint", "choose a class (its key is next to it), brush over its items, then the next class, then Submit"),
         ("", "what is left unpainted is background; from the second order on there are masks to correct"),
     )
 
@@ -49,26 +50,24 @@ class PaintingScenes(Subject):
         self._test = Scenes(cut_out(dataset.test_images, dataset.test_labels), side, seed=0, part="test")
 
     @classmethod
-    def of_fashion(cls, count: int) -> PaintingScenes:
+    def of_fashion(cls, count: int) -> Self:
         return cls(fashion_mnist(), count)
 
-    def create(self, annotator: Annotator) -> int:
-        return annotator.create_painting_project(self.title, self.classes)
+    @property
+    def label_config(self) -> str:
+        return brush_config(self.classes)
 
     def image(self, index: int) -> bytes:
         return as_png(self._scenes.scene(index)[0])
 
-    def answer(self, index: int) -> list[dict[str, Any]]:
+    def ground_truth(self, index: int) -> Result:
         return paint(self._scenes.scene(index)[1], self.classes)
 
     def quality(self, version: Version) -> float | None:
         """Mean IoU of all classes, the background among them, over the held-out scenes."""
-        learner = load_learner(version)
+        learner = self.learner(version)
         if learner is None:
             return None
-        net = learner.net
-        if not isinstance(net, Segmenter):
-            raise BackendError(f"{version.name} has a network that classifies, though masks are asked for")
         ours = np.array([0, *(1 + self.classes.index(name) for name in learner.classes)])
         runtime = Runtime(device=learner.device, seed=0)
         index = self._mean_iou()
@@ -76,7 +75,7 @@ class PaintingScenes(Subject):
             rows = range(start, min(start + AT_A_TIME, self.held_out))
             images, masks = zip(*map(self._test.scene, rows), strict=True)
             pixels = np.stack([decode_whole(as_png(image), learner.frame)[0] for image in images])
-            for places, predicted, _ in predict_masks(net, pixels, np.arange(len(rows)), runtime):
+            for places, predicted, _ in predict_masks(learner.net, pixels, np.arange(len(rows)), runtime):
                 truth = np.stack([masks[place] for place in places])
                 index.update(torch.from_numpy(ours[predicted]), torch.from_numpy(truth))
         return float(index.compute())
@@ -85,7 +84,7 @@ class PaintingScenes(Subject):
         """Mean IoU of the proposed masks with the scenes' own.
 
         Raises:
-            PaintingError: a region cannot be read, or is not of the scene's size; or nothing is proposed at all.
+            PreannotationError: a region cannot be read, or is not of the scene's size; or nothing is proposed at all.
         """
         index, regions = self._mean_iou(), 0
         for number, result in proposed:
@@ -93,8 +92,10 @@ class PaintingScenes(Subject):
             mask = painted(result, self.classes, (self.side, self.side))
             index.update(torch.from_numpy(mask), torch.from_numpy(self._scenes.scene(number)[1]))
         if not regions:
-            raise PaintingError("no task at the head of the queue carries a mask")
+            raise PreannotationError("no task at the head of the queue carries a mask")
         return float(index.compute())
 
     def _mean_iou(self) -> MulticlassJaccardIndex:
+        from torchmetrics.classification import MulticlassJaccardIndex  # here: slow to import
+
         return MulticlassJaccardIndex(num_classes=1 + len(self.classes), average="macro")

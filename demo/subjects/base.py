@@ -1,0 +1,97 @@
+"""What a project of the demo is about: its images, the question, the ground truth, and how good a version is.
+
+One kind of task is one file beside this one and one line of :data:`demo.subjects.DEMOS`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Self
+
+import torch
+
+from backend.errors import BackendError
+from backend.learning.learner import Learner
+from backend.state import Version
+from backend.tasks import KINDS
+from demo.annotator import image_name
+
+Result = list[dict[str, Any]]
+"""The regions of an annotation or a prediction, as Label Studio has them."""
+
+Proposal = tuple[int, Result]
+"""The number of an image, and the ``result`` of its prediction."""
+
+
+class Subject(ABC):
+    """The project's images are numbered 0 .. ``count - 1``.
+
+    ``task`` is the kind's name in :data:`backend.tasks.KINDS`. ``must_rise``: the demo fails when the quality of three
+    versions or more has not risen from the first that was trained to the last. ``how_to``: lines for the person who is
+    going to label. ``settings`` of the project, other than sampler and budget.
+    """
+
+    task: ClassVar[str]
+    must_rise: ClassVar[bool] = False
+    how_to: ClassVar[tuple[tuple[str, str], ...]] = ()
+    settings: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, source: str, classes: tuple[str, ...], count: int, held_out: int) -> None:
+        self.source = source
+        self.classes = classes
+        self.count = count
+        self.held_out = held_out
+
+    @classmethod
+    @abstractmethod
+    def of_fashion(cls, count: int) -> Self:
+        """With ``count`` images of Fashion-MNIST items, or as many as there are."""
+
+    @property
+    def title(self) -> str:
+        return self.source.split(",")[0]
+
+    @property
+    def measure(self) -> str:
+        """What :meth:`quality` is, in words."""
+        return KINDS[self.task].metric
+
+    @property
+    @abstractmethod
+    def label_config(self) -> str:
+        """What the project asks, as Label Studio's XML."""
+
+    @abstractmethod
+    def image(self, index: int) -> bytes:
+        """Image number ``index`` as a file."""
+
+    @abstractmethod
+    def ground_truth(self, index: int) -> Result:
+        """The ``result`` of the annotation that is right for image ``index``."""
+
+    @abstractmethod
+    def quality(self, version: Version) -> float | None:
+        """Of the version's own checkpoint on the held-out images, in [0, 1]; None when there is no model yet."""
+
+    def agreement(self, proposed: Iterable[Proposal]) -> float | None:
+        """Of what is proposed at the head of the queue with the ground truth, in [0, 1]; None where it is not compared.
+
+        Raises:
+            PreannotationError: what is proposed cannot be shown in the editor.
+        """
+        return None
+
+    def images(self) -> Iterator[tuple[str, bytes]]:
+        """File names and files of all images, made one by one."""
+        return ((image_name(index), self.image(index)) for index in range(self.count))
+
+    def learner(self, version: Version) -> Learner | None:
+        """The version's checkpoint; None when it was made without a model. Raises BackendError for one of another kind
+        of task."""
+        if version.checkpoint is None:
+            return None
+        learner = Learner.load(version.checkpoint, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        if learner.task != self.task:
+            raise BackendError(f"{version.name} has a network for {learner.task}, and the project is of {self.task}")
+        return learner

@@ -1,0 +1,60 @@
+"""One class for each image: Fashion-MNIST as it is."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+import numpy as np
+
+from backend.images.decoding import decode
+from backend.state import Version
+from benchmarks.data.datasets import Dataset, fashion_mnist
+from demo.annotator import as_png
+from demo.choices import choices_config, choose
+from demo.subjects.base import Result, Subject
+from models.data import Runtime
+from models.inference.predictions import predict
+
+
+class SingleItems(Subject):
+    """``dataset.train_images[rows]``, of which each has one class; its test images are held out."""
+
+    task: ClassVar[str] = "classification"
+
+    def __init__(self, dataset: Dataset, rows: np.ndarray) -> None:
+        super().__init__(dataset.source, dataset.class_names, len(rows), len(dataset.test_images))
+        self.dataset = dataset
+        self.rows = rows
+        self._test_pixels: dict[int, np.ndarray] = {}
+
+    @classmethod
+    def of_fashion(cls, count: int) -> Self:
+        dataset = fashion_mnist()
+        count = min(count, len(dataset.train_images))
+        return cls(dataset, np.random.default_rng(0).choice(len(dataset.train_images), count, replace=False))
+
+    @property
+    def label_config(self) -> str:
+        return choices_config(self.classes)
+
+    def image(self, index: int) -> bytes:
+        return as_png(self.dataset.train_images[self.rows[index]])
+
+    def ground_truth(self, index: int) -> Result:
+        return choose([self.classes[self.dataset.train_labels[self.rows[index]]]])
+
+    def quality(self, version: Version) -> float | None:
+        """Share of the held-out images that are classified correctly."""
+        learner = self.learner(version)
+        if learner is None:
+            return None
+        pixels = self._held_out(learner.frame[0])
+        found = predict(learner.net, pixels, np.arange(len(pixels)), Runtime(device=learner.device, seed=0))
+        names = np.array(learner.classes)[found.predicted]
+        return float((names == np.array(self.classes)[self.dataset.test_labels]).mean())
+
+    def _held_out(self, size: int) -> np.ndarray:
+        """The test images (N, size, size, 3) as the backend would decode them from files."""
+        if size not in self._test_pixels:
+            self._test_pixels[size] = np.stack([decode(as_png(image), size) for image in self.dataset.test_images])
+        return self._test_pixels[size]
