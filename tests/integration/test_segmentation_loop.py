@@ -17,7 +17,7 @@ from playwright.sync_api import Page
 from benchmarks.data.datasets import fashion_mnist
 from benchmarks.data.scenes import Scenes, cut_out
 from demo.annotator import as_png
-from demo.painting import paint, painted
+from demo.brush import paint, painted
 from tests.integration.editor import Editor
 from tests.integration.helpers import LabelProject, Seen, Studio, kill_hard, start_backend, wait_for
 from tests.rig.servers import BackendServer
