@@ -17,7 +17,6 @@ import torch
 from models import IGNORE as IGNORE
 from models import ProgressFn as ProgressFn
 
-Task = str  # an earlier name, until its last user is gone
 T = TypeVar("T", bound="Targets")
 
 

@@ -15,7 +15,7 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
-def normalise(images: Tensor, mean: tuple[float, float, float] = MEAN, std: tuple[float, float, float] = STD) -> Tensor:
+def normalize(images: Tensor, mean: tuple[float, float, float] = MEAN, std: tuple[float, float, float] = STD) -> Tensor:
     """(B, H, W, 3) uint8 to (B, 3, H, W) float32, (x / 255 - mean) / std per channel.
 
     The result is channels_last in memory, which is what the pixels are already: no transposing copy.

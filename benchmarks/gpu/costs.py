@@ -14,14 +14,14 @@ from torch import nn
 
 from backend.learning.learner import Learner
 from backend.settings.core import Settings
-from models.data import CycleData, Runtime, Task
+from models.data import CycleData, Runtime
 from samplers import SAMPLERS, Sampler
 
 HEADER = (
     "| sampler | parameters beside the task network, MiB | train, s | fit, s | score, s | cycle, s | device memory |",
     "|---|---|---|---|---|---|---|",
 )
-WARM_UP_ROWS: dict[Task, int] = {"classification": 256, "segmentation": 16}
+WARM_UP_ROWS: dict[str, int] = {"classification": 256, "multilabel": 256, "segmentation": 16}
 
 
 @dataclass(frozen=True)

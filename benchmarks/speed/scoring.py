@@ -26,7 +26,7 @@ from models.geometry.k_center import k_center_greedy
 from models.inference.streaming import eval_batch_size
 from models.networks.base import TaskNet
 from models.networks.vae import prepare
-from models.pixels import normalise
+from models.pixels import normalize
 from samplers.vaal import VaalSampler
 
 EPMCM_LIMIT, VAAL_LIMIT = 1.05, 1.10
@@ -159,7 +159,7 @@ def _answers_of(net: TaskNet) -> Callable[[Tensor], tuple[Tensor, ...]]:
     net.eval()
 
     def answers(images: Tensor) -> tuple[Tensor, ...]:
-        return net(normalise(images)).softmax(dim=1).max(dim=1)
+        return net(normalize(images)).softmax(dim=1).max(dim=1)
 
     return answers
 

@@ -21,7 +21,7 @@ from benchmarks.speed.pool import fill_cache
 from benchmarks.speed.scoring import bare_loop
 from models.data import CycleData, MaskTargets, Runtime
 from models.networks.base import TaskNet
-from models.pixels import normalise
+from models.pixels import normalize
 
 LIMIT = 1.25
 FRAME, CLASSES = (512, 1024), 19  # of Cityscapes, as the papers scale it
@@ -82,7 +82,7 @@ def answers_of(net: TaskNet) -> Callable[[Tensor], tuple[Tensor, ...]]:
     net.eval()
 
     def answers(images: Tensor) -> tuple[Tensor, ...]:
-        confidence, classes = net.head(net.features(normalise(images))).softmax(dim=1).max(dim=1)
+        confidence, classes = net.head(net.features(normalize(images))).softmax(dim=1).max(dim=1)
         return confidence.mean(dim=(1, 2)), classes.to(torch.uint8)
 
     return answers

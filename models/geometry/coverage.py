@@ -41,7 +41,7 @@ def greedy_order(
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[GreedyOrder, Tensor]:
     """The cover after K picks among ``points`` (N, F) with ``rows`` (N,), the ``labeled`` (L, F) being centers
-    already, and the distance (N,) of each point to its nearest center in the end. Computes in float64, centred.
+    already, and the distance (N,) of each point to its nearest center in the end. Computes in float64, centered.
     """
     middle = torch.cat([labeled, points]).double().mean(0)
     chosen, squared, nearest = k_center_greedy(points - middle, picks, labeled - middle, progress)
@@ -56,7 +56,7 @@ class EntryDistances:
     def __init__(self, cover: GreedyOrder) -> None:
         count = len(cover.radii)
         centers = cover.centers.double()
-        self._middle = centers.mean(0)  # centred, because |x|² - 2xc + |c|² loses the digits that all points share
+        self._middle = centers.mean(0)  # centered, because |x|² - 2xc + |c|² loses the digits that all points share
         self._labeled, self._picks = (centers - self._middle).split([len(centers) - count, count])
         length = centers.square().sum(1).mean().sqrt()
         self._zero = NOISE * length

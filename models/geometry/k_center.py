@@ -79,9 +79,9 @@ def k_center_greedy(
 
 
 def thumbnails(pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, batch: int = 1024) -> Tensor:
-    """Each image averaged down to 8 x 8 colours in [0, 1]: (N, 192) float32 on the runtime's device.
+    """Each image averaged down to 8 x 8 colors in [0, 1]: (N, 192) float32 on the runtime's device.
 
-    A plain feature on purpose. It needs no weights, and a network that has learnt nothing yet sees no more.
+    A plain feature on purpose. It needs no weights, and a network that has learned nothing yet sees no more.
     """
     parts = []
     for start in range(0, len(rows), batch):

@@ -4,7 +4,7 @@ Gal & Ghahramani, Dropout as a Bayesian Approximation (ICML 2016); Gal, Islam & 
 into several layers and run the network K times, with new masks for each image. Here it is in one place, before the last
 layer, and a draw is one mask for all images, as in the "consistent" dropout of BatchBALD (Kirsch, van Amersfoort & Gal,
 NeurIPS 2019). So the trunk runs once instead of K times, the task network keeps its architecture, and a score depends
-on the image and the seed alone, not on its neighbours. The price: only the last layer's weights are uncertain.
+on the image and the seed alone, not on its neighbors. The price: only the last layer's weights are uncertain.
 
 Axis letters: B batch, C classes, F features, K draws, h w map.
 """

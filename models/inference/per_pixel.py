@@ -1,7 +1,7 @@
 """Figures of an image from figures of its pixels: every pixel of a map is a row for the function that knows rows.
 
 No formula of a figure is written here. A map (B, C, h, w) of logits or features is read a few pixels at a time as rows
-(B p, C), contiguous in memory whatever the map's layout, so that a pixel's value depends on neither its neighbours nor
+(B p, C), contiguous in memory whatever the map's layout, so that a pixel's value depends on neither its neighbors nor
 how many are read at a time. The values of all pixels, one for each, are then reduced in float64.
 
 Chen et al., When Active Learning Meets Implicit Semantic Data Augmentation (ECCV 2022), section 4.2, average equation 7

@@ -20,7 +20,7 @@ from models.data import Runtime, check_pixels, check_rows
 from models.inference.streaming import batches_of, evaluating, map_rows, stream_batches
 from models.networks.base import TaskNet
 from models.networks.segmenter import enlarge
-from models.pixels import normalise
+from models.pixels import normalize
 
 # (features, logits), both float32 on the device -> tensors (B, ...)
 Measure = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
@@ -75,7 +75,7 @@ def measure(
     check_rows(rows, len(pixels))
 
     def batch(images: Tensor) -> tuple[Tensor, ...]:
-        features = net.features(normalise(images))
+        features = net.features(normalize(images))
         return compute(features, net.head(features))
 
     with evaluating(net):
@@ -128,7 +128,7 @@ def measure_forward(
     check_rows(rows, len(pixels))
 
     def batch(images: Tensor) -> tuple[Tensor, ...]:
-        features, taps = net.features_and_taps(normalise(images))
+        features, taps = net.features_and_taps(normalize(images))
         return compute(ForwardPass(images, features, taps, net.head(features)))
 
     with evaluating(net):
@@ -183,7 +183,7 @@ def predict_masks(
     with evaluating(net), torch.inference_mode(), closing(stream) as images_of:
         for part, images in zip(parts, images_of, strict=True):
             # Logits of full size are the largest there is, C numbers a pixel: of one image at a time.
-            maps = net.head(net.features(normalise(images))).split(1)
+            maps = net.head(net.features(normalize(images))).split(1)
             answers = [most_likely(enlarge(one, images.shape[1:3])) for one in maps]
             masks = torch.cat([predicted.to(torch.uint8) for predicted, _ in answers]).cpu()
             sure = torch.cat([confidence for _, confidence in answers]).cpu()
@@ -192,6 +192,3 @@ def predict_masks(
             yield part, masks.numpy(), (255.0 * sure).round().to(torch.uint8).numpy()
             done += len(part)
             runtime.progress(phase, done, len(rows))
-
-
-Answers = Predictions  # an earlier name, until its last user is gone

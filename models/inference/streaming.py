@@ -100,9 +100,9 @@ def map_rows(
     """`compute` on every row, in one pass in inference mode; its results in the order of `rows`.
 
     compute: images (B, H, W, 3) uint8 on the device -> tensors of shape (B, ...), as many as it likes; it
-    must not synchronise with the host. Answers one array (N, ...) per tensor. `rows` must not be empty and
+    must not synchronize with the host. Answers one array (N, ...) per tensor. `rows` must not be empty and
     must have been checked (`models.data.check_rows`). Batches are made in ascending order of rows, so that a
-    result depends on neither the order nor the neighbours asked for beyond float rounding.
+    result depends on neither the order nor the neighbors asked for beyond float rounding.
 
     Calls runtime.progress(phase, rows done, N) after every batch.
     """

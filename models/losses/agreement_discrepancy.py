@@ -32,7 +32,7 @@ from models.inference.streaming import evaluating
 from models.losses.objectives import Objective
 from models.networks.base import TaskNet
 from models.networks.two_classifiers import TwoClassifiers, agreement_loss, discrepancy_loss, one_vs_all_loss
-from models.pixels import augment, normalise
+from models.pixels import augment, normalize
 from models.training.rows import TrainingRows, batches_per_epoch
 from models.training.schedule import Recipe, batch_size_for, epochs_for
 
@@ -172,7 +172,7 @@ class _Passes:
         self._unlabeled.close()
 
     def _inputs(self, images: Tensor) -> Tensor:
-        return normalise(augment(images, self._crops))
+        return normalize(augment(images, self._crops))
 
 
 def _endless(

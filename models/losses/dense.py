@@ -83,7 +83,7 @@ class DenseISDA(DenseCrossEntropy):
     the loss is at the targets'. Features get gradient through the logits only; the last layer's weight also through Q;
     Σ is a constant. The estimate begins anew with each training.
 
-    It bounds the expected cross entropy where a target is that of its neighbourhood on the map. At an edge a pixel also
+    It bounds the expected cross entropy where a target is that of its neighborhood on the map. At an edge a pixel also
     gets augmentation that was meant for the target next to it, and the loss may fall below plain cross entropy.
     """
 

@@ -70,23 +70,23 @@ class CovarianceEstimator:
         new = member.sum(dim=0, dtype=torch.float64)
         per_row = member / new.clamp(min=1.0).to(features.dtype)  # columns sum to 1, or to 0 without rows
         batch_mean = per_row.T @ features
-        centred = features - batch_mean[targets]
+        centered = features - batch_mean[targets]
         weight = (new / (new + self.count).clamp(min=1.0)).to(features.dtype)[:, None]  # w, (C, 1)
         shift = self.mean - batch_mean
         if self.kind == "diag":
-            spread = per_row.T @ centred.square() + (1.0 - weight) * shift.square()
+            spread = per_row.T @ centered.square() + (1.0 - weight) * shift.square()
             self.covariance.lerp_(spread, weight)
         else:
-            self._update_full(per_row, centred, shift, weight[:, :, None])
+            self._update_full(per_row, centered, shift, weight[:, :, None])
         self.mean.lerp_(batch_mean, weight)
         self.count += new
 
-    def _update_full(self, per_row: Tensor, centred: Tensor, shift: Tensor, weight: Tensor) -> None:
-        step = max(1, CHUNK // max(1, centred.numel()))
+    def _update_full(self, per_row: Tensor, centered: Tensor, shift: Tensor, weight: Tensor) -> None:
+        step = max(1, CHUNK // max(1, centered.numel()))
         for start in range(0, len(self.count), step):
             part = slice(start, start + step)
-            weighted = per_row.T[part, :, None] * centred  # (K, B, F): zero but for the class's own rows
-            spread = weighted.transpose(1, 2) @ centred  # V, (K, F, F)
+            weighted = per_row.T[part, :, None] * centered  # (K, B, F): zero but for the class's own rows
+            spread = weighted.transpose(1, 2) @ centered  # V, (K, F, F)
             spread += (1.0 - weight[part]) * shift[part, :, None] * shift[part, None, :]
             self.covariance[part].lerp_(spread, weight[part])
 
@@ -99,11 +99,11 @@ def class_covariance(features: Tensor, targets: Tensor, num_classes: int, kind: 
     result = features.new_zeros(covariance_shape(kind, num_classes, features.shape[1]))
     for index in torch.unique(targets).tolist():
         own = features[targets == index]
-        centred = own - own.mean(dim=0)
+        centered = own - own.mean(dim=0)
         if kind == "diag":
-            result[index] = centred.square().mean(dim=0)
+            result[index] = centered.square().mean(dim=0)
         else:
-            result[index] = centred.T @ centred / len(own)
+            result[index] = centered.T @ centered / len(own)
     return result
 
 
@@ -113,8 +113,8 @@ def semantic_table(weight: Tensor, covariance: Tensor) -> Tensor:
     weight (C, F) of the last layer; covariance (C, F) or (C, F, F). Differentiable in the weight. Depends on no
     sample, so that a batch or a whole pool costs one gather (ISDA, equation 7; DAST-AL, equation 7).
     """
-    centred = weight - weight.mean(dim=0)  # Q sees differences only; smaller numbers cancel less
-    table = _quadratic_diag(centred, covariance) if covariance.dim() == 2 else _quadratic_full(centred, covariance)
+    centered = weight - weight.mean(dim=0)  # Q sees differences only; smaller numbers cancel less
+    table = _quadratic_diag(centered, covariance) if covariance.dim() == 2 else _quadratic_full(centered, covariance)
     off_diagonal = 1.0 - torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
     return table.clamp(min=0.0) * off_diagonal
 

@@ -48,7 +48,7 @@ class LossPredictor(nn.Module):
 
 
 def build_loss_predictor(tap_channels: Sequence[int], width: int, generator: torch.Generator) -> LossPredictor:
-    """On the CPU, PyTorch's default initialisation of linear layers, drawn from `generator` (a CPU one) alone."""
+    """On the CPU, PyTorch's default initialization of linear layers, drawn from `generator` (a CPU one) alone."""
     with torch.device("meta"):
         predictor = LossPredictor(tap_channels, width)
     predictor.to_empty(device="cpu")

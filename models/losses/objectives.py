@@ -35,7 +35,7 @@ class Objective(ABC):
         float32 choices, or masks (B, H, W) uint8; both on the device.
         progress = epoch / epochs with epochs counted from 0: 0.0 throughout the first epoch, always < 1.
         `net` is in training mode. `net.features` returns float32 whatever precision it computes in, so losses
-        need no care for mixed precision. Must not synchronise with the host (.item(), .cpu(), boolean masks).
+        need no care for mixed precision. Must not synchronize with the host (.item(), .cpu(), boolean masks).
         """
 
     def after_epoch(self, net: TaskNet, progress: float, learning_rate: float) -> None:  # noqa: B027 - most have nothing to do

@@ -19,15 +19,15 @@ from models.inference.per_pixel import CHUNK, pixel_rows, pixels_at_a_time
 from models.inference.streaming import batches_of, evaluating, stream_batches
 from models.losses.isda import CovarianceEstimator
 from models.networks.base import TaskNet
-from models.pixels import normalise
+from models.pixels import normalize
 
 PIXELS_PER_IMAGE = 4096  # of which the class covariances are taken
 
 
 def targets_at(targets: Tensor, height: int, width: int) -> Tensor:
-    """Targets (B, H, W) of any integer type at the size of a map: (B, h, w), those nearest to its pixels' centres.
+    """Targets (B, H, W) of any integer type at the size of a map: (B, h, w), those nearest to its pixels' centers.
 
-    The centres are those that `models.networks.segmenter.enlarge` gives the map's pixels, in the middle of their cells.
+    The centers are those that `models.networks.segmenter.enlarge` gives the map's pixels, in the middle of their cells.
     """
     rows = _nearest(targets.shape[1], height, targets.device)
     columns = _nearest(targets.shape[2], width, targets.device)
@@ -58,7 +58,7 @@ def estimator_for(net: TaskNet, kind: str, dtype: torch.dtype = torch.float32) -
 
 
 def labeled_batches(data: CycleData, runtime: Runtime, phase: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """The labeled rows as they are: images (B, 3, H, W) normalised float and masks (B, H, W) uint8, on the device.
+    """The labeled rows as they are: images (B, 3, H, W) normalized float and masks (B, H, W) uint8, on the device.
 
     Calls runtime.progress(phase, rows done, L).
     """
@@ -70,7 +70,7 @@ def labeled_batches(data: CycleData, runtime: Runtime, phase: str) -> Iterator[t
         closing(stream_batches(targets.masks, (targets.rows[part] for part in parts), runtime.device)) as masks,
     ):
         for part, image, mask in zip(parts, images, masks, strict=True):
-            yield normalise(image), mask
+            yield normalize(image), mask
             done += len(part)
             runtime.progress(phase, done, len(data.labeled))
 
@@ -84,7 +84,7 @@ def pixel_covariance(
 ) -> tuple[Tensor, Tensor]:
     """Class covariances of the labeled pixels' features: (C, F) or (C, F, F) float64, and their number (C,) float64.
 
-    batches: images (B, 3, H, W) normalised float, targets (B, H, W), both on the network's device. One pass with the
+    batches: images (B, 3, H, W) normalized float, targets (B, H, W), both on the network's device. One pass with the
     network in eval mode, and afterwards as it was. The covariances are biased ones; a class with fewer than two
     pixels has none. Targets are those nearest to the features.
 

@@ -19,7 +19,7 @@ from models.data import CycleData, Runtime
 from models.inference.predictions import measure
 from models.losses.objectives import Objective
 from models.networks.base import TaskNet
-from models.pixels import augment, normalise
+from models.pixels import augment, normalize
 from models.training.rows import TrainingRows
 
 # logits (B, C) -> entropy in nats (B,), and how uncertain a row is (B,) on any scale
@@ -99,7 +99,7 @@ class PseudoLabels(Objective):
             self._batches = self._rows.endless(size, self._order)
         if self._batches is not None:
             positions, more = next(self._batches)
-            images = torch.cat([images, normalise(augment(more, self._crops))])
+            images = torch.cat([images, normalize(augment(more, self._crops))])
             targets = torch.cat([targets, self._targets[positions]])
         return functional.cross_entropy(net(images), targets)
 

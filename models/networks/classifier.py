@@ -87,10 +87,10 @@ class Classifier(TaskNet):
 
 
 def build_classifier(config: NetConfig, seed: int) -> Classifier:
-    """The network of `config` on the CPU, initialised from `seed` alone; global generators stay untouched.
+    """The network of `config` on the CPU, initialized from `seed` alone; global generators stay untouched.
 
     Raises ValueError for a network that does not exist, PretrainedUnavailable when `config.pretrained` cannot
-    be honoured.
+    be honored.
     """
     if config.name not in _TRUNKS:
         raise ValueError(f"unknown task network {config.name!r}: choose one of {', '.join(sorted(_TRUNKS))}")
@@ -100,7 +100,7 @@ def build_classifier(config: NetConfig, seed: int) -> Classifier:
         trunk, taps = _TRUNKS[config.name](config)
         net = Classifier(trunk, taps, config)
     net.to_empty(device="cpu")
-    _initialise(net, torch.Generator().manual_seed(seed))
+    _initialize(net, torch.Generator().manual_seed(seed))
     if config.pretrained:
         _load_pretrained(net, config)
     return net
@@ -152,7 +152,7 @@ class HalvingShortcut(nn.Conv2d):
 
 
 def _vgg16_trunk(config: NetConfig) -> Trunk:
-    """VGG-16 with batch normalisation, convolutions only; torchvision's `features`. Tapped after each pooling but the
+    """VGG-16 with batch normalization, convolutions only; torchvision's `features`. Tapped after each pooling but the
     first.
     """
     if config.image_size < 32:
@@ -170,8 +170,8 @@ _TRUNKS: dict[str, Callable[[NetConfig], Trunk]] = {
 _TAP_FACTORS = {"resnet18": (1, 2, 4, 8), "vgg16-bn": (2, 4, 8, 8)}  # channels of the tapped stages ÷ width
 
 
-def _initialise(net: nn.Module, generator: torch.Generator) -> None:
-    """He initialisation (fan out) of convolutions, as in torchvision; PyTorch's default for linear layers."""
+def _initialize(net: nn.Module, generator: torch.Generator) -> None:
+    """He initialization (fan out) of convolutions, as in torchvision; PyTorch's default for linear layers."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
@@ -186,10 +186,10 @@ def _initialise(net: nn.Module, generator: torch.Generator) -> None:
 
 
 def _load_pretrained(net: Classifier, config: NetConfig) -> None:
-    """torchvision's ImageNet weights into the trunk; the head keeps its fresh initialisation.
+    """torchvision's ImageNet weights into the trunk; the head keeps its fresh initialization.
 
     ResNet-18 for small images has another first convolution than torchvision's: that one and its
-    normalisation stay fresh, the rest is loaded.
+    normalization stay fresh, the rest is loaded.
     """
     if config.width != PAPER_WIDTH:
         raise PretrainedUnavailable(

@@ -60,17 +60,17 @@ def build_discriminator(latent: int, generator: torch.Generator, condition: int 
     """On the CPU, Kaiming-normal weights and zero biases, drawn from `generator` (a CPU one) alone."""
     with torch.device("meta"):
         discriminator = Discriminator(latent, condition, hidden)
-    return _initialised(discriminator, generator)
+    return _initialized(discriminator, generator)
 
 
 def build_image_discriminator(config: VAEConfig, generator: torch.Generator) -> ImageDiscriminator:
-    """On the CPU, initialised as the other; of the configuration, size and width count."""
+    """On the CPU, initialized as the other; of the configuration, size and width count."""
     with torch.device("meta"):
         discriminator = ImageDiscriminator(config)
-    return _initialised(discriminator, generator)
+    return _initialized(discriminator, generator)
 
 
-def _initialised(net: Net, generator: torch.Generator) -> Net:
+def _initialized(net: Net, generator: torch.Generator) -> Net:
     net.to_empty(device="cpu")
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -88,7 +88,7 @@ def discriminator_loss(labeled: Tensor, unlabeled: Tensor) -> Tensor:
 
 
 def adversarial_loss(labeled: Tensor, unlabeled: Tensor) -> Tensor:
-    """-E log D(z_L) - E log D(z_U), what the encoder minimises: scalar (equation 2)."""
+    """-E log D(z_L) - E log D(z_U), what the encoder minimizes: scalar (equation 2)."""
     return functional.softplus(-labeled).mean() + functional.softplus(-unlabeled).mean()
 
 

@@ -96,10 +96,10 @@ def enlarge(logits: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def build_segmenter(config: SegmenterConfig, seed: int) -> Segmenter:
-    """The network of `config` on the CPU, initialised from `seed` alone; global generators stay untouched.
+    """The network of `config` on the CPU, initialized from `seed` alone; global generators stay untouched.
 
     Raises ValueError for a network that does not exist, PretrainedUnavailable when `config.pretrained` cannot be
-    honoured.
+    honored.
     """
     if config.name not in _TRUNKS:
         raise ValueError(f"unknown segmentation network {config.name!r}: choose one of {', '.join(sorted(_TRUNKS))}")
@@ -110,7 +110,7 @@ def build_segmenter(config: SegmenterConfig, seed: int) -> Segmenter:
     with torch.device("meta"):  # no weight is drawn twice
         net = Segmenter(_TRUNKS[config.name](config), config)
     net.to_empty(device="cpu")
-    _initialise(net, torch.Generator().manual_seed(seed))
+    _initialize(net, torch.Generator().manual_seed(seed))
     if config.pretrained:
         _load_pretrained(net, config)
     return net
@@ -145,8 +145,8 @@ _TRUNKS: dict[str, Callable[[SegmenterConfig], Trunk]] = {
 NAMES = tuple(_TRUNKS)
 
 
-def _initialise(net: Segmenter, generator: torch.Generator) -> None:
-    """He initialisation (fan out) of the trunk's convolutions, as in the originals; PyTorch's default for the head.
+def _initialize(net: Segmenter, generator: torch.Generator) -> None:
+    """He initialization (fan out) of the trunk's convolutions, as in the originals; PyTorch's default for the head.
 
     Fan out would give the head, which has few outputs and many inputs, logits of size 7 and more to start from.
     """
@@ -164,7 +164,7 @@ def _initialise(net: Segmenter, generator: torch.Generator) -> None:
 
 
 def _load_pretrained(net: Segmenter, config: SegmenterConfig) -> None:
-    """Published weights into the trunk; the head keeps its fresh initialisation."""
+    """Published weights into the trunk; the head keeps its fresh initialization."""
     if isinstance(net.trunk, DilatedResidualTrunk):
         raise PretrainedUnavailable(
             f"torchvision has no pretrained weights for {config.name}: set pretrained to false, or take "

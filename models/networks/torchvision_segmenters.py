@@ -34,7 +34,7 @@ _WEIGHTS = {
 class DeepLabTrunk(nn.Module):
     """DeepLabV3-ResNet-50: (B, 3, H, W) -> (B, 256, h, w), h = ceil(H / 8). Tapped after ResNet's four stages.
 
-    Three layers are not torchvision's. The normalisation behind the global pooling copes with a batch of one image.
+    Three layers are not torchvision's. The normalization behind the global pooling copes with a batch of one image.
     There is no dropout after the pyramid: it would draw from the global generator. And the shortcut of stride 2 is
     the one that is safe on a CPU.
     """
@@ -96,7 +96,7 @@ class LiteRasppTrunk(nn.Module):
 
 
 class LoneImageBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation of pooled maps (B, F, 1, 1). One image alone has no spread to be normalised by: in training,
+    """Batch normalization of pooled maps (B, F, 1, 1). One image alone has no spread to be normalized by: in training,
     too, it is measured against the running statistics then, and leaves them as they are.
     """
 

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from models.data import Runtime
 from models.inference.streaming import stream_batches
-from models.pixels import normalise
+from models.pixels import normalize
 
 WORKING_SIZES = (32, 64)
 ENCODED_SIDE = 2  # side of the encoder's last feature map
@@ -30,7 +30,7 @@ DECODED_SIDE = 4  # side of the decoder's first one
 STATISTICS_BATCH = 128
 CLASSIFIER_WIDTHS = (1024, 256)  # of SRAAL's classifier of latent halves
 KL_REDUCTIONS = ("mean", "sum", "elements")
-HALF = (0.5, 0.5, 0.5)  # mean and standard deviation of the authors' normalisation: pixels in [-1, 1]
+HALF = (0.5, 0.5, 0.5)  # mean and standard deviation of the authors' normalization: pixels in [-1, 1]
 
 
 def working_size(image_size: int) -> int:
@@ -186,7 +186,7 @@ def beside(codes: Tensor, condition: Tensor | None) -> Tensor:
 
 
 def build_vae(config: VAEConfig, generator: torch.Generator) -> VAE:
-    """On the CPU, initialised from `generator` (a CPU one) alone.
+    """On the CPU, initialized from `generator` (a CPU one) alone.
 
     As in the authors' code: Kaiming-normal for the encoder's convolutions and the decoder's linear layer, PyTorch's
     defaults for the rest. Raises ValueError for a size, width or latent that does not exist.
@@ -220,7 +220,7 @@ def prepare(images: Tensor, size: int) -> Tensor:
     Images that are larger in one direction are averaged over areas, smaller ones interpolated. Those that are not
     square are compressed to one.
     """
-    x = normalise(images, HALF, HALF)
+    x = normalize(images, HALF, HALF)
     if max(x.shape[2:]) > size:
         x = functional.interpolate(x, size=(size, size), mode="area")
     elif min(x.shape[2:]) < size:
@@ -275,16 +275,16 @@ def settle_statistics(vae: VAE, pixels: np.ndarray, rows: np.ndarray, runtime: R
 
     Means over the batches of what each of them has, so every image counts the same but for the last batch's size.
     """
-    normalisations = [layer for layer in vae.encoder.modules() if isinstance(layer, nn.BatchNorm2d)]
-    momenta = [layer.momentum for layer in normalisations]
+    normalizations = [layer for layer in vae.encoder.modules() if isinstance(layer, nn.BatchNorm2d)]
+    momenta = [layer.momentum for layer in normalizations]
     parts = np.array_split(rows, math.ceil(len(rows) / STATISTICS_BATCH))
     vae.encoder.train()
-    for layer in normalisations:
+    for layer in normalizations:
         layer.reset_running_stats()
         layer.momentum = None  # PyTorch's word for a plain mean over the batches
     with torch.no_grad(), closing(stream_batches(pixels, parts, runtime.device)) as batches:
         for images in batches:
             vae.encoder.means(prepare(images, vae.config.image_size))
-    for layer, momentum in zip(normalisations, momenta, strict=True):
+    for layer, momentum in zip(normalizations, momenta, strict=True):
         layer.momentum = momentum
     vae.encoder.eval()

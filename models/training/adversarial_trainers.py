@@ -7,9 +7,9 @@ State-Relabeling Adversarial Active Learning (CVPR 2020). The task network takes
 the last two: what they want of it (ranks, uncertainties) is computed beforehand.
 
 What differs from the authors' code, and why:
-- The labeled and the unlabeled batch go through the autoencoder as one, so that batch normalisation sees the mixture
-  that it will see in scoring. Apart, each would be centred on its own statistics, and the difference between them,
-  the thing to be learnt, would vanish in training and be back in scoring.
+- The labeled and the unlabeled batch go through the autoencoder as one, so that batch normalization sees the mixture
+  that it will see in scoring. Apart, each would be centered on its own statistics, and the difference between them,
+  the thing to be learned, would vanish in training and be back in scoring.
 - While the discriminator steps, the autoencoder is in eval mode: it learns on the very codes that it will score, and
   the running statistics do not move.
 - While the autoencoder steps, the discriminator is frozen and gathers no gradient.

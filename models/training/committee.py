@@ -21,7 +21,7 @@ from models.inference.disagreement import StreamingFigure
 from models.inference.predictions import Predictions
 from models.inference.streaming import evaluating, map_rows
 from models.networks.base import TaskConfig, TaskNet
-from models.pixels import normalise
+from models.pixels import normalize
 from models.tasks.base import Task
 from models.training.schedule import Recipe
 from models.training.task_network import train_network
@@ -81,7 +81,7 @@ def predict_and_disagree(
     nets = [net, *members]
 
     def batch(images: Tensor) -> tuple[Tensor, ...]:
-        inputs = normalise(images)
+        inputs = normalize(images)
         own = net.head(net.features(inputs))
         streaming = net.task.streaming(figure)
         streaming.add(own)

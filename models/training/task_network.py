@@ -11,7 +11,7 @@ from torch import Tensor
 from models.data import CycleData, DataError, Runtime
 from models.losses.objectives import Objective
 from models.networks.base import TaskNet
-from models.pixels import normalise
+from models.pixels import normalize
 from models.training.rows import batches_per_epoch, epoch_positions
 from models.training.schedule import WARM_UP, Recipe, batch_size_for, epochs_for, learning_rate_at, peak_rate_for
 
@@ -95,7 +95,7 @@ class _Run:
             rate = learning_rate_at(self._step, self.steps, self._peak, self._warm_up)
             for group in self._optimizer.param_groups:
                 group["lr"] = rate
-            loss = self._objective.loss(self._net, normalise(images), targets, epoch / self.epochs)
+            loss = self._objective.loss(self._net, normalize(images), targets, epoch / self.epochs)
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self._optimizer.step()

@@ -22,7 +22,7 @@ from models.data import (
     targets_of,
 )
 from models.inference.streaming import FLUSH_EVERY, eval_batch_size, evaluating, map_rows, one_by_one, stream_batches
-from models.pixels import MEAN, STD, augment, normalise
+from models.pixels import MEAN, STD, augment, normalize
 from models.training.rows import TrainingRows, batches_per_epoch, endless_positions, epoch_positions
 
 CPU = torch.device("cpu")
@@ -141,27 +141,27 @@ def test_generators_depend_on_seed_and_purpose_only() -> None:
 # --- pixels ---
 
 
-def test_normalise_by_hand() -> None:
+def test_normalize_by_hand() -> None:
     images = torch.tensor([[[[0, 128, 255]]]], dtype=torch.uint8)
     expected = [(value / 255 - mean) / std for value, mean, std in zip((0, 128, 255), MEAN, STD, strict=True)]
-    result = normalise(images)
+    result = normalize(images)
     assert result.shape == (1, 3, 1, 1)
     assert result.flatten().tolist() == pytest.approx(expected, rel=1e-5)
-    halves = normalise(images, (0.5,) * 3, (0.5,) * 3)
+    halves = normalize(images, (0.5,) * 3, (0.5,) * 3)
     assert halves.flatten().tolist() == pytest.approx([-1.0, 128 / 127.5 - 1, 1.0], abs=1e-5)
 
 
-def test_normalise_keeps_channels_last() -> None:
-    result = normalise(torch.zeros(2, 8, 8, 3, dtype=torch.uint8))
+def test_normalize_keeps_channels_last() -> None:
+    result = normalize(torch.zeros(2, 8, 8, 3, dtype=torch.uint8))
     assert result.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_normalised_images_can_be_trained_on_after_scoring_in_inference_mode() -> None:
+def test_normalized_images_can_be_trained_on_after_scoring_in_inference_mode() -> None:
     images, factors = torch.zeros(1, 4, 4, 3, dtype=torch.uint8), ((0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
     with torch.inference_mode():
-        normalise(images, *factors)  # fills the cache of constants
+        normalize(images, *factors)  # fills the cache of constants
     weight = torch.ones(1, requires_grad=True)
-    (normalise(images, *factors) * weight).sum().backward()
+    (normalize(images, *factors) * weight).sum().backward()
     assert weight.grad is not None
 
 
@@ -327,7 +327,7 @@ def test_eval_batch_size_is_the_runtimes_or_fits_the_image() -> None:
 def test_evaluating_restores_every_module(tmp_path: Path) -> None:
     net = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Sequential(torch.nn.Dropout()))
     net.train()
-    net[0].eval()  # a frozen normalisation inside a network in training
+    net[0].eval()  # a frozen normalization inside a network in training
     with pytest.raises(RuntimeError, match="boom"), evaluating(net):
         assert not any(module.training for module in net.modules())
         raise RuntimeError("boom")

@@ -14,13 +14,12 @@ from backend.errors import BackendError
 from backend.learning.learner import CPU_WIDTH, DRN_CPU_WIDTH, PAPER_WIDTH, Learner
 from backend.learning.scores import priority_scores
 from backend.settings.core import Settings
-from models import checkpoint
+from models import IGNORE, checkpoint
 from models.data import CycleData, Runtime
 from models.inference.predictions import predict_masks
-from models.losses.index_masks import IGNORE
 from models.networks.classifier import NetConfig
 from models.networks.segmenter import Segmenter, SegmenterConfig
-from models.pixels import normalise
+from models.pixels import normalize
 from samplers import SAMPLER_NAMES
 from tests.integration.helpers import drawing
 
@@ -104,7 +103,7 @@ def test_an_answer_is_a_class_a_confidence_and_a_published_score(tmp_path: Path)
 def logits(learner: Learner, pixels: np.ndarray) -> torch.Tensor:
     learner.net.eval()
     with torch.no_grad():
-        answers: torch.Tensor = learner.net(normalise(torch.from_numpy(pixels)))
+        answers: torch.Tensor = learner.net(normalize(torch.from_numpy(pixels)))
     return answers
 
 
@@ -258,7 +257,7 @@ def test_answers_for_images_are_masks_with_confidence_and_a_published_score() ->
     p = torch.softmax(logits(learner, images), dim=1).double().numpy()
     assert (masks == p.argmax(axis=1)).mean() > 0.999
     with torch.no_grad():
-        maps = learner.net.head(learner.net.features(normalise(torch.from_numpy(images)))).double().softmax(dim=1)
+        maps = learner.net.head(learner.net.features(normalize(torch.from_numpy(images)))).double().softmax(dim=1)
     assert confidence == pytest.approx(maps.amax(dim=1).mean(dim=(1, 2)).numpy(), rel=1e-4)
     entropy = -(maps * maps.log()).sum(dim=1).mean(dim=(1, 2)).numpy()
     assert score == pytest.approx(priority_scores(entropy, 0), abs=1e-4)

@@ -92,19 +92,19 @@ def test_it_can_be_stopped_between_picks() -> None:
 
 
 def test_spread_order_ranks_one_of_each_kind_first() -> None:
-    # Three flat colours, very unequal in number: the first three ranks must be one of each.
-    colours = np.array([0] * 40 + [120] * 5 + [255] * 3, dtype=np.uint8)
-    pixels = np.broadcast_to(colours[:, None, None, None], (48, 16, 16, 3)).copy()
+    # Three flat colors, very unequal in number: the first three ranks must be one of each.
+    colors = np.array([0] * 40 + [120] * 5 + [255] * 3, dtype=np.uint8)
+    pixels = np.broadcast_to(colors[:, None, None, None], (48, 16, 16, 3)).copy()
     ranks = spread_order(pixels, np.arange(48), np.empty(0, dtype=np.int64), Runtime(CPU, seed=0))
     assert sorted(ranks.tolist()) == list(range(48))
-    assert sorted(colours[np.argsort(ranks)[:3]].tolist()) == [0, 120, 255]
+    assert sorted(colors[np.argsort(ranks)[:3]].tolist()) == [0, 120, 255]
 
 
 def test_spread_order_keeps_away_from_what_is_labeled() -> None:
-    colours = np.array([0] * 10 + [255] * 10, dtype=np.uint8)
-    pixels = np.broadcast_to(colours[:, None, None, None], (20, 16, 16, 3)).copy()
+    colors = np.array([0] * 10 + [255] * 10, dtype=np.uint8)
+    pixels = np.broadcast_to(colors[:, None, None, None], (20, 16, 16, 3)).copy()
     ranks = spread_order(pixels, np.arange(1, 20), np.array([0]), Runtime(CPU, seed=0))
-    assert colours[1:][np.argmin(ranks)] == 255
+    assert colors[1:][np.argmin(ranks)] == 255
 
 
 def test_a_large_pool_is_ranked_by_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:

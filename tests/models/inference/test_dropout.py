@@ -14,7 +14,7 @@ from models.inference.dropout import draw_masks, predict_and_disagree, thinned_o
 from models.inference.predictions import embed, predict
 from models.losses.dropout_cross_entropy import DropoutCrossEntropy
 from models.networks.classifier import Classifier, NetConfig
-from models.pixels import normalise
+from models.pixels import normalize
 from models.tasks import CLASSIFICATION
 from tests.models.plain_figures import bald
 
@@ -34,7 +34,7 @@ def make_pixels() -> np.ndarray:
 def make_net() -> Classifier:
     net = CLASSIFICATION.build(NetConfig("resnet18", CLASSES, 16, 4), 0)
     with torch.no_grad():
-        net(normalise(torch.from_numpy(make_pixels())))
+        net(normalize(torch.from_numpy(make_pixels())))
         net.head.weight.mul_(4.0)
     return net.eval()
 
@@ -79,7 +79,7 @@ def test_the_objective_is_cross_entropy_of_the_masked_features() -> None:
     data, net = make_data(), make_net()
     objective = DropoutCrossEntropy(0.5)
     objective.begin(net, data, RUNTIME)
-    images = normalise(torch.from_numpy(data.pixels[:12]))
+    images = normalize(torch.from_numpy(data.pixels[:12]))
     targets = torch.from_numpy(targets_of(data, ClassTargets).classes)
     first, second = (objective.loss(net, images, targets, 0.0) for _ in range(2))
     masks = draw_masks(12, 32, 0.5, RUNTIME.generator("dropout"))

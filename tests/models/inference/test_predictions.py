@@ -12,7 +12,7 @@ from models.data import DataError, Runtime
 from models.inference.predictions import NonFiniteOutputs, embed, measure, predict, predict_and_measure, predict_masks
 from models.networks.classifier import Classifier, NetConfig
 from models.networks.segmenter import Segmenter, SegmenterConfig
-from models.pixels import normalise
+from models.pixels import normalize
 from models.tasks import CLASSIFICATION, SEGMENTATION
 
 CPU = torch.device("cpu")
@@ -33,7 +33,7 @@ def plain(net: Classifier, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     was = net.training
     net.eval()
     with torch.no_grad():
-        features = net.features(normalise(torch.from_numpy(images)))
+        features = net.features(normalize(torch.from_numpy(images)))
         logits = net.head(features)
     net.train(was)
     return features.numpy(), logits.numpy().astype(np.float64)
@@ -147,9 +147,9 @@ def segmenter(wide: np.ndarray) -> Segmenter:
     """It answers every class somewhere."""
     net = SEGMENTATION.build(SegmenterConfig("drn-d-22", 3, 4), 0)
     with torch.no_grad():
-        net(normalise(torch.from_numpy(wide)))
+        net(normalize(torch.from_numpy(wide)))
         net.head.weight.mul_(8.0)
-        net.head.bias.sub_(net.eval()(normalise(torch.from_numpy(wide))).mean(dim=(0, 2, 3)))
+        net.head.bias.sub_(net.eval()(normalize(torch.from_numpy(wide))).mean(dim=(0, 2, 3)))
     return net
 
 
@@ -175,7 +175,7 @@ def test_masks_are_the_largest_logit_in_each_pixel_of_the_image(
     masks, confidence, told = collected(segmenter, wide, rows, Runtime(CPU, 0, eval_batch_size=batch_size))
     assert (told == 1).all()
     with torch.no_grad():
-        p = segmenter.eval()(normalise(torch.from_numpy(wide[rows]))).double().softmax(dim=1).numpy()
+        p = segmenter.eval()(normalize(torch.from_numpy(wide[rows]))).double().softmax(dim=1).numpy()
     best = np.sort(p, axis=1)
     clear = best[:, -1] - best[:, -2] > 1e-4  # elsewhere rounding decides
     assert p.shape[2:] == FRAME and clear.mean() > 0.99
@@ -244,7 +244,7 @@ def test_masks_of_broken_weights_or_of_rows_that_do_not_exist_are_errors(
 def test_features_of_an_image_that_is_segmented_are_the_mean_of_its_map(segmenter: Segmenter, wide: np.ndarray) -> None:
     rows = np.array([7, 2, 13])
     with torch.no_grad():
-        expected = segmenter.eval().features(normalise(torch.from_numpy(wide[rows]))).mean(dim=(2, 3))
+        expected = segmenter.eval().features(normalize(torch.from_numpy(wide[rows]))).mean(dim=(2, 3))
     np.testing.assert_allclose(embed(segmenter, wide, rows, Runtime(CPU, 0)), expected.numpy(), rtol=1e-4, atol=1e-6)
     assert embed(segmenter, wide, rows[:0], Runtime(CPU, 0)).shape == (0, segmenter.feature_channels)
 

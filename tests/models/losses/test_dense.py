@@ -92,9 +92,9 @@ def test_targets_are_nearest_to_the_centres_for_every_size() -> None:
         targets = torch.arange(size).view(1, 1, size)
         for places in range(1, size + 1):
             expected = functional.interpolate(targets.double()[None], size=(1, places), mode="nearest-exact")[0]
-            centre = (torch.arange(places) + 0.5) * size / places
+            center = (torch.arange(places) + 0.5) * size / places
             found = targets_at(targets, 1, places)
-            assert ((found + 0.5 - centre).abs() <= 0.5 + 1e-9).all()
+            assert ((found + 0.5 - center).abs() <= 0.5 + 1e-9).all()
             if size % places == 0:  # elsewhere torch's own rounding may take the other one of two as near
                 assert found.tolist() == expected.tolist()
 

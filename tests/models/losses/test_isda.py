@@ -286,7 +286,7 @@ def test_the_objective_is_cross_entropy_in_the_first_epoch_and_then_grows(kind: 
     plain = CrossEntropy().loss(net, images, targets, 0.0).item()
     assert objective.loss(net, images, targets, 0.0).item() == plain
     assert objective.estimator is not None
-    torch.testing.assert_close(objective.estimator.covariance, covariance)  # learnt in the first epoch too
+    torch.testing.assert_close(objective.estimator.covariance, covariance)  # learned in the first epoch too
     table = semantic_table(net.head.weight, covariance)
     for progress in (0.25, 0.75):  # the same batch again leaves its own covariance
         expected = isda_loss(logits, targets, table, 0.5 * progress).item()

@@ -19,7 +19,7 @@ from models.inference.predictions import measure, predict
 from models.losses.objectives import CrossEntropy
 from models.losses.pseudo_labels import PseudoLabels, believed, confident_positions, extra_rows, threshold_at
 from models.networks.classifier import Classifier, NetConfig
-from models.pixels import normalise
+from models.pixels import normalize
 from models.tasks import CLASSIFICATION
 from models.training.schedule import Recipe
 from models.training.task_network import train_network
@@ -53,7 +53,7 @@ def classes_of(data: CycleData) -> Tensor:
 def make_net() -> Classifier:
     net = CLASSIFICATION.build(NetConfig("resnet18", CLASSES, SIZE, 4), 0)
     with torch.no_grad():
-        net(normalise(torch.from_numpy(make_data().pixels)))  # batch statistics that fit the images
+        net(normalize(torch.from_numpy(make_data().pixels)))  # batch statistics that fit the images
         net.head.weight.mul_(8.0)
     return net
 
@@ -148,7 +148,7 @@ def seen_in_a_step(objective: PseudoLabels, net: Classifier, rows: int) -> tuple
     data = make_data()
     seen: list[Tensor] = []
     hook = net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    images = normalise(torch.from_numpy(data.pixels[data.labeled[:rows]]))
+    images = normalize(torch.from_numpy(data.pixels[data.labeled[:rows]]))
     loss = objective.loss(net.train(), images, classes_of(data)[:rows], 0.0)
     hook.remove()
     assert len(seen) == 1  # one forward pass for both kinds
@@ -165,7 +165,7 @@ def test_the_loss_is_the_mean_over_labels_and_pseudo_labels(monkeypatch: pytest.
     assert objective.count == len(rows) == POOL - 2
     shown, _, loss = seen_in_a_step(objective, net, 4)
     assert len(shown) == 4 + 4  # capped
-    candidates = normalise(torch.from_numpy(data.pixels[rows]))
+    candidates = normalize(torch.from_numpy(data.pixels[rows]))
     places = [int((candidates - one).abs().sum(dim=(1, 2, 3)).argmin()) for one in shown[4:]]
     assert torch.equal(candidates[places], shown[4:])
     targets = torch.cat([classes_of(data)[:4], torch.from_numpy(answers[places])])
@@ -178,7 +178,7 @@ def test_pseudo_rows_are_augmented() -> None:
     objective = PseudoLabels(score_rows, EVERYTHING, 0)
     objective.begin(net, data, RUNTIME)
     shown, _, _ = seen_in_a_step(objective, net, 7)
-    pool = normalise(torch.from_numpy(data.pixels[data.unlabeled]))
+    pool = normalize(torch.from_numpy(data.pixels[data.unlabeled]))
     as_it_is = [bool((pool == one).flatten(1).all(1).any()) for one in shown[7:]]
     assert sum(as_it_is) < len(as_it_is)
 
@@ -196,7 +196,7 @@ def test_without_pseudo_labels_it_is_plain_cross_entropy(kind: str) -> None:
         data = dataclasses.replace(data, targets=ClassTargets(np.zeros(LABELED, dtype=np.int64)), num_classes=1)
     objective.begin(net, data, RUNTIME)
     assert objective.count == 0
-    images = normalise(torch.from_numpy(data.pixels[data.labeled]))
+    images = normalize(torch.from_numpy(data.pixels[data.labeled]))
     targets = classes_of(data)
     plain = CrossEntropy().loss(net.train(), images, targets, 0.0)
     assert objective.loss(net.train(), images, targets, 0.0) == plain

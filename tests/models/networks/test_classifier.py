@@ -117,7 +117,7 @@ def test_every_parameter_learns(name: str) -> None:
         assert torch.isfinite(parameter.grad).all(), key
 
 
-def test_initialisation_depends_on_the_seed_alone() -> None:
+def test_initialization_depends_on_the_seed_alone() -> None:
     config = NetConfig("resnet18", 5, 32, 8)
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -131,7 +131,7 @@ def test_initialisation_depends_on_the_seed_alone() -> None:
     assert all(torch.isfinite(value).all() for value in first.values())
 
 
-def test_initialisation_is_he_fan_out() -> None:
+def test_initialization_is_he_fan_out() -> None:
     weight = build_classifier(NetConfig("resnet18", 5, 32, 32), 0).trunk.layer3[1].conv1.weight
     assert weight.std().item() == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.02)
 

@@ -11,7 +11,7 @@ from models.networks.segmenter import SegmenterConfig, build_segmenter
 
 
 def conv(channels_in: int, channels: int, kernel: int = 3) -> int:
-    """Parameters of a convolution without bias and of the normalisation behind it."""
+    """Parameters of a convolution without bias and of the normalization behind it."""
     return channels_in * channels * kernel**2 + 2 * channels
 
 
@@ -58,7 +58,7 @@ def test_dilations_of_the_paper() -> None:
 
 
 def test_what_a_feature_sees() -> None:
-    """The field of view, from the kernels: a 3 x 3 convolution adds 2 * dilation * (pixels between neighbours).
+    """The field of view, from the kernels: a 3 x 3 convolution adds 2 * dilation * (pixels between neighbors).
 
     layer0 to 2: 7 + 2 + 2; layer3: 4 + 3 * 8; layer4: 8 + 3 * 16; layer5: 4 * 32; layer6: 4 * 64; layer7: 32;
     layer8: 16. In all 527.

@@ -106,7 +106,7 @@ def test_drn_trains_on_one_image_at_width_4_in_the_layout_of_training() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_initialisation_depends_on_the_seed_alone(name: str) -> None:
+def test_initialization_depends_on_the_seed_alone(name: str) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
     first = small(name, seed=7).state_dict()
@@ -121,7 +121,7 @@ def test_initialisation_depends_on_the_seed_alone(name: str) -> None:
     assert all(torch.isfinite(value).all() for value in first.values())
 
 
-def test_initialisation_is_he_fan_out_and_modest_in_the_head() -> None:
+def test_initialization_is_he_fan_out_and_modest_in_the_head() -> None:
     net = build_segmenter(SegmenterConfig("drn-d-22", 5, 8), 0)
     assert net.trunk.layer6[1].conv1.weight.std().item() == pytest.approx((2 / (256 * 9)) ** 0.5, rel=0.02)
     # uniform within 1 / sqrt(256): its deviation is 1 / sqrt(3 * 256)

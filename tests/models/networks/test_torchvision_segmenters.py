@@ -36,7 +36,7 @@ def parameters(net: nn.Module) -> int:
 
 
 def test_parameter_counts_of_torchvision(deeplab: Segmenter, lite: Segmenter) -> None:
-    """The published DeepLab has an auxiliary classifier: 1024 -> 256 by 3 x 3, normalised, 256 -> 21.
+    """The published DeepLab has an auxiliary classifier: 1024 -> 256 by 3 x 3, normalized, 256 -> 21.
 
     Lite R-ASPP has two 1 x 1 convolutions to the classes, and a bias for each.
     """
@@ -95,7 +95,7 @@ def test_training_draws_nothing(deeplab: Segmenter) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_normalisation_of_one_image_uses_the_running_statistics() -> None:
+def test_normalization_of_one_image_uses_the_running_statistics() -> None:
     layer = LoneImageBatchNorm(2)
     assert layer.running_mean is not None and layer.running_var is not None
     layer.running_mean.copy_(torch.tensor([1.0, -2.0]))

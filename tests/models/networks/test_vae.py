@@ -1,4 +1,4 @@
-"""VAAL's autoencoder: sizes, initialisation, and its losses against values worked out by hand.
+"""VAAL's autoencoder: sizes, initialization, and its losses against values worked out by hand.
 
 Sinha et al. (VAAL), as cited in models/vae.py.
 """
@@ -109,7 +109,7 @@ def test_weights_come_from_the_generator_alone() -> None:
     assert not torch.equal(codes[0]["layers.0.weight"], codes[2]["layers.0.weight"])
 
 
-def test_initialisation_is_the_authors() -> None:
+def test_initialization_is_the_authors() -> None:
     vae, discriminator = build_vae(VAEConfig(32, 32, 32), seeded()), build_discriminator(32, seeded())
     second = vae.encoder.trunk[3].weight  # 32 -> 64 channels, 4 x 4: a fan in of 512
     assert second.std().item() == pytest.approx(math.sqrt(2 / 512), rel=0.03)

@@ -121,8 +121,8 @@ def test_the_discriminator_separates_latent_clouds() -> None:
     discriminator = build_discriminator(4, generator)
     optimizer = torch.optim.Adam(discriminator.parameters(), lr=5e-4)
 
-    def cloud(centre: float, rows: int) -> Tensor:
-        return torch.randn(rows, 4, generator=generator) + centre
+    def cloud(center: float, rows: int) -> Tensor:
+        return torch.randn(rows, 4, generator=generator) + center
 
     for _ in range(60):
         unlabeled = torch.cat([cloud(3.0, 32), cloud(-3.0, 32)])
@@ -240,7 +240,7 @@ def test_novel_images_come_to_look_least_labeled() -> None:
     figures = train_adversarially(trainer, data, 60, 16, runtime)
     logits = logits_of(trainer, data, np.arange(60), Runtime(CPU, 0))
     bright, dark = np.concatenate([logits[:20], logits[20::2]]), logits[21::2]
-    assert (dark[:, None] < bright).mean() > 0.95  # of all pairs; half of them without having learnt
+    assert (dark[:, None] < bright).mean() > 0.95  # of all pairs; half of them without having learned
     assert figures["iterations"] == 60
     assert figures["iterations_per_second"] == pytest.approx(60 / figures["seconds"])
     accuracy = state_accuracy(lambda rows: logits[rows], data, Runtime(CPU, 0))

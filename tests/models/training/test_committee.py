@@ -14,7 +14,7 @@ from models.inference.disagreement import StreamingBald, StreamingVariationRatio
 from models.inference.predictions import measure, predict
 from models.losses.objectives import CrossEntropy
 from models.networks.classifier import Classifier, NetConfig
-from models.pixels import normalise
+from models.pixels import normalize
 from models.tasks import CLASSIFICATION
 from models.training.committee import member_seeds, place_member, predict_and_disagree, train_members
 from models.training.schedule import Recipe
@@ -38,7 +38,7 @@ def make_net(seed: int = 0) -> Classifier:
     """With batch statistics of the images, and answers that are neither certain nor all alike."""
     net = place_member(CLASSIFICATION, CONFIG, seed, CPU).train()
     with torch.no_grad():
-        net(normalise(torch.from_numpy(make_data().pixels)))
+        net(normalize(torch.from_numpy(make_data().pixels)))
         net.head.weight.mul_(4.0)
     return net.eval()
 

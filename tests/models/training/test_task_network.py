@@ -176,8 +176,8 @@ class Recording(CrossEntropy):
         assert net.training
         assert images.dtype == torch.float32
         self.seen.append((progress, len(images), targets.tolist()))
-        centre = images[:, 0, 8, 8] * STD[0] + MEAN[0]
-        self.brightness += (centre * 255).round().tolist()
+        center = images[:, 0, 8, 8] * STD[0] + MEAN[0]
+        self.brightness += (center * 255).round().tolist()
         return super().loss(net, images, targets, progress)
 
 
