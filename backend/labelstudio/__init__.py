@@ -1,1 +1,1 @@
-"""The only room that calls Label Studio."""
+"""The only package that calls Label Studio."""

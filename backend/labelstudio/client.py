@@ -1,10 +1,10 @@
-"""The only room that calls Label Studio: projects, tasks, annotations, predictions, its queue tab and its images.
+"""A client for Label Studio: projects, tasks, annotations, predictions, webhooks, the queue's tab, and images.
 
-Every failure is one of :mod:`backend.errors`: a 401, 403 or 404 is ``LabelStudioRefused``, no connection, a time-out or
-a 5xx is ``LabelStudioUnavailable``, any other 4xx is ``BackendError`` with Label Studio's words. Reading, and writing
-that may be repeated, is tried three times; new predictions are sent exactly once. No message holds a token.
+A 401, 403 or 404 raises LabelStudioRefused; no connection, a timeout or a 5xx raises LabelStudioUnavailable; any other
+4xx raises BackendError with Label Studio's message. Reads, and writes that may be repeated, are tried three times. New
+predictions are sent exactly once. No message contains a token.
 
-The times below were measured on Label Studio 1.23.2 with its SQLite on two cores, in a project of 10,000 tasks.
+The times below were measured with Label Studio 1.23.2 on SQLite and two cores, in a project of 10,000 tasks.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from backend.labelstudio.http import Connection, NotFound
 from backend.labelstudio.images import ImageFetcher
 from backend.labelstudio.queue_tab import QueueTab, number
+from backend.labelstudio.webhook import update_webhook_headers
 
 if TYPE_CHECKING:
     from backend.settings.core import Settings
@@ -28,23 +29,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-
 BULK_SECONDS = 900.0
-"""A bulk write of 10,000 takes 7 s, the removal of a version of 10,000 half a minute; pools may be larger."""
+"""Timeout of bulk calls. Writing 10,000 predictions takes 7 s, deleting them half a minute; pools may be larger."""
 
 _TASKS_A_PAGE, _FIRST_NEW_TASKS, _ANNOTATED_A_PAGE = 500, 100, 500
-"""A page of 1,000 uploads fails on SQLite ("Expression tree is too large"); half of that costs no more a task."""
+"""A page of 1,000 uploads fails on SQLite ("Expression tree is too large"); with 500, a task costs no more."""
 
 _DRAWN_A_PAGE = 50
-"""Of annotations with regions: a brush stroke is a list of thousands of numbers. With 60,000 in each task a page takes
-75 MB of memory, and a larger one saves no time."""
+"""Tasks per page if their annotations have regions: with strokes of 60,000 numbers in each, a page takes 75 MB of
+memory. A larger page saves no time."""
 
 _ANNOTATION_FIELDS = "id,was_cancelled,ground_truth,created_at,updated_at,completed_by"
 
 
 @dataclass(frozen=True)
 class ProjectInfo:
-    """What a project says of itself. ``key`` is "<id>.<created>", as in ``/setup``: an id may come again, a key not."""
+    """A project as Label Studio describes it. ``key`` is "<id>.<created>", as in ``/setup``; unlike an id, it is never
+    reused."""
 
     id: int
     key: str
@@ -57,17 +58,18 @@ class ProjectInfo:
 
 @dataclass(frozen=True)
 class TaskRef:
+    """A task and its data, as it is stored."""
+
     id: int
     data: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class TaskAnnotations:
-    """The submitted annotations of one task, skipped ones included.
+    """The submitted annotations of one task, including skipped ones.
 
-    Each has ``id``, ``result`` if that was asked for, ``was_cancelled``, ``ground_truth``, ``created_at``,
-    ``updated_at`` and ``completed_by``. ``is_labeled``: the task has as many as its overlap asks for, and is served no
-    more.
+    Each has ``id``, ``result`` if requested, ``was_cancelled``, ``ground_truth``, ``created_at``, ``updated_at`` and
+    ``completed_by``. ``is_labeled``: the task has as many annotations as its overlap requires, and is no longer served.
     """
 
     task_id: int
@@ -77,48 +79,51 @@ class TaskAnnotations:
 
 @dataclass(frozen=True)
 class PredictionRef:
+    """A prediction that Label Studio holds."""
+
     id: int
     task_id: int
-    score: float | None
 
 
 def import_ahead() -> None:
-    """The SDK takes seconds to import; neither a request nor a first order is to wait for it."""
+    """Import the SDK, which takes seconds, so that no request and no first order has to wait for it."""
     for module in ("label_studio_sdk.client", "label_studio_sdk.label_interface"):
         importlib.import_module(module)
 
 
 class LabelStudio:
-    """One Label Studio, with a personal access token or a legacy token (which of them is found out). Thread-safe."""
+    """A client for one Label Studio, with a personal access token or a legacy token; it detects which. Thread-safe."""
 
     def __init__(self, url: str, token: str, *, timeout: float = 60.0) -> None:
         self._token = token
-        self._call = Connection(url, token, timeout)
-        self._images = ImageFetcher(self._call)
-        self.queue_tab = QueueTab(self._call)
+        self._connection = Connection(url, token, timeout)
+        self._images = ImageFetcher(self._connection)
+        self.queue_tab = QueueTab(self._connection)
 
     @classmethod
     def of_project(cls, settings: Settings, project: Project, *, timeout: float = 60.0) -> LabelStudio:
-        """By our own address and key where they are set, else by what Label Studio brought with ``/setup``."""
+        """A client with the address and API key from the settings; if they are not set, with those from ``/setup``."""
         url = settings.label_studio_url or project.url
         return cls(url, settings.label_studio_api_key or project.token, timeout=timeout)
 
     @property
     def url(self) -> str:
-        return self._call.url
+        return self._connection.url
 
     def check(self, timeout: float = 1.5) -> None:
-        """Is it there, and does it accept the key? Asked once, for a person who waits.
+        """Check that Label Studio responds and accepts the key. Tried only once, because a person is waiting.
 
         Raises:
-            LabelStudioRefused: says what to set. LabelStudioUnavailable: no answer in ``timeout`` seconds.
+            LabelStudioRefused: the message says what to set.
+            LabelStudioUnavailable: no response within ``timeout`` seconds.
         """
-        Connection(self._call.url, self._token, timeout).get("api/current-user/whoami", patient=False)
+        Connection(self._connection.url, self._token, timeout).get("api/current-user/whoami", retry=False)
 
     # -- projects ----------------------------------------------------------------------------------------------------
 
     def project(self, project_id: int) -> ProjectInfo:
-        found = self._call.get(f"api/projects/{project_id}/")
+        """The project with this id. Raises NotFound."""
+        found = self._connection.get(f"api/projects/{project_id}/")
         created = datetime.fromisoformat(found["created_at"])
         return ProjectInfo(
             id=found["id"],
@@ -132,22 +137,21 @@ class LabelStudio:
 
     def project_exists(self, project_id: int) -> bool:
         try:
-            self.project(project_id)
+            return self.project(project_id).id == project_id
         except NotFound:
             return False
-        return True
 
     def update_project(self, project_id: int, **fields: Any) -> None:
-        """Set fields such as ``model_version`` and ``sampling``. A version without predictions is refused."""
-        self._call.patch(f"api/projects/{project_id}/", fields)
+        """Set fields such as ``model_version`` and ``sampling``. Label Studio refuses a version without predictions."""
+        self._connection.patch(f"api/projects/{project_id}/", fields)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def tasks(self, project_id: int, after_id: int = 0) -> Iterator[TaskRef]:
-        """Every task with a larger id, ascending, as its data is stored (``s3://…`` stays so).
+        """All tasks with an id above ``after_id``, ascending, with their data as it is stored (``s3://…`` unresolved).
 
-        Naming the wanted fields makes 1,000 cost 0.4 s instead of 2 s; each page is asked for by the last id, so that
-        tasks which come and go meanwhile move no other.
+        Requesting only the needed fields, 1,000 tasks take 0.4 s instead of 2 s. Each page is requested by the last id
+        of the one before, so that tasks which are added or deleted in the meantime do not shift the others.
         """
         size = _FIRST_NEW_TASKS if after_id else _TASKS_A_PAGE
         while page := self._page(project_id, [number("id", "greater", after_id)], size, include="id,data"):
@@ -157,14 +161,14 @@ class LabelStudio:
             after_id, size = page[-1]["id"], _TASKS_A_PAGE
 
     def annotated(self, project_id: int, *, results: bool = True, drawn: bool = False) -> Iterator[TaskAnnotations]:
-        """All tasks with an annotation, skipped ones included, by id; proportional to those (1,000: 2 s).
+        """All tasks with annotations, including skipped ones, by id. 1,000 such tasks take 2 s.
 
-        A page is asked for when the one before it is used up. The export of annotated tasks takes as long, and leaves
-        two files on Label Studio's disk at every call.
+        Each page is requested when the one before is used up. Label Studio's export takes as long, and leaves two files
+        on its disk at every call.
 
         Args:
-            results: with what each annotation says: 18 s for 1,000 with strokes of 60,000 numbers.
-            drawn: expect strokes in the results, and take smaller pages, so that memory stays flat.
+            results: include what each annotation says. With strokes of 60,000 numbers, 1,000 tasks take 18 s.
+            drawn: the results contain strokes; use smaller pages, so that memory use stays flat.
         """
         size = _DRAWN_A_PAGE if results and drawn else _ANNOTATED_A_PAGE
         last = 0
@@ -182,7 +186,7 @@ class LabelStudio:
                 return
 
     def annotations_of(self, project_id: int, task_ids: Sequence[int]) -> Iterator[TaskAnnotations]:
-        """The annotations of these tasks, of those that still exist and have any; proportional to their number."""
+        """The annotations of those ``task_ids`` that exist and have any. Takes time in proportion to their number."""
         for start in range(0, len(task_ids), _DRAWN_A_PAGE):
             chosen = [int(task) for task in task_ids[start : start + _DRAWN_A_PAGE]]
             yield from self._annotations(project_id, [number("id", "in_list", chosen)], len(chosen))
@@ -195,7 +199,7 @@ class LabelStudio:
         conjunction: str = "and",
         results: bool = True,
     ) -> Iterator[TaskAnnotations]:
-        fields = f"is_labeled,annotations,{_ANNOTATION_FIELDS}"  # the names count at both levels
+        fields = f"is_labeled,annotations,{_ANNOTATION_FIELDS}"  # names select fields of tasks and of annotations
         if results:
             fields += ",result"
         for item in self._page(project_id, filters, size, conjunction, fields="all", include=fields):
@@ -207,107 +211,90 @@ class LabelStudio:
         filters: Sequence[Mapping[str, Any]],
         size: int,
         conjunction: str = "and",
-        **wanted: Any,
+        **params: Any,
     ) -> list[dict[str, Any]]:
         query = json.dumps({"filters": {"conjunction": conjunction, "items": list(filters)}, "ordering": ["tasks:id"]})
-        answer = self._call.get(
-            "api/tasks/", project=project_id, page_size=size, query=query, resolve_uri="false", **wanted
+        response = self._connection.get(
+            "api/tasks/", project=project_id, page_size=size, query=query, resolve_uri="false", **params
         )
-        items: list[dict[str, Any]] = answer["tasks"]
+        items: list[dict[str, Any]] = response["tasks"]
         return items
 
     # -- predictions -------------------------------------------------------------------------------------------------
 
     def create_prediction(self, task_id: int, result: list[dict[str, Any]], score: float, model_version: str) -> None:
-        """Write one. Costs 0.05 s whatever the project's size.
+        """Write one prediction. Takes 0.05 s, whatever the project's size.
 
         Raises:
-            LabelStudioUnavailable: ``maybe_written`` tells whether it may have been written all the same.
-            BackendError: refused and not written, such as for a task that was deleted.
+            LabelStudioUnavailable: ``maybe_written`` says whether it may nevertheless have been written.
+            BackendError: it was refused and not written, for example because the task was deleted.
         """
         body = {"task": task_id, "result": result, "score": score, "model_version": model_version}
-        self._call.post("api/predictions/", body)
+        self._connection.post("api/predictions/", body)
 
     def import_predictions(self, project_id: int, predictions: Sequence[Mapping[str, Any]]) -> int:
-        """Write many, each ``{"task", "result", "score", "model_version"}``, in one transaction; how many were written.
+        """Write many predictions, each ``{"task", "result", "score", "model_version"}``, in one transaction.
 
-        Costs seconds whatever their number, because each call recounts the project's tasks: one call, not many. Label
-        Studio silently leaves out those whose result or score it finds invalid. Raises as ``create_prediction``.
+        Takes seconds, whatever their number, because Label Studio recounts the project's tasks at each call. Returns
+        how many were written: Label Studio silently leaves out predictions whose result or score it considers invalid.
+        Raises the same errors as :meth:`create_prediction`.
         """
         if not predictions:
             return 0
         path = f"api/projects/{project_id}/import/predictions"
-        answer = self._call.post(path, list(predictions), timeout=BULK_SECONDS)
-        created = int(answer["created"])
+        created = int(self._connection.post(path, list(predictions), timeout=BULK_SECONDS)["created"])
         if created != len(predictions):
             log.warning("Project %s: Label Studio took %d of %d predictions", project_id, created, len(predictions))
         return created
 
     def predictions(self, project_id: int, model_version: str) -> list[PredictionRef]:
-        """All predictions of exactly this version, doubles included.
+        """All predictions of exactly this version, including duplicates.
 
-        Label Studio cannot be asked for one version. The plain list of all versions, read as it streams in, costs 1 s
-        for every 10,000 predictions in the project; through the Data Manager with ``fields=all`` 10,000 tasks cost
-        16 s, through the export 14 s.
+        Label Studio cannot filter them by version. Reading the plain list of all versions as a stream takes 1 s for
+        every 10,000 predictions in the project. Through the Data Manager with ``fields=all``, 10,000 tasks take 16 s;
+        through the export, 14 s.
         """
 
         def once() -> list[PredictionRef]:
-            rows = self._call.stream("api/predictions/", timeout=BULK_SECONDS, project=project_id)
-            return [
-                PredictionRef(row["id"], row["task"], row["score"])
-                for row in rows
-                if row["model_version"] == model_version
-            ]
+            rows = self._connection.stream("api/predictions/", timeout=BULK_SECONDS, project=project_id)
+            return [PredictionRef(row["id"], row["task"]) for row in rows if row["model_version"] == model_version]
 
-        return self._call.patiently(once)
+        return self._connection.with_retries(once)
 
     def model_versions(self, project_id: int) -> dict[str, int]:
-        """How many predictions the project holds of each version (0.1 s)."""
-        answer = self._call.get(f"api/projects/{project_id}/model-versions")
-        return {str(version): int(count) for version, count in answer.items()}
+        """The number of predictions that the project holds of each version. Takes 0.1 s."""
+        counts = self._connection.get(f"api/projects/{project_id}/model-versions")
+        return {str(version): int(count) for version, count in counts.items()}
 
     def delete_prediction(self, prediction_id: int) -> None:
-        """Delete one; one that is gone already is fine."""
+        """Delete one prediction, if it still exists."""
         try:
-            self._call.delete(f"api/predictions/{prediction_id}/")
+            self._connection.delete(f"api/predictions/{prediction_id}/")
         except NotFound:
-            log.debug("Prediction %d was gone already", prediction_id)
+            log.debug("Prediction %d was already deleted", prediction_id)
 
     def delete_version(self, project_id: int, model_version: str) -> None:
-        """Delete all predictions of a version: 30 s for 10,000, during which Label Studio's SQLite takes no write."""
+        """Delete all predictions of a version. 10,000 take 30 s, during which nothing else can write to Label Studio's
+        SQLite."""
         if not model_version:
             raise ValueError("without a version Label Studio would delete every prediction of the project")
         body = {"model_version": model_version}
-        self._call.delete(f"api/projects/{project_id}/model-versions", body, timeout=BULK_SECONDS)
+        self._connection.delete(f"api/projects/{project_id}/model-versions", body, timeout=BULK_SECONDS)
 
-    # -- set-up of a project -----------------------------------------------------------------------------------------
+    # -- webhooks and images -----------------------------------------------------------------------------------------
 
-    def update_webhook_headers(self, project_id: int, headers: Mapping[str, str], url_suffix: str = "/webhook") -> int:
-        """Add ``headers`` to the webhook that Label Studio made for a backend with basic auth; how many were changed.
-
-        Only a webhook at ``url_suffix`` under a backend that is connected with basic auth: nobody else is to learn it.
-        """
-        backends = self._call.get("api/ml/", project=project_id)
-        ours = {item["url"].rstrip("/") + url_suffix for item in backends if item.get("auth_method") == "BASIC_AUTH"}
-        changed = 0
-        for hook in self._call.get("api/webhooks/", project=project_id):
-            merged = {**(hook["headers"] or {}), **headers}
-            if hook["url"] in ours and merged != hook["headers"]:
-                # its actions go with it: Label Studio would reset them
-                kept = {name: hook[name] for name in ("actions", "send_for_all_actions")}
-                self._call.patch(f"api/webhooks/{hook['id']}/", {"headers": merged, **kept})
-                changed += 1
-        return changed
-
-    # -- images ------------------------------------------------------------------------------------------------------
+    def update_webhook_headers(self, project_id: int, headers: Mapping[str, str]) -> int:
+        """See :func:`backend.labelstudio.webhook.update_webhook_headers`."""
+        return update_webhook_headers(self._connection, project_id, headers)
 
     def fetch_image(self, source: str, task_id: int | None = None, scratch: Path | None = None) -> bytes:
-        """An image as it is stored: an upload, a local file, a cloud file (needs ``task_id``) or a web address.
+        """The bytes of an image as it is stored: an upload, a local file, a file in a cloud storage (which requires
+        ``task_id``) or a web address. Several threads may call this at once.
 
-        ``scratch``: where the download lies for a moment. Several threads may fetch at once.
+        ``scratch``: the folder for temporary files; the system's if None.
 
         Raises:
-            ImageError: this image cannot be had; the reason is one that an owner can act on.
-            LabelStudioUnavailable, LabelStudioRefused: none can be had, Label Studio itself is away or refuses the key.
+            ImageError: this image is not available; the reason is one that an owner can act on.
+            LabelStudioUnavailable, LabelStudioRefused: no image is: Label Studio does not respond, or refuses the key.
         """
         return self._images.fetch(source, task_id, scratch)

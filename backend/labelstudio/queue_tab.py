@@ -1,4 +1,4 @@
-"""The Data Manager's tab that shows the queue in its order."""
+"""The tab of the Data Manager that shows the queue in order."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ _COLUMN_WIDTHS = {
     "tasks:predictions_model_versions": 210,
     "tasks:predictions_results": 330,
 }
-"""Pixels: wide enough to read a version's name and the class, which the default of 150 cuts off."""
+"""In pixels: wide enough for a version's name and the class, which the default of 150 cuts off."""
 
 
 class QueueTab:
-    """Makes the tab in a project, once: an existing one is the owner's."""
+    """Creates the tab in a project, once. An existing one belongs to the owner and is left alone."""
 
-    def __init__(self, call: Connection) -> None:
-        self._call = call
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
     def ensure(self, project_id: int, data_key: str, columns: Sequence[str]) -> int:
-        """The id of the Data Manager tab "Acquisition queue", made if there is none. An existing one is the owner's.
+        """The id of the tab "Acquisition queue", which is created if there is none.
 
-        Unlabeled tasks, lowest score first. Its score column and its order count the project's current version alone
-        (that is how Label Studio averages ``predictions_score``); the columns with the predicted class and the version
-        list those of every version that is still stored, because Label Studio has no filter for them.
+        It shows the unlabeled tasks, lowest score first. The score column and the order use only the project's current
+        version, because Label Studio averages ``predictions_score`` over that. The columns with the predicted class and
+        the version list every version that is still stored, because Label Studio has no filter for them.
 
-        ``data_key``: the field of the image; ``columns``: which of its predictions' columns are shown.
+        ``data_key``: the field with the image's address; ``columns``: which prediction columns are shown.
         """
-        tabs = self._call.get("api/dm/views/", project=project_id)
+        tabs = self._connection.get("api/dm/views/", project=project_id)
         for tab in tabs:
             if (tab["data"] or {}).get("title") == QUEUE_TAB:
                 return int(tab["id"])
-        if not tabs:  # the tab with all tasks, which Label Studio only makes in a project without any
-            self._call.post("api/dm/views/", {"project": project_id, "data": {"title": "Default"}})
+        if not tabs:  # also create the tab with all tasks, which Label Studio only creates in a project without tabs
+            self._connection.post("api/dm/views/", {"project": project_id, "data": {"title": "Default"}})
         shown = {f"tasks:data.{data_key}", "tasks:id"} | {f"tasks:predictions_{name}" for name in columns}
         hidden = sorted(self._columns(project_id) - shown)
         data = {
@@ -49,13 +49,13 @@ class QueueTab:
             "ordering": ["tasks:predictions_score"],
             "columnsWidth": _COLUMN_WIDTHS,
         }
-        return int(self._call.post("api/dm/views/", {"project": project_id, "data": data})["id"])
+        return int(self._connection.post("api/dm/views/", {"project": project_id, "data": data})["id"])
 
     def _columns(self, project_id: int) -> set[str]:
-        columns = self._call.get("api/dm/columns", project=project_id)["columns"]
+        columns = self._connection.get("api/dm/columns", project=project_id)["columns"]
         return {f"tasks:{'data.' if column.get('parent') == 'data' else ''}{column['id']}" for column in columns}
 
 
 def number(column: str, operator: str, value: int | list[int]) -> dict[str, Any]:
-    """A filter of the Data Manager on one column of tasks."""
+    """A Data Manager filter on a numeric column of tasks."""
     return {"filter": f"filter:tasks:{column}", "operator": operator, "type": "Number", "value": value}

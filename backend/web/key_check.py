@@ -48,7 +48,7 @@ class KeyCheck:
         found = self._ask(url, token, project_id)
         if isinstance(found, NotFound):
             raise LabelStudioRefused(
-                f"The API key opens Label Studio at {Connection(url, token, 1.0).shown_url} but not project"
+                f"The API key opens Label Studio at {Connection(url, token, 1.0).display_url} but not project"
                 f" {project_id}: set LABEL_STUDIO_URL to the Label Studio you connect from, and LABEL_STUDIO_API_KEY to"
                 " the key of a user who sees the project"
             )
