@@ -1,7 +1,8 @@
 """The house's rooms and who may enter whom, read from the source.
 
-The design's table in code: a newcomer who breaks it hears about it here, with the line. Imports under
-`if TYPE_CHECKING:` do not run and count only for models/ and samplers/.
+The design's table in code: a newcomer who breaks it hears about it here, with the line. A room is a folder, or a file
+that stands beside the folders of its package. Imports under `if TYPE_CHECKING:` do not run, and count only where the
+outside has one door and for what a package may import at all.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,64 +18,73 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("backend", "models", "samplers", "benchmarks")
+PACKAGES = ("backend", "models", "samplers", "demo", "benchmarks", "tests/rig")
+PRODUCT = ("backend", "models", "samplers")
 
-# Top-level names that a package may import besides the standard library.
+# Top-level names that a package may import besides the standard library; those that are not here, any.
 MAY_IMPORT = {
     "models": {"models", "torch", "torchvision", "numpy"},
     "samplers": {"samplers", "models", "torch", "numpy"},
 }
 
-# room of backend/ -> rooms of backend/ that it may import when it runs; `errors` and `settings` are open to all.
-# A room that is missing here (an entry point, say) may be entered by none of these.
-OPEN = {"errors", "settings"}
-ROOMS: dict[str, set[str]] = {
+# Room -> the rooms of its package that it may enter. From the bottom up: a room enters only what stands above it here,
+# save for the pairs in MUTUAL.
+BACKEND: dict[str, set[str]] = {
     "errors": set(),
-    "settings": set(),
     "logs": set(),
-    "writer": set(),
-    "state": set(),
-    "scores": set(),
-    "labeling": set(),
-    "question": {"labeling"},
-    "masks": {"decoding", "labeling"},
-    "answers": {"files", "labeling", "masks", "question", "state"},
-    "labelstudio": {"labeling"},
-    "decoding": set(),
     "files": set(),
-    "imageindex": {"files"},
-    "rowcache": {"imageindex"},
-    "images": {"decoding", "files", "labelstudio", "rowcache"},
-    "events": {"state"},
-    "job": {"state", "labelstudio"},
-    "truth": {"images", "job", "labeling", "labelstudio", "masks", "question", "state"},
-    "maskcache": {"files", "images", "job", "labeling", "labelstudio", "masks", "rowcache", "truth"},
-    "learner": {"scores"},
-    "artefacts": {"answers", "images", "job", "learner", "state"},
-    "publisher": {"answers", "job", "labeling", "labelstudio", "question", "state"},
-    "cycle": {
-        *("artefacts", "images", "job", "labeling", "labelstudio", "learner", "maskcache", "publisher", "question"),
-        *("scores", "state", "truth"),
+    "settings": {"errors"},
+    "state": {"errors"},
+    "labelstudio": {"errors"},
+    "images": {"errors", "files", "labelstudio"},
+    "tasks": {"errors", "files", "images", "labelstudio", "settings", "state"},
+    "learning": {"errors", "files", "images", "settings", "state", "tasks"},
+    "events": {"errors", "state"},
+    "cycle": {"errors", "files", "images", "learning", "state", "tasks", "worker"},
+    "worker": {
+        *("cycle", "errors", "events", "files", "images", "labelstudio", "learning", "settings", "state", "tasks"),
     },
-    "leases": {"state"},
-    "worker": {"artefacts", "cycle", "events", "job", "labelstudio", "leases", "publisher", "state", "truth"},
-    "fresh": {"answers", "artefacts", "decoding", "labeling", "labelstudio", "learner", "question", "state"},
-    "keycheck": {"labelstudio"},
-    "compat": set(),
-    "model": {
-        *("answers", "compat", "events", "fresh", "job", "keycheck", "labeling", "labelstudio", "logs", "question"),
-        *("state", "writer"),
+    "supervisor": {"errors", "logs"},
+    "web": {
+        *("errors", "events", "files", "images", "labelstudio", "learning", "logs", "settings", "state"),
+        *("supervisor", "tasks"),
     },
-    "metrics": {"state"},
-    "app": {"compat", "events", "labelstudio", "logs", "metrics", "model", "state"},
-    "status": {"metrics", "state"},
-    "supervisor": {"logs"},
+    "status": {"errors", "settings", "state", "web"},
+    "__main__": {"errors", "logs", "settings", "state", "status", "supervisor", "tasks", "worker"},
+}
+MODELS: dict[str, set[str]] = {
+    "data": set(),
+    "pixels": set(),
+    "checkpoint": set(),
+    "geometry": {"data"},
+    "index_masks": {"data", "inference"},
+    "networks": {"data", "inference", "pixels"},
+    "inference": {"data", "networks", "pixels"},
+    "losses": {"data", "index_masks", "inference", "networks", "pixels", "training"},
+    "training": {"data", "index_masks", "inference", "losses", "networks", "pixels", "tasks"},
+    "tasks": {"data", "index_masks", "inference", "losses", "networks", "training"},
+}
+# Rooms of which parts stand on each other: no circle of modules comes of it, as the last test sees.
+MUTUAL = [
+    {"cycle", "worker"},  # the one story calls the publisher, and the worker calls the one story
+    {"index_masks", "inference", "networks"},  # networks stream their batches as inference does
+    {"losses", "training", "tasks"},  # an objective is asked for by what it is trained in
+]
+# Rooms that do not belong to the product, and what they may enter of each other.
+WORKSHOP: dict[str, set[str]] = {
+    "tests.rig": set(),
+    "benchmarks.data": set(),
+    "demo": {"benchmarks.data", "tests.rig"},
+    "benchmarks.speed": {"benchmarks.data", "demo", "tests.rig"},
+    "benchmarks.curves": {"benchmarks.data", "benchmarks.speed"},
+    "benchmarks.gpu": {"benchmarks.data", "benchmarks.speed"},
+    "benchmarks.__main__": {"benchmarks.curves", "benchmarks.data", "benchmarks.gpu", "benchmarks.speed"},
 }
 
-# What only these rooms of backend/ may import: one place to look when the outside changes.
+# What only these modules and folders of backend/ may import: one place to look when the outside changes.
 ONLY_IN: dict[str, set[str]] = {
     "label_studio_sdk": {"labelstudio"},
-    "label_studio_sdk.label_interface": {"labeling"},  # parses label configs, talks to nobody
+    "label_studio_sdk.label_interface": {"tasks"},  # parses label configs, talks to nobody
     "label_studio_tools": {"labelstudio"},
     "requests": {"labelstudio"},
     "httpx": {"labelstudio"},
@@ -82,16 +92,17 @@ ONLY_IN: dict[str, set[str]] = {
     "sqlalchemy": {"state"},
     "sqlite3": {"state"},
     "psycopg": {"state"},
-    "prometheus_client": {"metrics"},
-    "PIL": {"decoding"},
-    "cv2": {"masks"},
-    "label_studio_ml": {"app", "compat", "model"},
-    "flask": {"app", "compat", "model"},
+    "prometheus_client": {"web.metrics"},
+    "PIL": {"images.decoding"},
+    "cv2": {"tasks.segmentation"},
+    "label_studio_ml": {"web.app", "web.compat", "web.plugin"},
+    "flask": {"web.app", "web.compat", "web.plugin"},
 }
 
-# Only these rooms need torch when they are imported: it takes seconds and hundreds of megabytes, which neither the
-# web process at its start nor an idle worker should pay.
-WITH_TORCH = {"artefacts", "cycle", "learner"}
+# Only these rooms of backend/ need torch when they are imported: it takes seconds and hundreds of megabytes, which
+# neither the web process at its start nor an idle worker should pay. These few names of models/ come without it.
+WITH_TORCH = {"cycle", "learning"}
+WITHOUT_TORCH = {"models.IGNORE", "models.ProgressFn"}
 
 
 @dataclass(frozen=True)
@@ -108,23 +119,27 @@ class Import:
         return f"{self.path.relative_to(ROOT)}:{self.line} imports {self.name}"
 
     @property
-    def room(self) -> str:
-        return room_of(self.path)
+    def importer(self) -> str:
+        """The module that it stands in, dotted in full."""
+        return module_of(self.path)
 
     def is_within(self, module: str) -> bool:
-        return self.name == module or self.name.startswith(module + ".")
+        return within(self.name, module)
 
 
-def room_of(path: Path) -> str:
-    """The room a file is in. A room may have several files: state/schema.py is in "state", labelstudio_http.py in
-    "labelstudio".
-    """
-    return room_named(Path(path.relative_to(ROOT).parts[1]).stem)
+def within(name: str, module: str) -> bool:
+    return name == module or name.startswith(module + ".")
 
 
-def room_named(module: str) -> str:
-    """Room of a module of a package, by its name alone; __main__ is a room of its own."""
-    return module if module.startswith("_") else module.partition("_")[0]
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def room_of(module: str, package: str) -> str | None:
+    """The room of ``package`` that a module or a name in it belongs to; None where it is the package's own face."""
+    parts = module.removeprefix(package).strip(".").split(".")
+    inside = ROOT / package.replace(".", "/") / parts[0]
+    return parts[0] if parts[0] and (inside.is_dir() or inside.with_suffix(".py").is_file()) else None
 
 
 def sources(package: str) -> list[Path]:
@@ -160,7 +175,18 @@ def all_imports(package: str) -> tuple[Import, ...]:
     return tuple(found for path in sources(package) for found in imports_of(path))
 
 
-def test_the_reader_of_imports_sees_every_form(tmp_path: Path) -> None:
+def entered(package: str, room: str) -> list[tuple[str, Import]]:
+    """(room, import) for each room of ``package`` that a room of it enters when it runs."""
+    found = []
+    for one in all_imports(package):
+        if room_of(one.importer, package) == room and one.is_within(package) and not one.typing_only:
+            other = room_of(one.name, package)
+            if other is not None and other != room:
+                found.append((other, one))
+    return found
+
+
+def test_the_reader_of_imports_sees_every_form() -> None:
     """The tests below would pass on anything if this reader saw nothing."""
     path = ROOT / "backend" / "state" / "probe.py"  # a name only; the text is parsed here
     text = (
@@ -175,7 +201,23 @@ def test_the_reader_of_imports_sees_every_form(tmp_path: Path) -> None:
     ]
     assert [found.name for found in seen if found.typing_only] == ["heavy"]
     assert [found.name for found in seen if not found.at_start] == ["lazy.z"]
-    assert {found.room for found in seen} == {"state"}
+    assert {found.importer for found in seen} == {"backend.state.probe"}
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "room"),
+    [
+        ("backend.tasks.segmentation.masks", "backend", "tasks"),
+        ("backend.tasks", "backend", "tasks"),
+        ("backend.errors.OwnerError", "backend", "errors"),
+        ("backend.__main__", "backend", "__main__"),
+        ("backend.__version__", "backend", None),
+        ("backend", "backend", None),
+        ("models.IGNORE", "models", None),
+    ],
+)
+def test_a_room_is_a_folder_or_a_file_beside_the_folders(module: str, package: str, room: str | None) -> None:
+    assert room_of(module, package) == room
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
@@ -195,34 +237,69 @@ def test_models_and_samplers_never_read_the_environment(package: str) -> None:
     assert reads == []
 
 
-def test_the_product_does_not_need_its_benchmarks_or_tests() -> None:
+def test_the_product_needs_neither_demo_nor_benchmarks_nor_tests() -> None:
     outside = [
         str(found)
-        for package in ("backend", "models", "samplers")
+        for package in PRODUCT
         for found in all_imports(package)
-        if found.is_within("benchmarks") or found.is_within("tests")
+        if any(found.is_within(name) for name in ("demo", "benchmarks", "tests"))
     ]
     assert outside == []
 
 
-def test_every_room_in_the_table_exists() -> None:
-    rooms = {room_of(path) for path in sources("backend")}
-    assert set(ROOMS) <= rooms
-    assert rooms >= WITH_TORCH
-    assert {room for names in ONLY_IN.values() for room in names} <= rooms
+@pytest.mark.parametrize(("package", "table"), [("backend", BACKEND), ("models", MODELS)])
+def test_the_table_names_every_room(package: str, table: Mapping[str, set[str]]) -> None:
+    rooms = {room for path in sources(package) if (room := room_of(module_of(path), package))}
+    assert set(table) == rooms
+    assert {room for entered in table.values() for room in entered} <= rooms
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_rooms_of_the_backend_enter_only_those_they_may(room: str) -> None:
-    allowed = ROOMS[room] | OPEN | {room}
+def test_what_is_said_of_rooms_is_said_of_rooms_that_exist() -> None:
+    assert set(BACKEND) >= WITH_TORCH
+    assert all(pair <= set(BACKEND) or pair <= set(MODELS) for pair in MUTUAL)
+    doors = {f"backend.{door}" for found in ONLY_IN.values() for door in found}
+    modules = {module_of(path) for path in sources("backend")}
+    assert doors <= modules
+
+
+@pytest.mark.parametrize(
+    ("package", "room"), [("backend", room) for room in BACKEND] + [("models", room) for room in MODELS]
+)
+def test_rooms_enter_only_those_they_may(package: str, room: str) -> None:
+    allowed = {"backend": BACKEND, "models": MODELS}[package][room]
+    assert [str(found) for other, found in entered(package, room) if other not in allowed] == []
+
+
+@pytest.mark.parametrize("table", [BACKEND, MODELS], ids=["backend", "models"])
+def test_the_table_goes_in_one_direction(table: Mapping[str, set[str]]) -> None:
+    place = {room: number for number, room in enumerate(table)}
+    upwards = [
+        (room, other)
+        for room, may_enter in table.items()
+        for other in may_enter
+        if place[other] > place[room] and not any({room, other} <= pair for pair in MUTUAL)
+    ]
+    assert upwards == []
+
+
+@pytest.mark.parametrize("room", WORKSHOP)
+def test_demo_benchmarks_and_rig_stand_on_top(room: str) -> None:
+    """They may use all of the product, and of each other what the table says."""
+    package = room.replace(".", "/") if (ROOT / room.replace(".", "/")).is_dir() else room.split(".")[0]
+    allowed = {*PRODUCT, *WORKSHOP[room], room}
     wrong = [
         str(found)
-        for found in all_imports("backend")
-        if found.room == room and found.is_within("backend") and not found.typing_only
-        if not found.is_within("backend.__version__")
-        if room_named(found.name.split(".")[1]) not in allowed
+        for found in all_imports(package)
+        if within(found.importer, room) and found.name.split(".")[0] in (*PRODUCT, "demo", "benchmarks", "tests")
+        if not any(found.is_within(name) for name in allowed)
     ]
     assert wrong == []
+
+
+def test_the_workshop_is_all_that_is_not_the_product() -> None:
+    modules = {module_of(path) for package in ("demo", "benchmarks", "tests/rig") for path in sources(package)}
+    beside = {module for module in modules if not any(within(module, room) for room in WORKSHOP)}
+    assert beside == {"benchmarks"}
 
 
 @pytest.mark.parametrize("module", ONLY_IN)
@@ -233,37 +310,48 @@ def test_the_outside_has_one_door(module: str) -> None:
         for found in all_imports("backend")
         if found.is_within(module)
         and not any(found.is_within(name) for name in special)
-        and found.room not in ONLY_IN[module]
+        and not any(within(found.importer, f"backend.{door}") for door in ONLY_IN[module])
     ]
     assert wrong == []
 
 
 def test_only_the_cycle_and_what_it_is_made_of_need_torch_at_start() -> None:
-    heavy = ("torch", "torchvision", "models", "samplers")
+    heavy = ("torch", "torchvision", "models", *(f"backend.{room}" for room in WITH_TORCH))
     wrong = [
         str(found)
         for found in all_imports("backend")
-        if found.room not in WITH_TORCH and found.at_start and not found.typing_only
-        if any(found.is_within(name) for name in (*heavy, *(f"backend.{room}" for room in WITH_TORCH)))
+        if found.at_start and not found.typing_only and room_of(found.importer, "backend") not in WITH_TORCH
+        if found.name not in WITHOUT_TORCH and any(found.is_within(name) for name in heavy)
     ]
     assert wrong == []
 
 
-def test_the_web_process_starts_without_what_only_a_worker_needs() -> None:
-    """What its modules import in the end, not only by name."""
-    code = "import sys, backend.web.app; print(*sorted(sys.modules))"
+HEAVY = {"torch", "torchvision", "cv2", "PIL", "label_studio_sdk.client", "label_studio_sdk.label_interface"}
+
+
+@pytest.mark.parametrize(
+    ("module", "without"),
+    [
+        ("backend.web.app", HEAVY),
+        ("backend.worker.worker", {"torch", "torchvision", "cv2"}),
+        ("backend.tasks", HEAVY),
+        ("samplers", {"torch", "torchvision"}),
+        ("models", {"torch", "torchvision", "numpy"}),
+    ],
+)
+def test_what_is_loaded_at_once_loads_nothing_heavy(module: str, without: set[str]) -> None:
+    """The web process and an idle worker start small, and a table of samplers is read in no time: what these modules
+    import in the end, not only by name."""
+    code = f"import sys, {module}; print(*sorted(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    heavy = {"torch", "torchvision", "cv2", "PIL", "label_studio_sdk.client", "label_studio_sdk.label_interface"}
-    assert heavy & set(run.stdout.split()) == set()
+    loaded = set(run.stdout.split())
+    assert module in loaded
+    assert without & loaded == set()
 
 
 def test_modules_import_each_other_in_one_direction() -> None:
     """No cycle among the imports that run when modules are loaded."""
-    modules = {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-        for package in PACKAGES
-        for path in sources(package)
-    }
+    modules = {module_of(path): path for package in PACKAGES for path in sources(package)}
     needs: dict[str, set[str]] = {}
     for module, path in modules.items():
         names = {found.name for found in imports_of(path) if found.at_start and not found.typing_only}
