@@ -1,4 +1,4 @@
-"""What VAAL's relatives have in common: the direction, errors that name the sampler, settings that reach the game."""
+"""What VAAL's relatives have in common: the direction, errors that name the sampler, settings that reach the recipe."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from models.data import DataError, Runtime
+from models.data import ClassTargets, DataError, Runtime
 from models.training.adversarial import AdversarialRecipe, plan
 from models.training.task_network import TrainingDiverged
 from samplers import SAMPLERS
 from samplers.adversarial_base import AdversarialSampler
 from samplers.base import NotFitted
-from tests.samplers.novelty import LABELLED, NAMES, NET, NOBODY, UNLABELLED, make_data, make_sampler, novel_first
+from tests.samplers.novelty import LABELED, NAMES, NET, NOBODY, UNLABELED, make_data, make_sampler, novel_first
 
 CPU = torch.device("cpu")
 RUNTIME = Runtime(CPU, 0)
@@ -27,12 +27,12 @@ def test_these_are_all_of_them() -> None:
 
 @EVERY
 def test_novel_images_are_asked_for_first(name: str) -> None:
-    """Dark images occur only among the unlabelled. Half of the pairs are in order by chance; without the autoencoder's
-    training the discriminator soon knows the bright unlabelled images by heart and calls them novel, too.
+    """Dark images occur only among the unlabeled. Half of the pairs are in order by chance; without the autoencoder's
+    training the discriminator soon knows the bright unlabeled images by heart and calls them novel, too.
     """
     data, sampler = make_data(), make_sampler(name, vaal_iterations=20, vaal_batch_size=16, vaal_learning_rate=3e-3)
     figures = sampler.fit(NET, data, RUNTIME)
-    scores = sampler.score(NET, data.pixels, np.arange(LABELLED + UNLABELLED), RUNTIME).acquisition
+    scores = sampler.score(NET, data.pixels, np.arange(LABELED + UNLABELED), RUNTIME).acquisition
     assert novel_first(scores) > (0.8 if name in ("vaal-no-vae", "vaal-frozen-vae") else 0.95)
     assert ("discriminator_accuracy" in figures) == (name != "vaal-wasserstein")
     assert all(np.isfinite(value) for value in figures.values())
@@ -42,9 +42,9 @@ def test_novel_images_are_asked_for_first(name: str) -> None:
 def test_errors_name_the_sampler(name: str) -> None:
     data = make_data()
     with pytest.raises(NotFitted, match=f"sampler {name}: its .* neither trained nor loaded"):
-        make_sampler(name).score(NET, data.pixels, data.unlabelled, RUNTIME)
-    with pytest.raises(DataError, match=f"sampler {name}: there is no labelled row"):
-        make_sampler(name).fit(NET, dataclasses.replace(data, labelled=NOBODY, targets=NOBODY), RUNTIME)
+        make_sampler(name).score(NET, data.pixels, data.unlabeled, RUNTIME)
+    with pytest.raises(DataError, match=f"sampler {name}: there is no labeled row"):
+        make_sampler(name).fit(NET, dataclasses.replace(data, labeled=NOBODY, targets=ClassTargets(NOBODY)), RUNTIME)
     with pytest.raises(TrainingDiverged, match=rf"sampler {name}: .*vaal_learning_rate lower \(it is 1e\+20\)"):
         make_sampler(name, vaal_learning_rate=1e20, vaal_iterations=4).fit(NET, data, RUNTIME)
 
@@ -65,7 +65,7 @@ def test_settings_reach_the_recipe(name: str) -> None:
         "vaal_kl_reduction": "elements",
     }
     known = {key: value for key, value in given.items() if hasattr(SAMPLERS[name].Options, key)}
-    recipe = make_sampler(name, **known).recipe()
+    recipe = make_sampler(name, **known).options.recipe()
     fields = {key: key.removeprefix("ta_").removeprefix("vaal_") for key in known} | {"vaal_lambda": "strength"}
     for key, value in known.items():
         assert getattr(recipe, fields[key]) == value, key
@@ -75,10 +75,11 @@ def test_settings_reach_the_recipe(name: str) -> None:
 
 @EVERY
 def test_a_cycle_is_as_long_for_all_of_them(name: str) -> None:
-    defaults = SAMPLERS[name](num_classes=2, image_size=32)
+    defaults = SAMPLERS[name](task="classification", num_classes=2, image_size=32)
     assert isinstance(defaults, AdversarialSampler)
     for device in (CPU, torch.device("cuda")):
-        assert plan(defaults.recipe(), 100, 1_900, 32, device) == plan(AdversarialRecipe(), 100, 1_900, 32, device)
+        expected = plan(AdversarialRecipe(), 100, 1_900, 32, device)
+        assert plan(defaults.options.recipe(), 100, 1_900, 32, device) == expected
 
 
 @EVERY
@@ -96,4 +97,4 @@ def test_large_images_are_worked_on_at_64_pixels(name: str) -> None:
     data, sampler = make_data(224, 3, 5), make_sampler(name, 224, vaal_iterations=1, vaal_batch_size=2)
     sampler.fit(NET, data, RUNTIME)
     assert sampler.state_dict().get("game", sampler.state_dict())["config"]["image_size"] == 64
-    assert len(np.unique(sampler.score(NET, data.pixels, data.unlabelled, RUNTIME).acquisition)) == 5
+    assert len(np.unique(sampler.score(NET, data.pixels, data.unlabeled, RUNTIME).acquisition)) == 5

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.data import CycleData, Runtime
-from models.inference.dropout import DropoutCrossEntropy, draw_masks
+from models.data import ClassTargets, CycleData, Runtime
+from models.inference.dropout import draw_masks
 from models.inference.predictions import embed, predict
-from models.networks.classifier import Classifier, NetConfig, build_classifier
-from models.pixels import normalise
+from models.losses.dropout_cross_entropy import DropoutCrossEntropy
+from models.networks.classifier import Classifier, NetConfig
+from models.pixels import normalize
+from models.tasks import CLASSIFICATION
 from samplers.bald import BaldSampler
 from samplers.dropout_base import DropoutOptions
 from samplers.mc_dropout import McDropoutOptions, McDropoutSampler
@@ -25,15 +27,15 @@ def make_pixels() -> np.ndarray:
 
 
 def make_net() -> Classifier:
-    net = build_classifier(NetConfig("resnet18", CLASSES, 16, 4), 0)
+    net = CLASSIFICATION.build(NetConfig("resnet18", CLASSES, 16, 4), 0)
     with torch.no_grad():
-        net(normalise(torch.from_numpy(make_pixels())))
+        net(normalize(torch.from_numpy(make_pixels())))
         net.head.weight.mul_(4.0)
     return net.eval()
 
 
 def score(net: Classifier, rate: float = 0.5) -> np.ndarray:
-    sampler = BaldSampler(DropoutOptions(rate, DRAWS), num_classes=CLASSES, image_size=16)
+    sampler = BaldSampler(DropoutOptions(rate, DRAWS), task="classification", num_classes=CLASSES, image_size=16)
     return sampler.score(net, make_pixels(), ROWS, RUNTIME).acquisition
 
 
@@ -53,7 +55,7 @@ def test_it_is_the_mutual_information_of_the_thinned_heads() -> None:
 
 def test_it_is_at_most_the_entropy_of_the_same_draws() -> None:
     net = make_net()
-    whole = McDropoutSampler(McDropoutOptions(0.5, DRAWS), num_classes=CLASSES, image_size=16)
+    whole = McDropoutSampler(McDropoutOptions(0.5, DRAWS), task="classification", num_classes=CLASSES, image_size=16)
     entropies = whole.score(net, make_pixels(), ROWS, RUNTIME).acquisition
     assert (score(net) <= entropies + 1e-6).all()
     assert (entropies <= np.log(CLASSES) + 1e-6).all()
@@ -70,7 +72,7 @@ def test_a_row_on_which_the_draws_disagree_beats_one_that_is_equally_unsure_for_
         net.head.bias.copy_(torch.tensor([0.0, 0.0, -50.0]))
     strong, silent = torch.full((1, 32), 8.0), torch.zeros(1, 32)
     net.features = lambda x: torch.cat([strong, silent])[: len(x)]  # type: ignore[method-assign]
-    sampler = BaldSampler(DropoutOptions(0.5, 200), num_classes=CLASSES, image_size=16)
+    sampler = BaldSampler(DropoutOptions(0.5, 200), task="classification", num_classes=CLASSES, image_size=16)
     first, second = sampler.score(net, make_pixels(), np.arange(2), RUNTIME).acquisition
     assert second == 0.0
     assert 0.5 < first < np.log(2) + 1e-6
@@ -82,11 +84,11 @@ def test_without_dropout_there_is_nothing_to_learn() -> None:
 
 def test_answers_are_the_whole_heads_and_it_trains_with_dropout() -> None:
     net, pixels = make_net(), make_pixels()
-    sampler = BaldSampler(DropoutOptions(0.9, 3), num_classes=CLASSES, image_size=16)
+    sampler = BaldSampler(DropoutOptions(0.9, 3), task="classification", num_classes=CLASSES, image_size=16)
     scored, expected = sampler.score(net, pixels, ROWS, RUNTIME), predict(net, pixels, ROWS, RUNTIME)
-    assert scored.answers is not None
-    assert (scored.answers.confidence == expected.confidence).all()
-    data = CycleData(pixels, np.arange(6), np.arange(6) % 3, np.arange(6, COUNT), CLASSES)
+    assert scored.predictions is not None
+    assert (scored.predictions.confidence == expected.confidence).all()
+    data = CycleData(pixels, np.arange(6), np.arange(6, COUNT), ClassTargets(np.arange(6) % 3), CLASSES)
     objective = sampler.objective(net, data, RUNTIME)
     assert isinstance(objective, DropoutCrossEntropy)
     assert objective.rate == 0.9

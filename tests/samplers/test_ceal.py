@@ -14,12 +14,14 @@ import torch
 from backend.learning.learner import Learner
 from backend.settings.core import Settings
 from models import checkpoint
-from models.data import CycleData, Runtime
+from models.data import ClassTargets, CycleData, Runtime, targets_of
 from models.losses.objectives import CrossEntropy
 from models.losses.pseudo_labels import PseudoLabels, believed, threshold_at
-from models.networks.classifier import Classifier, NetConfig, build_classifier
-from models.pixels import normalise
-from models.training.task_network import Recipe, train_network
+from models.networks.classifier import Classifier, NetConfig
+from models.pixels import normalize
+from models.tasks import CLASSIFICATION
+from models.training.schedule import Recipe
+from models.training.task_network import train_network
 from samplers.base import Sampler
 from samplers.ceal import CRITERIA, CealOptions, CealSampler
 from samplers.entropy import EntropySampler, predictive_entropy
@@ -27,7 +29,7 @@ from samplers.least_confidence import LeastConfidenceSampler
 from samplers.margin import MarginSampler
 
 CPU = torch.device("cpu")
-CLASSES, LABELLED, POOL, SIZE = 3, 7, 40, 16
+CLASSES, LABELED, POOL, SIZE = 3, 7, 40, 16
 BASES: dict[str, type[Sampler]] = {
     "entropy": EntropySampler,
     "least-confidence": LeastConfidenceSampler,
@@ -40,22 +42,24 @@ CRITERION = pytest.mark.parametrize("criterion", BASES)
 @cache
 def make_data() -> CycleData:
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (LABELLED + POOL, 2, 2, 3)).repeat(SIZE // 2, axis=1).repeat(SIZE // 2, axis=2)
-    rows = rng.permutation(LABELLED + POOL)
-    return CycleData(pixels.astype(np.uint8), rows[:LABELLED], np.arange(LABELLED) % CLASSES, rows[LABELLED:], CLASSES)
+    pixels = rng.integers(0, 256, (LABELED + POOL, 2, 2, 3)).repeat(SIZE // 2, axis=1).repeat(SIZE // 2, axis=2)
+    rows = rng.permutation(LABELED + POOL)
+    return CycleData(
+        pixels.astype(np.uint8), rows[:LABELED], rows[LABELED:], ClassTargets(np.arange(LABELED) % CLASSES), CLASSES
+    )
 
 
 def make_net() -> Classifier:
-    net = build_classifier(NetConfig("resnet18", CLASSES, SIZE, 4), 0)
+    net = CLASSIFICATION.build(NetConfig("resnet18", CLASSES, SIZE, 4), 0)
     with torch.no_grad():
-        net(normalise(torch.from_numpy(make_data().pixels)))
+        net(normalize(torch.from_numpy(make_data().pixels)))
         net.head.weight.mul_(8.0)
     return net
 
 
 def make_sampler(**options: Any) -> CealSampler:
     options = {"budget": 4, "ceal_delta": EVERYTHING, "ceal_decay": 0.1} | options
-    return CealSampler(CealOptions(**options), num_classes=CLASSES, image_size=SIZE)
+    return CealSampler(CealOptions(**options), task="classification", num_classes=CLASSES, image_size=SIZE)
 
 
 def cycle(sampler: CealSampler, net: Classifier, seed: int = 0) -> dict[str, float]:
@@ -76,12 +80,12 @@ def test_the_queue_is_ordered_by_the_criterion(criterion: str) -> None:
     sampler = make_sampler(ceal_criterion=criterion)
     cycle(sampler, net)
     scored, base = (
-        one.score(net, data.pixels, data.unlabelled, runtime)
-        for one in (sampler, BASES[criterion](num_classes=CLASSES, image_size=SIZE))
+        one.score(net, data.pixels, data.unlabeled, runtime)
+        for one in (sampler, BASES[criterion](task="classification", num_classes=CLASSES, image_size=SIZE))
     )
     assert (scored.acquisition == base.acquisition).all()
-    assert scored.answers is not None and base.answers is not None
-    assert (scored.answers.predicted == base.answers.predicted).all()
+    assert scored.predictions is not None and base.predictions is not None
+    assert (scored.predictions.predicted == base.predictions.predicted).all()
 
 
 def test_without_a_threshold_ceal_is_its_base_strategy() -> None:
@@ -99,13 +103,13 @@ def test_nothing_that_is_about_to_be_asked_gets_a_pseudo_label(criterion: str) -
     data, net = make_data(), make_net()
     sampler = make_sampler(ceal_criterion=criterion, budget=9)
     sampler.fits = 1
-    scores = sampler.score(net, data.pixels, data.unlabelled, Runtime(CPU, 0)).acquisition
-    queried = set(data.unlabelled[np.argsort(-scores, kind="stable")[:9]])
+    scores = sampler.score(net, data.pixels, data.unlabeled, Runtime(CPU, 0)).acquisition
+    queried = set(data.unlabeled[np.argsort(-scores, kind="stable")[:9]])
     objective = sampler.objective(net, data, Runtime(CPU, 0))
     assert isinstance(objective, PseudoLabels)
     rows, _ = believed(net, data, objective._judge, objective._threshold, objective._queried, Runtime(CPU, 0))
     assert not queried & set(rows)
-    assert queried | set(rows) == set(data.unlabelled)  # the threshold is above ln C
+    assert queried | set(rows) == set(data.unlabeled)  # the threshold is above ln C
 
 
 def test_the_first_cycle_has_no_pseudo_labels_and_the_threshold_falls_from_the_second_on() -> None:
@@ -133,19 +137,20 @@ def test_the_count_of_cycles_survives_a_restart(tmp_path: Any) -> None:
 
 def test_pseudo_labels_are_neither_labels_nor_state() -> None:
     data, sampler, net = make_data(), make_sampler(), make_net()
-    labelled, targets, unlabelled = data.labelled.copy(), data.targets.copy(), data.unlabelled.copy()
+    classes = targets_of(data, ClassTargets).classes
+    labeled, targets, unlabeled = data.labeled.copy(), classes.copy(), data.unlabeled.copy()
     for seed in range(2):
         figures = cycle(sampler, net, seed)
     assert figures["pseudo_labels"] > 0
-    assert (data.labelled == labelled).all() and (data.targets == targets).all()
-    assert (data.unlabelled == unlabelled).all()
+    assert (data.labeled == labeled).all() and (classes == targets).all()
+    assert (data.unlabeled == unlabeled).all()
     assert sampler.state_dict() == {"fits": 2}
     held = [value for value in vars(sampler).values() if isinstance(value, np.ndarray | torch.Tensor | PseudoLabels)]
     assert held == []
 
 
 def test_fit_alone_counts_the_cycle() -> None:
-    sampler, data = make_sampler(), dataclasses.replace(make_data(), unlabelled=np.empty(0, dtype=np.int64))
+    sampler, data = make_sampler(), dataclasses.replace(make_data(), unlabeled=np.empty(0, dtype=np.int64))
     assert sampler.fit(make_net(), data, Runtime(CPU, 0)) == {"pseudo_labels": 0.0, "delta": 0.0}
     assert sampler.fits == 1
 

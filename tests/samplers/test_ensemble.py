@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from models.data import CycleData, Runtime
+from models.data import ClassTargets, CycleData, Runtime
 from models.inference.predictions import measure, predict
-from models.networks.classifier import Classifier, NetConfig, build_classifier
+from models.networks.classifier import Classifier, NetConfig
+from models.tasks import CLASSIFICATION
 from samplers.base import NotFitted
 from samplers.committee_base import CommitteeOptions
 from samplers.ensemble import EnsembleSampler
@@ -27,16 +28,16 @@ ROWS = np.arange(COUNT)
 
 def make_data() -> CycleData:
     pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 16, 16, 3), dtype=np.uint8)
-    return CycleData(pixels, ROWS[:9], ROWS[:9] % 3, ROWS[9:], 3)
+    return CycleData(pixels, ROWS[:9], ROWS[9:], ClassTargets(ROWS[:9] % 3), 3)
 
 
 def make_net(seed: int = 0) -> Classifier:
-    return build_classifier(CONFIG, seed).eval()
+    return CLASSIFICATION.build(CONFIG, seed).eval()
 
 
 def make_sampler(size: int = 3, **changes: float) -> EnsembleSampler:
     options = CommitteeOptions(ensemble_size=size, epochs=1, batch_size=8, learning_rate=0.01)
-    return EnsembleSampler(dataclasses.replace(options, **changes), num_classes=3, image_size=16)
+    return EnsembleSampler(dataclasses.replace(options, **changes), task="classification", num_classes=3, image_size=16)
 
 
 def fitted(size: int = 3) -> EnsembleSampler:
@@ -62,9 +63,9 @@ def test_it_is_the_variation_ratio_of_task_network_and_members() -> None:
     assert len(np.unique(levels)) > 1
     assert len(np.unique(scored.acquisition)) == COUNT
     expected = predict(net, data.pixels, ROWS, RUNTIME)
-    assert scored.answers is not None
-    assert (scored.answers.predicted == expected.predicted).all()
-    assert (scored.answers.confidence == expected.confidence).all()
+    assert scored.predictions is not None
+    assert (scored.predictions.predicted == expected.predicted).all()
+    assert (scored.predictions.confidence == expected.confidence).all()
 
 
 def test_members_that_are_the_task_network_leave_nothing_but_the_tie_break() -> None:
@@ -99,7 +100,7 @@ def test_the_recipe_is_the_settings() -> None:
     slow, fast = make_sampler(2), make_sampler(2, learning_rate=0.05)
     for sampler in (slow, fast):
         sampler.fit(make_net(), make_data(), RUNTIME)
-    start = weights(build_classifier(CONFIG, slow.seeds[0]))
+    start = weights(CLASSIFICATION.build(CONFIG, slow.seeds[0]))
     steps = [(weights(sampler.members) - start).norm() for sampler in (slow, fast)]
     assert slow.seeds == fast.seeds
     assert 0 < 2 * steps[0] < steps[1]
@@ -151,14 +152,14 @@ def test_a_larger_committee_keeps_its_members_and_adds_the_one_that_a_fresh_one_
 
 def test_another_architecture_means_fresh_members() -> None:
     sampler = fitted()
-    wider = build_classifier(dataclasses.replace(CONFIG, width=6), 0)
+    wider = CLASSIFICATION.build(dataclasses.replace(CONFIG, width=6), 0)
     sampler.fit(wider, make_data(), RUNTIME)
     assert all(member.config == wider.config for member in sampler.committee())
 
 
 @pytest.mark.parametrize("classes", [2, 4])
 def test_a_committee_of_other_classes_is_not_taken_over(classes: int) -> None:
-    sampler = EnsembleSampler(num_classes=classes, image_size=16)
+    sampler = EnsembleSampler(task="classification", num_classes=classes, image_size=16)
     sampler.load_state_dict(fitted().state_dict())
     assert sampler.state_dict() == {}
     assert sampler.knows_classes

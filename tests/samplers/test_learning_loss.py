@@ -11,46 +11,50 @@ import pytest
 import torch
 from torch import nn
 
-from models.data import CycleData, Runtime
+from models.data import ClassTargets, CycleData, Runtime
 from models.inference.predictions import predict
 from models.losses.loss_prediction import LossPrediction, LossPredictor, margin_loss, ranking_loss
-from models.networks.classifier import Classifier, NetConfig, build_classifier
-from models.pixels import normalise
-from models.training.task_network import Recipe, train_network
+from models.networks.classifier import Classifier, NetConfig
+from models.pixels import normalize
+from models.tasks import CLASSIFICATION
+from models.training.schedule import Recipe
+from models.training.task_network import train_network
 from samplers import build_sampler
 from samplers.base import NotFitted
-from samplers.learning_loss import LearningLossOptions, LearningLossSampler
+from samplers.learning_loss import LearningLossOptions
 from samplers.learning_loss_v2 import LearningLossV2Sampler
+from samplers.loss_prediction_base import LossPredictionSampler
 
 CPU = torch.device("cpu")
 RUNTIME = Runtime(CPU, 0)
-CLASSES, LABELLED, POOL, SIZE = 3, 18, 30, 16
+CLASSES, LABELED, POOL, SIZE = 3, 18, 30, 16
 NAMES = pytest.mark.parametrize("name", ["learning-loss", "learning-loss-v2"])
 
 
 @cache
 def make_pixels() -> np.ndarray:
     rng = np.random.default_rng(0)
-    base = rng.integers(0, 200, (LABELLED + POOL, 4, 4, 3)).repeat(4, axis=1).repeat(4, axis=2)
+    base = rng.integers(0, 200, (LABELED + POOL, 4, 4, 3)).repeat(4, axis=1).repeat(4, axis=2)
     return (base + rng.integers(0, 56, base.shape)).astype(np.uint8)
 
 
 def make_data() -> CycleData:
-    rows = np.random.default_rng(1).permutation(LABELLED + POOL)
-    return CycleData(make_pixels(), rows[:LABELLED], np.arange(LABELLED) % CLASSES, rows[LABELLED:], CLASSES)
+    rows = np.random.default_rng(1).permutation(LABELED + POOL)
+    return CycleData(make_pixels(), rows[:LABELED], rows[LABELED:], ClassTargets(np.arange(LABELED) % CLASSES), CLASSES)
 
 
 def make_net(width: int = 4) -> Classifier:
-    return build_classifier(NetConfig("resnet18", CLASSES, SIZE, width), 0)
+    return CLASSIFICATION.build(NetConfig("resnet18", CLASSES, SIZE, width), 0)
 
 
-def make_sampler(name: str, **options: Any) -> LearningLossSampler:
-    sampler = build_sampler(name, {"learning_loss_width": 8} | options, num_classes=CLASSES, image_size=SIZE)
-    assert isinstance(sampler, LearningLossSampler)
+def make_sampler(name: str, **options: Any) -> LossPredictionSampler[Any]:
+    given = {"learning_loss_width": 8} | options
+    sampler = build_sampler(name, given, task="classification", num_classes=CLASSES, image_size=SIZE)
+    assert isinstance(sampler, LossPredictionSampler)
     return sampler
 
 
-def learn(sampler: LearningLossSampler, net: Classifier, epochs: int = 2) -> LossPrediction:
+def learn(sampler: LossPredictionSampler[Any], net: Classifier, epochs: int = 2) -> LossPrediction:
     data = make_data()
     objective = sampler.objective(net, data, RUNTIME)
     assert isinstance(objective, LossPrediction)
@@ -59,7 +63,7 @@ def learn(sampler: LearningLossSampler, net: Classifier, epochs: int = 2) -> Los
     return objective
 
 
-def predictor_of(sampler: LearningLossSampler) -> LossPredictor:
+def predictor_of(sampler: LossPredictionSampler[Any]) -> LossPredictor:
     assert sampler.predictor is not None
     return sampler.predictor
 
@@ -70,9 +74,9 @@ def test_the_score_is_what_the_trained_module_predicts_from_the_taps(name: str) 
     objective = learn(sampler, net)
     assert sampler.predictor is objective.predictor  # the very module that was trained
     with torch.no_grad():
-        _, taps = net.eval().features_and_taps(normalise(torch.from_numpy(data.pixels[data.unlabelled])))
+        _, taps = net.eval().features_and_taps(normalize(torch.from_numpy(data.pixels[data.unlabeled])))
         expected = predictor_of(sampler)(taps).double().numpy()
-    scored = sampler.score(net, data.pixels, data.unlabelled, RUNTIME)
+    scored = sampler.score(net, data.pixels, data.unlabeled, RUNTIME)
     np.testing.assert_allclose(scored.acquisition, expected, rtol=1e-4, atol=1e-6)
     assert np.ptp(expected) > 1e-3
 
@@ -81,10 +85,10 @@ def test_the_score_is_what_the_trained_module_predicts_from_the_taps(name: str) 
 def test_the_largest_predicted_loss_comes_first(name: str) -> None:
     sampler, net, data = make_sampler(name), make_net(), make_data()
     learn(sampler, net)
-    before = sampler.score(net, data.pixels, data.unlabelled, RUNTIME).acquisition
+    before = sampler.score(net, data.pixels, data.unlabeled, RUNTIME).acquisition
     with torch.no_grad():
         predictor_of(sampler).last.bias += 2.0
-    np.testing.assert_allclose(sampler.score(net, data.pixels, data.unlabelled, RUNTIME).acquisition, before + 2.0)
+    np.testing.assert_allclose(sampler.score(net, data.pixels, data.unlabeled, RUNTIME).acquisition, before + 2.0)
 
 
 @NAMES
@@ -97,13 +101,13 @@ def test_answers_and_scores_come_from_one_pass(name: str) -> None:
         seen.append(len(args[0]))
 
     hook = net.trunk.conv1.register_forward_hook(count)
-    scored = sampler.score(net, data.pixels, data.unlabelled, Runtime(CPU, 0, eval_batch_size=20))
+    scored = sampler.score(net, data.pixels, data.unlabeled, Runtime(CPU, 0, eval_batch_size=20))
     hook.remove()
     assert seen == [20, 10]
-    expected = predict(net, data.pixels, data.unlabelled, RUNTIME)
-    assert scored.answers is not None
-    assert (scored.answers.predicted == expected.predicted).all()
-    np.testing.assert_allclose(scored.answers.confidence, expected.confidence, rtol=1e-5)
+    expected = predict(net, data.pixels, data.unlabeled, RUNTIME)
+    assert scored.predictions is not None
+    assert (scored.predictions.predicted == expected.predicted).all()
+    np.testing.assert_allclose(scored.predictions.confidence, expected.confidence, rtol=1e-5)
 
 
 @NAMES
@@ -179,10 +183,10 @@ def test_a_fresh_module_is_the_seeds(name: str) -> None:
 def test_scores_without_a_module_for_this_network_are_refused(name: str) -> None:
     sampler, data = make_sampler(name), make_data()
     with pytest.raises(NotFitted, match=f"sampler {name}"):
-        sampler.score(make_net(), data.pixels, data.unlabelled, RUNTIME)
+        sampler.score(make_net(), data.pixels, data.unlabeled, RUNTIME)
     sampler.fit(make_net(), data, RUNTIME)
     with pytest.raises(NotFitted, match="for this network"):
-        sampler.score(make_net(width=5), data.pixels, data.unlabelled, RUNTIME)
+        sampler.score(make_net(width=5), data.pixels, data.unlabeled, RUNTIME)
 
 
 @NAMES
@@ -195,10 +199,10 @@ def test_images_that_are_hard_to_learn_come_first(name: str) -> None:
     pixels = rng.integers(90, 110, (count, size, size, 3))
     pixels[~hard, :, :, 0] += (120 * classes[~hard] - 60)[:, None, None]
     pixels[hard, :, :, 2] += rng.integers(40, 120, (hard.sum(), size, size))
-    labelled, pool = np.arange(100), np.arange(100, count)
-    data = CycleData(pixels.astype(np.uint8), labelled, classes[:100], pool, 2)
-    net = build_classifier(NetConfig("resnet18", 2, size, 4), 0)
-    sampler = build_sampler(name, {"learning_loss_width": 16}, num_classes=2, image_size=size)
+    labeled, pool = np.arange(100), np.arange(100, count)
+    data = CycleData(pixels.astype(np.uint8), labeled, pool, ClassTargets(classes[:100]), 2)
+    net = CLASSIFICATION.build(NetConfig("resnet18", 2, size, 4), 0)
+    sampler = build_sampler(name, {"learning_loss_width": 16}, task="classification", num_classes=2, image_size=size)
     recipe = Recipe(epochs=6, batch_size=16, learning_rate=0.05)
     train_network(net, data, sampler.objective(net, data, RUNTIME), recipe, RUNTIME)
     scores = sampler.score(net, data.pixels, pool, RUNTIME).acquisition

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from models.data import Runtime
-from models.networks.classifier import NetConfig, build_classifier
+from models.networks.classifier import NetConfig
+from models.tasks import CLASSIFICATION
 from samplers.least_confidence import LeastConfidenceSampler, log_odds_of_error
 from samplers.max_prob import MaxProbSampler
 
@@ -51,15 +52,15 @@ def test_a_single_class_is_never_in_doubt_and_nan_stays() -> None:
 
 
 def test_max_prob_is_exactly_the_reverse_order() -> None:
-    net = build_classifier(NetConfig("resnet18", 5, 16, 4), 0)
+    net = CLASSIFICATION.build(NetConfig("resnet18", 5, 16, 4), 0)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
     least, most = (
-        sampler(num_classes=5, image_size=16).score(net, pixels, np.arange(40), Runtime(CPU, 0))
+        sampler(task="classification", num_classes=5, image_size=16).score(net, pixels, np.arange(40), Runtime(CPU, 0))
         for sampler in (LeastConfidenceSampler, MaxProbSampler)
     )
     assert (most.acquisition == -least.acquisition).all()
-    assert least.answers is not None and most.answers is not None
+    assert least.predictions is not None and most.predictions is not None
     soonest = int(np.argmax(most.acquisition))
-    assert most.answers.confidence[soonest] == most.answers.confidence.max()
-    assert least.answers.confidence[int(np.argmax(least.acquisition))] == least.answers.confidence.min()
+    assert most.predictions.confidence[soonest] == most.predictions.confidence.max()
+    assert least.predictions.confidence[int(np.argmax(least.acquisition))] == least.predictions.confidence.min()
     assert "negative control" in MaxProbSampler.summary

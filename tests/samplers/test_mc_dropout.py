@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from models.data import CycleData, Runtime
-from models.inference.dropout import DropoutCrossEntropy, draw_masks
+from models.data import ClassTargets, CycleData, Runtime
+from models.inference.dropout import draw_masks
 from models.inference.predictions import embed
-from models.networks.classifier import Classifier, NetConfig, build_classifier
-from models.pixels import normalise
+from models.losses.dropout_cross_entropy import DropoutCrossEntropy
+from models.networks.classifier import Classifier, NetConfig
+from models.pixels import normalize
+from models.tasks import CLASSIFICATION
 from samplers.mc_dropout import McDropoutOptions, McDropoutSampler
 from tests.models.plain_figures import max_entropy, mean_std, variation_ratio
 
@@ -24,9 +26,9 @@ def make_pixels() -> np.ndarray:
 
 
 def make_net() -> Classifier:
-    net = build_classifier(NetConfig("resnet18", 3, 16, 4), 0)
+    net = CLASSIFICATION.build(NetConfig("resnet18", 3, 16, 4), 0)
     with torch.no_grad():
-        images = normalise(torch.from_numpy(make_pixels()))
+        images = normalize(torch.from_numpy(make_pixels()))
         net(images)
         net.head.weight.mul_(4.0)
         net.head.bias.sub_(net.eval()(images).mean(dim=0))
@@ -34,7 +36,7 @@ def make_net() -> Classifier:
 
 
 def score(kind: str, rate: float = 0.5, rows: np.ndarray | None = None) -> np.ndarray:
-    sampler = McDropoutSampler(McDropoutOptions(rate, DRAWS, kind), num_classes=3, image_size=16)
+    sampler = McDropoutSampler(McDropoutOptions(rate, DRAWS, kind), task="classification", num_classes=3, image_size=16)
     return sampler.score(make_net(), make_pixels(), np.arange(COUNT) if rows is None else rows, RUNTIME).acquisition
 
 
@@ -69,8 +71,8 @@ def test_without_dropout_the_draws_agree() -> None:
 
 
 def test_it_trains_with_dropout_and_scores_without_any_fit() -> None:
-    data = CycleData(make_pixels(), np.arange(6), np.arange(6) % 3, np.arange(6, COUNT), 3)
-    sampler = McDropoutSampler(McDropoutOptions(dropout_rate=0.2), num_classes=3, image_size=16)
+    data = CycleData(make_pixels(), np.arange(6), np.arange(6, COUNT), ClassTargets(np.arange(6) % 3), 3)
+    sampler = McDropoutSampler(McDropoutOptions(dropout_rate=0.2), task="classification", num_classes=3, image_size=16)
     objective = sampler.objective(make_net(), data, RUNTIME)
     assert isinstance(objective, DropoutCrossEntropy)
     assert objective.rate == 0.2

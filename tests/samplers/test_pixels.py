@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,26 +16,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.data import CycleData, Runtime
-from models.inference import disagreement
+from models import IGNORE
+from models.data import CycleData, MaskTargets, Runtime, targets_of
 from models.inference.dropout import draw_masks
-from models.losses.index_masks import IGNORE
 from models.losses.loss_prediction import LossPrediction, ranking_loss
 from models.networks.discriminator import Discriminator
 from models.networks.segmenter import Segmenter
 from models.networks.vae import HALF, VAE
-from models.pixels import normalise
-from models.training.adversarial_trainers import RelabellingGame
+from models.pixels import normalize
+from models.tasks import SEGMENTATION
+from models.training.adversarial_trainers import RelabelingTrainer
 from samplers import build_sampler
 from samplers.base import Sampler
 from samplers.dast_al import DastAlSampler
 from samplers.ensemble import EnsembleSampler
 from samplers.learning_loss import LearningLossSampler
 from samplers.qbc import QbcSampler
-from samplers.sraal import SraalSampler, image_targets, uncertainty
+from samplers.sraal import SraalSampler, uncertainty
 from samplers.ta_vaal import TaVaalSampler
 from samplers.vaal import VaalSampler
-from tests.samplers.test_contract import CPU, FRAME, OPTIONS, UNLABELLED, fitted, make_masked_data, make_segmenter
+from tests.models.plain_figures import bald, max_entropy, mean_std, variation_ratio
+from tests.samplers.worlds import CPU, FRAME, OPTIONS, UNLABELED, fitted, make_masked_data, make_segmenter
 
 CLASSES = 4
 RUNTIME = Runtime(CPU, 3, eval_batch_size=5)
@@ -65,7 +67,7 @@ def features_of(net: Segmenter, pixels: np.ndarray) -> np.ndarray:
     was = net.training
     net.eval()
     with torch.no_grad():
-        features = net.features(normalise(torch.from_numpy(pixels))).numpy()
+        features = net.features(normalize(torch.from_numpy(pixels))).numpy()
     net.train(was)
     return features
 
@@ -78,16 +80,18 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def pool_maps() -> np.ndarray:
     net, data = world()
-    return maps_of(net, data.pixels[data.unlabelled])
+    return maps_of(net, data.pixels[data.unlabeled])
 
 
-def make(name: str, **options: object) -> Sampler:
-    return build_sampler(name, OPTIONS | options, num_classes=CLASSES, image_size=max(FRAME), device=CPU)
+def make(name: str, **options: object) -> Sampler[Any]:
+    return build_sampler(
+        name, OPTIONS | options, task="segmentation", num_classes=CLASSES, image_size=max(FRAME), device=CPU
+    )
 
 
-def score(sampler: Sampler) -> np.ndarray:
+def score(sampler: Sampler[Any]) -> np.ndarray:
     net, data = world()
-    return sampler.score(net, data.pixels, data.unlabelled, RUNTIME).acquisition
+    return sampler.score(net, data.pixels, data.unlabeled, RUNTIME).acquisition
 
 
 # --- one network's answers ---
@@ -120,33 +124,33 @@ BY_HAND: dict[str, Callable[[], np.ndarray]] = {
 @pytest.mark.parametrize("name", BY_HAND)
 def test_the_score_is_made_of_the_mean_over_the_pixels(name: str) -> None:
     expected = BY_HAND[name]()
-    assert expected.shape == (UNLABELLED,)
+    assert expected.shape == (UNLABELED,)
     assert expected.std() > 1e-3
     np.testing.assert_allclose(score(make(name)), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["entropy", "dast-al", "bald", "ensemble", "core-set", "learning-loss", "ta-vaal"])
-def test_answers_are_the_most_frequent_class_and_the_mean_confidence(name: str) -> None:
+def test_predictions_are_the_most_frequent_class_and_the_mean_confidence(name: str) -> None:
     """Whatever else is asked in the pass that gives them."""
     trained = fitted(name, 3, "segmentation")
-    rows = trained.data.unlabelled
-    answers = trained.sampler.score(trained.net, trained.data.pixels, rows, RUNTIME).answers
-    assert answers is not None
+    rows = trained.data.unlabeled
+    predictions = trained.sampler.score(trained.net, trained.data.pixels, rows, RUNTIME).predictions
+    assert predictions is not None
     assert isinstance(trained.net, Segmenter)
     maps = maps_of(trained.net, trained.data.pixels[rows])
     votes = np.stack([(maps.argmax(axis=1) == label).sum(axis=(1, 2)) for label in range(3)])
-    assert (votes[answers.predicted, np.arange(len(rows))] == votes.max(axis=0)).all()
-    np.testing.assert_allclose(answers.confidence, softmax(maps).max(axis=1).mean(axis=(1, 2)), rtol=1e-4)
+    assert (votes[predictions.predicted, np.arange(len(rows))] == votes.max(axis=0)).all()
+    np.testing.assert_allclose(predictions.confidence, softmax(maps).max(axis=1).mean(axis=(1, 2)), rtol=1e-4)
 
 
 # --- many networks' answers ---
 
 RATE, DRAWS = 0.4, 9
 FIGURES: dict[str, Callable[[Tensor], Tensor]] = {
-    "max-entropy": disagreement.max_entropy,
-    "variation-ratio": disagreement.variation_ratio,
-    "mean-std": disagreement.mean_std,
-    "bald": disagreement.bald,
+    "max-entropy": max_entropy,
+    "variation-ratio": variation_ratio,
+    "mean-std": mean_std,
+    "bald": bald,
 }
 
 
@@ -160,7 +164,7 @@ def over_pixels(figure: Callable[[Tensor], Tensor], maps: np.ndarray) -> np.ndar
 def test_dropout_is_of_the_same_channels_in_all_pixels_and_images(kind: str) -> None:
     net, data = world()
     masks = draw_masks(DRAWS, net.feature_channels, RATE, RUNTIME.generator("dropout draws"))
-    expected = over_pixels(FIGURES[kind], maps_of(net, data.pixels[data.unlabelled], masks))
+    expected = over_pixels(FIGURES[kind], maps_of(net, data.pixels[data.unlabeled], masks))
     name = "bald" if kind == "bald" else "mc-dropout"
     sampler = make(name, dropout_rate=RATE, dropout_draws=DRAWS, mc_dropout_score=kind)
     assert expected.std() > 1e-3
@@ -176,7 +180,7 @@ def committee_maps(sampler: EnsembleSampler | QbcSampler) -> np.ndarray:
     maps = []
     for one in nets:
         assert isinstance(one, Segmenter)
-        maps.append(maps_of(one, data.pixels[data.unlabelled]))
+        maps.append(maps_of(one, data.pixels[data.unlabeled]))
     return np.stack(maps)
 
 
@@ -207,13 +211,13 @@ def test_votes_and_consensus_are_those_of_pixels(kind: str) -> None:
 
 
 def table_by_definition(data: CycleData, kind: str) -> np.ndarray:
-    """Q[k, j] = (w_j - w_k)' Σ_k (w_j - w_k), Σ_k of the pixels labelled k, their labels those in their middles."""
+    """Q[k, j] = (w_j - w_k)' Σ_k (w_j - w_k), Σ_k of the pixels labeled k, their labels those in their middles."""
     net, _ = world()
-    assert data.masks is not None
-    features = features_of(net, data.pixels[data.labelled]).astype(np.float64)
+    targets = targets_of(data, MaskTargets)
+    features = features_of(net, data.pixels[data.labeled]).astype(np.float64)
     height, width = features.shape[2:]
     rows, columns = ((np.arange(cells) * 8 + 4) for cells in (height, width))  # the stride is 8
-    labels = data.masks[data.targets][:, rows[:, None], columns]
+    labels = targets.masks[targets.rows][:, rows[:, None], columns]
     weight = net.head.weight.detach().double().flatten(1).numpy()
     table = np.zeros((CLASSES, CLASSES))
     for k in range(CLASSES):
@@ -228,13 +232,13 @@ def table_by_definition(data: CycleData, kind: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["diag", "full"])
-def test_the_bound_is_averaged_with_a_table_of_labelled_pixels(kind: str) -> None:
+def test_the_bound_is_averaged_with_a_table_of_labeled_pixels(kind: str) -> None:
     net, data = world()
     sampler = make("dast-al", covariance=kind)
     assert isinstance(sampler, DastAlSampler)
     figures = sampler.fit(net, data, RUNTIME)
     table = table_by_definition(data, kind)
-    assert table[:3].max() > 0.05 and (table[3] == 0).all()  # nobody has labelled a pixel of the last class
+    assert table[:3].max() > 0.05 and (table[3] == 0).all()  # nobody has labeled a pixel of the last class
     assert figures["classes_without_covariance"] == 1.0
     np.testing.assert_allclose(sampler.table.numpy(), table, rtol=1e-4, atol=1e-6)
     z = pool_maps()
@@ -247,11 +251,11 @@ def test_the_bound_is_averaged_with_a_table_of_labelled_pixels(kind: str) -> Non
 def test_a_mask_without_a_label_leaves_the_table_as_it_is() -> None:
     """Nor does it matter what is shown where nobody said anything."""
     net, data = world()
-    assert data.masks is not None
-    blank = int(np.flatnonzero((data.masks == IGNORE).all(axis=(1, 2)))[0])
-    assert blank in data.targets
-    without = data.targets != blank
-    less = dataclasses.replace(data, labelled=data.labelled[without], targets=data.targets[without])
+    targets = targets_of(data, MaskTargets)
+    blank = int(np.flatnonzero((targets.masks == IGNORE).all(axis=(1, 2)))[0])
+    assert blank in targets.rows
+    without = np.flatnonzero(targets.rows != blank)
+    less = dataclasses.replace(data, labeled=data.labeled[without], targets=targets.at(without))
     tables = []
     for one in (data, less):
         sampler = make("dast-al")
@@ -270,11 +274,11 @@ def test_core_set_picks_by_mean_features() -> None:
     sampler = make("core-set", core_set_picks=6)
     sampler.fit(net, data, RUNTIME)
     mean = features_of(net, data.pixels).astype(np.float64).mean(axis=(2, 3))
-    centers, picks = [mean[row] for row in data.labelled], []
+    centers, picks = [mean[row] for row in data.labeled], []
     for _ in range(6):
-        nearest = np.sqrt(((mean[data.unlabelled][:, None] - np.stack(centers)) ** 2).sum(axis=2)).min(axis=1)
+        nearest = np.sqrt(((mean[data.unlabeled][:, None] - np.stack(centers)) ** 2).sum(axis=2)).min(axis=1)
         picks.append((int(nearest.argmax()), nearest.max()))
-        centers.append(mean[data.unlabelled][picks[-1][0]])
+        centers.append(mean[data.unlabeled][picks[-1][0]])
     values = score(sampler)
     assert np.argsort(-values)[:6].tolist() == [pick for pick, _ in picks]
     np.testing.assert_allclose(np.exp(values[[pick for pick, _ in picks]]), [away for _, away in picks], rtol=1e-4)
@@ -283,16 +287,17 @@ def test_core_set_picks_by_mean_features() -> None:
 # --- predicted losses ---
 
 
-def test_losses_to_be_predicted_are_means_over_the_labelled_pixels_of_an_image() -> None:
+def test_losses_to_be_predicted_are_means_over_the_labeled_pixels_of_an_image() -> None:
     net, data = world()
-    assert data.masks is not None
+    targets = targets_of(data, MaskTargets)
     sampler = make("learning-loss-v2", learning_loss_weight=0.7)
     objective = sampler.objective(net, data, RUNTIME)
     assert isinstance(objective, LossPrediction)
     weight = torch.linspace(0.5, 2.0, data.num_classes)
-    objective.begin(net, dataclasses.replace(data, class_weight=weight.numpy()), RUNTIME)
-    images = normalise(torch.from_numpy(data.pixels[data.labelled]))
-    masks = torch.from_numpy(data.masks[data.targets])
+    weighted = dataclasses.replace(targets, class_weight=weight.numpy())
+    objective.begin(net, dataclasses.replace(data, targets=weighted), RUNTIME)
+    images = normalize(torch.from_numpy(data.pixels[data.labeled]))
+    masks = torch.from_numpy(targets.masks[targets.rows])
     losses = []
     net.eval()  # so that images may go one by one
     try:
@@ -307,9 +312,8 @@ def test_losses_to_be_predicted_are_means_over_the_labelled_pixels_of_an_image()
     finally:
         net.train()
     own = torch.stack(losses)
-    expected = functional.cross_entropy(
-        net_logits, masks.long(), weight, ignore_index=IGNORE
-    )  # the network's: of pixels
+    # The network's own loss is the mean over all pixels.
+    expected = functional.cross_entropy(net_logits, masks.long(), weight, ignore_index=IGNORE)
     torch.testing.assert_close(found, expected + 0.7 * ranking_loss(predicted, own), rtol=1e-4, atol=1e-5)
 
 
@@ -318,9 +322,9 @@ def test_the_predicted_loss_is_that_of_the_mean_taps() -> None:
     sampler, net, data = trained.sampler, trained.net, trained.data
     assert isinstance(sampler, LearningLossSampler) and sampler.predictor is not None
     with torch.no_grad():
-        taps = net.features_and_taps(normalise(torch.from_numpy(data.pixels[data.unlabelled])))[1]
+        taps = net.features_and_taps(normalize(torch.from_numpy(data.pixels[data.unlabeled])))[1]
         expected = sampler.predictor(taps).numpy()
-    np.testing.assert_allclose(trained.score(data.unlabelled), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(trained.score(data.unlabeled), expected, rtol=1e-4, atol=1e-5)
 
 
 # --- codes of whole images ---
@@ -332,8 +336,8 @@ def test_shares_of_the_classes_are_what_sraals_classifier_learns() -> None:
     masks[2, 0] = [0, 0, 1, IGNORE]
     pixels, order = np.zeros((4, 2, 4, 3), dtype=np.uint8), np.array([3, 0, 1])
     masks.setflags(write=False)  # as a mapped file
-    data = CycleData(pixels, order, np.array([2, 0, 1]), np.array([2]), 3, masks)
-    found = image_targets(data, RUNTIME)
+    data = CycleData(pixels, order, np.array([2]), MaskTargets(masks, np.array([2, 0, 1])), 3)
+    found = SEGMENTATION.latent_targets(data, RUNTIME)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, torch.tensor([[2 / 3, 1 / 3, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]))
 
@@ -343,16 +347,16 @@ def test_sraal_relabels_by_the_mean_uncertainty_of_the_pixels() -> None:
     sampler = make("sraal")
     assert isinstance(sampler, SraalSampler)
     sampler.fit(net, data, RUNTIME)
-    game = sampler.game(net, data, sampler.recipe(), RUNTIME)
-    assert isinstance(game, RelabellingGame)
+    trainer = sampler.trainer(net, data, sampler.options.recipe(), RUNTIME)
+    assert isinstance(trainer, RelabelingTrainer)
     p = softmax(pool_maps())
     m, variance = p.max(axis=1), p.var(axis=1)
     smallest = (CLASSES * m - 1) ** 2 / (CLASSES**2 * (CLASSES - 1))
     expected = (1 - m * smallest / variance).mean(axis=(1, 2))
-    np.testing.assert_allclose(game._uncertainty.numpy(), expected, rtol=1e-3, atol=1e-5)
-    assert game._uncertainty.dtype == torch.float32
+    np.testing.assert_allclose(trainer._uncertainty.numpy(), expected, rtol=1e-3, atol=1e-5)
+    assert trainer._uncertainty.dtype == torch.float32
     first = uncertainty(torch.from_numpy(p[:, :, 0, 0])).numpy()
-    assert not np.allclose(game._uncertainty.numpy(), first, rtol=0.05)  # not that of some pixel
+    assert not np.allclose(trainer._uncertainty.numpy(), first, rtol=0.05)  # not that of some pixel
 
 
 @pytest.mark.parametrize("frame", [(64, 96), (96, 64), (40, 72)])
@@ -362,21 +366,21 @@ def test_autoencoders_see_the_whole_image_compressed_to_a_square(name: str, fram
     rng = np.random.default_rng(1)
     pixels = rng.integers(0, 256, (10, *frame, 3), dtype=np.uint8)
     masks = rng.integers(0, CLASSES, (4, *frame)).astype(np.uint8)
-    data = CycleData(pixels, np.arange(4), np.arange(4), np.arange(4, 10), CLASSES, masks)
+    data = CycleData(pixels, np.arange(4), np.arange(4, 10), MaskTargets(masks, np.arange(4)), CLASSES)
     net, _ = world()
-    sampler = build_sampler(name, OPTIONS, num_classes=CLASSES, image_size=max(frame), device=CPU)
+    sampler = build_sampler(name, OPTIONS, task="segmentation", num_classes=CLASSES, image_size=max(frame), device=CPU)
     assert isinstance(sampler, VaalSampler | TaVaalSampler)
     sampler.fit(net, data, RUNTIME)
-    plain = normalise(torch.from_numpy(pixels), HALF, HALF)
+    plain = normalize(torch.from_numpy(pixels), HALF, HALF)
     square = functional.interpolate(plain, size=(64, 64), mode="area")
     vae, discriminator = sampler.part(VAE).eval(), sampler.part(Discriminator).eval()
     with torch.no_grad():
         means = vae.encoder.means(square)
         if isinstance(sampler, TaVaalSampler):
             net.eval()
-            taps = net.features_and_taps(normalise(torch.from_numpy(pixels)))[1]
+            taps = net.features_and_taps(normalize(torch.from_numpy(pixels)))[1]
             net.train()
-            expected = -discriminator(means, torch.sigmoid(sampler._ranker(net)(taps))[:, None])
+            expected = -discriminator(means, torch.sigmoid(sampler.ranker(net)(taps))[:, None])
         else:
             expected = -discriminator(means)
     found = sampler.score(net, pixels, np.arange(10), RUNTIME).acquisition

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from models.data import CycleData, Runtime
+from models.data import ClassTargets, CycleData, Runtime
 from models.inference.predictions import measure
-from models.networks.classifier import Classifier, NetConfig, build_classifier
+from models.networks.classifier import Classifier, NetConfig
+from models.tasks import CLASSIFICATION
 from samplers.qbc import TIE_BREAK, QbcOptions, QbcSampler
 from tests.models.plain_figures import max_entropy, vote_entropy
 
@@ -23,16 +24,16 @@ ROWS = np.arange(COUNT)
 
 def make_data() -> CycleData:
     pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 16, 16, 3), dtype=np.uint8)
-    return CycleData(pixels, ROWS[:9], ROWS[:9] % 3, ROWS[9:], 3)
+    return CycleData(pixels, ROWS[:9], ROWS[9:], ClassTargets(ROWS[:9] % 3), 3)
 
 
 def make_net() -> Classifier:
-    return build_classifier(NetConfig("resnet18", 3, 16, 4), 0).eval()
+    return CLASSIFICATION.build(NetConfig("resnet18", 3, 16, 4), 0).eval()
 
 
 def fitted(kind: str) -> QbcSampler:
     options = QbcOptions(ensemble_size=3, epochs=1, batch_size=8, learning_rate=0.01, qbc_score=kind)
-    sampler = QbcSampler(options, num_classes=3, image_size=16)
+    sampler = QbcSampler(options, task="classification", num_classes=3, image_size=16)
     sampler.fit(make_net(), make_data(), RUNTIME)
     return sampler
 

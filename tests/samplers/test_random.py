@@ -33,7 +33,7 @@ def test_numbers_are_distinct_and_logistic() -> None:
     assert numbers.std() == pytest.approx(np.pi / np.sqrt(3), rel=0.01)
 
 
-def test_neighbouring_seeds_and_rows_are_unrelated() -> None:
+def test_neighboring_seeds_and_rows_are_unrelated() -> None:
     rows = np.arange(20_000)
     for other in (logistic_noise(rows, 1), logistic_noise(rows + 1, 0)):
         assert abs(np.corrcoef(logistic_noise(rows, 0), other)[0, 1]) < 0.03

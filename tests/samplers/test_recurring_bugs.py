@@ -17,18 +17,18 @@ from torch.nn import functional
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from backend.learning.scores import priority_scores
-from models.data import ClassTargets, CycleData, Runtime, Task
+from models import IGNORE
+from models.data import ClassTargets, CycleData, Runtime
 from models.inference.predictions import embed
-from models.losses.index_masks import IGNORE
 from models.losses.loss_prediction import LossPredictor
 from models.losses.objectives import CrossEntropy
-from models.pixels import augment, normalise
+from models.pixels import augment, normalize
 from models.training.schedule import Recipe
 from models.training.task_network import train_network
-from samplers import SAMPLERS
 from samplers.noise import logistic_noise
-from tests.samplers.test_contract import (
+from tests.samplers.worlds import (
     CPU,
+    EVERY,
     EVERY_TASK,
     Fitted,
     data_for,
@@ -37,10 +37,11 @@ from tests.samplers.test_contract import (
     make_pixels,
     make_sampler,
     net_for,
+    sampler_for,
     step,
+    targets_of_batch,
 )
 
-EVERY = pytest.mark.parametrize("name", SAMPLERS)
 LOSS_PREDICTION = {"learning-loss", "learning-loss-v2", "ta-vaal"}
 OWN_LOSS = LOSS_PREDICTION | {"mc-dropout", "bald", "ads", "dast-al"}  # the others train on plain cross entropy
 RUNTIME = Runtime(CPU, 0)
@@ -61,7 +62,7 @@ def test_random_asks_for_every_row_of_a_subset_exactly_once(seed: int) -> None:
 
 
 @EVERY_TASK
-def test_the_whole_pool_is_queued_once(name: str, task: Task) -> None:
+def test_the_whole_pool_is_queued_once(name: str, task: str) -> None:
     world = fitted(name, 3, task)
     published = priority_scores(world.score(world.data.unlabeled), seed=0)
     assert len(np.unique(published)) == len(world.data.unlabeled)
@@ -87,7 +88,7 @@ def watched() -> Iterator[dict[nn.Module, bool]]:
 
 
 @EVERY_TASK
-def test_all_networks_score_in_eval_mode_also_when_left_in_training_mode(name: str, task: Task) -> None:
+def test_all_networks_score_in_eval_mode_also_when_left_in_training_mode(name: str, task: str) -> None:
     world = fitted(name, 3, task)
     rows = world.data.unlabeled
     with watched() as seen:
@@ -111,19 +112,24 @@ def test_all_networks_score_in_eval_mode_also_when_left_in_training_mode(name: s
 # --- 3. a condition that is always true: every method trains with the ranker's loss (TA-VAAL) ---
 
 
+def plain_loss(task: str, logits: Tensor, targets: Tensor) -> Tensor:
+    if task == "multilabel":
+        return functional.binary_cross_entropy_with_logits(logits, targets)
+    return functional.cross_entropy(logits, targets.long(), ignore_index=IGNORE)
+
+
 @EVERY_TASK
-def test_only_those_that_predict_losses_train_a_loss_predictor(name: str, task: Task) -> None:
+def test_only_those_that_predict_losses_train_a_loss_predictor(name: str, task: str) -> None:
     data = data_for(task, 3)
     net = net_for(data)
-    objective = make_sampler(name, 3, data.image_size).objective(net, data, RUNTIME)
+    objective = sampler_for(name, data).objective(net, data, RUNTIME)
     loss = step(objective, net, data, RUNTIME)
     modules = [module for network in objective.networks for module in network.modules()]
     assert any(isinstance(module, LossPredictor) for module in modules) == (name in LOSS_PREDICTION)
     if name not in OWN_LOSS:
-        images = normalise(torch.from_numpy(data.pixels[data.labeled]))
+        images = normalize(torch.from_numpy(data.pixels[data.labeled]))
         assert list(objective.networks) == []
-        targets = torch.from_numpy(data.targets if data.masks is None else data.masks[data.targets].astype(np.int64))
-        torch.testing.assert_close(loss, functional.cross_entropy(net(images), targets, ignore_index=IGNORE))
+        torch.testing.assert_close(loss, plain_loss(task, net(images), targets_of_batch(data)))
     objective.finish()
 
 
@@ -131,8 +137,8 @@ def test_only_those_that_predict_losses_train_a_loss_predictor(name: str, task: 
 
 
 def probabilities(world: Fitted) -> np.ndarray:
-    """(U, C) softmax by NumPy of a plain forward pass over the unlabelled images as they are."""
-    images = normalise(torch.from_numpy(world.data.pixels[world.data.unlabeled]))
+    """(U, C) softmax by NumPy of a plain forward pass over the unlabeled images as they are."""
+    images = normalize(torch.from_numpy(world.data.pixels[world.data.unlabeled]))
     with torch.no_grad():
         logits = world.net.eval()(images).double().numpy()
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -197,9 +203,9 @@ def test_any_number_of_labels_trains_in_batches_of_four(name: str, labels: int, 
     data = CycleData(make_pixels(), rows[:labels], rows[labels:], ClassTargets(targets), num_classes)
     net, sampler = make_net(num_classes), make_sampler(name, num_classes)
     recipe = Recipe(epochs=1, batch_size=4, learning_rate=0.01)
-    figures = train_network(net, data, sampler.objective(net, data, RUNTIME), recipe, RUNTIME)
-    assert (figures["labels"], figures["batch_size"]) == (labels, 4)
-    assert np.isfinite(figures["loss"])
+    metrics = train_network(net, data, sampler.objective(net, data, RUNTIME), recipe, RUNTIME)
+    assert (metrics["labels"], metrics["batch_size"]) == (labels, 4)
+    assert np.isfinite(metrics["loss"])
     assert all(parameter.isfinite().all() for parameter in net.parameters())
 
 
@@ -223,7 +229,7 @@ def test_scoring_augments_nothing(name: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @EVERY_TASK
-def test_the_task_network_sees_the_images_as_they_are(name: str, task: Task) -> None:
+def test_the_task_network_sees_the_images_as_they_are(name: str, task: str) -> None:
     world = fitted(name, 3, task)
     shown: list[Tensor] = []
     hook = world.net.trunk.register_forward_pre_hook(lambda module, inputs: shown.append(inputs[0]))
@@ -231,6 +237,6 @@ def test_the_task_network_sees_the_images_as_they_are(name: str, task: Task) -> 
         world.score(world.data.unlabeled)
     finally:
         hook.remove()
-    pool = normalise(torch.from_numpy(world.data.pixels[np.sort(world.data.unlabeled)]))
+    pool = normalize(torch.from_numpy(world.data.pixels[np.sort(world.data.unlabeled)]))
     if shown:  # not every sampler looks at the task network
         assert torch.equal(torch.cat(shown)[: len(pool)], pool)

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from models.data import Runtime
+from models.data import ClassTargets, Runtime, targets_of
 from models.inference.predictions import measure
 from models.networks.discriminator import Discriminator
 from models.networks.vae import VAE
-from models.training.adversarial_trainers import RelabellingGame
+from models.training.adversarial_trainers import RelabelingTrainer
 from samplers.sraal import SraalSampler, uncertainty
-from tests.samplers.novelty import NET, UNLABELLED, make_data, make_sampler
+from tests.samplers.novelty import NET, UNLABELED, make_data, make_sampler
 
 RUNTIME = Runtime(torch.device("cpu"), 0)
 
@@ -78,7 +78,7 @@ def test_a_single_class_is_certain_and_nan_stays() -> None:
 # --- the sampler ---
 
 
-def test_it_relabels_the_unlabelled_by_the_task_networks_uncertainty_computed_once() -> None:
+def test_it_relabels_the_unlabeled_by_the_task_networks_uncertainty_computed_once() -> None:
     data, sampler = make_data(), make_sampler("sraal")
     rows_seen: list[int] = []
 
@@ -90,13 +90,13 @@ def test_it_relabels_the_unlabelled_by_the_task_networks_uncertainty_computed_on
         sampler.fit(NET, data, RUNTIME)
     finally:
         hook.remove()
-    assert sum(rows_seen) == UNLABELLED
-    game = sampler.game(NET, data, sampler.recipe(), RUNTIME)
-    assert isinstance(game, RelabellingGame)
-    (logits,) = measure(NET, data.pixels, data.unlabelled, RUNTIME, lambda _, logits: (logits,))
+    assert sum(rows_seen) == UNLABELED
+    trainer = sampler.trainer(NET, data, sampler.options.recipe(), RUNTIME)
+    assert isinstance(trainer, RelabelingTrainer)
+    (logits,) = measure(NET, data.pixels, data.unlabeled, RUNTIME, lambda _, logits: (logits,))
     expected = uncertainty(torch.softmax(torch.from_numpy(logits), dim=1))
-    torch.testing.assert_close(game._uncertainty, expected)
-    assert game._targets.tolist() == data.targets.tolist()
+    torch.testing.assert_close(trainer._uncertainty, expected)
+    assert trainer._targets.tolist() == targets_of(data, ClassTargets).classes.tolist()
 
 
 def test_the_score_is_minus_the_logit_of_the_whole_code() -> None:
@@ -105,19 +105,19 @@ def test_the_score_is_minus_the_logit_of_the_whole_code() -> None:
     vae, discriminator = sampler.part(VAE), sampler.part(Discriminator)
     assert discriminator.layers[0].in_features == vae.config.latent == 6  # type: ignore[union-attr]
     assert sum(isinstance(layer, nn.Linear) for layer in discriminator.layers) == 5
-    scores = sampler.score(NET, data.pixels, data.unlabelled, RUNTIME).acquisition
+    scores = sampler.score(NET, data.pixels, data.unlabeled, RUNTIME).acquisition
     last = discriminator.layers[-1]
     assert isinstance(last, nn.Linear)
     with torch.no_grad():
-        last.bias += 1.0  # looks more like the labelled
-    moved = sampler.score(NET, data.pixels, data.unlabelled, RUNTIME).acquisition
+        last.bias += 1.0  # looks more like the labeled
+    moved = sampler.score(NET, data.pixels, data.unlabeled, RUNTIME).acquisition
     np.testing.assert_allclose(moved, scores - 1.0, atol=1e-5)
 
 
 def test_other_classes_mean_a_fresh_start() -> None:
     earlier = make_sampler("sraal")
     earlier.fit(NET, make_data(), RUNTIME)
-    later = SraalSampler(earlier.options, num_classes=3, image_size=32)
+    later = SraalSampler(earlier.options, task="classification", num_classes=3, image_size=32)
     later.load_state_dict(earlier.state_dict())
     assert later.networks is None
     assert SraalSampler.knows_classes

@@ -15,13 +15,15 @@ from torch import nn
 from models.data import Runtime
 from models.inference.predictions import predict
 from models.losses.loss_prediction import LossPrediction, ranking_loss
-from models.networks.classifier import NetConfig, build_classifier
+from models.networks.classifier import NetConfig
 from models.networks.discriminator import Discriminator
 from models.networks.vae import VAE, prepare
-from models.pixels import normalise
-from models.training.task_network import Recipe, train_network
+from models.pixels import normalize
+from models.tasks import CLASSIFICATION
+from models.training.schedule import Recipe
+from models.training.task_network import train_network
 from samplers.ta_vaal import TaVaalSampler, rank_conditions
-from tests.samplers.novelty import LABELLED, NET, UNLABELLED, make_data, make_sampler
+from tests.samplers.novelty import LABELED, NET, UNLABELED, make_data, make_sampler
 
 CPU = torch.device("cpu")
 RUNTIME = Runtime(CPU, 0)
@@ -56,15 +58,15 @@ def test_the_task_network_trains_with_the_ranking_loss() -> None:
 def test_the_score_is_minus_the_logit_with_the_rank_beside_the_code(kind: str) -> None:
     data, sampler = make_data(), ta_vaal(ta_vaal_rank=kind)
     sampler.fit(NET, data, RUNTIME)
-    vae, discriminator, ranker = sampler.part(VAE), sampler.part(Discriminator), sampler._ranker(NET)
-    pixels = torch.from_numpy(data.pixels[data.unlabelled])
+    vae, discriminator, ranker = sampler.part(VAE), sampler.part(Discriminator), sampler.ranker(NET)
+    pixels = torch.from_numpy(data.pixels[data.unlabeled])
     with torch.no_grad():
-        _, taps = NET.eval().features_and_taps(normalise(pixels))
+        _, taps = NET.eval().features_and_taps(normalize(pixels))
         rank = ranker(taps)[:, None]
         mean = vae.eval().encoder.means(prepare(pixels, 32))
         expected = -discriminator(mean, rank if kind == "raw" else rank.sigmoid())
         other = -discriminator(mean, rank + 1.0)
-    scores = sampler.score(NET, data.pixels, data.unlabelled, RUNTIME).acquisition
+    scores = sampler.score(NET, data.pixels, data.unlabeled, RUNTIME).acquisition
     np.testing.assert_allclose(scores, expected.numpy(), rtol=1e-4, atol=1e-5)
     assert not np.allclose(scores, other.numpy(), atol=1e-3)  # the rank has a say
 
@@ -80,16 +82,16 @@ def test_one_pass_gives_ranks_in_the_fit_and_scores_and_answers_after_it() -> No
     hook = NET.trunk.conv1.register_forward_pre_hook(count)
     try:
         sampler.fit(NET, data, RUNTIME)
-        assert sum(rows_seen) == 2 * (LABELLED + UNLABELLED)
+        assert sum(rows_seen) == 2 * (LABELED + UNLABELED)
         rows_seen.clear()
-        scored = sampler.score(NET, data.pixels, data.unlabelled, Runtime(CPU, 0, eval_batch_size=25))
+        scored = sampler.score(NET, data.pixels, data.unlabeled, Runtime(CPU, 0, eval_batch_size=25))
     finally:
         hook.remove()
     assert rows_seen == [25, 15]
-    expected = predict(NET, data.pixels, data.unlabelled, RUNTIME)
-    assert scored.answers is not None
-    assert (scored.answers.predicted == expected.predicted).all()
-    np.testing.assert_allclose(scored.answers.confidence, expected.confidence, rtol=1e-5)
+    expected = predict(NET, data.pixels, data.unlabeled, RUNTIME)
+    assert scored.predictions is not None
+    assert (scored.predictions.predicted == expected.predicted).all()
+    np.testing.assert_allclose(scored.predictions.confidence, expected.confidence, rtol=1e-5)
 
 
 @KINDS
@@ -98,11 +100,11 @@ def test_ranks_are_those_of_the_rows_in_their_places(kind: str) -> None:
     sampler.fit(NET, data, RUNTIME)
     conditions = sampler._conditions(NET, data, RUNTIME)
     with torch.no_grad():
-        _, taps = NET.eval().features_and_taps(normalise(torch.from_numpy(data.pixels)))
-        ranks = sampler._ranker(NET)(taps)[:, None]
-    normalised = ranks.sigmoid()
-    states = ranks if kind == "raw" else normalised
-    expected = (normalised[:LABELLED], normalised[LABELLED:], states[:LABELLED], states[LABELLED:])
+        _, taps = NET.eval().features_and_taps(normalize(torch.from_numpy(data.pixels)))
+        ranks = sampler.ranker(NET)(taps)[:, None]
+    normalized = ranks.sigmoid()
+    states = ranks if kind == "raw" else normalized
+    expected = (normalized[:LABELED], normalized[LABELED:], states[:LABELED], states[LABELED:])
     for own, wanted in zip(conditions, expected, strict=True):
         torch.testing.assert_close(own, wanted, rtol=1e-4, atol=1e-5)
 
@@ -114,7 +116,7 @@ def test_ranker_and_task_network_stand_still_in_the_fit() -> None:
     before = {name: value.clone() for name, value in objective.predictor.named_parameters()}
     net = {name: value.clone() for name, value in NET.state_dict().items()}
     sampler.fit(NET, data, RUNTIME)
-    ranker = sampler._ranker(NET)
+    ranker = sampler.ranker(NET)
     assert ranker is objective.predictor
     assert all(torch.equal(value, before[name]) for name, value in ranker.named_parameters())
     assert all(torch.equal(value, net[name]) for name, value in NET.state_dict().items())
@@ -123,17 +125,17 @@ def test_ranker_and_task_network_stand_still_in_the_fit() -> None:
 
 def test_the_ranker_is_trained_with_the_task_network_and_travels_with_the_state() -> None:
     data, sampler = make_data(28), ta_vaal(size=28)
-    net = build_classifier(NetConfig("resnet18", 2, 28, 4), 0)
+    net = CLASSIFICATION.build(NetConfig("resnet18", 2, 28, 4), 0)
     objective = sampler.objective(net, data, RUNTIME)
     assert isinstance(objective, LossPrediction)
     before = {name: value.clone() for name, value in objective.predictor.named_parameters()}
     train_network(net, data, objective, Recipe(epochs=1, batch_size=8, learning_rate=0.01), RUNTIME)
-    trained = dict(sampler._ranker(net).named_parameters())
+    trained = dict(sampler.ranker(net).named_parameters())
     assert not torch.equal(trained["branches.0.weight"], before["branches.0.weight"])
     sampler.fit(net, data, RUNTIME)
     restored = ta_vaal(size=28)
     restored.load_state_dict(sampler.state_dict())
-    assert all(torch.equal(value, trained[name]) for name, value in restored._ranker(net).named_parameters())
-    rows = data.unlabelled
+    assert all(torch.equal(value, trained[name]) for name, value in restored.ranker(net).named_parameters())
+    rows = data.unlabeled
     scores = [one.score(net, data.pixels, rows, RUNTIME).acquisition for one in (sampler, restored)]
     assert (scores[0] == scores[1]).all()

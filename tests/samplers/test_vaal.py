@@ -13,24 +13,25 @@ import torch
 from torch import Tensor, nn
 
 from models import checkpoint
-from models.data import CycleData, DataError, Runtime
-from models.networks.classifier import Classifier, NetConfig, build_classifier
+from models.data import ClassTargets, CycleData, DataError, Runtime
+from models.networks.classifier import Classifier, NetConfig
 from models.networks.discriminator import Discriminator
 from models.networks.vae import prepare
+from models.tasks import CLASSIFICATION
 from samplers.base import NotFitted, Sampler
 from samplers.vaal import VaalOptions, VaalSampler
-from tests.samplers.novelty import LABELLED, NET, NOBODY, UNLABELLED, make_data, novel_first
+from tests.samplers.novelty import LABELED, NET, NOBODY, UNLABELED, make_data, novel_first
 
 CPU = torch.device("cpu")
 
 
 def make_sampler(size: int = 32, **options: Any) -> VaalSampler:
     small = {"vaal_width": 4, "vaal_latent": 6, "vaal_iterations": 2, "vaal_batch_size": 8}
-    return VaalSampler(VaalOptions(**(small | options)), num_classes=2, image_size=size)
+    return VaalSampler(VaalOptions(**(small | options)), task="classification", num_classes=2, image_size=size)
 
 
 def score(sampler: Sampler, data: CycleData, rows: np.ndarray | None = None) -> np.ndarray:
-    rows = data.unlabelled if rows is None else rows
+    rows = data.unlabeled if rows is None else rows
     return sampler.score(NET, data.pixels, rows, Runtime(CPU, 0)).acquisition
 
 
@@ -47,13 +48,13 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 def test_novel_images_are_asked_for_first() -> None:
-    """Dark images occur only among the unlabelled."""
+    """Dark images occur only among the unlabeled."""
     data = make_data()
     sampler = make_sampler(vaal_iterations=60, vaal_batch_size=16, vaal_learning_rate=1e-3)
     sampler.fit(NET, data, Runtime(CPU, 0))
-    scores = score(sampler, data, np.arange(LABELLED + UNLABELLED))
-    assert novel_first(scores) > 0.95  # half of the pairs without having learnt
-    first = np.argsort(-scores[LABELLED:])[:10]  # positions among the unlabelled; the odd ones are dark
+    scores = score(sampler, data, np.arange(LABELED + UNLABELED))
+    assert novel_first(scores) > 0.95  # half of the pairs without having learned
+    first = np.argsort(-scores[LABELED:])[:10]  # positions among the unlabeled; the odd ones are dark
     assert (first % 2 == 1).mean() >= 0.9
 
 
@@ -68,7 +69,7 @@ def test_the_score_is_minus_the_logit_of_the_encoders_mean() -> None:
     scored = sampler.score(NET, data.pixels, np.arange(len(x)), Runtime(CPU, 0))
     published = 1.0 / (1.0 + np.exp(scored.acquisition))  # D itself: the lowest comes first, as in the paper
     np.testing.assert_allclose(published, probability.numpy(), rtol=1e-4)
-    assert scored.answers is None
+    assert scored.predictions is None
 
 
 def test_a_constant_discriminator_gives_equal_scores() -> None:
@@ -83,7 +84,7 @@ def test_a_constant_discriminator_gives_equal_scores() -> None:
 
 
 def test_the_task_network_is_not_run() -> None:
-    net = build_classifier(NetConfig("resnet18", 2, 32, 4), 0)
+    net = CLASSIFICATION.build(NetConfig("resnet18", 2, 32, 4), 0)
 
     class Refuse(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ def test_the_task_network_is_not_run() -> None:
     net.trunk = Refuse()
     data, sampler = make_data(), make_sampler()
     sampler.fit(net, data, Runtime(CPU, 0))
-    assert sampler.score(net, data.pixels, data.unlabelled, Runtime(CPU, 0)).acquisition.shape == (UNLABELLED,)
+    assert sampler.score(net, data.pixels, data.unlabeled, Runtime(CPU, 0)).acquisition.shape == (UNLABELED,)
 
 
 def test_before_any_training_there_is_no_score() -> None:
@@ -158,7 +159,7 @@ def test_without_a_gpu_it_is_narrower_and_says_so(caplog: Any) -> None:
     assert sampler.vae is not None
     assert sampler.vae.config.width == 32
     assert "width 32 instead of 128 (vaal_width)" in caplog.text
-    assert "1 iterations of 8 labelled" in caplog.text
+    assert "1 iterations of 8 labeled" in caplog.text
 
 
 def test_a_cpu_scores_with_what_a_gpu_trained_at_its_own_width() -> None:
@@ -177,25 +178,25 @@ def test_a_cpu_scores_with_what_a_gpu_trained_at_its_own_width() -> None:
 # --- odd sets ---
 
 
-def test_when_all_is_labelled_the_networks_stay_as_they_are() -> None:
+def test_when_all_is_labeled_the_networks_stay_as_they_are() -> None:
     data, sampler = make_data(), make_sampler()
     sampler.fit(NET, data, Runtime(CPU, 0))
     before = {key: value.clone() for key, value in weights(sampler).items()}
-    assert sampler.fit(NET, dataclasses.replace(data, unlabelled=NOBODY), Runtime(CPU, 0)) == {"iterations": 0}
+    assert sampler.fit(NET, dataclasses.replace(data, unlabeled=NOBODY), Runtime(CPU, 0)) == {"iterations": 0}
     assert same(weights(sampler), before)
 
 
 def test_without_a_label_there_is_nothing_to_tell_apart() -> None:
-    data = dataclasses.replace(make_data(), labelled=NOBODY, targets=NOBODY)
-    with pytest.raises(DataError, match="no labelled row"):
+    data = dataclasses.replace(make_data(), labeled=NOBODY, targets=ClassTargets(NOBODY))
+    with pytest.raises(DataError, match="no labeled row"):
         make_sampler().fit(NET, data, Runtime(CPU, 0))
 
 
 def test_fewer_labels_than_a_batch_and_a_last_batch_of_one() -> None:
-    data, sampler = make_data(labelled=3, unlabelled=17), make_sampler()
+    data, sampler = make_data(labeled=3, unlabeled=17), make_sampler()
     figures = sampler.fit(NET, data, Runtime(CPU, 0))
     assert figures["batch_size"] == 8
-    rows, expected = data.unlabelled, score(sampler, data)
+    rows, expected = data.unlabeled, score(sampler, data)
     scored = sampler.score(NET, data.pixels, rows, Runtime(CPU, 0, eval_batch_size=16)).acquisition
     np.testing.assert_allclose(scored, expected, atol=1e-5)
 
@@ -212,7 +213,7 @@ def test_other_image_sizes(size: int) -> None:
 def test_two_thousand_images_at_the_cpus_settings_are_planned_to_take_few_steps() -> None:
     """What makes the default affordable: neither pool nor labels lengthen a cycle on a CPU."""
     sampler = make_sampler(vaal_iterations=0, vaal_batch_size=128)
-    figures = sampler.fit(NET, make_data(labelled=30, unlabelled=60), Runtime(CPU, 0))
+    figures = sampler.fit(NET, make_data(labeled=30, unlabeled=60), Runtime(CPU, 0))
     assert (figures["iterations"], figures["batch_size"]) == (80, 32)
 
 
@@ -222,13 +223,13 @@ def test_on_cuda_it_has_the_papers_size_and_finds_the_novel() -> None:
     cuda = torch.device("cuda")
     data = make_data()
     options = VaalOptions(vaal_iterations=150, vaal_batch_size=32)
-    sampler = VaalSampler(options, num_classes=2, image_size=32, device=cuda)
+    sampler = VaalSampler(options, task="classification", num_classes=2, image_size=32, device=cuda)
     runtime = Runtime(cuda, 0)
     sampler.fit(NET, data, runtime)
     assert sampler.vae is not None
     assert sampler.vae.config.width == 128
-    scores = sampler.score(NET, data.pixels, data.unlabelled, runtime).acquisition
+    scores = sampler.score(NET, data.pixels, data.unlabeled, runtime).acquisition
     assert (scores[1::2][:, None] > scores[::2]).mean() > 0.95
-    on_cpu = VaalSampler(VaalOptions(), num_classes=2, image_size=32)
+    on_cpu = VaalSampler(VaalOptions(), task="classification", num_classes=2, image_size=32)
     on_cpu.load_state_dict(sampler.state_dict())
     assert np.corrcoef(score(on_cpu, data), scores)[0, 1] > 0.99

@@ -14,7 +14,7 @@ from tests.samplers.novelty import NET, make_data, make_sampler
 CPU = torch.device("cpu")
 
 
-def test_the_autoencoder_is_as_it_was_initialised_and_the_discriminator_is_not() -> None:
+def test_the_autoencoder_is_as_it_was_initialized_and_the_discriminator_is_not() -> None:
     """From cycle to cycle, batch statistics and all, also where the second cycle has another seed."""
     data, sampler = make_data(), make_sampler("vaal-frozen-vae")
     untrained = make_sampler("vaal")

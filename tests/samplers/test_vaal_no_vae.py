@@ -27,7 +27,7 @@ def test_the_score_is_minus_the_logit_of_the_image() -> None:
     sampler.fit(NET, data, RUNTIME)
     discriminator = sampler.part(ImageDiscriminator)
     with torch.no_grad():
-        logits = discriminator.eval()(prepare(torch.from_numpy(data.pixels[data.unlabelled]), 32))
-    scores = sampler.score(NET, data.pixels, data.unlabelled, RUNTIME).acquisition
+        logits = discriminator.eval()(prepare(torch.from_numpy(data.pixels[data.unlabeled]), 32))
+    scores = sampler.score(NET, data.pixels, data.unlabeled, RUNTIME).acquisition
     np.testing.assert_allclose(scores, -logits.numpy(), rtol=1e-4, atol=1e-5)
     assert len(np.unique(scores)) == len(scores)

@@ -1,4 +1,4 @@
-"""VAAL's third ablation: the distance of a code from the labelled images' centroid (Sinha et al., extended abstract,
+"""VAAL's third ablation: the distance of a code from the labeled images' centroid (Sinha et al., extended abstract,
 section 3).
 """
 
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from models.data import Runtime
+from models.networks.centroid import Centroid
 from models.networks.vae import VAE, prepare
-from samplers.vaal_wasserstein import Centroid, posterior, wasserstein_squared
+from samplers.vaal_wasserstein import posterior, wasserstein_squared
 from tests.samplers.novelty import NET, NOBODY, make_data, make_sampler
 
 RUNTIME = Runtime(torch.device("cpu"), 0)
@@ -38,11 +39,11 @@ def test_the_distance_is_that_of_the_general_formula() -> None:
         assert one.item() == pytest.approx(expected.item())
 
 
-def test_the_centroid_has_the_least_squared_distances_to_the_labelled() -> None:
+def test_the_centroid_has_the_least_squared_distances_to_the_labeled() -> None:
     data, sampler = make_data(), make_sampler("vaal-wasserstein")
     sampler.fit(NET, data, RUNTIME)
     with torch.no_grad():
-        mean, deviation = posterior(sampler.part(VAE).eval().encoder, images(data.pixels[data.labelled]))
+        mean, deviation = posterior(sampler.part(VAE).eval().encoder, images(data.pixels[data.labeled]))
     centroid = sampler.part(Centroid)
     torch.testing.assert_close(centroid.mean, mean.mean(dim=0), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(centroid.deviation, deviation.mean(dim=0), rtol=1e-4, atol=1e-5)
@@ -57,14 +58,14 @@ def test_the_score_is_the_logarithm_and_the_centroid_itself_has_one() -> None:
     sampler.fit(NET, data, RUNTIME)
     centroid = sampler.part(Centroid)
     with torch.no_grad():
-        mean, deviation = posterior(sampler.part(VAE).eval().encoder, images(data.pixels[data.unlabelled]))
+        mean, deviation = posterior(sampler.part(VAE).eval().encoder, images(data.pixels[data.unlabeled]))
         squared = wasserstein_squared(mean, deviation, centroid.mean, centroid.deviation)
-    scores = sampler.score(NET, data.pixels, data.unlabelled, RUNTIME).acquisition
+    scores = sampler.score(NET, data.pixels, data.unlabeled, RUNTIME).acquisition
     np.testing.assert_allclose(np.exp(scores), squared.numpy(), rtol=1e-3)
     one = make_data(32, 1, 0)
     sampler.fit(NET, one, RUNTIME)
-    assert np.isfinite(sampler.score(NET, one.pixels, one.labelled, RUNTIME).acquisition).all()
-    assert len(one.unlabelled) == len(NOBODY)
+    assert np.isfinite(sampler.score(NET, one.pixels, one.labeled, RUNTIME).acquisition).all()
+    assert len(one.unlabeled) == len(NOBODY)
 
 
 def test_there_is_no_discriminator() -> None:
