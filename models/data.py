@@ -21,7 +21,7 @@ T = TypeVar("T", bound="Targets")
 
 
 class DataError(ValueError):
-    """The rows, targets or pixels handed over do not fit together; the message says what is wrong."""
+    """The rows, targets or pixels do not fit together; the message says what is wrong."""
 
 
 def no_progress(phase: str, done: int, total: int) -> None:
@@ -215,7 +215,7 @@ def check_masks(masks: np.ndarray, pixels: np.ndarray) -> None:
 
 
 def check_rows(rows: np.ndarray, count: int) -> None:
-    """Raise DataError unless `rows` is a vector of integers in [0, count)."""
+    """Raise DataError unless `rows` is a vector (N,) of integers in [0, count)."""
     if rows.ndim != 1 or rows.dtype.kind not in "iu":
         raise DataError(f"rows must be a vector of integers, got {rows.dtype}{rows.shape}")
     if len(rows) and not 0 <= rows.min() <= rows.max() < count:

@@ -26,7 +26,7 @@ def normalize(images: Tensor, mean: tuple[float, float, float] = MEAN, std: tupl
 
 @lru_cache(maxsize=16)
 def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    # Kept per device: making them anew each batch would be a blocking copy from the host. Made outside
+    # Kept per device: making them again for each batch would be a blocking copy from the host. Made outside
     # inference mode, else the cached tensors could not be used in training later.
     with torch.inference_mode(False):
         std_c = torch.tensor(std, device=device).view(1, 3, 1, 1)

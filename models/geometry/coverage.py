@@ -40,7 +40,7 @@ def greedy_order(
     picks: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[GreedyOrder, Tensor]:
-    """The cover after K picks among ``points`` (N, F) with ``rows`` (N,), the ``labeled`` (L, F) being centers
+    """Greedy's order after K picks among ``points`` (N, F) with ``rows`` (N,), the ``labeled`` (L, F) being centers
     already, and the distance (N,) of each point to its nearest center in the end. Computes in float64, centered.
     """
     middle = torch.cat([labeled, points]).double().mean(0)
@@ -51,20 +51,20 @@ def greedy_order(
 
 
 class EntryDistances:
-    """A cover made ready to compare features with: `distances` on the device, then `at_picks` on the host."""
+    """A greedy order made ready to compare features with: `distances` on the device, then `at_picks` on the host."""
 
-    def __init__(self, cover: GreedyOrder) -> None:
-        count = len(cover.radii)
-        centers = cover.centers.double()
+    def __init__(self, order: GreedyOrder) -> None:
+        count = len(order.radii)
+        centers = order.centers.double()
         self._middle = centers.mean(0)  # centered, because |x|² - 2xc + |c|² loses the digits that all points share
         self._labeled, self._picks = (centers - self._middle).split([len(centers) - count, count])
         length = centers.square().sum(1).mean().sqrt()
         self._zero = NOISE * length
-        self._reach = cover.radii * (1.0 + SLACK) + self._zero
+        self._reach = order.radii * (1.0 + SLACK) + self._zero
         if len(self._labeled) == 0:
             self._reach[:1] = torch.inf  # greedy's first pick was not the farthest from anything
-        self._radii = cover.radii
-        self._on_host = cover.rows.cpu().numpy(), cover.radii.cpu().numpy(), SAME * float(length)
+        self._radii = order.radii
+        self._on_host = order.rows.cpu().numpy(), order.radii.cpu().numpy(), SAME * float(length)
 
     def distances(self, features: Tensor) -> Tensor:
         """(B, F) -> (B, 3) float64: the distance at which the row enters, the pick nearest to it (-1: none) and how

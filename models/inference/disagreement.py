@@ -65,6 +65,7 @@ class StreamingMaxEntropy(StreamingFigure):
         self._log_sum = part if self._log_sum is None else torch.logaddexp(self._log_sum, part)
 
     def result(self) -> Tensor:
+        """H[p̄] (B,) in nats."""
         assert self._log_sum is not None
         return entropy(self._log_sum - math.log(self.opinions))
 
@@ -72,8 +73,8 @@ class StreamingMaxEntropy(StreamingFigure):
 class StreamingBald(StreamingMaxEntropy):
     """H[p̄] - mean_k H[p_k] = mean_k KL(p_k ‖ p̄), between 0 and min(H[p̄], log K): Houlsby et al. (2011), equation 2.
 
-    It is the mutual information between the answer and the network's weights: what the opinions are unsure of
-    although each of them is sure. Negative only by rounding, which is cut off.
+    It is the mutual information between the class and the network's weights: what the opinions are uncertain of
+    although each of them is confident. Negative only by rounding, which is cut off.
     """
 
     _entropies: Tensor | float = 0.0  # sum_k H[p_k], (B,)
@@ -83,6 +84,7 @@ class StreamingBald(StreamingMaxEntropy):
         self._entropies = self._entropies + entropy(log_p).sum(dim=0)
 
     def result(self) -> Tensor:
+        """Mutual information (B,) in nats, 0 or more."""
         return (super().result() - self._entropies / self.opinions).clamp_min(0.0)
 
 
@@ -95,6 +97,7 @@ class StreamingVariationRatio(StreamingFigure):
         self._votes = self._votes + count_votes(log_p)
 
     def result(self) -> Tensor:
+        """Share of the votes that are not for the mode, (B,) float64."""
         assert isinstance(self._votes, Tensor)
         return (self.opinions - self._votes.amax(dim=-1)) / self.opinions
 
@@ -105,6 +108,7 @@ class StreamingVoteEntropy(StreamingVariationRatio):
     """
 
     def result(self) -> Tensor:
+        """Entropy of the votes' shares, (B,) float64 in nats."""
         assert isinstance(self._votes, Tensor)
         return torch.special.entr(self._votes / self.opinions).sum(dim=-1)
 
@@ -130,6 +134,7 @@ class StreamingMeanStd(StreamingFigure):
         self._squares = self._squares + squares + step.square() * (before * new / self.opinions)
 
     def result(self) -> Tensor:
+        """Mean over the classes of the standard deviations, (B,)."""
         return (self._squares / self.opinions).sqrt().mean(dim=-1)
 
 

@@ -52,7 +52,7 @@ def thinned_logits(features: Tensor, head: nn.Linear, masks: Tensor, chunk: int 
 
 
 def thinned_opinions(features: Tensor, head: nn.Linear, masks: Tensor, chunk: int = CHUNK) -> Iterator[Tensor]:
-    """The same as log-probabilities of the classes."""
+    """The same as log-probabilities of the classes, (k, B, C)."""
     for logits in thinned_logits(features, head, masks, chunk):
         yield logits.log_softmax(dim=-1)
 

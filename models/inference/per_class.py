@@ -36,8 +36,8 @@ def binary_confidence(logits: Tensor) -> Tensor:
     """Mean over the classes of max(p, 1 - p) for p = σ(z): (B, C) -> (B,), between 1/2 and 1. NaN where a logit is NaN
     or infinite.
     """
-    sure = torch.sigmoid(logits.abs()) + 0.0 * logits  # 0 x inf = NaN
-    return sure.mean(dim=1)
+    confidence = torch.sigmoid(logits.abs()) + 0.0 * logits  # 0 x inf = NaN
+    return confidence.mean(dim=1)
 
 
 def streaming_over_classes(figure: Callable[[], StreamingFigure]) -> ImageFigure:

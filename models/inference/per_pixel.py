@@ -69,7 +69,7 @@ def log_odds_of_mean(log_odds: Callable[..., Tensor], *maps: Tensor, chunk: int 
 
     For what is measured as the log-odds of a share u: one minus the confidence, or one minus the margin. What is
     averaged is u and not its log-odds, as in the literature; sums of u and of 1 - u are taken apart, so that neither
-    very sure images nor very unsure ones come out equal. See `pixel_values`.
+    very confident images nor very uncertain ones come out equal. See `pixel_values`.
     """
     return log_odds_of_shares(pixel_values(log_odds, *maps, chunk=chunk).double())
 
@@ -89,7 +89,7 @@ def log_bound(logits: Tensor, table: Tensor, chunk: int = CHUNK) -> Tensor:
         log (1/P) sum_p UB_p = logsumexp_p( log UB_p ) - log P
 
     The paper averages "of each pixel" and names no resolution. Meant here is that of the features: there is the 1 x 1
-    convolution that plays the last layer, and there are the features whose covariance Q holds; logits between them
+    convolution that acts as the last layer, and there are the features whose covariance Q holds; logits between them
     are interpolated. Logits at full resolution do as well, at a multiple of the cost. Raises ValueError for C < 2.
     """
     return log_mean_over_pixels(lambda rows: epmcm.log_bound(rows, table), logits, chunk=chunk)

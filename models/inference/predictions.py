@@ -1,4 +1,4 @@
-"""The task network's answers for rows of the pool.
+"""The task network's predictions for rows of the pool.
 
 A classifier gives features (B, F) and logits (B, C); a segmenter maps of them, (B, F, h, w) and (B, C, h, w), at the
 resolution of its features. What is computed of them here is so at that resolution, save for `predict_masks`.
@@ -40,7 +40,7 @@ class ForwardPass:
 
 
 class NonFiniteOutputs(ArithmeticError):
-    """The network answers NaN or infinity: its training diverged."""
+    """The network outputs NaN or infinity: its training diverged."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,15 @@ def measure(
 def predict(
     net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str = "predict"
 ) -> Predictions:
-    """Class and confidence of every row. Raises NonFiniteOutputs when the network's weights are broken."""
+    """What the network says about every row, (N, ...) each: see `Predictions`. Calls runtime.progress(phase, rows, N).
+
+    Raises NonFiniteOutputs when the network's weights are broken, DataError for pixels or rows of the wrong kind.
+    """
     if len(rows) == 0:
         return Predictions(net.task.nothing_predicted(net.num_classes), np.empty(0, dtype=np.float64))
     predicted, confidence = measure(net, pixels, rows, runtime, lambda _, logits: net.task.predict(logits), phase)
     if not np.isfinite(confidence).all():
-        raise NonFiniteOutputs("the task network answers NaN or infinity: its training diverged")
+        raise NonFiniteOutputs("the task network outputs NaN or infinity: its training diverged")
     return Predictions(predicted, confidence.astype(np.float64))
 
 
@@ -102,7 +105,7 @@ def predict_and_measure(
     acquisition: Callable[[Tensor, Tensor], Tensor],
     phase: str = "score",
 ) -> tuple[Predictions, np.ndarray]:
-    """The answers and, from the same forward pass, one number per row.
+    """The predictions and, from the same forward pass, one number per row.
 
     acquisition: features, logits -> (B,) or (B, ...) on the device. Its values come back as (N,) or
     (N, ...) float64, unchecked. `rows` must not be empty.
@@ -184,11 +187,11 @@ def predict_masks(
         for part, images in zip(parts, images_of, strict=True):
             # Logits of full size are the largest there is, C numbers a pixel: of one image at a time.
             maps = net.head(net.features(normalize(images))).split(1)
-            answers = [most_likely(enlarge(one, images.shape[1:3])) for one in maps]
-            masks = torch.cat([predicted.to(torch.uint8) for predicted, _ in answers]).cpu()
-            sure = torch.cat([confidence for _, confidence in answers]).cpu()
-            if not bool(torch.isfinite(sure).all()):
-                raise NonFiniteOutputs("the task network answers NaN or infinity: its training diverged")
-            yield part, masks.numpy(), (255.0 * sure).round().to(torch.uint8).numpy()
+            per_image = [most_likely(enlarge(one, images.shape[1:3])) for one in maps]
+            masks = torch.cat([predicted.to(torch.uint8) for predicted, _ in per_image]).cpu()
+            confidence = torch.cat([sure for _, sure in per_image]).cpu()
+            if not bool(torch.isfinite(confidence).all()):
+                raise NonFiniteOutputs("the task network outputs NaN or infinity: its training diverged")
+            yield part, masks.numpy(), (255.0 * confidence).round().to(torch.uint8).numpy()
             done += len(part)
             runtime.progress(phase, done, len(rows))

@@ -100,7 +100,7 @@ def map_rows(
     """`compute` on every row, in one pass in inference mode; its results in the order of `rows`.
 
     compute: images (B, H, W, 3) uint8 on the device -> tensors of shape (B, ...), as many as it likes; it
-    must not synchronize with the host. Answers one array (N, ...) per tensor. `rows` must not be empty and
+    must not synchronize with the host. Returns one array (N, ...) per tensor. `rows` must not be empty and
     must have been checked (`models.data.check_rows`). Batches are made in ascending order of rows, so that a
     result depends on neither the order nor the neighbors asked for beyond float rounding.
 

@@ -5,14 +5,14 @@ An epoch is a pass over the labeled rows that trains everything, then two passes
 - discrepancy: the two classifiers alone learn to disagree, and on labeled rows to be right.
 
 What differs from the authors' code, and why:
-- The task network keeps its linear head, trained by cross entropy in the labeled pass, so that what a cycle answers
-  and how well it does is comparable between samplers. ADS answers with its two classifiers.
+- The task network keeps its linear head, trained by cross entropy in the labeled pass, so that a cycle's predictions
+  and their accuracy are comparable between samplers. ADS predicts with its two classifiers.
 - The optimizers of the two passes live as long as the training and follow its learning rate. The authors make a new one
   for each batch, which then has neither momentum nor a schedule.
 - What a step must not change is frozen before its forward pass, and in the discrepancy pass the trunk is in eval mode:
   its batch statistics stay as they are. In the agreement pass they move, as everything in the trunk does.
 - The last epoch has no such passes: training ends with a labeled one, as in the paper.
-- An epoch's passes see at most as many unlabeled rows as below, drawn anew each time, and not one fixed subset.
+- An epoch's passes see at most as many unlabeled rows as below, drawn again each time, and not one fixed subset.
 
 Axis letters: B batch, H pixels.
 """
@@ -78,7 +78,7 @@ class Alignment:
                 group["lr"] = learning_rate
 
     def agreement_step(self, unlabeled: Tensor) -> Tensor:
-        """One step of the trunk on L_a; both classifiers and the linear head stay. Inputs (B, 3, H, H), answers ()."""
+        """One step of the trunk on L_a; both classifiers and the linear head stay. Inputs (B, 3, H, H), returns ()."""
         self._net.train()
         self._classifiers.requires_grad_(False)
         loss = agreement_loss(self._classifiers(self._net.features(unlabeled)), self._tau)
@@ -90,7 +90,7 @@ class Alignment:
 
     def discrepancy_step(self, labeled: Tensor, targets: Tensor, unlabeled: Tensor) -> Tensor:
         """One step of the classifiers on L_d and their labeled loss; the task network stays. Inputs (B, 3, H, H) each,
-        targets (B,), answers ().
+        targets (B,), returns ().
         """
         with torch.no_grad(), evaluating(self._net):
             features = self._net.features(torch.cat([labeled, unlabeled]))
@@ -106,7 +106,7 @@ class Alignment:
 class AgreementDiscrepancy(Objective):
     """Cross entropy of the linear head + one-vs-all losses of both classifiers, and the two passes after an epoch.
 
-    Without unlabeled rows there are no such passes. They tell runtime.progress("align", batches, of both passes).
+    Without unlabeled rows there are no such passes. They report runtime.progress("align", batches, of both passes).
     """
 
     def __init__(self, classifiers: TwoClassifiers, recipe: Recipe, tau: float = 0.1) -> None:
@@ -127,6 +127,7 @@ class AgreementDiscrepancy(Objective):
             self._passes = _Passes(alignment, data, runtime, self.recipe)
 
     def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+        """Cross entropy of the head + one-vs-all losses of both classifiers, scalar; targets (B,) int64."""
         features = net.features(images)
         own = functional.cross_entropy(net.head(features), targets)
         return own + one_vs_all_loss(self.classifiers(features), targets)

@@ -28,4 +28,5 @@ class BinaryCrossEntropy(Objective):
     """
 
     def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+        """Scalar in nats; targets (B, C) float32, 0 or 1."""
         return functional.binary_cross_entropy_with_logits(net(images), targets)

@@ -47,19 +47,20 @@ class DenseCrossEntropy(Objective):
         self.class_weight = net.task.class_weight(data, runtime.device)
 
     def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+        """Scalar in nats; targets (B, H, W) masks."""
         logits = self.logits(net, net.features(images), targets, progress)
         return pixel_cross_entropy(enlarge(logits, targets.shape[1:]), targets, self.class_weight)
 
     def logits(self, net: TaskNet, features: Tensor, targets: Tensor, progress: float) -> Tensor:
-        """What is enlarged and judged: features (B, F, h, w), targets (B, H, W) -> (B, C, h, w)."""
+        """What is enlarged and compared with the targets: features (B, F, h, w), targets (B, H, W) -> (B, C, h, w)."""
         logits: Tensor = net.head(features)
         return logits
 
 
 class DenseDropoutCrossEntropy(DenseCrossEntropy):
-    """The same, with a `rate` of the features' channels dropped anew at each step, in all pixels of an image alike.
+    """The same, with a `rate` of the features' channels dropped at each step, in all pixels of an image alike.
 
-    The masks come from the runtime, an own one for each image.
+    The masks come from the runtime, a new one for each image at each step.
     """
 
     def __init__(self, rate: float) -> None:
@@ -71,6 +72,7 @@ class DenseDropoutCrossEntropy(DenseCrossEntropy):
         self._generator = runtime.generator("dropout")
 
     def logits(self, net: TaskNet, features: Tensor, targets: Tensor, progress: float) -> Tensor:
+        """Logits (B, C, h, w) of features (B, F, h, w) with whole channels dropped, image by image."""
         masks = draw_masks(len(features), features.shape[1], self.rate, self._generator)
         logits: Tensor = net.head(features * masks[:, :, None, None])
         return logits
@@ -81,7 +83,7 @@ class DenseISDA(DenseCrossEntropy):
 
     The augmentation is at the features' resolution, by the targets nearest to them, and is enlarged with the logits;
     the loss is at the targets'. Features get gradient through the logits only; the last layer's weight also through Q;
-    Σ is a constant. The estimate begins anew with each training.
+    Σ is a constant. The estimate starts from nothing with each training.
 
     It bounds the expected cross entropy where a target is that of its neighborhood on the map. At an edge a pixel also
     gets augmentation that was meant for the target next to it, and the loss may fall below plain cross entropy.
@@ -102,6 +104,7 @@ class DenseISDA(DenseCrossEntropy):
         self.estimator = estimator_for(net, self.kind)
 
     def logits(self, net: TaskNet, features: Tensor, targets: Tensor, progress: float) -> Tensor:
+        """Augmented logits (B, C, h, w); takes the features into the estimate. Raises RuntimeError before `begin`."""
         if self.estimator is None:
             raise RuntimeError("DenseISDA.begin must be called before the first loss")
         logits: Tensor = net.head(features)

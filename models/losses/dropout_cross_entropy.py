@@ -17,9 +17,9 @@ from models.networks.base import TaskNet
 
 
 class DropoutCrossEntropy(Objective):
-    """Mean loss of the head on the labeled batch's features, a `rate` of which is dropped anew at each step.
+    """Mean loss of the head on the labeled batch's features, a `rate` of which is dropped at each step.
 
-    The masks come from the runtime, an own one for each image. The trunk is trained through what is left.
+    The masks come from the runtime, a new one for each image at each step. The trunk is trained through what is left.
     """
 
     def __init__(self, rate: float, loss: Callable[[Tensor, Tensor], Tensor] = functional.cross_entropy) -> None:
@@ -31,6 +31,7 @@ class DropoutCrossEntropy(Objective):
         self._generator = runtime.generator("dropout")
 
     def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+        """Scalar in nats; targets as the loss function takes them."""
         features = net.features(images)
         masks = draw_masks(len(features), features.shape[1], self.rate, self._generator)
         return self._loss(net.head(features * masks), targets)

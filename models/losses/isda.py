@@ -149,7 +149,7 @@ class ISDA(Objective):
     """Cross entropy under implicit augmentation; its strength grows as λ = λ0 * epoch / epochs.
 
     Features get gradient through the logits only; the last layer's weight also through Q; Σ is a constant. The
-    estimate begins anew with each training.
+    estimate starts from nothing with each training.
     """
 
     def __init__(self, strength: float, covariance: str = "diag") -> None:
@@ -165,6 +165,10 @@ class ISDA(Objective):
         self.estimator = CovarianceEstimator(net.num_classes, net.feature_channels, self.kind, net.head.weight.device)
 
     def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+        """The bound of equation 6, scalar in nats, at λ = strength * progress; takes the features into the estimate.
+
+        targets (B,) int64. Raises RuntimeError before `begin`.
+        """
         if self.estimator is None:
             raise RuntimeError("ISDA.begin must be called before the first loss")
         features = net.features(images)

@@ -1,4 +1,4 @@
-"""A module beside the task network that predicts the loss of an image, and the two losses that train it.
+"""A module alongside the task network that predicts the loss of an image, and the two losses that train it.
 
 Yoo & Kweon, Learning Loss for Active Learning (CVPR 2019), "LL" below; Kim, Park, Kim & Chun, Task-Aware Variational
 Adversarial Active Learning (CVPR 2021), "TA-VAAL", whose ranker is the same module under another loss.
@@ -42,6 +42,7 @@ class LossPredictor(nn.Module):
         self.last = nn.Linear(len(self.tap_channels) * width, 1)
 
     def forward(self, taps: Sequence[Tensor]) -> Tensor:
+        """Taps (B, T_k) -> predicted losses (B,) float32, on a scale of the module's own."""
         seen = [functional.relu(branch(tap)) for branch, tap in zip(self.branches, taps, strict=True)]
         predicted: Tensor = self.last(torch.cat(seen, dim=1))
         return predicted.squeeze(1)
@@ -119,6 +120,7 @@ class LossPrediction(Objective):
         self._class_weight = net.task.class_weight(data, runtime.device)
 
     def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+        """Scalar: the task's own loss in nats + weight * pair loss; targets as the task's `losses` takes them."""
         features, taps = net.features_and_taps(images)
         mean, losses = net.task.losses(net.head(features), targets, self._class_weight)
         if progress > self.stop:

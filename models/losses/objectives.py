@@ -51,4 +51,5 @@ class CrossEntropy(Objective):
     """Mean cross entropy of the labeled batch."""
 
     def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+        """Scalar in nats; targets (B,) int64."""
         return functional.cross_entropy(net(images), targets)

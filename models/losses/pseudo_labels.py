@@ -1,4 +1,4 @@
-"""Training on the network's own sure answers beside the labels: the high-confidence set of CEAL.
+"""Training on the network's own confident predictions alongside the labels: the high-confidence set of CEAL.
 
 Wang, Zhang, Li, Zhang & Lin, Cost-Effective Active Learning for Deep Image Classification (IEEE TCSVT 2017).
 
@@ -52,12 +52,12 @@ def confident_positions(entropy: np.ndarray, uncertainty: np.ndarray, threshold:
 
 
 def extra_rows(batch: int, labeled: int, pseudo: int) -> int:
-    """Rows with a pseudo-label beside a batch of B labeled ones: their share of all rows, but at most B."""
+    """Rows with a pseudo-label that join a batch of B labeled ones: their share of all rows, but at most B."""
     return min(batch, math.ceil(batch * pseudo / labeled))
 
 
 class PseudoLabels(Objective):
-    """Mean cross entropy of each labeled batch joined with rows that the network, as it comes, is sure of.
+    """Mean cross entropy of each labeled batch joined with rows that the network, as it comes, is confident of.
 
     Both kinds weigh the same, as in the paper, until there are more pseudo-labels than labels: from there on a batch
     is one half each. (The paper trains on all of them; with a pool of 50,000 and 1,000 labels that would make a cycle
@@ -69,7 +69,7 @@ class PseudoLabels(Objective):
 
     def __init__(self, score_rows: ScoreRows, threshold: float, queried: int) -> None:
         """threshold: entropy in nats; queried: K, the most uncertain rows, which are left to the annotator."""
-        self._judge = score_rows
+        self._score_rows = score_rows
         self._threshold = threshold
         self._queried = queried
         self.count = 0
@@ -83,17 +83,18 @@ class PseudoLabels(Objective):
         self.count = 0
         if self._threshold <= 0 or data.num_classes == 1 or len(data.unlabeled) == 0:
             return
-        found, answers = believed(net, data, self._judge, self._threshold, self._queried, runtime)
+        found, predicted = believed(net, data, self._score_rows, self._threshold, self._queried, runtime)
         self.count = len(found)
         if self.count == 0:
             return
         self._labeled = len(data.labeled)
         self._rows = TrainingRows(data.pixels, found, runtime)
-        self._targets = torch.as_tensor(answers, dtype=torch.int64).to(runtime.device)
+        self._targets = torch.as_tensor(predicted, dtype=torch.int64).to(runtime.device)
         self._order = runtime.generator("pseudo-label order", self._rows.device)
         self._crops = runtime.generator("pseudo-label augmentation")
 
     def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+        """Scalar in nats, of the batch and the pseudo-labeled rows that join it; targets (B,) int64."""
         if self._rows is not None and self._batches is None:  # the batch is known now; later ones differ by one row
             size = extra_rows(len(images), self._labeled, self.count)
             self._batches = self._rows.endless(size, self._order)
@@ -112,8 +113,8 @@ class PseudoLabels(Objective):
 def believed(
     net: TaskNet, data: CycleData, score_rows: ScoreRows, threshold: float, queried: int, runtime: Runtime
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The unlabeled rows (H,) that `confident_positions` chooses from the answers of `net` in eval mode, and these
-    answers (H,), class indices. Reads the images as they are, without augmentation.
+    """The unlabeled rows (H,) that `confident_positions` chooses from the predictions of `net` in eval mode, and these
+    predictions (H,), class indices. Reads the images as they are, without augmentation.
     """
 
     def compute(_: Tensor, logits: Tensor) -> tuple[Tensor, ...]:

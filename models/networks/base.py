@@ -82,6 +82,6 @@ class TaskNet(nn.Module, ABC):
 
     @abstractmethod
     def features_and_taps(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The same, and what a network alongside this one reads of its inside: the channel means of the outputs of
-        four stages, each (B, T_k) float32.
+        """The same, and what a network alongside this one reads of its hidden layers, the taps: the channel means of
+        the outputs of four stages, each (B, T_k) float32.
         """

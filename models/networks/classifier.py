@@ -65,11 +65,13 @@ class Classifier(TaskNet):
         self._taps = frozenset(taps)
 
     def features(self, x: Tensor) -> Tensor:
+        """Channel means of the trunk's last maps: (B, 3, H, W) -> (B, F) float32."""
         with self._precision(x):
             maps = self.trunk(x)
         return maps.float().mean(dim=(2, 3))
 
     def features_and_taps(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The same, and the channel means of the outputs of the last four stages, each (B, T_k) float32."""
         taps = []
         with self._precision(x):
             for name, layer in self.trunk.named_children():
@@ -82,6 +84,7 @@ class Classifier(TaskNet):
         return torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.training and x.is_cuda)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, C) float32 of images (B, 3, H, W)."""
         logits: Tensor = self.head(self.features(x))
         return logits
 
@@ -145,6 +148,7 @@ class HalvingShortcut(nn.Conv2d):
         super().__init__(channels_in, channels, 1, stride=2, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, channels_in, H, W) -> (B, channels, ceil(H / 2), ceil(W / 2))."""
         if x.is_cuda:
             return super().forward(x)
         picked = x[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)

@@ -1,10 +1,10 @@
 """VAAL's discriminator: does a latent code come from the labeled or from the unlabeled images? And its relatives:
-TA-VAAL's, which sees a number beside the code, SRAAL's, which is deeper, and one that looks at the image itself.
+TA-VAAL's, which sees a number alongside the code, SRAAL's, which is deeper, and one that looks at the image itself.
 
 Sinha, Ebrahimi & Darrell, Variational Adversarial Active Learning (ICCV 2019); equation numbers are the extended
 abstract's. State: labeled = 1, unlabeled = 0. Everything is in logits, which neither saturate nor tie.
 
-Axis letters: B batch, Z latent, K numbers beside the latent, S side of the working size.
+Axis letters: B batch, Z latent, K numbers alongside the latent, S side of the working size.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.networks.vae import ENCODED_SIDE, VAEConfig, beside, encoder_trunk
+from models.networks.vae import ENCODED_SIDE, VAEConfig, encoder_trunk, with_condition
 
 HIDDEN = 512
 
@@ -36,7 +36,8 @@ class Discriminator(nn.Module):
         self.layers.append(nn.Linear(HIDDEN, 1))
 
     def forward(self, latent: Tensor, condition: Tensor | None = None) -> Tensor:
-        logits: Tensor = self.layers(beside(latent, condition))
+        """Logits (B,) of "labeled" from codes (B, Z) and a condition (B, K)."""
+        logits: Tensor = self.layers(with_condition(latent, condition))
         return logits.squeeze(1)
 
 
@@ -50,6 +51,7 @@ class ImageDiscriminator(nn.Module):
         self.last = nn.Linear(channels * ENCODED_SIDE**2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits (B,) float32 of "labeled" from images (B, 3, S, S)."""
         flat = self.trunk(x).flatten(1).float()
         with torch.autocast(x.device.type, enabled=False):
             logits: Tensor = self.last(flat)
@@ -88,7 +90,7 @@ def discriminator_loss(labeled: Tensor, unlabeled: Tensor) -> Tensor:
 
 
 def adversarial_loss(labeled: Tensor, unlabeled: Tensor) -> Tensor:
-    """-E log D(z_L) - E log D(z_U), what the encoder minimizes: scalar (equation 2)."""
+    """-E log D(z_L) - E log D(z_U), what the encoder minimizes, from logits (B,) and (B,): scalar (equation 2)."""
     return functional.softplus(-labeled).mean() + functional.softplus(-unlabeled).mean()
 
 

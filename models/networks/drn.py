@@ -50,6 +50,7 @@ class DilatedResidualTrunk(nn.Module):
         self.layer8 = _conv_stage(32 * width, 32 * width)
 
     def forward(self, x: Tensor, tap: Tap) -> Tensor:
+        """(B, 3, H, W) -> (B, F, h, w); shows each tapped stage's output to `tap`."""
         for name, layer in self.named_children():
             x = layer(x)
             if name in _TAPPED:
@@ -77,6 +78,7 @@ class DilatedBlock(nn.Module):
             self.downsample = nn.Sequential(plain, nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, channels_in, h, w) -> (B, channels, h, w), both halved where the stride is 2."""
         out = functional.relu(self.bn1(self.conv1(x)), inplace=True)
         out = self.bn2(self.conv2(out))
         out += x if self.downsample is None else self.downsample(x)

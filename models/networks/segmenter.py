@@ -69,9 +69,11 @@ class Segmenter(TaskNet):
         self.head = nn.Conv2d(trunk.channels, config.num_classes, 1)
 
     def features(self, x: Tensor) -> Tensor:
+        """Maps of features: (B, 3, H, W) -> (B, F, h, w) float32."""
         return self._maps(x, _ignored)
 
     def features_and_taps(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The same, and the channel means of the outputs of four stages, each (B, T_k) float32."""
         taps: list[Tensor] = []
         # Pooled at once: what comes later may write over a stage's map, and none of them stays in memory.
         maps = self._maps(x, lambda stage: taps.append(stage.float().mean(dim=(2, 3))))
@@ -83,6 +85,7 @@ class Segmenter(TaskNet):
         return maps.float()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, C, H, W) float32 of images (B, 3, H, W), at their size."""
         return enlarge(self.head(self.features(x)), x.shape[-2:])
 
 

@@ -55,6 +55,7 @@ class DeepLabTrunk(nn.Module):
         self.tap_channels = (256, 512, 1024, 2048)
 
     def forward(self, x: Tensor, tap: Tap) -> Tensor:
+        """(B, 3, H, W) -> (B, 256, h, w); shows each tapped stage's output to `tap`."""
         for name, layer in self.backbone.items():
             x = layer(x)
             if name.startswith("layer"):
@@ -83,6 +84,7 @@ class LiteRasppTrunk(nn.Module):
         self.tap_channels = tuple(model.backbone[name].out_channels for name in self._taps)
 
     def forward(self, x: Tensor, tap: Tap) -> Tensor:
+        """(B, 3, H, W) -> (B, 168, h, w); shows each tapped stage's output to `tap`."""
         low = x
         for name, layer in self.backbone.items():
             x = layer(x)
@@ -101,6 +103,7 @@ class LoneImageBatchNorm(nn.BatchNorm2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, F, 1, 1) in and out."""
         if self.training and x.numel() == x.shape[1]:
             mean, variance = self.running_mean, self.running_var
             return functional.batch_norm(x, mean, variance, self.weight, self.bias, training=False, eps=self.eps)

@@ -33,6 +33,7 @@ class PrototypeClassifier(nn.Module):
         self.prototypes = nn.Parameter(torch.empty(num_classes, prototypes, num_features))
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features (B, F) -> logits (B, C) within ± 1 / α."""
         codes = functional.normalize(torch.sigmoid(self.linear(features)), dim=1)
         directions = functional.normalize(self.prototypes, dim=2)
         cosines = codes @ directions.flatten(0, 1).T  # (B, C K)
@@ -50,6 +51,7 @@ class TwoClassifiers(nn.Module):
         self.second = PrototypeClassifier(*shape)
 
     def forward(self, features: Tensor) -> Pair:
+        """Features (B, F) -> logits (B, C) of each."""
         return self.first(features), self.second(features)
 
 
@@ -112,12 +114,16 @@ def disagreement(pair: Pair) -> Tensor:
 
 
 def agreement_loss(pair: Pair, tau: float) -> Tensor:
-    """L_a = Σ w_a L_a', scalar, for unlabeled images: small where the certain ones are agreed on."""
+    """L_a = Σ w_a L_a', scalar, from both logits (B, C) of unlabeled images: small where the certain ones are agreed
+    on.
+    """
     agree, _ = weights(uncertainty(pair), tau)
     return (agree * disagreement(pair)).sum()
 
 
 def discrepancy_loss(pair: Pair, tau: float) -> Tensor:
-    """L_d = Σ w_d L_d', scalar, for unlabeled images: small where the uncertain ones are disagreed on."""
+    """L_d = Σ w_d L_d', scalar, from both logits (B, C) of unlabeled images: small where the uncertain ones are
+    disagreed on.
+    """
     _, disagree = weights(uncertainty(pair), tau)
     return (disagree * (1.0 - disagreement(pair))).sum()

@@ -4,7 +4,7 @@ Sinha, Ebrahimi & Darrell, Variational Adversarial Active Learning (ICCV 2019); 
 width 128, latent 32 and 32 px it has 22,835,139 parameters, as theirs. TA-VAAL (Kim et al., CVPR 2021) gives the
 decoder one number more than the latent, SRAAL (Zhang et al., CVPR 2020) gives half of the latent to a classifier.
 
-Axis letters: B batch, Z latent, K numbers beside the latent, C classes, H W pixels, S side of the working size.
+Axis letters: B batch, Z latent, K numbers alongside the latent, C classes, H W pixels, S side of the working size.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class VAEConfig:
     """All that is needed to build the networks again.
 
     image_size: the working size, 32 or 64; width: channels after the first convolution (paper: 128); latent: Z;
-    condition: K, how many numbers the decoder is given beside the latent; classes: C where the second half of the
+    condition: K, how many numbers the decoder is given alongside the latent; classes: C where the second half of the
     latent is a classifier's and only the first the decoder's, 0 where all of it is the decoder's.
     """
 
@@ -84,11 +84,13 @@ class Encoder(nn.Module):
         self.log_variance = nn.Linear(flat, config.latent)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, S, S) -> means and logarithms of variances of their codes, (B, Z) each, float32."""
         flat = self.trunk(x).flatten(1).float()
         with torch.autocast(x.device.type, enabled=False):  # the discriminator sees all digits
             return self.mean(flat), self.log_variance(flat)
 
     def means(self, x: Tensor) -> Tensor:
+        """The means alone."""
         flat = self.trunk(x).flatten(1).float()
         with torch.autocast(x.device.type, enabled=False):
             means: Tensor = self.mean(flat)
@@ -111,6 +113,7 @@ class Decoder(nn.Module):
         self.layers.append(nn.ConvTranspose2d(channels_in, 3, 1))
 
     def forward(self, latent: Tensor) -> Tensor:
+        """Codes with their condition (B, Z + K) -> images (B, 3, S, S) float32."""
         maps = self.first(latent).unflatten(1, (-1, DECODED_SIDE, DECODED_SIDE))
         maps = maps.contiguous(memory_format=torch.channels_last)
         images: Tensor = self.layers(maps).float()
@@ -161,12 +164,14 @@ class VAE(nn.Module):
         self.classifier = _classifier(config) if config.classes else None
 
     def forward(self, x: Tensor, generator: torch.Generator, condition: Tensor | None = None) -> Coded:
+        """Encode, draw and decode images (B, 3, S, S); condition (B, K) where K > 0."""
         mean, log_variance = self.encoder(x)
         latent = draw_latent(mean, log_variance, generator)
-        decoded = beside(latent[:, : self.config.decoded], condition)
+        decoded = with_condition(latent[:, : self.config.decoded], condition)
         return Coded(self.decoder(decoded), mean, log_variance, latent)
 
     def classify(self, latent: Tensor) -> Tensor:
+        """Logits (B, C) from the second half of latents (B, Z). Raises ValueError without a classifier."""
         if self.classifier is None:
             raise ValueError("this autoencoder was built without classes")
         logits: Tensor = self.classifier(latent[:, self.config.decoded :])
@@ -180,8 +185,8 @@ def _classifier(config: VAEConfig) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(second, config.classes))
 
 
-def beside(codes: Tensor, condition: Tensor | None) -> Tensor:
-    """(B, Z) and (B, K) -> (B, Z + K); without a condition the codes as they are."""
+def with_condition(codes: Tensor, condition: Tensor | None) -> Tensor:
+    """What a network is given of codes (B, Z) and a condition (B, K): (B, Z + K), or the codes alone without one."""
     return codes if condition is None else torch.cat([codes, condition], dim=1)
 
 
@@ -252,7 +257,7 @@ def negative_elbo(
     reconstruction (B,) mean squared errors and kl (B,); pixel_values = 3 S S; latent = Z.
 
     reduction "mean": squared error summed over the pixels plus β times the KL summed over the latent, both averaged
-    over the batch: an ELBO. Beside it the adversarial term is a gentle push.
+    over the batch: an ELBO. Compared with it the adversarial term is a gentle push.
     "sum": mean squared error plus β times the KL summed over latent and batch, the authors' code to the letter. The KL
     weighs batch * pixel_values as much there, so that the latent may soon carry nothing (posterior collapse), and the
     adversarial term weighs pixel_values as much.
@@ -271,7 +276,7 @@ def negative_elbo(
 
 
 def settle_statistics(vae: VAE, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> None:
-    """Set the encoder's batch statistics to those of these rows, in one pass, and change nothing else of it.
+    """Set the encoder's batch statistics to those of these rows (N,), in one pass, and change nothing else of it.
 
     Means over the batches of what each of them has, so every image counts the same but for the last batch's size.
     """

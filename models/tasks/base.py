@@ -124,7 +124,7 @@ class Task(ABC):
 
     @abstractmethod
     def dropout_cross_entropy(self, rate: float) -> Objective:
-        """The same with a `rate` of the features dropped anew at each step."""
+        """The same with a `rate` of the features dropped at each step, drawn again each time."""
 
     @abstractmethod
     def isda(self, strength: float, covariance: str) -> Objective:

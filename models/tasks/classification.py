@@ -49,9 +49,11 @@ class ClassificationTask(Task):
         return carry_over(old_state, old_classes, net, new_classes)
 
     def predict(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Class (B,) int64 and its softmax probability (B,)."""
         return most_likely(logits)
 
     def per_image(self, measure: RowMeasure, *outputs: Tensor, reduce: Reduction = "total") -> Tensor:
+        """The measure of the image's own row, (B,) in its dtype, however it would be reduced."""
         return measure(*outputs)
 
     def image_features(self, features: Tensor) -> Tensor:
@@ -78,13 +80,16 @@ class ClassificationTask(Task):
         return ISDA(strength, covariance)
 
     def losses(self, logits: Tensor, targets: Tensor, class_weight: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Cross entropy, of logits (B, C) and classes (B,) int64."""
         losses = functional.cross_entropy(logits, targets, reduction="none")
         return losses.mean(), losses
 
     def latent_targets(self, data: CycleData, runtime: Runtime) -> Tensor:
+        """Classes (L,) int64."""
         return _classes(data).to(runtime.device)
 
     def class_table(self, net: TaskNet, data: CycleData, runtime: Runtime, kind: str) -> tuple[Tensor, int]:
+        """Covariances of the labeled images' features, in float64."""
         features = torch.from_numpy(embed(net, data.pixels, data.labeled, runtime, phase="fit"))
         targets = _classes(data).to(runtime.device)
         wide = features.to(runtime.device, torch.float64)
@@ -94,6 +99,7 @@ class ClassificationTask(Task):
         return semantic_table(weight, covariance).float(), int((counts < 2).sum())
 
     def epmcm(self, logits: Tensor, table: Tensor) -> Tensor:
+        """Equation 7 of each row (B, C)."""
         if len(table) == 1:
             return 0.0 * logits[:, 0]  # NaN stays NaN
         return epmcm.log_bound(logits, table)

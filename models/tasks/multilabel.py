@@ -53,12 +53,14 @@ class MultilabelTask(Task):
         return carry_over(old_state, old_classes, net, new_classes)
 
     def predict(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Probability of each class (B, C) float32, and the mean over the classes of max(p, 1 - p), (B,)."""
         return torch.sigmoid(logits), binary_confidence(logits)
 
     def nothing_predicted(self, num_classes: int) -> np.ndarray:
         return np.empty((0, num_classes), dtype=np.float32)
 
     def per_image(self, measure: RowMeasure, *outputs: Tensor, reduce: Reduction = "total") -> Tensor:
+        """Reduced over the classes, (B,) float64; see `models.inference.per_class`."""
         values = class_values(measure, *outputs).double()
         if reduce == "log_odds_of_mean":
             return log_odds_of_shares(values)
@@ -88,6 +90,7 @@ class MultilabelTask(Task):
         raise UnsupportedTask("ISDA augments the features of one class an image, and here an image has several")
 
     def losses(self, logits: Tensor, targets: Tensor, class_weight: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Binary cross entropy, an image's the mean over its classes, of logits and choices (B, C) float32."""
         losses = image_binary_cross_entropy(logits, targets)
         return losses.mean(), losses
 

@@ -54,10 +54,12 @@ class SegmentationTask(Task):
         return carry_over(old_state, old_classes, net, new_classes, offset=1)
 
     def predict(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """The class that most pixels are taken for, (B,) int64, and the mean confidence over the pixels, (B,)."""
         predicted, confidence = most_likely(logits)
         return tally(predicted.flatten(1), logits.shape[1]).argmax(dim=1), confidence.mean(dim=(1, 2))
 
     def per_image(self, measure: RowMeasure, *outputs: Tensor, reduce: Reduction = "total") -> Tensor:
+        """Reduced over the pixels of the maps, (B,) float64; see `models.inference.per_pixel`."""
         if reduce == "log_odds_of_mean":
             return per_pixel.log_odds_of_mean(measure, *outputs)
         return per_pixel.mean_over_pixels(measure, *outputs)
@@ -114,12 +116,14 @@ class SegmentationTask(Task):
         return shares.to(runtime.device)
 
     def class_table(self, net: TaskNet, data: CycleData, runtime: Runtime, kind: str) -> tuple[Tensor, int]:
+        """Covariances of the labeled pixels' features, in float64."""
         batches = labeled_batches(data, runtime, phase="fit")
         covariance, seen = pixel_covariance(net, batches, runtime, kind)
         weight = net.head.weight.detach().flatten(1).to(runtime.device, torch.float64)
         return semantic_table(weight, covariance).float(), int((seen < 2).sum())
 
     def epmcm(self, logits: Tensor, table: Tensor) -> Tensor:
+        """Logarithm of the mean over the pixels of the bound (section 4.2 of the paper), from maps (B, C, h, w)."""
         if len(table) == 1:
             return 0.0 * logits.flatten(1)[:, 0]  # NaN stays NaN
         return per_pixel.log_bound(logits, table)

@@ -1,6 +1,5 @@
-"""The training of VAAL and its relatives: networks that play on labeled and unlabeled images, and the one loop for
-all of them. What the networks are and what a step does is a `AdversarialTrainer`'s business: see
-`models.training.adversarial_trainers`.
+"""The training of VAAL and its relatives, on labeled and unlabeled images: one loop for all of them. What the networks
+are and what a step does is the business of an `AdversarialTrainer`: see `models.training.adversarial_trainers`.
 
 Axis letters: B batch of each stream, N rows asked for, H pixels, S side of the working size.
 """
@@ -27,7 +26,7 @@ from models.training.working_copy import working_copy
 PAPER_EPOCHS = 100  # on CUDA: this many passes over all images, whatever their number
 CPU_ITERATIONS = {32: 80, 64: 30}  # by working size; about 20 s and half a minute at width 32 on two cores
 CPU_BATCH = 32
-REPORTS = 200  # progress is told, and the losses looked at, this often
+REPORTS = 200  # how often progress is reported and the losses are looked at
 ACCURACY_ROWS = 1000  # of each kind, to measure the discriminator on
 
 
@@ -89,7 +88,7 @@ class Batch(NamedTuple):
 class AdversarialTrainer:
     """Networks, an optimizer for each of them, and one step of each kind. Nothing in it waits for a CUDA device.
 
-    vae_losses: names of what `vae_step` answers.
+    vae_losses: names of what `vae_step` returns.
     """
 
     vae_losses: ClassVar[tuple[str, ...]] = ()
@@ -106,36 +105,36 @@ class AdversarialTrainer:
 
     @property
     def losses(self) -> tuple[str, ...]:
-        """Names of what `iterate` answers."""
+        """Names of what `iterate` returns."""
         of_vae = self.vae_losses if self.recipe.vae_steps else ()
         return (*of_vae, "discriminator_loss") if self.recipe.discriminator_steps else of_vae
 
     def iterate(self, batches: Iterator[Batch]) -> Tensor:
         """Steps of the autoencoder, each on a new batch, then of the discriminator, the first on the last of them.
 
-        Answers the `losses` of the last step of each kind: a vector on the device.
+        Returns the `losses` of the last step of each kind: a vector on the device.
         """
-        told = []
+        losses = []
         for _ in range(self.recipe.vae_steps):
             batch = next(batches)
-            told = [self.vae_step(batch)]
+            losses = [self.vae_step(batch)]
         loss = None
         for step in range(self.recipe.discriminator_steps):
-            if step > 0 or not told:
+            if step > 0 or not losses:
                 batch = next(batches)
             loss = self.discriminator_step(batch)
-        return torch.cat(told if loss is None else [*told, loss[None]])
+        return torch.cat(losses if loss is None else [*losses, loss[None]])
 
     def vae_step(self, batch: Batch) -> Tensor:
-        """One step of the autoencoder; nothing of the discriminator moves. Returns `vae_losses`."""
+        """One step of the autoencoder; nothing of the discriminator moves. Returns `vae_losses`, on the device."""
         raise NotImplementedError(f"{type(self).__name__} has no autoencoder to train")
 
     def discriminator_step(self, batch: Batch) -> Tensor:
-        """One step of the discriminator; nothing of the autoencoder moves. Answers the loss ()."""
+        """One step of the discriminator; nothing of the autoencoder moves. Returns the loss ()."""
         raise NotImplementedError(f"{type(self).__name__} has no discriminator to train")
 
     def optimizer_step(self, network: str, loss: Tensor) -> None:
-        """One step of this network's optimizer."""
+        """One step of this network's optimizer down the gradient of `loss`, a scalar."""
         optimizer = self._optimizers[network]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -151,7 +150,9 @@ class AdversarialTrainer:
         return {name: optimizer.state_dict()["state"] for name, optimizer in self._optimizers.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from another game's optimizers, with this one's learning rate. Shares tensors with `state`."""
+        """Go on from the optimizers of another trainer of this kind, with this one's learning rate. Shares tensors
+        with `state`.
+        """
         for name, optimizer in self._optimizers.items():
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": state[name], "param_groups": groups})
@@ -160,23 +161,23 @@ class AdversarialTrainer:
 def train_adversarially(
     trainer: AdversarialTrainer, data: CycleData, iterations: int, batch_size: int, runtime: Runtime, size: int = 0
 ) -> dict[str, float]:
-    """Play for `iterations` over endless shuffled streams of labeled and of unlabeled rows, each of its own seed.
+    """Train for `iterations` over endless shuffled streams of labeled and of unlabeled rows, each of its own seed.
 
     size: S, at which the trainer sees images; much larger ones are shrunk to it beforehand, once; 0: never. A set
     smaller than the batch is gone through more than once in it. Leaves all networks in eval mode. Calls
-    runtime.progress("fit", iteration, iterations). Answers figures to record: iterations, batch_size, seconds,
-    iterations_per_second and the game's losses (means over the last tenth).
+    runtime.progress("fit", iteration, iterations). Returns metrics to log: iterations, batch_size, seconds,
+    iterations_per_second and the trainer's losses (means over the last tenth).
 
     Raises models.data.DataError when either set is empty, TrainingDiverged when a loss is not finite.
     """
     if len(data.labeled) == 0 or len(data.unlabeled) == 0:
-        raise DataError("labeled rows are to be told from unlabeled ones: that needs some of both")
+        raise DataError("a discriminator tells labeled rows from unlabeled ones: that needs some of both")
     started = time.perf_counter()
     everything = np.concatenate([data.labeled, data.unlabeled])
     often = 2 * iterations * batch_size > len(everything)  # what is seen once at most is not worth a copy
     with working_copy(data.pixels, everything, size if often else 0, runtime) as (pixels, rows):
         labeled, unlabeled = (TrainingRows(pixels, part, runtime) for part in np.split(rows, [len(data.labeled)]))
-        totals, counted = _play(trainer, labeled, unlabeled, iterations, batch_size, runtime)
+        totals, counted = _iterate(trainer, labeled, unlabeled, iterations, batch_size, runtime)
     seconds = time.perf_counter() - started
     losses = (totals / counted).tolist()
     return {
@@ -188,7 +189,7 @@ def train_adversarially(
     }
 
 
-def _play(
+def _iterate(
     trainer: AdversarialTrainer,
     labeled: TrainingRows,
     unlabeled: TrainingRows,
@@ -196,7 +197,7 @@ def _play(
     batch_size: int,
     runtime: Runtime,
 ) -> tuple[Tensor, int]:
-    """The iterations. Answers the sum of the losses over the last tenth, on the device, and how many those are."""
+    """The iterations. Returns the sum of the losses over the last tenth, on the device, and how many those are."""
     report_every, tail = max(1, iterations // REPORTS), iterations - max(1, iterations // 10)
     totals = torch.zeros(len(trainer.losses), device=runtime.device)
     with (

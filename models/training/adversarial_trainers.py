@@ -1,5 +1,5 @@
-"""What is played in VAAL, in its ablations, in TA-VAAL and in SRAAL: an autoencoder that hides which images are
-labeled, a discriminator that finds out.
+"""The trainers of VAAL, of its ablations, of TA-VAAL and of SRAAL: an autoencoder that hides which images are
+labeled, against a discriminator that finds out.
 
 Sinha, Ebrahimi & Darrell, Variational Adversarial Active Learning (ICCV 2019): equation numbers are the extended
 abstract's. Kim, Park, Kim & Chun, Task-Aware Variational Adversarial Active Learning (CVPR 2021). Zhang et al.,
@@ -44,7 +44,7 @@ class ImageTrainer(AdversarialTrainer):
         self.discriminator = discriminator
 
     def discriminator_step(self, batch: Batch) -> Tensor:
-        """One step on L_D (equation 3), of both streams as one batch."""
+        """One step on L_D (equation 3), of both streams as one batch. Returns the loss ()."""
         self.discriminator.train()
         with self.reduced_precision():
             states = self.discriminator(batch.prepared(self.discriminator.config.image_size))
@@ -55,7 +55,7 @@ class ImageTrainer(AdversarialTrainer):
 
 
 class AutoencoderTrainer(AdversarialTrainer):
-    """An autoencoder alone: the abstract's third ablation, and what all games with an adversary begin with."""
+    """An autoencoder alone: the abstract's third ablation, and what every trainer with an adversary begins with."""
 
     vae_losses: ClassVar[tuple[str, ...]] = ("reconstruction_loss", "kl_loss")
 
@@ -76,7 +76,7 @@ class AutoencoderTrainer(AdversarialTrainer):
         """One step on L_trd (equation 1) and the other terms, of both streams as one batch.
 
         Returns `vae_losses`: reconstruction error per pixel value and KL in nats, both averaged over all images,
-        and what the other terms tell.
+        and the other terms.
         """
         self.vae.train()
         images, count = batch.prepared(self.vae.config.image_size), len(batch.labeled)
@@ -97,11 +97,13 @@ class AutoencoderTrainer(AdversarialTrainer):
         return torch.stack([errors.mean(), kl.mean(), *(term for term, _ in terms)]).detach()
 
     def decoder_condition(self, batch: Batch) -> Tensor | None:
-        """What the decoder is given beside the latent, (2 B, K), or nothing."""
+        """What the decoder is given alongside the latent, (2 B, K), or nothing."""
         return None
 
     def other_terms(self, coded: Coded, batch: Batch) -> list[tuple[Tensor, float]]:
-        """Terms of the autoencoder's loss beside the ELBO, scalars, and their weights; in the order of `vae_losses`."""
+        """Terms of the autoencoder's loss in addition to the ELBO, scalars, and their weights; in the order of
+        `vae_losses`.
+        """
         return []
 
 
@@ -117,19 +119,20 @@ class VaalTrainer(AutoencoderTrainer):
         self.discriminator = discriminator
 
     def vae_step(self, batch: Batch) -> Tensor:
-        """One step on L_VAE = L_trd + λ2 L_adv (equation 4)."""
+        """One step on L_VAE = L_trd + λ2 L_adv (equation 4). Returns `vae_losses`."""
         self.discriminator.requires_grad_(False)
         losses = super().vae_step(batch)
         self.discriminator.requires_grad_(True)
         return losses
 
     def other_terms(self, coded: Coded, batch: Batch) -> list[tuple[Tensor, float]]:
+        """L_adv (equation 2), scalar, and its weight λ2."""
         count = len(batch.labeled)
         states = self.states(coded.mean, batch)  # of the mean, not of the draw, as the authors'
         return [(adversarial_loss(states[:count], states[count:]), self.recipe.strength)]
 
     def discriminator_step(self, batch: Batch) -> Tensor:
-        """One step on L_D (equation 3)."""
+        """One step on L_D (equation 3). Returns the loss ()."""
         self.vae.eval()
         images, count = batch.prepared(self.vae.config.image_size), len(batch.labeled)
         with torch.no_grad(), self.reduced_precision():
@@ -150,7 +153,7 @@ class VaalTrainer(AutoencoderTrainer):
 
 
 class Conditions(NamedTuple):
-    """What decoder and discriminator are given beside the codes: (L, 1) and (U, 1) each, on the device."""
+    """What decoder and discriminator are given alongside the codes: (L, 1) and (U, 1) each, on the device."""
 
     decoder_labeled: Tensor
     decoder_unlabeled: Tensor
@@ -173,11 +176,13 @@ class ConditionedTrainer(VaalTrainer):
         self._conditions = conditions
 
     def decoder_condition(self, batch: Batch) -> Tensor:
+        """The ranks of the batch's images, (2 B, 1)."""
         conditions = self._conditions
         of_labeled = conditions.decoder_labeled[batch.labeled_at]
         return torch.cat([of_labeled, conditions.decoder_unlabeled[batch.unlabeled_at]])
 
     def states(self, means: Tensor, batch: Batch) -> Tensor:
+        """Logits of "labeled" from codes and ranks: (2 B, Z) -> (2 B,)."""
         conditions = self._conditions
         of_labeled = conditions.discriminator_labeled[batch.labeled_at]
         condition = torch.cat([of_labeled, conditions.discriminator_unlabeled[batch.unlabeled_at]])
@@ -217,4 +222,5 @@ class RelabelingTrainer(VaalTrainer):
         return [*super().other_terms(coded, batch), (label_loss, self._label_weight)]
 
     def discriminator_loss(self, labeled: Tensor, unlabeled: Tensor, batch: Batch) -> Tensor:
+        """L_D with relabeled states, from the logits (B,) and (B,): scalar."""
         return relabeled_loss(labeled, unlabeled, self._uncertainty[batch.unlabeled_at])

@@ -50,7 +50,7 @@ class LabeledMasks:
         targets = targets_of(data, MaskTargets)
         check_classes(targets.masks, targets.rows, data.num_classes)
         self.rows = TrainingRows(data.pixels, data.labeled, runtime)
-        self._masks = TrainingRows(targets.masks, targets.rows, runtime, beside=self.rows)
+        self._masks = TrainingRows(targets.masks, targets.rows, runtime, aligned_with=self.rows)
         self._crop = (recipe.crop, recipe.crop) if recipe.crop else data.frame
         self._draws = runtime.generator("train augmentation")
 

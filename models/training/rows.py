@@ -33,26 +33,30 @@ class TrainingRows:
         rows: np.ndarray,
         runtime: Runtime,
         resident_bytes: int | None = None,
-        beside: TrainingRows | None = None,
+        aligned_with: TrainingRows | None = None,
     ) -> None:
-        """beside: the images that these rows are the masks of, position for position; `pixels` is (K, H, W) then. Both
-        are resident or neither is, and the same plan gives both in the same order.
+        """pixels (M, H, W, 3) uint8; rows (L,) of it.
+
+        aligned_with: the images that these rows are the masks of, position for position; `pixels` is (K, H, W) then.
+        Both are resident or neither is, and the same plan gives both in the same order.
+
+        Raises DataError for no rows, or for pixels or rows of the wrong kind.
         """
-        if beside is None:
+        if aligned_with is None:
             check_pixels(pixels)
         check_rows(rows, len(pixels))
         if len(rows) == 0:
             raise DataError("there is no row to train on")
         self._pixels = pixels
         self._rows = rows
-        self._read_order: np.ndarray = rows if beside is None else beside._read_order
+        self._read_order: np.ndarray = rows if aligned_with is None else aligned_with._read_order
         self._target = runtime.device
         row_bytes = int(np.prod(pixels.shape[1:]))
-        if beside is None:
+        if aligned_with is None:
             limit = _resident_bytes(runtime.device) if resident_bytes is None else resident_bytes
             self.resident = len(rows) * row_bytes <= limit
         else:
-            self.resident = beside.resident
+            self.resident = aligned_with.resident
         self.device = runtime.device if self.resident else torch.device("cpu")
         self._images: Tensor | None = None
         if self.resident:
@@ -86,10 +90,10 @@ class TrainingRows:
 
         def rows_of_plan() -> Iterator[np.ndarray]:
             for positions in plan:
-                inside = positions.numpy()
-                inside = inside[np.argsort(self._read_order[inside], kind="stable")]  # ascending rows read faster
-                upcoming.append(inside)
-                yield self._rows[inside]
+                places = positions.numpy()
+                places = places[np.argsort(self._read_order[places], kind="stable")]  # ascending rows read faster
+                upcoming.append(places)
+                yield self._rows[places]
 
         for images in stream_batches(self._pixels, rows_of_plan(), self._target):
             positions = torch.from_numpy(upcoming.pop(0))

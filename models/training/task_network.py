@@ -25,7 +25,7 @@ def train_network(
 ) -> dict[str, float]:
     """Train `net` in place on the labeled rows; it moves to `runtime.device` and stays there, in eval mode.
 
-    Reports runtime.progress("train", epoch, epochs) after each epoch. Answers figures to record: labels, epochs,
+    Reports runtime.progress("train", epoch, epochs) after each epoch. Returns metrics to log: labels, epochs,
     steps, batch_size, loss (mean over the last epoch), seconds, images_per_second.
 
     Raises models.data.DataError without labeled rows or for a mask with a class that there is not, TrainingDiverged
@@ -86,7 +86,7 @@ class _Run:
         )
 
     def epoch(self, epoch: int) -> Tensor:
-        """One pass over the labeled rows; answers the mean loss (), still on the device."""
+        """One pass over the labeled rows; returns the mean loss (), still on the device."""
         for one in self._nets:
             one.train()
         total, batches = torch.zeros((), device=self._device), 0

@@ -1,7 +1,7 @@
 """Images averaged down once to the size at which a network that sees them again and again wants them.
 
 An autoencoder of 64 px that is trained on frames of 512 x 1024 would read two megabytes for each image of each step and
-shrink it anew. Axis letters: N rows, S side of the copy.
+shrink it again. Axis letters: N rows, S side of the copy.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def working_copy(
     """`pixels` and `rows` (N,) as they are where images are not much larger than S = `size`, or S is 0; else a copy of
     those rows, (N', S, S, 3) uint8, each the means over areas, and their places in it (N,).
 
-    The copy is a mapped file that vanishes with the context, so memory does not grow with N. Tells runtime.progress.
+    The copy is a mapped file that vanishes with the context, so memory does not grow with N. Reports to
+    runtime.progress(phase, ..).
     """
     if size == 0 or pixels.shape[1] * pixels.shape[2] <= WORTH_IT * size**2:
         yield pixels, rows
