@@ -1,9 +1,9 @@
-"""Task data → decoded pixels in a file, each image fetched and decoded once: the owner of task id ↔ row.
+"""The cache of a project's images: each is fetched and decoded once, and its pixels are kept in a row of a file.
 
-On disk, in one directory per project and size, as ``backend.images.row_cache`` says:
+On disk there is one directory per project and image size, in the format of :mod:`backend.images.row_cache`:
 
     pixels.u8   rows of H×W×3 bytes
-    sizes.u32   of whole images: rows of two numbers, height and width of the original
+    sizes.u32   only for whole images: rows of two numbers, the height and width of the original
     index       row → task id and digest of the image's address
 """
 
@@ -27,25 +27,24 @@ from backend.errors import ImageError
 from backend.files import replace_file
 from backend.images.decoding import SMALL_SIZE, SMALL_UP_TO, decode, decode_whole, dimensions, shown_size
 from backend.images.row_cache import Row, RowCache
+from models import ProgressFn
 
 __all__ = ["Broken", "Fetch", "ImageCache", "decode"]
 
 log = logging.getLogger(__name__)
 
 Fetch = Callable[[int, str], bytes]
-"""(task id, source) → the encoded image. Raises ImageError for one that cannot be had; other errors end the sync."""
-
-Progress = Callable[[str, int, int], None]
+"""(task id, source) → the encoded image. Raises ImageError if it is not available; other errors end the sync."""
 
 Parts = tuple[np.ndarray, ...]
 Decode = Callable[[bytes], Parts]
-"""Encoded image → a row of each file. Raises ImageError."""
+"""Encoded image → its row in each file. Raises ImageError."""
 
 _Item = tuple[int, str, bytes]
 
 LARGE_SIZE = 224
 _PIXELS, _SIZES = "pixels.u8", "sizes.u32"
-_LOOK_AT, _TRY_AT_MOST = 16, 64  # images, to choose a size
+_SAMPLED, _TRIED = 16, 64  # images that are measured to choose a size, and that are tried at most
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,11 @@ class Broken:
 
 
 class ImageCache(RowCache):
-    """The pixels of a project's tasks in one frame: see :class:`backend.images.row_cache.RowCache` for who may read and
-    write.
+    """The pixels of a project's tasks, all of one size. See :class:`backend.images.row_cache.RowCache` for who may read
+    and write.
 
-    ``frame`` as a number is the side of square images, of which the middle is kept: a classifier's. As (H, W) it is
-    the frame that whole images are stretched to, so that masks fit on them; then their own sizes are kept beside.
+    If ``frame`` is a number, it is the side of square images, cropped to their center, as a classifier needs them. If
+    it is (H, W), whole images are stretched to it, so that masks fit onto them; their original sizes are kept as well.
     """
 
     def __init__(self, directory: Path, frame: int | tuple[int, int]) -> None:
@@ -79,47 +78,49 @@ class ImageCache(RowCache):
 
     @classmethod
     def open_auto(cls, folder: Path, size: int, tasks: Iterable[tuple[int, str]], fetch: Fetch) -> ImageCache:
-        """The cache of square images of ``size`` under ``folder``; 0 chooses by the first images, once, and remembers.
+        """The cache of square images of ``size`` under ``folder``.
 
-        32 when the first ones are all up to 40 px on their longer side, else 224.
+        If ``size`` is 0, it is chosen once from the first images, and remembered: 32 if their longer sides are all at
+        most 40 px, else 224.
         """
         if size:
             return cls(folder / f"images-{size}", size)
-        kept = folder / "image-size.json"
+        remembered = folder / "image-size.json"
         try:
-            chosen = int(json.loads(kept.read_text())["size"])
+            chosen = int(json.loads(remembered.read_text())["size"])
         except (OSError, ValueError, KeyError, TypeError):
             longest = [max(size) for size in _first_sizes(tasks, fetch, dimensions)]
             chosen = SMALL_SIZE if longest and max(longest) <= SMALL_UP_TO else LARGE_SIZE
-            if longest:  # as long as no image can be had, nothing is decided
+            if longest:  # while no image is available, nothing is decided
                 folder.mkdir(parents=True, exist_ok=True)
-                replace_file(kept, json.dumps({"size": chosen, "longest_sides": longest}).encode())
-                log.info("Images are kept at %d px: the first ones measure up to %d px", chosen, max(longest))
+                replace_file(remembered, json.dumps({"size": chosen, "longest_sides": longest}).encode())
+                log.info("Images are cached at %d px: the first ones measure up to %d px", chosen, max(longest))
         return cls(folder / f"images-{chosen}", chosen)
 
     @classmethod
     def open_whole(
         cls, folder: Path, size: int, tasks: Iterable[tuple[int, str]], fetch: Fetch, largest: int
     ) -> ImageCache:
-        """The cache of whole images under ``folder``: longer side ``size`` px, in the shape of the first ones.
+        """The cache of whole images under ``folder``: the longer side is ``size`` px, the aspect ratio is that of the
+        first images.
 
-        0 chooses the size too: the longest side of the first images, but at most ``largest``. Looked at once, and
-        remembered with what was chosen.
+        If ``size`` is 0, it is the longest side of the first images, but at most ``largest``. The first images are
+        measured once, and the result is remembered.
         """
-        kept = folder / "frame.json"
+        remembered = folder / "frame.json"
         try:
-            known = json.loads(kept.read_text())
+            known = json.loads(remembered.read_text())
             aspect, chosen = float(known["aspect"]), int(known["size"])
             if not (aspect > 0 and chosen > 0):
                 raise ValueError
         except (OSError, ValueError, KeyError, TypeError):
             sizes = _first_sizes(tasks, fetch, shown_size)
-            aspect = median(wide / high for high, wide in sizes) if sizes else 1.0
+            aspect = median(width / height for height, width in sizes) if sizes else 1.0
             chosen = min(largest, max((max(size) for size in sizes), default=largest))
             if sizes:
                 folder.mkdir(parents=True, exist_ok=True)
-                replace_file(kept, json.dumps({"aspect": aspect, "size": chosen, "first": sizes}).encode())
-                log.info("Whole images are kept in %d×%d px (height×width)", *frame_of(aspect, size or chosen))
+                replace_file(remembered, json.dumps({"aspect": aspect, "size": chosen, "first": sizes}).encode())
+                log.info("Whole images are cached at %d×%d px (height×width)", *frame_of(aspect, size or chosen))
         frame = frame_of(aspect, size or chosen)
         return cls(folder / f"frame-{frame[0]}x{frame[1]}", frame)
 
@@ -127,11 +128,12 @@ class ImageCache(RowCache):
 
     @property
     def pixels(self) -> np.ndarray:
-        """(M, H, W, 3) uint8, read-only, mapped from the file: index it with :meth:`rows`, never copy it whole."""
+        """(M, H, W, 3) uint8, as a read-only memory map. Index it with :meth:`rows`; never copy all of it."""
         return self.mapped(_PIXELS)
 
     def sizes(self, rows: np.ndarray) -> np.ndarray:
-        """(N, 2) int64: (height, width) of the originals of ``rows`` (N,), as browsers show them. Whole ones only."""
+        """(N, 2) int64: (height, width) of the originals of ``rows`` (N,), as browsers show them. Only for caches of
+        whole images."""
         return np.asarray(self.mapped(_SIZES)[rows], np.int64)
 
     # -- writing -----------------------------------------------------------------------------------------------------
@@ -141,12 +143,15 @@ class ImageCache(RowCache):
         tasks: Iterable[tuple[int, str]],
         fetch: Fetch,
         workers: int = 8,
-        progress: Progress = lambda phase, done, total: None,
+        report: ProgressFn = lambda phase, done, total: None,
     ) -> list[Broken]:
-        """Fetch and decode, in ``workers`` threads, what is missing or whose source changed; return what is broken.
+        """Fetch and decode, in ``workers`` threads, images that are missing or whose source changed.
 
-        Memory stays flat: at most four images a thread are on their way at a time. Whatever ``fetch`` raises besides
-        ImageError (Label Studio is down, the lease is lost, the disk is full) ends the sync; what was done is kept.
+        Memory use stays flat: at most four images per thread are in flight at a time. If ``fetch`` raises anything but
+        ImageError (Label Studio is down, the lease is lost, the disk is full), the sync ends; what was done is kept.
+
+        Returns:
+            The images that could not be fetched or decoded.
         """
         with self._writing():
             digests = [(task, source, _digest(source)) for task, source in tasks]
@@ -158,16 +163,16 @@ class ImageCache(RowCache):
                 for done, (task, source, digest, outcome) in enumerate(results, 1):
                     if isinstance(outcome, ImageError):
                         broken.append(Broken(task, source, str(outcome)))
-                        batch.drop(task)  # pixels of an earlier source are not this task's any more
+                        batch.drop(task)  # its row, if any, is that of an earlier source
                     else:
                         batch.add(task, digest, *outcome)
-                    progress("images", done, len(missing))
+                    report("images", done, len(missing))
         return broken
 
     def _in_threads(
         self, missing: Sequence[_Item], fetch: Fetch, workers: int
     ) -> Generator[tuple[int, str, bytes, Parts | ImageError], None, None]:
-        """A row's parts or an ImageError for each item, in the order in which they are ready."""
+        """The parts of each item's row, or an ImageError, in the order in which they are ready."""
 
         def one(task: int, source: str) -> Parts | ImageError:
             try:
@@ -177,23 +182,24 @@ class ImageCache(RowCache):
 
         waiting = iter(missing)
         running: dict[Future[Parts | ImageError], _Item] = {}
-        with ThreadPoolExecutor(max(1, workers), thread_name_prefix="images") as pool:
+        with ThreadPoolExecutor(max(1, workers), thread_name_prefix="images") as executor:
             try:
                 while True:
                     for item in itertools.islice(waiting, 4 * max(1, workers) - len(running)):
-                        running[pool.submit(one, item[0], item[1])] = item
+                        running[executor.submit(one, item[0], item[1])] = item
                     if not running:
                         return
                     ready, _ = wait(running, return_when=FIRST_COMPLETED)
                     for future in ready:
                         yield (*running.pop(future), future.result())
             finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+                executor.shutdown(wait=True, cancel_futures=True)
 
 
 def frame_of(aspect: float, longer: int) -> tuple[int, int]:
-    """(H, W) of about the shape ``aspect``, W / H, with the longer side ``longer``: multiples of 8, 32 at least."""
-    longer = _rounded(longer)  # first, so that the other side fits it
+    """(H, W) with an aspect ratio W / H of about ``aspect`` and the longer side ``longer``: multiples of 8, at least
+    32."""
+    longer = _rounded(longer)  # first, so that the other side is proportional to the rounded one
     return _rounded(longer / max(aspect, 1.0)), _rounded(longer * min(aspect, 1.0))
 
 
@@ -208,12 +214,12 @@ def _parts(pixels: np.ndarray, shown: tuple[int, int]) -> Parts:
 def _first_sizes(
     tasks: Iterable[tuple[int, str]], fetch: Fetch, measure: Callable[[bytes], tuple[int, int]]
 ) -> list[tuple[int, int]]:
-    """What ``measure`` says of the first images that can be had."""
+    """``measure`` of the first images that are available."""
     found: list[tuple[int, int]] = []
-    for task, source in itertools.islice(tasks, _TRY_AT_MOST):
+    for task, source in itertools.islice(tasks, _TRIED):
         with contextlib.suppress(ImageError):
             found.append(measure(fetch(task, source)))
-        if len(found) == _LOOK_AT:
+        if len(found) == _SAMPLED:
             break
     return found
 

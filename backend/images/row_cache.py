@@ -1,11 +1,11 @@
-"""A directory with one row of bytes for each task, each made once: what images and masks are kept in.
+"""A directory with one row of bytes for each task, in which images and masks are cached.
 
-    <name>.u8 …  one or more files of rows of a fixed length, and nothing else
-    index        row → task id and digest of what the row was made of; replaced whole, atomically
-    lock         held while something is written, so that two workers cannot
+    <name>.u8 …  one or more files that consist of rows of a fixed length
+    index        row → task id and digest of what the row was made from; replaced atomically
+    lock         held while something is written, so that there is only one writer
 
-A row's bytes reach the disk before the index that names it, and a row that the index on disk names is never
-overwritten. So a kill at any instant loses at most the last batch, and readers always see whole rows.
+A row's bytes reach the disk before the index that names it, and a row that is named by the index on disk is never
+overwritten. So a kill at any moment loses at most the last batch, and readers always see complete rows.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ from numpy.typing import DTypeLike
 
 from backend.images.row_index import Index
 
-_BATCH_ROWS, _BATCH_SECONDS = 512, 5.0  # what a kill may lose
+_BATCH_ROWS, _BATCH_SECONDS = 512, 5.0  # how much work a kill may lose
 
 Row = tuple[DTypeLike, tuple[int, ...]]
-"""Type and shape of one row of a file."""
+"""The data type and shape of a row of a file."""
 
 
 class RowCache:
-    """One writer at a time; any number of readers, in any process. Each thread needs an object of its own.
+    """One writer at a time, and any number of readers, in any process. Each thread needs an object of its own.
 
-    A reader asks for ``rows`` each time it reads: rows of deleted tasks are used again.
+    Readers must ask for ``rows`` each time they read, because the rows of deleted tasks are reused.
     """
 
     def __init__(self, directory: Path, size: int | list[int], files: Mapping[str, Row]) -> None:
-        """``size``: what the index must have been made for; otherwise it counts as empty."""
+        """``size``: an index that was made for another size counts as empty. ``files``: name → type and shape of its
+        rows."""
         self.directory, self._files = Path(directory), dict(files)
         self.directory.mkdir(parents=True, exist_ok=True)
         self._index = Index(self.directory / "index", size, self._rows_on_disk)
@@ -46,22 +47,22 @@ class RowCache:
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def rows(self, task_ids: Sequence[int]) -> np.ndarray:
-        """The row (N,) int64 of each task; -1 where there is none."""
+        """The row (N,) int64 of each task; -1 if it has none."""
         self._index.refresh()
         return self._index.rows(task_ids)
 
     def present(self, task_ids: Iterable[int]) -> list[int]:
-        """Those of ``task_ids`` that have a row, in their order."""
+        """Those of ``task_ids`` that have a row, in the given order."""
         tasks = list(task_ids)
         return [task for task, row in zip(tasks, self.rows(tasks).tolist(), strict=True) if row >= 0]
 
     def task_ids(self) -> list[int]:
-        """Every task that has a row here."""
+        """All tasks that have a row."""
         self._index.refresh()
         return self._index.task_ids()
 
     def mapped(self, name: str) -> np.ndarray:
-        """All rows (M, …) of a file, read-only, mapped: index it with :meth:`rows`, never copy it whole."""
+        """All rows (M, …) of a file, as a read-only memory map. Index it with :meth:`rows`; never copy all of it."""
         self._index.refresh()
         kind, shape = self._files[name]
         count = self._index.row_count
@@ -74,7 +75,7 @@ class RowCache:
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def forget(self, task_ids: Collection[int]) -> None:
-        """Drop tasks; their rows are used again."""
+        """Remove tasks. Their rows will be reused."""
         with self._writing():
             if self._index.drop(task_ids):
                 self._index.save()
@@ -82,14 +83,14 @@ class RowCache:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         with (self.directory / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the process, however that ends
+            fcntl.flock(lock, fcntl.LOCK_EX)  # released when the process ends, however it ends
             self._index.refresh()
             yield
 
     @contextlib.contextmanager
     def _batch(self, before_index: Callable[[], None] = lambda: None) -> Iterator[Batch]:
-        """Inside, rows are written; what was written is kept, whatever ends it. ``before_index`` runs ahead of each
-        replacement of the index."""
+        """Write rows inside the block. What was written is kept, even if the block raises. ``before_index`` is called
+        before each time the index is saved."""
         batch = Batch(self, before_index)
         try:
             yield batch
@@ -104,7 +105,7 @@ class RowCache:
 
 
 class Batch:
-    """Writes rows at once and the index now and then."""
+    """Writes each row at once, and the index from time to time."""
 
     def __init__(self, cache: RowCache, before_index: Callable[[], None]) -> None:
         self._cache, self._index, self._before_index = cache, cache._index, before_index
@@ -112,24 +113,24 @@ class Batch:
         self._since, self._count = time.monotonic(), 0
 
     def add(self, task: int, digest: bytes, *parts: np.ndarray) -> None:
-        """One task's row: a part for each file, in the files' order."""
+        """Write one task's row: one part per file, in the order of the files."""
         for (name, row), part in zip(self._cache._files.items(), parts, strict=True):
             if name not in self._open:
                 self._open[name] = os.open(self._cache.directory / name, os.O_RDWR | os.O_CREAT, 0o644)
             data = np.ascontiguousarray(part, row[0]).tobytes()
             if len(data) != row_bytes(row):
                 raise ValueError(f"a row of {name} has {row_bytes(row)} bytes, not {len(data)}")
-            # written, not mapped: a full disk is then an error here, not a bus error that ends the process
+            # written, not mapped, so that a full disk raises an error here instead of killing the process (SIGBUS)
             _write_all(self._open[name], data, self._index.next_row() * len(data))
         self._index.place(task, digest)
         self._count += 1
-        # the index is written whole, so the more there is in it the rarer
+        # saving writes the whole index, so a large one is saved less often
         enough = self._count >= max(_BATCH_ROWS, self._index.row_count // 16)
         if enough or time.monotonic() - self._since >= _BATCH_SECONDS:
             self._save()
 
     def drop(self, task: int) -> None:
-        """Take out a task whose row is no longer true."""
+        """Remove a task whose row is out of date."""
         self._index.drop([task])
 
     def flush(self) -> None:
@@ -149,6 +150,7 @@ class Batch:
 
 
 def row_bytes(row: Row) -> int:
+    """The length of a row in bytes."""
     return np.dtype(row[0]).itemsize * prod(row[1])
 
 

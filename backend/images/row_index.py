@@ -1,4 +1,4 @@
-"""The index of a cache: which task's pixels are in which row, and of which source they were made."""
+"""The index of a cache: which row belongs to which task, and what the row was made from."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from backend.files import replace_file
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Raised whenever decoding changes, so that older pixels are made anew."""
+"""Increased whenever decoding changes, so that older rows are rebuilt."""
 
 _FREE = -1
 _DIGEST_BYTES = 16
 
 
 class Index:
-    """Row → (task, digest), in memory and in a file: one line of JSON, then M int64 task ids, then M digests.
+    """Row → (task id, digest), in memory and in a file: one line of JSON, then M int64 task ids, then M digests.
 
-    A file that is damaged, or of another format or size, counts as empty: everything in a cache can be had again.
+    A file that is damaged, or has another format or size, counts as empty: everything in a cache can be rebuilt.
     """
 
     def __init__(self, path: Path, size: int | list[int], rows_on_disk: Callable[[], int]) -> None:
@@ -33,14 +33,15 @@ class Index:
         self._row_of: dict[int, int] = {}
         self._tasks: list[int] = []
         self._digests: list[bytes] = []
-        self._free: list[int] = []  # free in the file on disk, too: safe to overwrite
-        self._freed: list[int] = []  # free as soon as the file says so
+        self._free: list[int] = []  # rows that are free in the file on disk too, and so may be overwritten
+        self._freed: list[int] = []  # rows that become free when the file is next saved
 
     @property
     def row_count(self) -> int:
         return len(self._tasks)
 
     def rows(self, task_ids: Sequence[int]) -> np.ndarray:
+        """The row (N,) int64 of each task; -1 if it has none."""
         return np.array([self._row_of.get(int(task), -1) for task in task_ids], dtype=np.int64)
 
     def task_ids(self) -> list[int]:
@@ -51,11 +52,11 @@ class Index:
         return None if row is None else self._digests[row]
 
     def next_row(self) -> int:
-        """The row that the next :meth:`place` fills: one that the file on disk does not name, so nobody looks at it."""
+        """The row that the next :meth:`place` fills. The file on disk does not name it, so that nobody reads it yet."""
         return self._free[-1] if self._free else len(self._tasks)
 
     def place(self, task: int, digest: bytes) -> None:
-        """Name ``task`` in :meth:`next_row`, whose pixels are written; a row that it had before is freed."""
+        """Assign :meth:`next_row`, whose bytes must be written already, to ``task``. Its previous row is freed."""
         self.drop([task])
         row = self.next_row()
         if self._free:
@@ -67,7 +68,7 @@ class Index:
         self._row_of[task] = row
 
     def drop(self, task_ids: Collection[int]) -> int:
-        """Take tasks out; how many were in."""
+        """Remove tasks. Returns how many of them were in the index."""
         count = 0
         for task in task_ids:
             row = self._row_of.pop(task, None)
@@ -78,7 +79,7 @@ class Index:
         return count
 
     def save(self) -> None:
-        """Write the file whole, atomically, after the pixels it names."""
+        """Write the file atomically. The rows that it names must be on disk already."""
         payload = np.array(self._tasks, dtype="<i8").tobytes() + b"".join(self._digests)
         header = {"format": FORMAT, "size": self._size, "rows": len(self._tasks), "crc": zlib.crc32(payload)}
         replace_file(self._path, json.dumps(header).encode() + b"\n" + payload)
@@ -87,7 +88,7 @@ class Index:
         self._freed = []
 
     def refresh(self) -> None:
-        """Read the file again if another process replaced it."""
+        """Read the file again if it has been replaced, by another process."""
         stamp = self._stamp_on_disk()
         if stamp == self._stamp:
             return
@@ -114,14 +115,14 @@ class Index:
                 and header["size"] == self._size
                 and header["crc"] == zlib.crc32(payload)
                 and len(payload) == rows * (8 + _DIGEST_BYTES)
-                and rows <= self._rows_on_disk()  # asked after the index was read: pixels only grow
+                and rows <= self._rows_on_disk()  # checked after the index was read: the other files only grow
             )
         except FileNotFoundError:
             return [], []
         except (OSError, ValueError, KeyError, TypeError):
             sound = False
         if not sound:
-            log.warning("The index %s is damaged or of another version: what it names is made again", self._path)
+            log.warning("The index %s is damaged or has another format: its rows are rebuilt", self._path)
             return [], []
         tasks = np.frombuffer(payload, dtype="<i8", count=rows).tolist()
         digests = payload[8 * rows :]

@@ -1,4 +1,4 @@
-"""Where the bytes of an image come from: a table of sources, of which the first that serves an address fetches it."""
+"""Image sources: where the bytes of an image come from. The first source that serves an address fetches it."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from backend.labelstudio.client import LabelStudio
 
 
 class ImageSource(Protocol):
-    """Fetches images from one kind of place. Called from several threads at once."""
+    """Fetches images from one kind of place. Must be thread-safe."""
 
     def serves(self, address: str) -> bool:
-        """Whether an address, as it stands in a task's data, is of this place."""
+        """Whether this source can fetch ``address``, which is as it stands in a task's data."""
 
     def fetch(self, address: str, task_id: int) -> bytes:
-        """The image as it is stored, encoded.
+        """The encoded image, as it is stored.
 
         Raises:
-            ImageError: this image cannot be had; the reason is one that an owner can act on.
-            BackendError: none can be had at the moment.
+            ImageError: this image is not available; the reason is one that an owner can act on.
+            BackendError: no image is available at the moment.
         """
 
 
 class DataUriSource:
-    """Images inside the task's data: ``data:image/png;base64,…``."""
+    """Images that are part of the task's data: ``data:image/png;base64,…``."""
 
     def serves(self, address: str) -> bool:
         return address.startswith("data:")
@@ -46,7 +46,7 @@ class DataUriSource:
 
 @dataclass(frozen=True)
 class LabelStudioSource:
-    """All that Label Studio can resolve: uploads, local files, its cloud storages, and addresses of the web."""
+    """Everything that Label Studio can resolve: uploads, local files, its cloud storages, and web addresses."""
 
     gateway: LabelStudio
 
@@ -58,11 +58,15 @@ class LabelStudioSource:
 
 
 def sources(gateway: LabelStudio) -> tuple[ImageSource, ...]:
-    """The table, in the order in which sources are asked whether they serve an address."""
+    """The table of sources, in the order in which they are asked whether they serve an address."""
     return (DataUriSource(), LabelStudioSource(gateway))
 
 
-def fetch_image(address: str, task_id: int, served_by: Sequence[ImageSource]) -> bytes:
-    """The image at ``address``, from the first source that serves it. Raises what :meth:`ImageSource.fetch` does."""
+def fetch_image(address: str, task_id: int, available: Sequence[ImageSource]) -> bytes:
+    """The encoded image at ``address``, from the first source that serves it.
+
+    Raises:
+        ImageError, BackendError: as :meth:`ImageSource.fetch`.
+    """
     address = address.strip()
-    return next(source for source in served_by if source.serves(address)).fetch(address, task_id)
+    return next(source for source in available if source.serves(address)).fetch(address, task_id)
