@@ -33,7 +33,7 @@ class AdversarialOptions(SamplerOptions):
         0, "VAAL: passes over the pool when `vaal_iterations` is 0; 0: scaled to device.", zero_or(1, 100_000)
     )
     vaal_batch_size: int = option(128, "VAAL: batch of each stream.", between(2, 4096))
-    vaal_learning_rate: float = option(5e-4, "VAAL: learning rate of both Adam optimisers.", above(0, 1))
+    vaal_learning_rate: float = option(5e-4, "VAAL: learning rate of both Adam optimizers.", above(0, 1))
 
     def recipe(self) -> AdversarialRecipe:
         """How `models.training.adversarial` trains; here without a step of either network."""

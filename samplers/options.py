@@ -5,7 +5,7 @@ list them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from samplers.deferred import models
@@ -88,8 +88,3 @@ class TrainingOptions(SamplerOptions):
         return models.training.schedule.Recipe(
             self.epochs, self.batch_size, self.learning_rate, self.momentum, self.weight_decay
         )
-
-
-def own_options(options: type[SamplerOptions]) -> list[str]:
-    """Names of the settings that are this sampler's, in the order of its fields."""
-    return [item.name for item in fields(options) if about(item) is not None]

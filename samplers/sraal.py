@@ -55,7 +55,7 @@ class SraalOptions(VaeStepsOptions, AdversaryOptions):
     """
 
     sraal_latent: int = option(32, "SRAAL: size of the latent space, both halves.", between(2, 4096))
-    sraal_label_weight: float = option(5.0, "SRAAL: weight of the labelled images' class loss.", between(0, 1000))
+    sraal_label_weight: float = option(5.0, "SRAAL: weight of the labeled images' class loss.", between(0, 1000))
 
 
 class SraalSampler(CodeSampler[SraalOptions]):

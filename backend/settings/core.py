@@ -84,7 +84,7 @@ class Settings(SamplerSettings):
     sampler: str = project("dast-al", "What orders the queue.", one_of(*SAMPLER_NAMES))
     preset: str = project(
         "",
-        "A paper's values for many settings at once; what is given beside it wins.",
+        "A paper's values for many settings at once; what is given alongside it wins.",
         Check("empty or one of " + ", ".join(PRESETS), lambda value: value == "" or value in PRESETS),
     )
     budget: int = project(50, "New annotations that make a cycle due.", between(1, 1_000_000))
@@ -125,7 +125,7 @@ class Settings(SamplerSettings):
     rectangles: bool = project(False, "Masks: read `RectangleLabels` too, as filled boxes.", YES_NO)
     unlabelled: str = project(
         "background",
-        "Masks: what pixels are that no region covers; ignore: nothing is learnt from them.",
+        "Masks: what pixels are that no region covers; ignore: nothing is learned from them.",
         one_of("background", "ignore"),
     )
     multilabel_threshold: float = project(
@@ -134,7 +134,7 @@ class Settings(SamplerSettings):
         between(0.01, 0.99),
     )
     class_balance: bool = project(
-        False, "Masks: weigh each class by 1 / ln(1.02 + its share of the labelled pixels) in the loss.", YES_NO
+        False, "Masks: weigh each class by 1 / ln(1.02 + its share of the labeled pixels) in the loss.", YES_NO
     )
     crop_size: int = project(0, "Masks: side of the training crops in pixels; 0: the whole image.", zero_or(32, 1024))
     preannotation: str = project(

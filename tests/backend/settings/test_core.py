@@ -14,6 +14,7 @@ from backend.errors import SettingsError
 from backend.settings.core import Settings, all_settings, project_keys, settings_table
 from backend.settings.samplers import PRESETS
 from backend.settings.spec import spec_of
+from samplers import SAMPLER_NAMES, all_options
 from samplers.options import one_of
 
 
@@ -32,6 +33,16 @@ def test_settings_remember_which_of_them_were_given() -> None:
     given = Settings.from_env({"BUDGET": "7"}).for_project({"sampler": "dast-al"}).given
     assert given == {"budget", "sampler"}
     assert "learning_rate" in Settings.from_env({}).for_project({"preset": "ta-vaal-cifar10"}).given
+
+
+def test_the_samplers_and_their_options_are_those_of_the_table_of_samplers() -> None:
+    known = {item.name: item for item in all_settings()}
+    assert spec_of(known["sampler"]).check.allowed == one_of(*SAMPLER_NAMES).allowed
+    for name, about in all_options().items():
+        spec = spec_of(known[name])
+        assert (known[name].default, spec.help, spec.check) == (about.default, about.help, about.check)
+        assert spec.per_project and not spec.secret
+    assert list(known)[-len(all_options()) :] == list(all_options()), "samplers' options come last, in their order"
 
 
 def test_the_names_of_the_networks_are_those_that_can_be_built() -> None:
@@ -76,6 +87,7 @@ def test_the_environment_is_read_by_upper_case_names_and_types() -> None:
         ("LOG_LEVEL", "loud", "DEBUG"),
         ("IMAGE_SIZE", "8", "0, or 16 to 1024"),
         ("TASK", "detection", "one of auto, classification, multilabel, segmentation"),
+        ("MULTILABEL_THRESHOLD", "1", "0.01 to 0.99"),
         ("UNLABELLED", "void", "one of background, ignore"),
         ("RECTANGLES", "some", "true or false"),
         ("CROP_SIZE", "8", "0, or 32 to 1024"),
