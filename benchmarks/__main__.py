@@ -6,10 +6,10 @@ import sys
 from importlib import import_module
 
 COMMANDS = {
-    "bench": ("benchmarks.speed.bench", "the speed table: ratios measured side by side in one run"),
-    "curves": ("benchmarks.curves.command", "accuracy or mean IoU over labels, one curve for each sampler"),
+    "bench": ("benchmarks.speed.bench", "the speed table: ratios, each measured side by side in one run"),
+    "curves": ("benchmarks.curves.command", "accuracy or its like over labels, one curve for each sampler"),
     "demo": ("demo.run", "Label Studio, the backend and a project to label"),
-    "gpu": ("benchmarks.gpu.cycles", "the papers' cycles on a CUDA device: seconds, iterations/s, share of the peak"),
+    "gpu": ("benchmarks.gpu.command", "the papers' cycles on a CUDA device: seconds, iterations/s, share of the peak"),
 }
 """Each is a module with ``main(arguments)``, imported when asked for: `gpu` runs where the others cannot."""
 

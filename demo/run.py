@@ -1,4 +1,4 @@
-"""The demo: a Label Studio, the backend and a project of images, ready to be labelled in a browser.
+"""The demo: a Label Studio, the backend and a project of images, ready to be labeled in a browser.
 
     python -m demo                       stays until Ctrl-C
     python -m demo --oracle --rounds 3   labels by itself, checks the queue, prints a table and ends

@@ -1,8 +1,9 @@
-"""``python -m benchmarks curves``: accuracy, of segmentation mean IoU, over labels, one curve for each sampler, through
-the worker's own cycle.
+"""``python -m benchmarks curves``: accuracy (or mean average precision, or mean IoU) over labels, one curve for each
+sampler, through the worker's own cycle.
 
     python -m benchmarks curves --dataset fashion-mnist --samplers all --initial 1000 --budget 1000 --cycles 5 \\
         --trials 3 --seed 0
+    python -m benchmarks curves --task multilabel --dataset fashion-scenes --samplers random,margin,core-set
     python -m benchmarks curves --task segmentation --dataset fashion-scenes --samplers random,entropy,dast-al,vaal
 
 ``--cycles 5`` is five trainings: one on the initial labels and one after each of four purchases. It may be interrupted
@@ -26,23 +27,20 @@ from typing import Any
 from backend.errors import SettingsError
 from backend.settings.core import Settings
 from benchmarks.curves.jobs import Jobs, play_all
-from benchmarks.curves.measures import CLASSIFICATION, MEASURES, SEGMENTATION
-from benchmarks.curves.plan import Plan, PlanError, Run, code_digest, overrides_of
+from benchmarks.curves.plan import DEFAULT_TASK, Plan, PlanError, Run, code_digest, overrides_of
 from benchmarks.curves.report import Results, write
-from benchmarks.curves.sets import opened, prepare
 from benchmarks.curves.store import RunStore
+from benchmarks.curves.tasks import TASKS
 from benchmarks.curves.watch import Display
 from benchmarks.data.datasets import DOWNLOADS, DatasetUnavailable
 from benchmarks.speed.measuring import machine
 from samplers import SAMPLER_NAMES, SAMPLERS
 
 RESULTS = Path(__file__).parents[1] / "results" / "curves"
-LABELS = {CLASSIFICATION: 1_000, SEGMENTATION: 150}
-"""Before the first purchase, and in each, unless told otherwise. A mask is worth many classes, and costs as many."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """0 when every run is finished, 1 when some failed, 2 for options that cannot be honoured, 130 after Ctrl-C."""
+    """0 when every run is finished, 1 when some failed, 2 for options that cannot be honored, 130 after Ctrl-C."""
     options = parse(arguments)
     display = Display()
     try:
@@ -56,19 +54,20 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _main(options: argparse.Namespace, display: Display) -> int:
+    task = TASKS[options.task]
     samplers, overrides = _samplers(options.samplers, options.task), overrides_of(options.set)
     places, threads = _places(options.devices, options.jobs)
     work = options.work.expanduser()
     size = {"image_size": options.image_size} if options.image_size else {}
     common = Settings().for_project({**overrides, **size})
-    with display.preparing() as tell:
-        folder = prepare(options.task, options.dataset, common.image_size, options.data, work / "images", tell)
-    images = opened(options.task, folder)
+    with display.preparing() as report:
+        folder = task.prepare(options.dataset, common.image_size, options.data, work / "images", report)
+    images = task.open(folder)
     plan = Plan(
         dataset=options.dataset,
         data_digest=images.digest,
-        initial=options.initial or LABELS[options.task],
-        budget=options.budget or (common.budget if common.preset else LABELS[options.task]),
+        initial=options.initial or task.labels,
+        budget=options.budget or (common.budget if common.preset else task.labels),
         cycles=options.cycles,
         seed=options.seed,
         pool=options.pool,
@@ -78,7 +77,7 @@ def _main(options: argparse.Namespace, display: Display) -> int:
         overrides=overrides,
         task=options.task,
     )
-    _check(folder, plan)
+    task.of(images, plan)  # raises PlanError before anything is started
     out = _output(options, plan, display)
     runs = [Run(sampler, trial) for trial in range(1, options.trials + 1) for sampler in samplers]
     kept = work / "runs" / f"{_safe(options.dataset)}-{plan.digest}"
@@ -111,10 +110,10 @@ def _resume(kept: Path, runs: Sequence[Run], plan: Plan, display: Display) -> li
         display.say(f"Going on: {done} of {len(runs) * plan.cycles} cycles are stored under these options.")
         code = {line["code"] for lines in stored.values() for line in lines}
         if code - {code_digest()}:
-            display.say("They were computed by other code (models or samplers changed since): --fresh starts anew.")
+            display.say("They were computed by other code (models or samplers changed since): --fresh starts over.")
     else:
         others = len([path for path in kept.parent.glob("*") if path.is_dir()]) - 1
-        words = f"; {others} other experiments are kept beside it" if others else ""
+        words = f"; {others} other experiments are kept alongside" if others else ""
         display.say(f"Starting: nothing is stored under these options (experiment {plan.digest}){words}.")
     return [run for run, lines in stored.items() if len(lines) < plan.cycles]
 
@@ -133,7 +132,7 @@ def _output(options: argparse.Namespace, plan: Plan, display: Display) -> Path:
     words = f"{wanted} holds the curves of other options ({', '.join(differ)})"
     if options.out:
         raise PlanError(f"{words}: choose another --out, or overwrite them with --replace")
-    display.say(f"{words}; these go to {wanted.name}-{plan.digest} beside it.")
+    display.say(f"{words}; these go to {wanted.name}-{plan.digest} alongside.")
     return wanted.with_name(f"{wanted.name}-{plan.digest}")
 
 
@@ -143,7 +142,7 @@ def _command(plan: Plan, results: Results, options: argparse.Namespace) -> str:
     every = names == set(_samplers("all", plan.task))
     samplers = "all" if every else ",".join(name for name in SAMPLER_NAMES if name in names)
     trials = max((line["trial"] for line in results.lines), default=options.trials)
-    words = ["python", "-m", "benchmarks", "curves", *(["--task", plan.task] if plan.task != CLASSIFICATION else [])]
+    words = ["python", "-m", "benchmarks", "curves", *(["--task", plan.task] if plan.task != DEFAULT_TASK else [])]
     words += ["--dataset", plan.dataset, "--samplers", samplers]
     given: dict[str, Any] = {"initial": plan.initial, "budget": plan.budget, "cycles": plan.cycles, "trials": trials}
     given |= {"seed": plan.seed}
@@ -154,12 +153,6 @@ def _command(plan: Plan, results: Results, options: argparse.Namespace) -> str:
     for key, value in plan.overrides.items():
         words += ["--set", f"{key}={json.dumps(value) if isinstance(value, bool) else value}"]
     return shlex.join(words)
-
-
-def _check(folder: Path, plan: Plan) -> None:
-    from benchmarks.curves.tasks import task_of  # here: it imports torch, which --help does without
-
-    task_of(folder, plan)
 
 
 def _samplers(text: str, task: str) -> list[str]:
@@ -179,7 +172,7 @@ def _samplers(text: str, task: str) -> list[str]:
 
 def _places(devices: str, jobs: int) -> tuple[list[str], int]:
     """A device for each run that is under way at a time, and torch's threads in each. Raises PlanError."""
-    import torch  # here: see _check
+    import torch  # here: --help does without
 
     cores = len(os.sched_getaffinity(0))
     found = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
@@ -214,15 +207,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="python -m benchmarks curves", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--task", choices=tuple(MEASURES), default=CLASSIFICATION, help="default: %(default)s")
-    add(
-        "--dataset",
-        required=True,
-        help="fashion-mnist, cifar10, cifar100, svhn; -x10 or -x100 behind it; or a folder with one folder of images"
-        " per class; for segmentation: fashion-scenes, cityscapes, voc, or a folder with images and masks",
-    )
+    add("--task", choices=tuple(TASKS), default=DEFAULT_TASK, help="default: %(default)s")
+    datasets = "; ".join(f"for {name}: {task.datasets}" for name, task in TASKS.items())
+    add("--dataset", required=True, help=datasets)
     add("--samplers", default="all", metavar="A,B", help="names as in the settings, or all")
-    many = f"{LABELS[CLASSIFICATION]}, for segmentation {LABELS[SEGMENTATION]}"
+    many = ", ".join(f"for {name} {task.labels}" for name, task in TASKS.items())
     add("--initial", type=_count(1), default=0, help=f"labels before the first purchase, at random (default: {many})")
     add("--budget", type=_count(1), default=0, help=f"labels in a purchase (default: the preset's, else {many})")
     add("--cycles", type=_count(1), default=5, help="trainings, so one more than purchases")

@@ -1,4 +1,4 @@
-"""Runs side by side, each in a process of its own: what one leaks, or dies of, is nobody else's."""
+"""Runs side by side, each in a process of its own, so that what one leaks or dies of harms no other."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from typing import Any, Protocol
 
 from benchmarks.curves.plan import Plan, Run
 
-TELL_SECONDS = 0.25
+REPORT_SECONDS = 0.25
 
 
 class Watcher(Protocol):
-    """Is told what happens, by the process that started the runs."""
+    """Gets to know what happens, from the process that started the runs."""
 
     def started(self, run: Run, device: str) -> None: ...
     def phase(self, run: Run, cycle: int, phase: str, done: int, total: int) -> None: ...
@@ -61,7 +61,7 @@ def play_all(plan: Plan, runs: Sequence[Run], jobs: Jobs, watcher: Watcher) -> d
             for ready in wait(list(under_way)):
                 assert isinstance(ready, Connection)
                 run, place, process = under_way[ready]
-                ended = _hear(ready, run, process, watcher)
+                ended = _receive(ready, run, process, watcher)
                 if ended is None:
                     continue
                 if ended:
@@ -76,7 +76,7 @@ def play_all(plan: Plan, runs: Sequence[Run], jobs: Jobs, watcher: Watcher) -> d
     return failures
 
 
-def _hear(connection: Connection, run: Run, process: BaseProcess, watcher: Watcher) -> str | None:
+def _receive(connection: Connection, run: Run, process: BaseProcess, watcher: Watcher) -> str | None:
     """Pass one message on. None: there is more to come; else the run has ended: why it failed, or "" when done."""
     try:
         kind, *rest = connection.recv()
@@ -150,12 +150,12 @@ def _play(connection: Connection, plan: Plan, run: Run, place: str, jobs: Jobs) 
     from benchmarks.curves.tasks import task_of
 
     torch.set_num_threads(jobs.threads)
-    told = 0.0
+    reported = 0.0
 
     def progress(cycle: int, phase: str, done: int, total: int) -> None:
-        nonlocal told
-        if done == total or time.monotonic() - told > TELL_SECONDS:
-            told = time.monotonic()
+        nonlocal reported
+        if done == total or time.monotonic() - reported > REPORT_SECONDS:
+            reported = time.monotonic()
             connection.send(("phase", cycle, phase, done, total))
 
     return play(task_of(jobs.images, plan), plan, run, jobs.runs / run.folder, torch.device(place), progress)

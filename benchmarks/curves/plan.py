@@ -14,9 +14,9 @@ import numpy as np
 
 from backend.errors import SettingsError
 from backend.settings.core import Settings
-from benchmarks.curves.measures import CLASSIFICATION, MEASURES, Measure
 
-CODE = ("models", "samplers", "backend/learner.py", "backend/scores.py")
+CODE = ("models", "samplers", "backend/learning", "backend/tasks")
+DEFAULT_TASK = "classification"
 _OWN_OPTIONS = {
     "sampler": "--samplers",
     "budget": "--budget",
@@ -28,7 +28,7 @@ _OWN_OPTIONS = {
 
 
 class PlanError(ValueError):
-    """The options do not fit together or do not fit the data set; the message says which and why."""
+    """The options do not fit together or do not fit the data set; the message says which ones and why."""
 
 
 class Run(NamedTuple):
@@ -44,7 +44,7 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """All that decides the numbers, save which samplers and how many trials are asked for: those only add runs.
+    """All that decides the numbers, except which samplers and how many trials are asked for: those only add runs.
 
     ``cycles`` trainings: one on the ``initial`` labels and one after each of ``cycles`` - 1 purchases of ``budget``.
     ``pool`` and ``test``: so many images drawn from the data set's two parts; 0 = all. ``kind``: cpu or cuda, which
@@ -63,20 +63,15 @@ class Plan:
     image_size: int = 0
     kind: str = "cpu"
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    task: str = CLASSIFICATION
+    task: str = DEFAULT_TASK
 
     def facts(self) -> dict[str, Any]:
-        """All of it, for JSON. Classification goes without saying, so that experiments from before there was another
-        task keep their digests."""
+        """All of it, for JSON. The default task goes without saying, so that experiments from before there was another
+        one keep their digests."""
         facts = asdict(self)
-        if self.task == CLASSIFICATION:
+        if self.task == DEFAULT_TASK:
             del facts["task"]
         return facts
-
-    @property
-    def measure(self) -> Measure:
-        """What the networks are judged by."""
-        return MEASURES[self.task]
 
     @property
     def digest(self) -> str:

@@ -12,10 +12,11 @@ from pathlib import Path
 from statistics import fmean
 
 from backend.images.row_index import replace_file
-from benchmarks.curves.measures import Measure
 from benchmarks.curves.plan import Plan, Run
 from benchmarks.curves.stats import BASELINE, MeanStd, Summary, summaries
 from benchmarks.curves.store import Line, RunStore
+from benchmarks.curves.tasks import measure_of
+from benchmarks.curves.tasks.base import Measure
 
 _VERDICTS = {"baseline": "", "unknown": "?", "behind": "−", "noise": "~", "ahead": "+"}
 
@@ -37,9 +38,13 @@ class Results:
         found.sort(key=lambda line: (place[line["sampler"]], line["trial"], line["cycle"]))
         return cls(plan, found, failures)
 
+    @property
+    def measure(self) -> Measure:
+        return measure_of(self.plan)
+
     def curves(self) -> dict[str, dict[int, list[float]]]:
-        """sampler → trial → accuracy, or what else the plan's measure is (K,), of the runs that are finished."""
-        key = self.plan.measure.key
+        """sampler → trial → accuracy, or what else the task's measure is (K,), of the runs that are finished."""
+        key = self.measure.key
         runs: dict[str, dict[int, list[float]]] = {}
         for line in self.lines:
             runs.setdefault(line["sampler"], {}).setdefault(line["trial"], []).append(line[key])
@@ -69,12 +74,12 @@ def write(folder: Path, results: Results, command: str, source: str, facts: Mapp
     curves, labels = results.curves(), results.plan.labels()
     title = f"{results.plan.dataset}: {trials_words(curves)}, mean ± one standard deviation"
     parts = {
-        "curves.csv": as_csv(results.lines, results.plan.measure).encode(),
+        "curves.csv": as_csv(results.lines, results.measure).encode(),
         "curves.md": page(results, command, source, facts).encode(),
         "plan.json": (json.dumps({"digest": results.plan.digest, **results.plan.facts()}, indent=1) + "\n").encode(),
     }
     if curves:
-        parts["curves.png"] = picture(title, labels, curves, results.plan.measure.words)
+        parts["curves.png"] = picture(title, labels, curves, results.measure.words)
     for name, data in parts.items():
         replace_file(folder / name, data)
     return [folder / name for name in parts]
@@ -83,7 +88,7 @@ def write(folder: Path, results: Results, command: str, source: str, facts: Mapp
 def columns(measure: Measure) -> tuple[str, ...]:
     """The columns of the CSV."""
     return (
-        *("sampler", "trial", "cycle", "labels", measure.key, *measure.beside),
+        *("sampler", "trial", "cycle", "labels", measure.key, *measure.alongside),
         *("train_seconds", "fit_seconds", "score_seconds", "epochs", "peak_rss_mib", "peak_cuda_mib", "code"),
     )
 
@@ -107,12 +112,12 @@ def page(results: Results, command: str, source: str, facts: Mapping[str, str]) 
     at = ", ".join(f"{count:,}" for count in plan.labels())
     lines += ["", f"Labels at the {plan.cycles} trainings: {at}; {trials_words(curves)}.", ""]
     if curves:
-        words = plan.measure.words
+        words = results.measure.words
         lines += [f"![{words[0].upper()}{words[1:]} over labels, a panel for each family](curves.png)", ""]
-    headings = _headings(plan.measure)
+    headings = _headings(results.measure)
     lines += ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
     lines += ["| " + " | ".join(_cells(row, results)) + " |" for row in rows]
-    lines += ["", *_notes(plan.measure), "", *sentences(rows)]
+    lines += ["", *_notes(results.measure), "", *sentences(rows)]
     if results.failures:
         lines += ["", "Not finished:", ""]
         lines += [f"- {run.sampler}, trial {run.trial}: {words}" for run, words in results.failures.items()]
@@ -145,7 +150,7 @@ def trials_words(curves: Mapping[str, Mapping[int, Sequence[float]]]) -> str:
 def _headings(measure: Measure) -> list[str]:
     return [
         *("sampler", "area under the curve, %", "less random's", ""),
-        *(f"final {words}, %" for words in (measure.words, *measure.beside.values())),
+        *(f"final {words}, %" for words in (measure.words, *measure.alongside.values())),
         *("labels for random's final", "train s", "fit s", "score s", "peak memory"),
     ]
 
@@ -164,7 +169,7 @@ def _cells(row: Summary, results: Results) -> list[str]:
         gain,
         _VERDICTS[row.verdict],
         _percent(row.final),
-        *(_percent(results.final(row.sampler, key)) for key in results.plan.measure.beside),
+        *(_percent(results.final(row.sampler, key)) for key in results.measure.alongside),
         reached if row.gain is not None else "?",
         *("–" if math.isnan(spent) else f"{spent:.1f}" for spent in seconds),
         memory,

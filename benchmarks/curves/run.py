@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from backend.learning.scores import priority_scores
 from backend.settings.core import Settings
 from benchmarks.curves.plan import Plan, Run, code_digest, initial_set, trial_seed
 from benchmarks.curves.store import Line, RunStore
-from benchmarks.curves.tasks import Task
+from benchmarks.curves.tasks.base import CurveTask
 from benchmarks.speed.memory import status_bytes
 from models.data import Runtime
 
@@ -26,7 +27,9 @@ Progress = Callable[[int, str, int, int], None]
 """(cycle, counted from 1, phase, done, total)"""
 
 
-def play(task: Task, plan: Plan, run: Run, folder: Path, device: torch.device, progress: Progress) -> list[Line]:
+def play(
+    task: CurveTask[Any], plan: Plan, run: Run, folder: Path, device: torch.device, progress: Progress
+) -> list[Line]:
     """All the cycles of ``run`` that ``folder`` does not hold yet; the lines of all of them."""
     store = RunStore(folder)
     with store.held():
@@ -37,7 +40,7 @@ def play(task: Task, plan: Plan, run: Run, folder: Path, device: torch.device, p
 
 
 def _play_cycle(
-    task: Task,
+    task: CurveTask[Any],
     plan: Plan,
     run: Run,
     store: RunStore,
@@ -46,42 +49,42 @@ def _play_cycle(
     device: torch.device,
     progress: Progress,
 ) -> None:
-    """Train on what is labelled, test, and buy labels for the next cycle, unless this is the last."""
+    """Train on what is labeled, test, and buy labels for the next cycle, unless this is the last."""
     last = cycle == plan.cycles
     seed = cycle_seed(settings.seed, cycle)
     runtime = Runtime(device, seed, lambda phase, done, total: progress(cycle, phase, done, total))
     if cycle > 1:
-        labelled = store.labelled(cycle - 1)
+        labeled = store.labeled(cycle - 1)
         previous = Learner.load(store.checkpoint(cycle - 1), device) if settings.warm_start else None
     else:
-        labelled, previous = initial_set(task.pool, plan.initial, trial_seed(plan.seed, run.trial)), None
-    _check_conservation(task.pool, labelled, plan.labels()[cycle - 1])
-    unlabelled = np.setdiff1d(task.pool, labelled, assume_unique=True)
-    if 0 < settings.subset < len(unlabelled):
-        unlabelled = unlabelled[random_subset(len(unlabelled), settings.subset, seed)]
-    data = task.data(labelled, unlabelled)
+        labeled, previous = initial_set(task.pool, plan.initial, trial_seed(plan.seed, run.trial)), None
+    _check_conservation(task.pool, labeled, plan.labels()[cycle - 1])
+    unlabeled = np.setdiff1d(task.pool, labeled, assume_unique=True)
+    if 0 < settings.subset < len(unlabeled):
+        unlabeled = unlabeled[random_subset(len(unlabeled), settings.subset, seed)]
+    data = task.data(labeled, unlabeled)
     clock = _Clock(device)
-    learner, figures = Learner.trained(settings, task.classes, data, runtime, previous)
-    seconds = {"train": figures["train_seconds"], "fit": max(0.0, clock.lap() - figures["train_seconds"])}
+    learner, metrics = Learner.trained(settings, task.classes, data, runtime, previous)
+    seconds = {"train": metrics["train_seconds"], "fit": max(0.0, clock.lap() - metrics["train_seconds"])}
     judged = task.judged(learner, runtime)
     clock.lap()
     if not last:
-        acquisition, _ = learner.score(task.pixels, unlabelled, runtime)
+        acquisition, _ = learner.score(task.pixels, unlabeled, runtime)
         seconds["score"] = clock.lap()
         queue = np.argsort(priority_scores(acquisition, seed))  # Label Studio serves the lowest score first
-        store.keep_labelled(cycle, np.sort(np.concatenate([labelled, unlabelled[queue[: plan.budget]]])))
+        store.keep_labeled(cycle, np.sort(np.concatenate([labeled, unlabeled[queue[: plan.budget]]])))
         if settings.warm_start:
             learner.save(store.checkpoint(cycle))
-    line = {"sampler": run.sampler, "trial": run.trial, "cycle": cycle, "labels": len(labelled)}
+    line = {"sampler": run.sampler, "trial": run.trial, "cycle": cycle, "labels": len(labeled)}
     line |= {**judged, **{f"{phase}_seconds": round(spent, 3) for phase, spent in seconds.items()}}
-    line |= {"epochs": int(figures["train_epochs"]), **_peaks(device), "code": code_digest()}
+    line |= {"epochs": int(metrics["train_epochs"]), **_peaks(device), "code": code_digest()}
     store.finish_cycle(line, last)
 
 
-def _check_conservation(pool: np.ndarray, labelled: np.ndarray, count: int) -> None:
+def _check_conservation(pool: np.ndarray, labeled: np.ndarray, count: int) -> None:
     """|L| is what was paid for, L has no row twice, and all of it is from the pool: so |L| + |U| = N."""
-    if len(labelled) != count or len(np.unique(labelled)) != count or not np.isin(labelled, pool).all():
-        raise AssertionError(f"{len(np.unique(labelled))} of {count} labelled rows are different ones of the pool")
+    if len(labeled) != count or len(np.unique(labeled)) != count or not np.isin(labeled, pool).all():
+        raise AssertionError(f"{len(np.unique(labeled))} of {count} labeled rows are different ones of the pool")
 
 
 def _peaks(device: torch.device) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """What a run leaves on disk, so that it can be cut off at any instant and go on: one folder for each run.
 
     results.jsonl      a line for each finished cycle, appended and on the disk before the next begins
-    labelled-C.npy     rows that are labelled after the purchase of cycle C
+    labelled-C.npy     rows that are labeled after the purchase of cycle C
     learner-C.pt       the networks of cycle C
 
 A cycle is done when its line is whole: the other two are written before it, and those of earlier cycles removed after
@@ -49,15 +49,15 @@ class RunStore:
             return []
         return [json.loads(line) for line in text[: text.rfind(b"\n") + 1].splitlines()]
 
-    def labelled(self, cycle: int) -> np.ndarray:
-        """Rows (L,) that are labelled after the purchase of ``cycle``."""
+    def labeled(self, cycle: int) -> np.ndarray:
+        """Rows (L,) that are labeled after the purchase of ``cycle``."""
         rows: np.ndarray = np.load(self.folder / f"labelled-{cycle}.npy")
         return rows
 
     def checkpoint(self, cycle: int) -> Path:
         return self.folder / f"learner-{cycle}.pt"
 
-    def keep_labelled(self, cycle: int, rows: np.ndarray) -> None:
+    def keep_labeled(self, cycle: int, rows: np.ndarray) -> None:
         file = io.BytesIO()
         np.save(file, rows)
         replace_file(self.folder / f"labelled-{cycle}.npy", file.getvalue())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from benchmarks.curves.plan import Plan, Run
+from benchmarks.curves.tasks import measure_of
+from models import ProgressFn
 
 
 class Display:
@@ -35,7 +37,7 @@ class Display:
         self.errors.print(words, style="bold red", highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
-    def preparing(self) -> Iterator[Callable[[str, int, int], None]]:
+    def preparing(self) -> Iterator[ProgressFn]:
         """Making the files of a data set; yields what to call with what it is doing, done and total."""
         with self._shown() as bars:
             bar = bars.add_task("images", total=None, visible=False)
@@ -46,7 +48,7 @@ class Display:
     @contextmanager
     def running(self, plan: Plan, runs: Sequence[Run], waiting: Sequence[Run]) -> Iterator[None]:
         self._cycles, self._ended, self._asked = plan.cycles, 0, len(waiting)
-        self._key = plan.measure.key
+        self._key = measure_of(plan).key
         self._since = time.monotonic()
         with self._shown() as self._bars:
             self._finished = {run: 0 if run in waiting else plan.cycles for run in runs}
@@ -62,7 +64,7 @@ class Display:
         with Progress(*columns, console=self.console, transient=True, disable=not terminal) as bars:
             yield bars
 
-    # -- told by play_all ----------------------------------------------------------------------------------------
+    # -- called by play_all ----------------------------------------------------------------------------------------
 
     def started(self, run: Run, device: str) -> None:
         self._begun[run] = time.monotonic()

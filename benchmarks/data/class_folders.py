@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from backend.errors import ImageError
 from backend.images.decoding import SMALL_SIZE, SMALL_UP_TO, decode, dimensions
 from benchmarks.data.datasets import DatasetUnavailable
 from benchmarks.data.kept_images import made_whole, write_about
+from models import ProgressFn
 
 LARGE_SIZE = 224
 HELD_OUT = 0.2
@@ -39,7 +40,7 @@ def is_image_folder(folder: Path) -> bool:
     return len(_class_names(train)) >= 2
 
 
-def decode_folder(folder: Path, size: int, work: Path, tell: Callable[[str, int, int], None]) -> Path:
+def decode_folder(folder: Path, size: int, work: Path, report: ProgressFn) -> Path:
     """Decode what ``folder`` holds to ``size`` px (0: 32 for images up to 40 px, else 224), as the worker does.
 
     The test part is its test (or val) folder; where it has no train and test folders, a fifth of each class, drawn
@@ -63,7 +64,7 @@ def decode_folder(folder: Path, size: int, work: Path, tell: Callable[[str, int,
             labels = []
             with (draft / f"{part}.u8").open("wb") as file:
                 for done, (pixels, label) in enumerate(_decoded(files, side)):
-                    tell(f"decoding {part}", done, len(files))
+                    report(f"decoding {part}", done, len(files))
                     if pixels is not None:
                         file.write(pixels.tobytes())
                         labels.append(label)
@@ -131,10 +132,10 @@ def _decoded(files: Sequence[Listed], side: int) -> Iterator[tuple[np.ndarray | 
         except (ImageError, OSError):
             return None
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as executor:
         for start in range(0, len(files), _AT_A_TIME):
             some = files[start : start + _AT_A_TIME]
-            yield from zip(pool.map(one, some), (listed.label for listed in some), strict=True)
+            yield from zip(executor.map(one, some), (listed.label for listed in some), strict=True)
 
 
 def _fingerprint(folder: Path, parts: dict[str, list[Listed]]) -> str:

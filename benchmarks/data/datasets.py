@@ -1,4 +1,4 @@
-"""Labelled images for the demo and the benchmarks: Fashion-MNIST, CIFAR-10, CIFAR-100, SVHN.
+"""Labeled images for the demo and the benchmarks: Fashion-MNIST, CIFAR-10, CIFAR-100, SVHN.
 
 Xiao, Rasul and Vollgraf, "Fashion-MNIST: a novel image dataset for benchmarking machine learning algorithms" (2017).
 Krizhevsky, "Learning multiple layers of features from tiny images" (2009). Netzer et al., "Reading digits in natural
@@ -35,7 +35,7 @@ class DatasetUnavailable(Exception):
 
 
 class Dataset(NamedTuple):
-    """Images (N, H, W) grey or (N, H, W, 3) RGB, uint8; labels (N,) int64 into ``class_names``; ``source`` says where
+    """Images (N, H, W) gray or (N, H, W, 3) RGB, uint8; labels (N,) int64 into ``class_names``; ``source`` says where
     they came from."""
 
     train_images: np.ndarray

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,15 @@ from PIL import Image
 from benchmarks.data.class_folders import decode_folder, is_image_folder
 from benchmarks.data.datasets import NAMED, DatasetUnavailable
 from benchmarks.data.kept_images import made_whole, write_about
+from models import ProgressFn
 
 TAILS = {"-x10": 10, "-x100": 100}
 _AT_A_TIME = 2_000
 
-Tell = Callable[[str, int, int], None]
+
+def names_classes(dataset: str) -> bool:
+    """Whether this is the name of a data set with a class for each image, and no folder."""
+    return dataset in {name + suffix for name in NAMED for suffix in ("", *TAILS)} and not Path(dataset).is_dir()
 
 
 def split_name(dataset: str) -> tuple[str, int]:
@@ -38,7 +41,7 @@ def split_name(dataset: str) -> tuple[str, int]:
     return base, ratio
 
 
-def prepare(base: str, size: int, downloads: Path, work: Path, tell: Tell) -> Path:
+def prepare(base: str, size: int, downloads: Path, work: Path, report: ProgressFn) -> Path:
     """The folder of ``base`` (a name or a folder of class folders) at ``size`` px (0 = its own), made where missing.
 
     Raises:
@@ -46,7 +49,7 @@ def prepare(base: str, size: int, downloads: Path, work: Path, tell: Tell) -> Pa
     """
     work.mkdir(parents=True, exist_ok=True)
     if base not in NAMED:
-        return decode_folder(Path(base), size, work, tell)
+        return decode_folder(Path(base), size, work, report)
     folder = work / f"{base}-{size or 'own'}"
     if not (folder / "about.json").exists():
         raw = NAMED[base](downloads)
@@ -59,14 +62,14 @@ def prepare(base: str, size: int, downloads: Path, work: Path, tell: Tell) -> Pa
                 with (draft / f"{part}.u8").open("wb") as file:
                     for start in range(0, len(images), _AT_A_TIME):
                         file.write(_to_rgb(images[start : start + _AT_A_TIME], side).tobytes())
-                        tell(f"{base}: {part}", start, len(images))
+                        report(f"{base}: {part}", start, len(images))
                 np.save(draft / f"{part}.npy", labels)
             write_about(draft, side, raw.class_names, raw.source)
     return folder
 
 
 def _to_rgb(images: np.ndarray, side: int) -> np.ndarray:
-    """(B, H, H) grey or (B, H, H, 3) to (B, side, side, 3) uint8: as they are where they fit, padded with their border
+    """(B, H, H) gray or (B, H, H, 3) to (B, side, side, 3) uint8: as they are where they fit, padded with their border
     from 28 to 32 px as the worker does, else scaled."""
     if images.ndim == 3:
         images = np.repeat(images[..., None], 3, axis=3)

@@ -48,33 +48,33 @@ class Session:
 
 
 def _epmcm(session: Session) -> Measured:
-    from benchmarks.speed import scoring as speed_scoring
+    from benchmarks.speed import scoring
 
-    return speed_scoring.measure_epmcm(session.folder, session.small)
+    return scoring.measure_epmcm(session.folder, session.small)
 
 
 def _vaal(session: Session) -> Measured:
-    from benchmarks.speed import scoring as speed_scoring
+    from benchmarks.speed import scoring
 
-    return speed_scoring.measure_vaal(session.folder, session.small)
+    return scoring.measure_vaal(session.folder, session.small)
 
 
 def _sampler(name: str, session: Session) -> Measured:
-    from benchmarks.speed import scoring as speed_scoring
+    from benchmarks.speed import scoring
 
-    return speed_scoring.measure_sampler(name, session.folder, session.small)
+    return scoring.measure_sampler(name, session.folder, session.small)
 
 
 def _epmcm_pixels(session: Session) -> Measured:
-    from benchmarks.speed import segmentation as speed_segmentation
+    from benchmarks.speed import segmentation
 
-    return speed_segmentation.measure_epmcm(session.folder, session.small)
+    return segmentation.measure_epmcm(session.folder, session.small)
 
 
 def _k_center(session: Session) -> Measured:
-    from benchmarks.speed import scoring as speed_scoring
+    from benchmarks.speed import scoring
 
-    return speed_scoring.measure_k_center(session.small)
+    return scoring.measure_k_center(session.small)
 
 
 def _memory(session: Session) -> Measured:
@@ -90,15 +90,15 @@ def _memory_masks(session: Session) -> Measured:
 
 
 def _publish(session: Session) -> Measured:
-    from benchmarks.speed import publish as speed_publish
+    from benchmarks.speed import publish
 
-    return speed_publish.measure(session.folder, session.label_studio(), session.small)
+    return publish.measure(session.folder, session.label_studio(), session.small)
 
 
 def _webhook(session: Session) -> Measured:
-    from benchmarks.speed import webhook as speed_webhook
+    from benchmarks.speed import webhook
 
-    return speed_webhook.measure(session.folder, session.label_studio(), session.small)
+    return webhook.measure(session.folder, session.label_studio(), session.small)
 
 
 # In the order of the table; the rows without a server first.
@@ -124,18 +124,18 @@ class Outcome:
     failure: str = ""
 
 
-def run_rows(keys: Sequence[str], session: Session, tell: Callable[[str], None]) -> list[Outcome]:
-    """Measure rows one after the other. One that fails takes no other with it."""
+def run_rows(keys: Sequence[str], session: Session, say: Callable[[str], None]) -> list[Outcome]:
+    """Measure rows one after the other. One that fails does not stop the others."""
     outcomes = []
     for key in keys:
-        tell(f"measuring {key} …")
+        say(f"measuring {key} …")
         started = time.monotonic()
         try:
             outcomes.append(Outcome(key, ROWS[key](session)))
         except Exception as error:
-            tell(traceback.format_exc())
+            say(traceback.format_exc())
             outcomes.append(Outcome(key, None, f"{type(error).__name__}: {error}"))
-        tell(f"  {time.monotonic() - started:.0f} s")
+        say(f"  {time.monotonic() - started:.0f} s")
     return outcomes
 
 
@@ -229,8 +229,8 @@ def main(
         Session(Path(folder), options.small, label_studio) as session,
     ):
         # not wrapped: a traceback's paths are to be clicked on
-        tell = partial(notices.print, markup=False, highlight=False, soft_wrap=True)
-        outcomes = run_rows(options.only or list(ROWS), session, tell)
+        say = partial(notices.print, markup=False, highlight=False, soft_wrap=True)
+        outcomes = run_rows(options.only or list(ROWS), session, say)
     for name, value in facts.items():
         console.print(f"{name}: {value}", highlight=False)
     console.print(as_table(outcomes))

@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 @dataclass(frozen=True)
 class Bound:
-    """A limit on a quantity itself, beside the one on the ratio."""
+    """A limit on a quantity itself, in addition to the one on the ratio."""
 
     words: str
     value: float

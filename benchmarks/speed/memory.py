@@ -1,11 +1,11 @@
 """Peak memory of scoring a large pool ÷ that of scoring a small one: does memory stay flat as the pool grows?
 
-Each pool is scored in a process of its own (``python -m benchmarks.speed.memory DIRECTORY TASKS CHECKPOINT``), because
-a process never gives its peak back. Of images that are segmented it also predicts all masks, which the worker takes
-batch by batch. Two peaks are taken there. VmHWM is all that was resident, mapped pages of the pool's file included;
-RssAnon, sampled every few milliseconds, is what the process allocated, which the system could not take back under
-pressure. Mapped pages are no cost of that kind, but a reader of `ps` sees them: the ratio in the table is that of
-VmHWM, the harder one, and the other stands beside it.
+Each pool is scored in a process of its own (``python -m benchmarks.speed.memory DIRECTORY TASKS CHECKPOINT
+[masks]``), because a process never gives its peak back. With ``masks`` it also predicts all masks, which the worker
+takes batch by batch. Two peaks are taken there. VmHWM is all that was resident, mapped pages of the pool's file
+included; RssAnon, sampled every few milliseconds, is what the process allocated, which the system could not take back
+under pressure. Mapped pages are no cost of that kind, but a reader of `ps` sees them: the ratio in the table is that of
+VmHWM, the harder one, and the other is in the notes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _measured(
     peaks: dict[int, list[dict[str, int]]] = {count: [] for count in counts}
     for number in range(repetitions):
         for count in sorted(counts, reverse=number % 2 == 1):
-            peaks[count].append(_in_a_process(directories[count], count, checkpoint))
+            peaks[count].append(_in_a_process(directories[count], count, checkpoint, masks))
     resident = {count: [peak["resident"] / 2**20 for peak in taken] for count, taken in peaks.items()}
     anonymous = {count: max(peak["anonymous"] for peak in taken) / 2**20 for count, taken in peaks.items()}
     before = max(peak["before"] for taken in peaks.values() for peak in taken) / 2**20
@@ -80,9 +80,10 @@ def _measured(
     )
 
 
-def _in_a_process(directory: Path, count: int, checkpoint: Path) -> dict[str, int]:
+def _in_a_process(directory: Path, count: int, checkpoint: Path, masks: bool) -> dict[str, int]:
+    arguments = [str(directory), str(count), str(checkpoint), *(["masks"] if masks else [])]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.speed.memory", str(directory), str(count), str(checkpoint)],
+        [sys.executable, "-m", "benchmarks.speed.memory", *arguments],
         cwd=REPOSITORY,
         env=clean_environment(),
         stdin=subprocess.DEVNULL,
@@ -124,16 +125,16 @@ class PeakAnonymous(threading.Thread):
         return max(self.peak, status_bytes("RssAnon"))
 
 
-def _score(directory: Path, count: int, checkpoint: Path) -> dict[str, int]:
-    """What the worker does between training and publishing, and what it took."""
+def _score(directory: Path, count: int, checkpoint: Path, masks: bool) -> dict[str, int]:
+    """What the worker does between training and publishing, and the memory it took."""
     import torch
 
     from backend.images.cache import ImageCache
     from backend.learning.learner import Learner
     from models.data import Runtime
+    from models.inference.predictions import predict_masks
 
     learner = Learner.load(checkpoint, torch.device("cpu"))
-    masks = learner.task == "segmentation"
     if not masks:
         torch.set_num_threads(1)  # memory is asked for, not time; so narrow a net gains nothing from more
     before = status_bytes("VmRSS")
@@ -142,11 +143,13 @@ def _score(directory: Path, count: int, checkpoint: Path) -> dict[str, int]:
     cache = ImageCache(directory, learner.frame if masks else learner.frame[0])
     rows, runtime = cache.rows(range(1, count + 1)), Runtime(device=learner.device, seed=0)
     acquisition, _ = learner.score(cache.pixels, rows, runtime)
-    segmented = sum(len(part) for part, _, _ in learner.masks(cache.pixels, rows, runtime)) if masks else count
-    if not len(acquisition) == segmented == count:
-        raise RuntimeError(f"{len(acquisition)} scores and {segmented} answers for {count} tasks")
+    predicted = count
+    if masks:
+        predicted = sum(len(part) for part, _, _ in predict_masks(learner.net, cache.pixels, rows, runtime))
+    if not len(acquisition) == predicted == count:
+        raise RuntimeError(f"{len(acquisition)} scores and {predicted} predictions for {count} tasks")
     return {"before": before, "anonymous": sampler.stop(), "resident": status_bytes("VmHWM")}
 
 
 if __name__ == "__main__":
-    print(json.dumps(_score(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))))
+    print(json.dumps(_score(Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:] == ["masks"])))

@@ -1,4 +1,4 @@
-"""A pool without a source: random pixels in a real image cache, and a learner that has learnt from some of them."""
+"""A pool without a source: random pixels in a real image cache, and a learner that has learned from some of them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def trained_learner(
     cache: ImageCache, settings: Settings, labels: int = 64, *, masks: bool = False
 ) -> tuple[Learner, Runtime]:
     """A learner of ``settings`` after the shortest training that leaves every part of it in use, on the CPU. With
-    ``masks`` a segmenter, which learnt one class a row of pixels."""
+    ``masks`` a segmenter, which learned one class for each row of pixels."""
     runtime = Runtime(device=torch.device("cpu"), seed=0)
     pixels = cache.pixels
     labels = min(labels, len(pixels) // 2)

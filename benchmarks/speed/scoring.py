@@ -1,9 +1,9 @@
-"""What an acquisition costs beside the forward pass that it needs anyway.
+"""What an acquisition costs on top of the forward pass that it needs anyway.
 
 EPMCM ÷ inference, and the row of each sampler: :meth:`backend.learning.learner.Learner.score`, as the worker calls it,
 against a bare loop of the same net over the same rows of the same cache, in the same batches. VAAL ÷ encoder: the
-sampler's scores against a bare loop of its encoder to the means; the task network's answers, which the worker also
-wants, are no part of either. Core-set's picks: the greedy loop against the products that it cannot do without.
+sampler's scores against a bare loop of its encoder to the means; the task network's predictions, which the worker
+also wants, are no part of either. Core-set's picks: the greedy loop against the products that it cannot do without.
 
 The bare loops do what an evaluation loop has to: read rows from the cache, convert them on the device, run the net, and
 bring the results to the host. They do not read ahead, check nothing and report no progress.
@@ -31,7 +31,7 @@ from samplers.vaal import VaalSampler
 
 EPMCM_LIMIT, VAAL_LIMIT = 1.05, 1.10
 LIMITS = dict.fromkeys(("least-confidence", "margin", "entropy", "max-prob"), 1.10)
-"""Of the samplers' own rows: those that only look at the task network's answers. The others are reported."""
+"""Of the samplers' own rows: those that only look at the task network's predictions. The others are reported."""
 _EPMCM_ROWS, _SAMPLER_ROWS, _VAAL_ROWS, _SMALL_ROWS = 2_048, 2_048, 6_144, 128
 _REPETITIONS = 9
 _SAMPLER_REPETITIONS, _LIMITED_REPETITIONS = 3, 7
@@ -45,10 +45,10 @@ def measure_epmcm(folder: Path, small: bool) -> Measured:
     cache = fill_cache(folder / "scoring", max(count, 2 * _LABELS))
     learner, runtime = trained_learner(cache, Settings(sampler="dast-al", epochs=1), _LABELS)
     pixels, rows = cache.pixels, cache.rows(range(1, count + 1))
-    answers = _answers_of(learner.net)
+    forward = predictions_of(learner.net)
     over, under = in_turns(
         lambda: learner.score(pixels, rows, runtime),
-        lambda: bare_loop(answers, pixels, rows, runtime),
+        lambda: bare_loop(forward, pixels, rows, runtime),
         2 if small else _REPETITIONS,
     )
     return Measured(
@@ -95,24 +95,23 @@ def measure_vaal(folder: Path, small: bool) -> Measured:
         VAAL_LIMIT,
         notes=(
             f"{count:,} cached images of 32 px, autoencoder of width {vae.config.width}, on the CPU with "
-            f"{torch.get_num_threads()} threads; the task network's answers, a pass of their own, are in neither",
+            f"{torch.get_num_threads()} threads; the task network's predictions, a pass of their own, are in neither",
         ),
     )
 
 
 def measure_sampler(name: str, folder: Path, small: bool) -> Measured:
-    """Any sampler beside the net of :func:`measure_epmcm`, after a training as short as its settings allow."""
+    """Any sampler with the net of :func:`measure_epmcm`, after a training as short as its settings allow."""
     count = _SMALL_ROWS if small else _SAMPLER_ROWS
     cache = fill_cache(folder / "scoring", max(count, 2 * _LABELS))
     width = 4 if small else 0  # 0: the device's
-    settings = Settings(
-        sampler=name, epochs=1, vaal_iterations=2, vaal_batch_size=32, task_width=width, vaal_width=width
-    )
+    short = {"epochs": 1, "vaal_iterations": 2, "vaal_batch_size": 32, "task_width": width, "vaal_width": width}
+    settings = Settings().for_project({"sampler": name, **short})
     learner, runtime = trained_learner(cache, settings, _LABELS)
     pixels, rows = cache.pixels, cache.rows(range(1, count + 1))
     over, under = in_turns(
         lambda: learner.score(pixels, rows, runtime),
-        lambda: bare_loop(_answers_of(learner.net), pixels, rows, runtime),
+        lambda: bare_loop(predictions_of(learner.net), pixels, rows, runtime),
         1 if small else _LIMITED_REPETITIONS if name in LIMITS else _SAMPLER_REPETITIONS,
     )
     return Measured(
@@ -154,14 +153,14 @@ def measure_k_center(small: bool) -> Measured:
     )
 
 
-def _answers_of(net: TaskNet) -> Callable[[Tensor], tuple[Tensor, ...]]:
+def predictions_of(net: TaskNet) -> Callable[[Tensor], tuple[Tensor, ...]]:
     """images (B, H, W, 3) uint8 -> confidence and class (B,) each; ``net`` is a classifier."""
     net.eval()
 
-    def answers(images: Tensor) -> tuple[Tensor, ...]:
+    def forward(images: Tensor) -> tuple[Tensor, ...]:
         return net(normalize(images)).softmax(dim=1).max(dim=1)
 
-    return answers
+    return forward
 
 
 def bare_loop(

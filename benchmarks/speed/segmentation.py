@@ -1,4 +1,4 @@
-"""What per-pixel EPMCM costs beside the forward pass that it needs anyway, at Cityscapes' size.
+"""What per-pixel EPMCM costs on top of the forward pass that it needs anyway, at Cityscapes' size.
 
 As in :mod:`benchmarks.speed.scoring`: :meth:`backend.learning.learner.Learner.score`, as the worker calls it, against a
 bare loop of the same net over the same rows of the same cache, in the same batches. Both give class and confidence;
@@ -37,7 +37,7 @@ def measure_epmcm(folder: Path, small: bool) -> Measured:
     net, rows = learner.net, np.arange(_LABELS, count + _LABELS)
     over, under = in_turns(
         lambda: learner.score(cache.pixels, rows, runtime),
-        lambda: bare_loop(answers_of(net), cache.pixels, rows, runtime),
+        lambda: bare_loop(predictions_of(net), cache.pixels, rows, runtime),
         1 if small else _REPETITIONS,
     )
     width = learner.net_config.width
@@ -77,12 +77,12 @@ def fitted_learner(pixels: np.ndarray, device: torch.device, width: int = 0) -> 
     return learner, runtime
 
 
-def answers_of(net: TaskNet) -> Callable[[Tensor], tuple[Tensor, ...]]:
+def predictions_of(net: TaskNet) -> Callable[[Tensor], tuple[Tensor, ...]]:
     """images (B, H, W, 3) uint8 -> mean confidence (B,) and the classes of the map's pixels (B, h, w)."""
     net.eval()
 
-    def answers(images: Tensor) -> tuple[Tensor, ...]:
+    def forward(images: Tensor) -> tuple[Tensor, ...]:
         confidence, classes = net.head(net.features(normalize(images))).softmax(dim=1).max(dim=1)
         return confidence.mean(dim=(1, 2)), classes.to(torch.uint8)
 
-    return answers
+    return forward

@@ -1,6 +1,6 @@
 """What a project of the demo is about: its images, the question, the ground truth, and how good a version is.
 
-One kind of task is one file beside this one and one line of :data:`demo.subjects.DEMOS`.
+One kind of task is one file in this folder and one line of :data:`demo.subjects.DEMOS`.
 """
 
 from __future__ import annotations

@@ -31,12 +31,12 @@ from benchmarks.curves.plan import Plan, PlanError, Run, initial_set, overrides_
 from benchmarks.curves.report import Results, columns
 from benchmarks.curves.run import play
 from benchmarks.curves.store import Line, RunStore
-from benchmarks.curves.tasks import Classification
+from benchmarks.curves.tasks.classification import Classification
 from benchmarks.curves.watch import Display
 from benchmarks.data.image_sets import prepare
 from benchmarks.data.kept_images import ImageSet
 from samplers import SAMPLER_NAMES
-from tests.benchmarks.curves_bench import NOT_COMPARED, Stopped, quiet
+from tests.benchmarks.curves.curves_bench import NOT_COMPARED, Stopped, quiet
 from tests.rig.processes import REPOSITORY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -71,15 +71,15 @@ def plan_of(folder: Path, cycles: int = 3, **overrides: object) -> Plan:
 
 @pytest.fixture
 def purchases(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
-    """What is labelled after each purchase, of all runs of the test in turn."""
+    """What is labeled after each purchase, of all runs of the test in turn."""
     kept: list[np.ndarray] = []
-    original = RunStore.keep_labelled
+    original = RunStore.keep_labeled
 
     def keep(store: RunStore, cycle: int, rows: np.ndarray) -> None:
         kept.append(rows)
         original(store, cycle, rows)
 
-    monkeypatch.setattr(RunStore, "keep_labelled", keep)
+    monkeypatch.setattr(RunStore, "keep_labeled", keep)
     return kept
 
 
@@ -98,8 +98,8 @@ def test_nothing_is_bought_twice_and_the_pool_is_conserved(
     held = [initial_set(task.pool, 10, trial_seed(0, 1)), *purchases]
     assert [len(np.unique(rows)) for rows in held] == [10, 15, 20]
     assert set(held[0]) < set(held[1]) < set(held[2]) <= set(task.pool)
-    unlabelled = np.setdiff1d(task.pool, held[-1])
-    assert len(unlabelled) + len(held[-1]) == len(task.pool) == 40
+    unlabeled = np.setdiff1d(task.pool, held[-1])
+    assert len(unlabeled) + len(held[-1]) == len(task.pool) == 40
 
 
 def test_a_run_that_pays_for_other_rows_than_it_holds_is_stopped(
@@ -110,9 +110,9 @@ def test_a_run_that_pays_for_other_rows_than_it_holds_is_stopped(
     with pytest.raises(Stopped):
         play(task, plan, run, tmp_path, CPU, stop_at(2, "train"))
     store = RunStore(tmp_path)
-    rows = store.labelled(1)
+    rows = store.labeled(1)
     rows[0] = rows[1]
-    store.keep_labelled(1, rows)
+    store.keep_labeled(1, rows)
     with pytest.raises(AssertionError, match="14 of 15"):
         play(task, plan, run, tmp_path, CPU, quiet)
 
@@ -163,9 +163,9 @@ def test_a_purchase_is_from_the_random_subset(
     held = [initial_set(task.pool, 10, trial_seed(0, 1)), *purchases]
     subsets = []
     for cycle, (before, after) in enumerate(pairwise(held), start=1):
-        unlabelled = np.setdiff1d(task.pool, before)
+        unlabeled = np.setdiff1d(task.pool, before)
         seed = cycle_seed(trial_seed(0, 1), cycle)
-        subsets.append(set(unlabelled[random_subset(len(unlabelled), 6, seed)]))
+        subsets.append(set(unlabeled[random_subset(len(unlabeled), 6, seed)]))
         assert set(after) - set(before) < subsets[-1]
     assert subsets[0] != subsets[1], "drawn anew in each cycle"
 
@@ -345,7 +345,7 @@ def test_from_the_command_to_the_page(
         (["--dataset", "mnits"], "there is no data set 'mnits': choose one of fashion-mnist"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused_in_words(
+def test_what_cannot_be_honored_is_refused_in_words(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], words: str
 ) -> None:
     assert curves.main(command(folder, tmp_path, *more)) == 2

@@ -20,15 +20,15 @@ from backend.settings.core import Settings
 from benchmarks.curves import command as curves
 from benchmarks.curves.plan import Plan, Run, initial_set, trial_seed
 from benchmarks.curves.run import play
-from benchmarks.curves.sets import opened, prepare
 from benchmarks.curves.store import Line, RunStore
-from benchmarks.curves.tasks import Segmentation, task_of
+from benchmarks.curves.tasks import task_of
+from benchmarks.curves.tasks.segmentation import Segmentation
 from benchmarks.data.kept_masks import MaskSet, draft_of, finish
 from models import IGNORE
-from models.data import Runtime
+from models.data import MaskTargets, Runtime, targets_of
 from models.inference.predictions import predict_masks
 from samplers import SAMPLERS
-from tests.benchmarks.curves_bench import NOT_COMPARED, Stopped, quiet
+from tests.benchmarks.curves.curves_bench import NOT_COMPARED, Stopped, quiet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -48,9 +48,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(25):
         image = draw.integers(0, 90, (*FRAME, 3), dtype=np.uint8)
         mask = np.zeros(FRAME, dtype=np.uint8)
-        for index, colour in ((1, (230, 230, 230)), (2, (220, 10, 10))):
+        for index, color in ((1, (230, 230, 230)), (2, (220, 10, 10))):
             top, left = draw.integers(0, 18), draw.integers(0, 34)
-            image[top : top + 14, left : left + 14], mask[top : top + 14, left : left + 14] = colour, index
+            image[top : top + 14, left : left + 14], mask[top : top + 14, left : left + 14] = color, index
         mask[:, -1] = IGNORE
         Image.fromarray(image).save(root / "images" / f"{number:02}.png")
         Image.fromarray(mask).save(root / "masks" / f"{number:02}.png")
@@ -60,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepare("segmentation", str(folder), 0, Path("unused"), tmp_path_factory.mktemp("work"), quiet)
+    return Segmentation.prepare(str(folder), 0, Path("unused"), tmp_path_factory.mktemp("work"), quiet)
 
 
 def plan_of(folder: Path, cycles: int = 3, **overrides: object) -> Plan:
@@ -121,23 +121,22 @@ def test_a_label_is_the_mask_of_its_image(made: Path, folder: Path) -> None:
     task = task_of(made, plan_of(folder))
     data = task.data(np.array([3, 7]), np.array([0, 1]))
     assert data.task == "segmentation" and data.num_classes == 3 and task.classes == ("light", "red")
-    assert data.targets.tolist() == [3, 7] and data.masks is not None
-    whole = MaskSet.open(made)
-    assert np.array_equal(data.masks[data.targets], whole.train_masks[[3, 7]])
+    targets, whole = targets_of(data, MaskTargets), MaskSet.open(made)
+    assert np.array_equal(targets.masks[targets.rows], whole.train_masks[[3, 7]])
     assert data.frame == FRAME and task.pixels.shape == (20, *FRAME, 3)
 
 
 @pytest.fixture
 def purchases(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
-    """What is labelled after each purchase, of all runs of the test in turn."""
+    """What is labeled after each purchase, of all runs of the test in turn."""
     kept: list[np.ndarray] = []
-    original = RunStore.keep_labelled
+    original = RunStore.keep_labeled
 
     def keep(store: RunStore, cycle: int, rows: np.ndarray) -> None:
         kept.append(rows)
         original(store, cycle, rows)
 
-    monkeypatch.setattr(RunStore, "keep_labelled", keep)
+    monkeypatch.setattr(RunStore, "keep_labeled", keep)
     return kept
 
 
@@ -206,8 +205,8 @@ def test_from_the_command_to_the_page(folder: Path, tmp_path: Path, capsys: pyte
     assert "final mean IoU, %" in page and "final pixel accuracy, %" in page
     plan = json.loads((out / "plan.json").read_text())
     assert (plan["task"], plan["image_size"]) == ("segmentation", 36)
-    found = opened("segmentation", next((tmp_path / "work" / "images").iterdir()))
-    assert isinstance(found, MaskSet) and found.train_masks.shape == (20, 24, 36)
+    found = MaskSet.open(next((tmp_path / "work" / "images").iterdir()))
+    assert found.train_masks.shape == (20, 24, 36)
     with Image.open(out / "curves.png") as picture:
         assert min(picture.size) > 300
 
@@ -229,7 +228,7 @@ def test_from_the_command_to_the_page(folder: Path, tmp_path: Path, capsys: pyte
         (["--task", "classification"], "holds images with masks: it is for --task segmentation"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused_in_words(
+def test_what_cannot_be_honored_is_refused_in_words(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], words: str
 ) -> None:
     assert curves.main(command(folder, tmp_path, *more)) == 2

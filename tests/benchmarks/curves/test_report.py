@@ -6,12 +6,12 @@ import math
 
 import pytest
 
-from benchmarks.curves.measures import CLASSIFICATION, MEASURES
 from benchmarks.curves.plan import Plan, Run
 from benchmarks.curves.plot import COLORS, OTHERS, panels, picture
 from benchmarks.curves.report import Results, as_csv, page, sentences
 from benchmarks.curves.stats import MeanStd, area_under_curve, labels_to_reach, summaries
 from benchmarks.curves.store import Line
+from benchmarks.curves.tasks import TASKS
 from samplers import SAMPLER_NAMES
 
 LABELS = [100, 200, 400]
@@ -126,7 +126,7 @@ def test_nothing_is_claimed_without_random() -> None:
 
 
 def test_the_csv_is_tidy() -> None:
-    rows = [row.split(",") for row in as_csv(lines(CURVES), MEASURES[CLASSIFICATION]).splitlines()]
+    rows = [row.split(",") for row in as_csv(lines(CURVES), TASKS["classification"].measure).splitlines()]
     assert rows[0][3:6] == ["labels", "accuracy", "train_seconds"] and len(rows) == 1 + 4 * 2 * 3
     assert {len(row) for row in rows} == {12}
 

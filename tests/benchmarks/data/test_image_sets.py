@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.curves.plan import Plan
-from benchmarks.curves.tasks import Classification
-from benchmarks.data import image_sets as curves_data
+from benchmarks.curves.tasks.classification import Classification
+from benchmarks.data import image_sets
 from benchmarks.data.datasets import DEBIAN, Dataset, DatasetUnavailable, cifar, fashion_mnist_itself, svhn
 from benchmarks.data.image_sets import balanced, long_tail_counts, long_tailed, prepare, split_name
 from benchmarks.data.kept_images import ImageSet
@@ -113,14 +113,14 @@ def tiny(_: Path) -> Dataset:
 def test_grey_images_become_rgb_of_one_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, side: int
 ) -> None:
-    monkeypatch.setitem(curves_data.NAMED, "svhn", tiny)
+    monkeypatch.setitem(image_sets.NAMED, "svhn", tiny)
     images = ImageSet.open(prepare("svhn", size, tmp_path, tmp_path, quiet))
     assert images.train_pixels.shape == (40, side, side, 3)
     assert (images.train_pixels[17] == 17).all() and images.test_labels.tolist() == [0, 1] * 5
 
 
 def test_a_long_tailed_pool_has_a_balanced_test_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(curves_data.NAMED, "svhn", tiny)
+    monkeypatch.setitem(image_sets.NAMED, "svhn", tiny)
     images = ImageSet.open(prepare("svhn", 0, tmp_path, tmp_path, quiet))
     task = Classification.of(images, Plan("svhn-x10", "", 4, 2, 2))
     assert np.bincount(images.train_labels[task.pool]).tolist() == [20, 2]

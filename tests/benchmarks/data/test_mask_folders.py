@@ -8,18 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.data import mask_folders as segmentation_folders
+from benchmarks.data import mask_folders
 from benchmarks.data.datasets import DatasetUnavailable
 from benchmarks.data.kept_masks import MaskSet
-from benchmarks.data.mask_folders import (
+from benchmarks.data.mask_folders import fitted, prepare, read_pair
+from benchmarks.data.mask_layouts import (
     CITYSCAPES_CLASSES,
+    CITYSCAPES_TRAIN_IDS,
     VOC_CLASSES,
     Pair,
-    fitted,
     is_mask_folder,
     layout_of,
-    prepare,
-    read_pair,
 )
 from models import IGNORE
 
@@ -39,7 +38,7 @@ def save(path: Path, values: np.ndarray, palette: bool = False) -> Path:
     return path
 
 
-def grey(values: np.ndarray) -> np.ndarray:
+def gray(values: np.ndarray) -> np.ndarray:
     return np.repeat(values[..., None], 3, axis=2)
 
 
@@ -49,7 +48,7 @@ def city(tmp_path: Path) -> Path:
     root = tmp_path / "cityscapes"
     for split, town, number, right in (("train", "aachen", 0, 26), ("train", "bonn", 1, 33), ("val", "lindau", 2, 0)):
         stem = f"{town}_00000{number}_000019"
-        save(root / "leftImg8bit" / split / town / f"{stem}_leftImg8bit.png", grey(np.full((4, 8), 40 * number)))
+        save(root / "leftImg8bit" / split / town / f"{stem}_leftImg8bit.png", gray(np.full((4, 8), 40 * number)))
         mask = np.full((4, 8), 7)
         mask[:, 4:] = right
         save(root / "gtFine" / split / town / f"{stem}_gtFine_labelIds.png", mask)
@@ -64,8 +63,8 @@ def voc(tmp_path: Path) -> Path:
         mask = np.zeros((6, 6))
         mask[1:5, 1:5], mask[2:4, 2:4] = IGNORE, (1, 20, 15)[number]
         save(root / "SegmentationClass" / f"{name}.png", mask, palette=True)
-        save(root / "JPEGImages" / f"{name}.jpg", grey(np.full((6, 6), 50 * number)))
-    save(root / "JPEGImages" / "2008_000001.jpg", grey(np.zeros((6, 6))))  # detection only: in no list
+        save(root / "JPEGImages" / f"{name}.jpg", gray(np.full((6, 6), 50 * number)))
+    save(root / "JPEGImages" / "2008_000001.jpg", gray(np.zeros((6, 6))))  # detection only: in no list
     lists = root / "ImageSets" / "Segmentation"
     lists.mkdir(parents=True)
     (lists / "train.txt").write_text("2007_000032\n2007_000063\n")
@@ -80,7 +79,7 @@ def pairs(tmp_path: Path) -> Path:
     for number in range(10):
         mask = np.zeros((6, 8))
         mask[:, number % 8], mask[:, (number + 3) % 8] = 1, 2
-        save(root / "images" / "street" / f"{number}.jpg", grey(np.full((6, 8), 20 * number)))
+        save(root / "images" / "street" / f"{number}.jpg", gray(np.full((6, 8), 20 * number)))
         save(root / "masks" / "street" / f"{number}.png", mask)
     return root
 
@@ -89,12 +88,12 @@ def test_names_are_in_the_order_of_the_indices() -> None:
     assert len(CITYSCAPES_CLASSES) == 19 and len(VOC_CLASSES) == 21
     assert (CITYSCAPES_CLASSES[0], CITYSCAPES_CLASSES[13], CITYSCAPES_CLASSES[18]) == ("road", "car", "bicycle")
     assert (VOC_CLASSES[0], VOC_CLASSES[15], VOC_CLASSES[20]) == ("background", "person", "tvmonitor")
-    ids = segmentation_folders.CITYSCAPES_TRAIN_IDS
+    ids = CITYSCAPES_TRAIN_IDS
     assert [train_id for train_id, _ in ids.values()] == list(range(19)) and list(ids) == sorted(ids)
 
 
 def test_cityscapes_label_ids_become_train_ids(city: Path, tmp_path: Path) -> None:
-    """7 road → 0, 26 car → 13, 33 bicycle → 18, 0 unlabelled → 255."""
+    """7 road → 0, 26 car → 13, 33 bicycle → 18, 0 unlabeled → 255."""
     found = made(city, tmp_path / "work", 8)
     assert found.classes == CITYSCAPES_CLASSES and isinstance(found.train_masks, np.memmap)
     assert found.train_masks[:, 0].tolist() == [[0] * 4 + [13] * 4, [0] * 4 + [18] * 4]
@@ -129,7 +128,7 @@ def test_plain_folders_are_decoded_once(pairs: Path, tmp_path: Path, monkeypatch
     assert sorted(numbers.tolist()) == list(range(0, 200, 20)), "every image once"
 
     with monkeypatch.context() as patched:
-        patched.setattr(segmentation_folders, "read_pair", None)
+        patched.setattr(mask_folders, "read_pair", None)
         assert made(pairs, tmp_path / "work").digest == found.digest
     (pairs / "classes.txt").unlink()
     again = made(pairs, tmp_path / "work")
@@ -143,7 +142,7 @@ def test_plain_folders_with_parts_of_their_own(pairs: Path, tmp_path: Path) -> N
             (pairs / kind).rename(pairs / part / kind)
         if part == "train":
             for number in range(3):
-                save(pairs / "images" / f"{number}.png", grey(np.zeros((6, 8))))
+                save(pairs / "images" / f"{number}.png", gray(np.zeros((6, 8))))
                 save(pairs / "masks" / f"{number}.png", np.eye(6, 8))
     found = made(pairs, tmp_path / "work", 4)
     assert found.train_masks.shape == (10, 3, 4) and found.test_masks.shape == (3, 3, 4) and "val" in found.source
@@ -155,7 +154,7 @@ def test_the_middle_is_cut_out_and_scaled_by_hand(tmp_path: Path) -> None:
     (140 + 3·70) / 8 = 43.75."""
     mask = np.arange(32).reshape(4, 8)
     ramp = np.tile(np.array([0, 0, 70, 140, 70, 0, 0, 0]), (4, 1))
-    pair = Pair(save(tmp_path / "image.png", grey(ramp)), save(tmp_path / "mask.png", mask))
+    pair = Pair(save(tmp_path / "image.png", gray(ramp)), save(tmp_path / "mask.png", mask))
     image, found = read_pair(pair, (2, 2), ITSELF)
     assert found.tolist() == [[11, 13], [27, 29]]
     assert image[0, 0, 0] in (87, 88) and image[1, 1, 0] == 44
@@ -168,7 +167,7 @@ def test_scaling_brings_up_no_class_and_keeps_image_and_mask_together(frame: tup
     rng = np.random.default_rng(sum(frame))
     classes = np.array([0, 3, 9, IGNORE])[rng.integers(0, 4, (3, 5))]
     mask = np.kron(classes, np.ones((8, 8), dtype=int))
-    pair = Pair(save(tmp_path / "image.png", grey(mask // 2)), save(tmp_path / "mask.png", mask))
+    pair = Pair(save(tmp_path / "image.png", gray(mask // 2)), save(tmp_path / "mask.png", mask))
     image, found = read_pair(pair, frame, ITSELF)
     assert image.shape == (*frame, 3) and found.shape == frame
     assert set(np.unique(found)) <= set(np.unique(classes))
@@ -207,7 +206,7 @@ def test_what_is_wrong_is_said_in_words(city: Path, voc: Path, pairs: Path, tmp_
     refused(pairs, "one a line from index 0")
     (pairs / "classes.txt").unlink()
     first = pairs / "masks" / "street" / "0.png"
-    save(first, grey(np.zeros((6, 8))))
+    save(first, gray(np.zeros((6, 8))))
     refused(pairs, "0.png is of Pillow's mode RGB")
     first.write_bytes(b"no")
     refused(pairs, "cannot be read")
@@ -216,7 +215,7 @@ def test_what_is_wrong_is_said_in_words(city: Path, voc: Path, pairs: Path, tmp_
     for number in range(10):
         save(pairs / "masks" / "street" / f"{number}.png", np.where(np.eye(6, 8), 255, 0))
     refused(pairs, "255 is what is ignored, not white")
-    save(pairs / "train" / "images" / "1.png", grey(np.zeros((6, 8))))
+    save(pairs / "train" / "images" / "1.png", gray(np.zeros((6, 8))))
     save(pairs / "train" / "masks" / "1.png", np.eye(6, 8))
     refused(pairs, "neither test nor val")
 
@@ -238,7 +237,7 @@ def test_an_image_that_was_turned_fits_its_mask(tmp_path: Path) -> None:
     """EXIF orientation 6: stored 8 wide and 4 high, shown 4 wide and 8 high."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.fromarray(grey(np.zeros((4, 8), dtype=np.uint8))).save(tmp_path / "1.jpg", exif=exif)
+    Image.fromarray(gray(np.zeros((4, 8), dtype=np.uint8))).save(tmp_path / "1.jpg", exif=exif)
     image, mask = read_pair(Pair(tmp_path / "1.jpg", save(tmp_path / "1.png", np.eye(8, 4))), (8, 4), ITSELF)
     assert image.shape == (8, 4, 3) and np.array_equal(mask, np.eye(8, 4))
 

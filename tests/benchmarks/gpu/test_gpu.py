@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.gpu import cycles as gpu
+from benchmarks.gpu import classification, command, segmentation
+from benchmarks.gpu.shares import flops_of
+from benchmarks.gpu.sizes import SMOKE
+from models.data import MaskTargets, targets_of
 from models.networks.classifier import NetConfig, build_classifier
 from models.networks.segmenter import SegmenterConfig, build_segmenter
 from tests.rig.processes import REPOSITORY
@@ -19,15 +22,15 @@ from tests.rig.processes import REPOSITORY
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_it_refuses_in_words_without_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
-    assert gpu.main([]) == 2
+    assert command.main([]) == 2
     assert "CUDA" in capsys.readouterr().err
 
 
 def test_a_tiny_version_runs_on_the_cpu(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpu, "SAMPLERS", ["random", "learning-loss"])  # the others take their time
-    assert gpu.main(["--cpu-smoke", "--write", str(tmp_path / "gpu.md")]) == 0
+    monkeypatch.setattr(command, "SAMPLERS", ["random", "learning-loss"])  # the others take their time
+    assert command.main(["--cpu-smoke", "--write", str(tmp_path / "gpu.md")]) == 0
     text = (tmp_path / "gpu.md").read_text()
     assert text.endswith(capsys.readouterr().out)
     rows = table(text)
@@ -47,10 +50,10 @@ def test_costs_of_a_cycle(capsys: pytest.CaptureFixture[str]) -> None:
     """The module of learning loss on ResNet-18 × 4: 4 branches (4 + 8 + 16 + 32 + 4) * 128 and 513, in MiB. DAST-AL
     has no network of its own; a committee of two has one more than the task network."""
     names = ("learning-loss", "dast-al", "ensemble")
-    assert gpu.main(["--cpu-smoke", "--task", "classification", "--costs", *names]) == 0
+    assert command.main(["--cpu-smoke", "--task", "classification", "--costs", *names]) == 0
     rows = table(capsys.readouterr().out)
     parameters = {cells[0].strip(): float(cells[1]) for cells in rows}
-    net = build_classifier(NetConfig("resnet18", gpu.NUM_CLASSES, gpu.SIZE, gpu.SMOKE.task_width), 0)
+    net = build_classifier(NetConfig("resnet18", classification.NUM_CLASSES, classification.SIZE, SMOKE.task_width), 0)
     beside = 4 * sum(parameter.numel() for parameter in net.parameters()) / 2**20
     assert parameters == {
         "learning-loss": round(4 * (64 * 128 + 513) / 2**20, 2),
@@ -64,22 +67,23 @@ def test_costs_of_a_cycle(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_costs_of_a_cycle_with_masks(capsys: pytest.CaptureFixture[str]) -> None:
     """Without those that have no meaning for masks. A committee of two has one more DRN-D-22 × 4."""
-    assert gpu.main(["--cpu-smoke", "--task", "segmentation", "--costs", "entropy", "ads", "ensemble", "ceal"]) == 0
+    assert command.main(["--cpu-smoke", "--task", "segmentation", "--costs", "entropy", "ads", "ensemble", "ceal"]) == 0
     printed = capsys.readouterr().out
     parameters = {cells[0].strip(): float(cells[1]) for cells in table(printed)}
-    net = build_segmenter(SegmenterConfig("drn-d-22", gpu.MASK_CLASSES, gpu.SMOKE.mask_width), 0)
+    net = build_segmenter(SegmenterConfig("drn-d-22", segmentation.MASK_CLASSES, SMOKE.mask_width), 0)
     beside = 4 * sum(parameter.numel() for parameter in net.parameters()) / 2**20
     assert parameters == {"entropy": 0.0, "ensemble": round(beside, 2)}
     assert "4 labels of 32 × 64 px" in printed and "images of 32 px" not in printed
 
 
 def test_patches_and_their_masks_belong_together() -> None:
-    """Pixels of a class are alike in all images: their means by the masks differ as the colours do."""
-    data = gpu.patchwork(gpu.SMOKE)
-    assert data.masks is not None and data.frame == (32, 64) and data.num_classes == gpu.MASK_CLASSES
-    assert (len(data.labelled), len(data.unlabelled)) == (4, 6)
-    for label in range(gpu.MASK_CLASSES):
-        ours = data.pixels[data.labelled][data.masks[data.targets] == label].astype(int)
+    """Pixels of a class are alike in all images: their means by the masks differ as the colors do."""
+    data = segmentation.patchwork(SMOKE)
+    targets = targets_of(data, MaskTargets)
+    assert data.frame == (32, 64) and data.num_classes == segmentation.MASK_CLASSES
+    assert (len(data.labeled), len(data.unlabeled)) == (4, 6)
+    for label in range(segmentation.MASK_CLASSES):
+        ours = data.pixels[data.labeled][targets.masks[targets.rows] == label].astype(int)
         if len(ours):
             assert (ours.max(axis=0) - ours.min(axis=0) <= 63).all()  # the noise and nothing else
 
@@ -87,13 +91,13 @@ def test_patches_and_their_masks_belong_together() -> None:
 def test_operations_are_counted_as_the_formula_says() -> None:
     """(8×16) · (16×32) is 8·16·32 multiplications and as many additions."""
     a, b = torch.ones(8, 16), torch.ones(16, 32)
-    assert gpu._flops(lambda: a @ b) == 2 * 8 * 16 * 32
+    assert flops_of(lambda: a @ b) == 2 * 8 * 16 * 32
 
 
 def test_patterns_stand_in_for_a_data_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Images of a class are alike: the mean of each is nearest to its own pattern."""
-    monkeypatch.setattr(gpu, "DEBIAN", tmp_path / "absent")
-    pixels, targets, source = gpu.images(600)
+    monkeypatch.setattr(classification, "DEBIAN", tmp_path / "absent")
+    pixels, targets, source = classification.images(600)
     assert pixels.shape == (600, 32, 32, 3) and pixels.dtype == np.uint8 and "noise" in source
     halves = [pixels[part].astype(float) for part in (slice(0, 300), slice(300, 600))]
     means = [

@@ -1,0 +1,74 @@
+"""One class for each image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from benchmarks.curves.plan import Plan
+from benchmarks.curves.tasks.base import CurveTask, Measure
+from benchmarks.data import image_sets
+from benchmarks.data.datasets import DatasetUnavailable
+from benchmarks.data.kept_images import ImageSet
+from benchmarks.data.mask_folders import holds_masks
+from models import ProgressFn
+
+if TYPE_CHECKING:
+    from backend.learning.learner import Learner
+    from models.data import CycleData, Runtime
+
+
+@dataclass(frozen=True)
+class Classification(CurveTask[ImageSet]):
+    name: ClassVar[str] = "classification"
+    measure: ClassVar[Measure] = Measure(
+        "accuracy", "accuracy", "Accuracy is the task network's on held-out images that nothing else looks at."
+    )
+    labels: ClassVar[int] = 1_000
+    datasets: ClassVar[str] = (
+        "fashion-mnist, cifar10, cifar100, svhn; -x10 or -x100 behind it; or a folder with one folder of images per"
+        " class"
+    )
+
+    @classmethod
+    def prepare(cls, dataset: str, size: int, downloads: Path, work: Path, report: ProgressFn) -> Path:
+        if holds_masks(dataset):
+            raise DatasetUnavailable(
+                f"{dataset} holds images with masks: it is for --task segmentation or --task multilabel"
+            )
+        return image_sets.prepare(image_sets.split_name(dataset)[0], size, downloads, work, report)
+
+    @classmethod
+    def open(cls, folder: Path) -> ImageSet:
+        return ImageSet.open(folder)
+
+    @classmethod
+    def rows(cls, images: ImageSet, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+        classes, ratio = len(images.classes), image_sets.split_name(plan.dataset)[1]
+        if ratio > 1:
+            pool = image_sets.long_tailed(images.train_labels, classes, ratio, plan.seed)
+            return pool, image_sets.balanced(images.test_labels, classes, plan.seed)
+        return np.arange(len(images.train_labels)), np.arange(len(images.test_labels))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.images.classes
+
+    @property
+    def pixels(self) -> np.ndarray:
+        return self.images.train_pixels
+
+    def data(self, labeled: np.ndarray, unlabeled: np.ndarray) -> CycleData:
+        from models.data import ClassTargets, CycleData
+
+        targets = ClassTargets(self.images.train_labels[labeled])
+        return CycleData(self.pixels, labeled, unlabeled, targets, len(self.images.classes))
+
+    def judged(self, learner: Learner, runtime: Runtime) -> dict[str, float]:
+        from models.inference.predictions import predict
+
+        predicted = predict(learner.net, self.images.test_pixels, self.test, runtime, "test").predicted
+        return {self.measure.key: float((predicted == self.images.test_labels[self.test]).mean())}
