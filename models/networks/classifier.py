@@ -20,7 +20,7 @@ from torchvision.models.vgg import make_layers
 from models.networks.base import PretrainedUnavailable, TaskConfig, TaskNet
 
 SMALL_IMAGE = 64  # images up to this side get the CIFAR stem (3x3 convolution, no pooling)
-PAPER_WIDTH = 64  # channels of the first stage in the papers and in torchvision
+CLASSIFIER_WIDTH = 64  # channels of the first stage in the papers and in torchvision
 
 # VGG configuration "D" (Simonyan & Zisserman 2015, table 1) in multiples of the width; "M" halves the size.
 _VGG16: tuple[int | str, ...] = (1, 1, "M", 2, 2, "M", 4, 4, 4, "M", 8, 8, 8, "M", 8, 8, 8, "M")
@@ -34,7 +34,7 @@ class NetConfig(TaskConfig):
     """
 
     image_size: int
-    width: int = PAPER_WIDTH
+    width: int = CLASSIFIER_WIDTH
     pretrained: bool = False
 
     def bare(self) -> Self:
@@ -195,10 +195,10 @@ def _load_pretrained(net: Classifier, config: NetConfig) -> None:
     ResNet-18 for small images has another first convolution than torchvision's: that one and its
     normalization stay fresh, the rest is loaded.
     """
-    if config.width != PAPER_WIDTH:
+    if config.width != CLASSIFIER_WIDTH:
         raise PretrainedUnavailable(
-            f"pretrained weights exist for task_width {PAPER_WIDTH} only, not for {config.width}: "
-            f"set task_width to {PAPER_WIDTH} or pretrained to false"
+            f"pretrained weights exist for task_width {CLASSIFIER_WIDTH} only, not for {config.width}: "
+            f"set task_width to {CLASSIFIER_WIDTH} or pretrained to false"
         )
     weights = ResNet18_Weights.IMAGENET1K_V1 if config.name == "resnet18" else VGG16_BN_Weights.IMAGENET1K_V1
     try:

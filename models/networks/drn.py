@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from models.networks.classifier import HalvingShortcut
 
-PAPER_WIDTH = 16
+DRN_WIDTH = 16
 STRIDE = 8
 
 Tap = Callable[[Tensor], None]  # is shown the output of each tapped stage, in order
@@ -34,7 +34,7 @@ class DilatedResidualTrunk(nn.Module):
     Tapped after each of the four residual stages.
     """
 
-    def __init__(self, width: int = PAPER_WIDTH) -> None:
+    def __init__(self, width: int = DRN_WIDTH) -> None:
         super().__init__()
         self.stride = STRIDE
         self.channels = 32 * width

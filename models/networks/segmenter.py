@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from models.data import IGNORE
 from models.networks.base import PretrainedUnavailable, TaskConfig, TaskNet
-from models.networks.drn import PAPER_WIDTH, DilatedResidualTrunk
+from models.networks.drn import DRN_WIDTH, DilatedResidualTrunk
 from models.networks.torchvision_segmenters import (
     DeepLabTrunk,
     LiteRasppTrunk,
@@ -120,7 +120,7 @@ def build_segmenter(config: SegmenterConfig, seed: int) -> Segmenter:
 
 
 def _drn_trunk(config: SegmenterConfig) -> Trunk:
-    return DilatedResidualTrunk(config.width or PAPER_WIDTH)
+    return DilatedResidualTrunk(config.width or DRN_WIDTH)
 
 
 def _deeplab_trunk(config: SegmenterConfig) -> Trunk:
