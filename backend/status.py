@@ -13,7 +13,7 @@ from rich.text import Text
 from backend.errors import OwnerError
 from backend.settings.core import Settings
 from backend.state import Project, State, Version
-from backend.web.metrics import cycle_figures
+from backend.web.metrics import cycle_summary
 
 VERSIONS_SHOWN = 5
 BROKEN_SHOWN = 20
@@ -45,7 +45,7 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
         "pending_annotations": project.pending_annotations,
         "budget": budget,
         "due": due_in_words(project, versions, budget),
-        "running": None if running is None else cycle_figures(running),
+        "running": None if running is None else cycle_summary(running),
         "held_by": project.lease_owner if project.lease_expires > now else None,
         "last_error": error,
         "retry_at": project.retry_at if project.retry_at > now else None,
@@ -54,7 +54,7 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
             {"name": v.name, "cycle": v.cycle, "status": v.status, "published_at": v.published_at, "metrics": v.metrics}
             for v in versions
         ],
-        "cycles": [cycle_figures(cycle) for cycle in cycles],
+        "cycles": [cycle_summary(cycle) for cycle in cycles],
         "broken_images": [
             {"task": b.task_id, "source": b.source, "reason": b.reason, "attempts": b.attempts, "retry_at": b.retry_at}
             for b in state.tasks.broken_images(project.id)

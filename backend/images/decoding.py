@@ -141,7 +141,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(values: np.ndarray) -> np.ndarray:
-    """Gray of 16 or more bits, (H, W) of any type, as uint8: with a fixed scale for each kind of values, as in browsers."""
+    """Gray of 16 or more bits, (H, W) of any type, as uint8. Each kind of values has a fixed scale, as in browsers."""
     if np.issubdtype(values.dtype, np.floating):
         values = np.nan_to_num(values)
         values = values * 255 if values.size and values.max() <= 1 else values

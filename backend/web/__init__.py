@@ -1,1 +1,1 @@
-"""The web process: requests in, stored predictions out. It holds no model and never trains."""
+"""The web process: it serves stored predictions and stores hints. It never trains."""

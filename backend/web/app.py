@@ -1,16 +1,16 @@
-"""The WSGI application: the endpoints that Label Studio calls, who may call them, and every answer as JSON.
+"""The WSGI application: the endpoints that Label Studio calls, authentication, and JSON responses to all errors.
 
-| endpoint | who calls, how long it waits | what happens |
+| endpoint | who calls it, and waits how long | what it does |
 |---|---|---|
-| ``/health``, ``/`` | Label Studio, 1 s | nothing is touched |
+| ``/health``, ``/`` | Label Studio, 1 s | nothing |
 | ``/setup`` | Label Studio, 3 s, often | :meth:`ActiveLearningBackend.connect` |
-| ``/predict`` | Label Studio, 100 s | stored answers, else fresh ones |
-| ``/webhook`` | Label Studio, 1 s, never again | one small UPDATE |
-| ``/versions``, ``/metrics`` | people and Prometheus | read from the state |
-| ``/train``, ``/job_status`` | Label Studio without its webhook flag | like START_TRAINING |
+| ``/predict`` | Label Studio, 100 s | returns stored predictions, or else fresh ones |
+| ``/webhook`` | Label Studio, 1 s, never repeated | one small UPDATE |
+| ``/versions``, ``/metrics`` | people and Prometheus | reads the state |
+| ``/train``, ``/job_status`` | Label Studio without its webhook flag | the same as START_TRAINING |
 
-Label Studio's connect dialog shows only the status line of an answer. So what the owner has to read stands in the
-reason phrase, and in the body for everybody else.
+Label Studio's connect dialog shows only the status line of a response. So a message for the owner is put in the reason
+phrase as well as in the body.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _PLAIN = str.maketrans({"…": "...", "–": "-", "—": "-", "‘": "'", "’":
 
 
 def create_app(settings: Settings) -> flask.Flask:
-    """The application over the state that ``settings`` name."""
+    """The application, with the state that ``settings`` refer to."""
     services = Services.start(settings)
     app = flask.Flask("backend", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES
@@ -56,8 +56,8 @@ def create_app(settings: Settings) -> flask.Flask:
     app.extensions["services"] = services
     metrics = Metrics(services.state, settings)
     _measure(app, metrics)
-    _ask_for_password(app, settings)
-    _answer_errors(app, services)
+    _require_password(app, settings)
+    _handle_errors(app, services)
     endpoints = Endpoints(services, metrics)
     for path, methods, view in endpoints.table():
         app.add_url_rule(path, path.strip("/") or "root", view, methods=methods)
@@ -65,7 +65,7 @@ def create_app(settings: Settings) -> flask.Flask:
 
 
 def from_environment() -> flask.Flask:
-    """What gunicorn calls in its worker process."""
+    """The application for gunicorn, with settings from the environment. Also configures logging."""
     settings = Settings.from_env(os.environ)
     import_ahead()
     app = create_app(settings)
@@ -74,13 +74,14 @@ def from_environment() -> flask.Flask:
 
 
 class Endpoints:
-    """One method an endpoint. Raises what :func:`_answer_errors` turns into an answer."""
+    """One method per endpoint. Their errors become responses in :func:`_handle_errors`."""
 
     def __init__(self, services: Services, metrics: Metrics) -> None:
         self.services, self.state, self.metrics = services, services.state, metrics
         self.adapters = AdapterPerRequest(partial(ActiveLearningBackend, services=services))
 
     def table(self) -> list[tuple[str, list[str], Any]]:
+        """(path, methods, view) of each endpoint."""
         return [
             ("/", ["GET"], self.health),
             ("/health", ["GET"], self.health),
@@ -126,11 +127,11 @@ class Endpoints:
         return self.adapters.webhook(body.pop("action", None), body), 201
 
     def versions(self) -> dict[str, Any]:
-        """Names of the versions that Label Studio holds, newest first, and all there is to say of them by project."""
+        """The names of the versions that Label Studio holds, newest first, and details of all versions by project."""
         body = flask.request.get_json(silent=True) or {}
-        asked = flask.request.args.get("project") or (body.get("project") if isinstance(body, dict) else None)
-        number = project_number(asked)
-        if asked and number is None:
+        project_id = flask.request.args.get("project") or (body.get("project") if isinstance(body, dict) else None)
+        number = project_number(project_id)
+        if project_id and number is None:
             raise BadRequest('"project" must be a project\'s id')
         projects = [p for p in self.state.projects.all() if number in (None, p.id)]
         found = {str(project.id): self.state.versions.of_project(project.id) for project in projects}
@@ -141,7 +142,7 @@ class Endpoints:
                 str(project.id): {
                     "title": project.title,
                     "current": next((v.name for v in found[str(project.id)] if _is_current(v, project)), ""),
-                    "versions": [_described(version) for version in found[str(project.id)]],
+                    "versions": [_as_json(version) for version in found[str(project.id)]],
                 }
                 for project in projects
             },
@@ -157,16 +158,16 @@ class Endpoints:
         if project is None:
             raise BadRequest("that project is not connected to this backend")
         self.adapters.train(None, project.id)
-        asked = self.state.projects.get(project.id) or project
-        return {"job": f"{project.id}-{asked.train_seq}"}, 201
+        updated = self.state.projects.get(project.id) or project
+        return {"job": f"{project.id}-{updated.train_seq}"}, 201
 
     def job_status(self) -> tuple[dict[str, Any], int]:
-        number, _, asked = _text(_json_object(), "job").partition("-")
-        known = project_number(number)
-        project = None if known is None else self.state.projects.get(known)
-        if project is None or not asked.isdigit():
+        project_part, _, train_seq = _text(_json_object(), "job").partition("-")
+        number = project_number(project_part)
+        project = None if number is None else self.state.projects.get(number)
+        if project is None or not train_seq.isdigit():
             return {"error": "there is no such job"}, 410
-        if project.train_seen >= int(asked):
+        if project.train_seen >= int(train_seq):
             return {"job_status": "finished"}, 200
         running = any(cycle.project_id == project.id for cycle in self.state.cycles.running())
         return {"job_status": "started" if running else "queued", "error": project.last_error}, 200
@@ -176,13 +177,13 @@ def _is_current(version: Version, project: Any) -> bool:
     return bool(version.id == project.current_version_id)
 
 
-def _described(version: Version) -> dict[str, Any]:
+def _as_json(version: Version) -> dict[str, Any]:
     keys = ("name", "cycle", "sampler", "status", "classes", "created_at", "published_at", "metrics")
     return {key: getattr(version, key) for key in keys}
 
 
 def _json_object() -> dict[str, Any]:
-    """The request's body. Raises BadRequest unless it is a JSON object, whatever its content type says."""
+    """The request's body, whatever its content type says. Raises BadRequest unless it is a JSON object."""
     body = flask.request.get_json(force=True, silent=True)
     if not isinstance(body, dict):
         raise BadRequest("the body must be a JSON object")
@@ -190,6 +191,7 @@ def _json_object() -> dict[str, Any]:
 
 
 def _text(body: Mapping[str, Any], key: str) -> str:
+    """A string in the body, "" if it is missing. Raises BadRequest if it is anything else."""
     value = body.get(key)
     if value is None:
         return ""
@@ -202,6 +204,8 @@ def _text(body: Mapping[str, Any], key: str) -> str:
 
 
 def _measure(app: flask.Flask, metrics: Metrics) -> None:
+    """Count and time every request."""
+
     @app.before_request
     def begin() -> None:
         flask.g.began = time.perf_counter()
@@ -211,17 +215,17 @@ def _measure(app: flask.Flask, metrics: Metrics) -> None:
         request = flask.request
         endpoint = request.url_rule.rule if request.url_rule else "other"
         seconds = time.perf_counter() - flask.g.get("began", time.perf_counter())
-        metrics.answered(endpoint, request.method, response.status_code, seconds)
+        metrics.observe_request(endpoint, request.method, response.status_code, seconds)
         log.debug("%s %s %s in %.0f ms", request.method, endpoint, response.status_code, seconds * 1000)
         return response
 
 
-def _ask_for_password(app: flask.Flask, settings: Settings) -> None:
-    """Basic auth on everything but health, when it is configured."""
+def _require_password(app: flask.Flask, settings: Settings) -> None:
+    """Require basic auth for everything but the health check, if it is configured."""
     if not settings.basic_auth_user:
         return
     pair = f"{settings.basic_auth_user}:{settings.basic_auth_pass}"
-    expected = [pair.encode("utf-8")]  # Label Studio's client sends latin-1 where that is possible
+    expected = [pair.encode("utf-8")]  # Label Studio's client sends latin-1 if possible
     if pair.encode("latin-1", "replace").decode("latin-1") == pair:
         expected.append(pair.encode("latin-1"))
 
@@ -234,7 +238,7 @@ def _ask_for_password(app: flask.Flask, settings: Settings) -> None:
             sent = base64.b64decode(given, validate=True) if scheme.lower() == "basic" else b""
         except (binascii.Error, ValueError):
             sent = b""
-        matches = [hmac.compare_digest(sent, good) for good in expected]  # all of them, each in constant time
+        matches = [hmac.compare_digest(sent, one) for one in expected]  # compare with all, each in constant time
         if True in matches:
             return None
         response = _error("the backend's user name and password are wrong or missing (basic auth)", 401, phrase=True)
@@ -242,7 +246,8 @@ def _ask_for_password(app: flask.Flask, settings: Settings) -> None:
         return response
 
 
-def _answer_errors(app: flask.Flask, services: Services) -> None:
+def _handle_errors(app: flask.Flask, services: Services) -> None:
+    """Turn every error into a JSON response without secrets."""
     redact = services.redact
 
     @app.errorhandler(OwnerError)
@@ -268,14 +273,15 @@ def _answer_errors(app: flask.Flask, services: Services) -> None:
         return _error("internal error; the backend's log says more", 500)
 
 
-def _error(words: str, status: int, *, phrase: bool = False) -> flask.Response:
-    response = flask.jsonify(error=words)
-    response.status = f"{status} {reason_phrase(words)}" if phrase else str(status)
+def _error(message: str, status: int, *, phrase: bool = False) -> flask.Response:
+    """``phrase``: put the message in the reason phrase too, for Label Studio's connect dialog."""
+    response = flask.jsonify(error=message)
+    response.status = f"{status} {reason_phrase(message)}" if phrase else str(status)
     return response
 
 
-def reason_phrase(words: str) -> str:
-    """``words`` as an HTTP reason phrase: one latin-1 line of bounded length."""
-    line = " ".join(words.translate(_PLAIN).split())
+def reason_phrase(message: str) -> str:
+    """``message`` as an HTTP reason phrase: a single line of limited length in latin-1."""
+    line = " ".join(message.translate(_PLAIN).split())
     line = re.sub(r"[^\x20-\x7e\xa1-\xac\xae-\xff]", "?", line)
     return line if len(line) <= PHRASE_CHARACTERS else line[: PHRASE_CHARACTERS - 3] + "..."

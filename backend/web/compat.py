@@ -1,17 +1,17 @@
-"""Where the two generations of label-studio-ml differ, and how one class serves under both.
+"""The differences between the two generations of label-studio-ml, and a base class that works with both.
 
 |                | 1.0.9 (on PyPI)                                | 2.x (upstream's main)                     |
 |----------------|------------------------------------------------|-------------------------------------------|
 | constructor    | ``(label_config=…, train_output=…, **kwargs)`` | ``(project_id=…, label_config=…)``        |
-| lives          | one model in the process, for all projects     | one for every request                     |
+| instances      | one per process, for all projects              | one per request                           |
 | ``predict``    | ``(tasks, **params)``                          | ``(tasks, context=…, **params)``          |
-| a webhook      | a process, and in it ``fit((), event=…, …)``   | ``fit(event, data)``, inside the request  |
-| START_TRAINING | no event of its own                            | an event like the others                  |
-| extra params   | not handed on                                  | ``set_extra_params(object or JSON text)`` |
+| a webhook      | starts a process for ``fit((), event=…, …)``   | ``fit(event, data)``, inside the request  |
+| START_TRAINING | is not an event                                | is an event like the others               |
+| extra params   | not passed on                                  | ``set_extra_params(object or JSON text)`` |
 | model version  | the job's id                                   | ``get("model_version")``                  |
 
-:class:`Plugin` takes the calls of both and has one face, that of 2.x; :class:`AdapterPerRequest` makes 1.0.9 call
-it as 2.x does.
+:class:`Plugin` accepts the calls of both, and offers subclasses one interface. :class:`AdapterPerRequest` makes 1.0.9
+call it as 2.x does.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from backend.events import project_number
 
 @contextmanager
 def _without_torch() -> Iterator[None]:
-    """1.0.9 imports torch for a process pool that is never used here: four seconds and 600 MB of the web process.
+    """Hide torch while importing 1.0.9, which would cost the web process four seconds and 600 MB.
 
-    It falls back to the standard library's pool when there is no torch. Its start method, which it sets for the
-    whole process, is put back.
+    1.0.9 only uses torch for a process pool, which is not used here; without torch, it uses the standard library's
+    pool. It also sets multiprocessing's start method for the whole process, which is restored.
     """
     hidden = object()
     start_method = multiprocessing.get_start_method(allow_none=True)
@@ -53,11 +53,11 @@ _Manager: Any = getattr(_library, "LabelStudioMLManager", object)  # 2.x has non
 
 
 class Plugin(LabelStudioMLBase):
-    """The calls of both generations, brought to one face: :meth:`connect`, :meth:`predictions_for`,
-    :meth:`handle_webhook`.
+    """Maps the calls of both generations to one interface: :meth:`connect`, :meth:`predictions_for`,
+    :meth:`handle_webhook` and :meth:`current_version`.
 
-    The base class's constructor is not called: 1.0.9's parses the label config and keeps it for good, 2.x's opens a
-    key-value store of its own. All that they would offer comes from our state.
+    The constructor of the base class is not called. That of 1.0.9 parses the label config and keeps it forever; that of
+    2.x opens a key-value store. What they provide comes from our state instead.
     """
 
     def __init__(
@@ -72,24 +72,28 @@ class Plugin(LabelStudioMLBase):
         self._connected = False
         self.setup()
 
-    # -- what a subclass says ----------------------------------------------------------------------------------------
+    # -- for subclasses ----------------------------------------------------------------------------------------------
 
     def setup(self) -> None:
-        """Called at the end of construction, as 2.x does."""
+        """Called at the end of the constructor, as in 2.x."""
 
     def connect(self, extra_params: Any) -> None:
+        """Handle ``/setup``. Raises OwnerError if something has to be changed."""
         raise NotImplementedError
 
     def predictions_for(self, tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Handle ``/predict``: one prediction per task, in order."""
         raise NotImplementedError
 
     def handle_webhook(self, payload: Mapping[str, Any]) -> dict[str, Any]:
+        """Handle ``/webhook``. Returns the body of the response."""
         raise NotImplementedError
 
     def current_version(self) -> str:
+        """The name of the current version, or ""."""
         raise NotImplementedError
 
-    # -- what either generation calls --------------------------------------------------------------------------------
+    # -- called by label-studio-ml -----------------------------------------------------------------------------------
 
     @property
     def label_config(self) -> str:
@@ -100,12 +104,13 @@ class Plugin(LabelStudioMLBase):
         return self.current_version()
 
     def set_extra_params(self, extra_params: Any) -> None:
-        """2.x, in ``/setup``: what the owner typed in the connect dialog. Not called when that is nothing."""
+        """Called by 2.x in ``/setup``, with what the owner entered in the connect dialog, but only if that is not
+        empty."""
         self._connected = True
         self.connect(extra_params)
 
     def get(self, key: str) -> Any:
-        """2.x: its key-value store. Only ``/setup`` reads it, for the model version, as its last step."""
+        """The key-value store of 2.x. It is only read by ``/setup``, for the model version, as its last step."""
         if key != "model_version":
             return None
         if not self._connected:
@@ -113,13 +118,13 @@ class Plugin(LabelStudioMLBase):
         return self.current_version()
 
     def predict(self, tasks: Sequence[Mapping[str, Any]], context: Any = None, **kwargs: Any) -> list[dict[str, Any]]:
-        """One entry for each task, in order. 2.x takes a list as well as its ``ModelResponse``."""
-        if self.project_id is None and tasks:  # 1.0.9 does not say for whom it constructs
+        """One prediction per task, in order. 2.x accepts a list in place of its ``ModelResponse``."""
+        if self.project_id is None and tasks:  # 1.0.9 does not pass the project to the constructor
             self.project_id = project_number(tasks[0].get("project"))
         return self.predictions_for(tasks)
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """2.x: ``fit(event, data)``, in the webhook's request; 1.0.9: ``fit(tasks, event=…, data=…)``. Notes a hint."""
+        """A webhook: 2.x calls ``fit(event, data)``, 1.0.9 ``fit(tasks, event=…, data=…)``."""
         event = kwargs.get("event") or next((arg for arg in args if isinstance(arg, str)), None)
         data = kwargs.get("data") or next((arg for arg in args if isinstance(arg, Mapping)), {})
         payload = {**data, "action": event}
@@ -128,20 +133,20 @@ class Plugin(LabelStudioMLBase):
         return self.handle_webhook(payload)
 
     def process_event(self, event: str, data: Mapping[str, Any], job_id: str, extra: Any = None) -> dict[str, Any]:
-        """Both: the way to ``fit``. Theirs sorts events by a list that lacks some that Label Studio sends."""
+        """Called by both to reach ``fit``. Their own version drops some events that Label Studio sends."""
         return self.fit(event=event, data=data)
 
 
 class PluginClass(Protocol):
-    """How 2.x constructs a plugin."""
+    """The constructor of a plugin, as 2.x calls it."""
 
     def __call__(self, project_id: Any = None, label_config: str | None = None, **kwargs: Any) -> Plugin: ...
 
 
 class AdapterPerRequest(_Manager):
-    """In the place of 1.0.9's manager: one adapter for each request and project, no process, nothing kept.
+    """Replaces 1.0.9's manager. It makes a new plugin for each request, starts no process, and keeps nothing.
 
-    It has the manager's methods with the manager's arguments, so that label-studio-ml's own routes work over it too.
+    It has the methods of the manager, with the same arguments, so that label-studio-ml's own routes work with it too.
     """
 
     def __init__(self, model_class: PluginClass) -> None:
@@ -152,7 +157,7 @@ class AdapterPerRequest(_Manager):
         self._make = model_class
 
     def fetch(self, project: Any = None, label_config: str | None = None, *_: Any, **kwargs: Any) -> Plugin:
-        """``/setup``. Raises OwnerError with what to change."""
+        """Handle ``/setup``. Raises OwnerError, whose message says what to change."""
         adapter = self._make(project_id=project, label_config=label_config, key=str(project), **kwargs)
         adapter.connect(kwargs.get("extra_params"))
         return adapter

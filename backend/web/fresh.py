@@ -1,8 +1,7 @@
-"""Predictions for tasks that the current version has not scored, or kept no large prediction of: loaded model, fetched
-image, one small batch.
+"""Fresh predictions: for tasks that the current version has not scored, or whose large prediction it did not keep.
 
-The web process does without torch until the first such task, then keeps the last few models. Everything is bounded:
-models, images in a request, seconds.
+The model is loaded, the images are fetched, and one small batch is predicted. The web process imports torch only at the
+first such task, and then keeps the last few models. Models, images per request and seconds are all limited.
 """
 
 from __future__ import annotations
@@ -36,23 +35,25 @@ FETCH_SECONDS = 10.0
 
 
 class FreshPredictions:
-    """The models that this process has loaded, most recently used last."""
+    """Predicts with the models of recent versions, which it keeps in memory."""
 
     def __init__(self) -> None:
-        self._models: OrderedDict[tuple[int, str], Learner] = OrderedDict()
-        self._turn = threading.Lock()  # one at a time: a batch uses every core that the worker leaves
+        self._models: OrderedDict[tuple[int, str], Learner] = OrderedDict()  # most recently used last
+        self._lock = threading.Lock()  # one request at a time, so that the worker keeps its cores
 
     def __call__(
         self, version: Version, gateway: LabelStudio, kind: AnyTaskKind, tasks: Sequence[Mapping[str, Any]]
     ) -> dict[int, FreshPrediction]:
-        """Task id → prediction and its result, for those of ``tasks`` that can be predicted in time. Never raises for
-        one bad image. Nothing where the project is of another kind of task than the model by now.
+        """Task id → prediction and its result, for those of ``tasks`` that can be predicted in time.
+
+        Images that cannot be fetched or decoded are left out. The result is empty if the project's kind of task is no
+        longer that of the model.
 
         Raises:
             BackendError: the model of ``version`` cannot be loaded.
         """
         until = time.monotonic() + SECONDS
-        if version.checkpoint is None or not self._turn.acquire(timeout=SECONDS / 2):
+        if version.checkpoint is None or not self._lock.acquire(timeout=SECONDS / 2):
             return {}
         try:
             model = self._model(version, version.checkpoint)
@@ -61,7 +62,7 @@ class FreshPredictions:
             found = _fetch(gateway, kind, tasks[: kind.fresh_limit], model.frame, until)
             return dict(kind.predict_fresh(model, version.name, found, until)) if found else {}
         finally:
-            self._turn.release()
+            self._lock.release()
 
     def _model(self, version: Version, checkpoint: str) -> Learner:
         key = (version.id, checkpoint)
@@ -70,7 +71,7 @@ class FreshPredictions:
 
             from backend.learning.learner import Learner
 
-            torch.set_num_threads(1)  # the worker has the other cores
+            torch.set_num_threads(1)  # the other cores are for the worker
             while len(self._models) >= MODELS:
                 self._models.popitem(last=False)
             self._models[key] = Learner.load(checkpoint, torch.device("cpu"))
@@ -81,7 +82,8 @@ class FreshPredictions:
 def _fetch(
     gateway: LabelStudio, kind: AnyTaskKind, tasks: Sequence[Mapping[str, Any]], frame: Size, until: float
 ) -> dict[int, tuple[np.ndarray, Size]]:
-    """The images that arrived and decoded in time."""
+    """Task id → pixels and original size, for the images that were fetched and decoded by ``until`` (monotonic
+    seconds)."""
 
     def one(task: Mapping[str, Any]) -> tuple[np.ndarray, Size]:
         source = image_source(task.get("data") or {}, kind.data_key)

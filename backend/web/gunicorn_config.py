@@ -1,8 +1,8 @@
-"""How gunicorn serves the application: one process, many threads.
+"""Configuration of gunicorn: one process with many threads.
 
-One process, because every answer comes out of the database in a few milliseconds: a second one would answer no
-faster, hold a second set of models for fresh answers, and split the request counters that ``/metrics`` shows.
-No ``preload_app``: database connections and threads must not be made before the fork.
+One process is enough, because most responses come from the database within a few milliseconds. A second one would not
+respond faster, would hold a second set of models for fresh predictions, and would split the request counters that
+``/metrics`` shows. ``preload_app`` stays off: database connections and threads must not be created before the fork.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from backend.supervisor import die_with_parent
 
 
 class _RootLogger(glogging.Logger):
-    """gunicorn's own lines go where all others go: stderr, without secrets."""
+    """Passes gunicorn's own lines to the root logger: to stderr, without secrets."""
 
     def setup(self, cfg: Any) -> None:
         for logger in (self.error_log, self.access_log):
@@ -34,9 +34,9 @@ workers = 1
 threads = 16
 backlog = 2048
 keepalive = 5
-timeout = 120  # seconds without a sign of life from the process; requests are not limited by it
+timeout = 120  # seconds without a heartbeat of the process; it does not limit requests
 graceful_timeout = 5
-worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # the sign of life must not wait for a disk
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # so that the heartbeat never waits for a disk
 logger_class = _RootLogger
 control_socket_disable = True
 
@@ -44,7 +44,7 @@ control_socket_disable = True
 def on_starting(_server: Any) -> None:
     settings = Settings.from_env(os.environ)
     logs.configure(settings.log_level, logs.Redactor(settings.secrets()))
-    import_ahead()  # before the fork: a process that takes over from a dead one then answers at once
+    import_ahead()  # before the fork, so that a process that replaces a dead one can respond at once
 
 
 def post_fork(_server: Any, _worker: Any) -> None:
@@ -52,7 +52,7 @@ def post_fork(_server: Any, _worker: Any) -> None:
 
 
 def worker_exit(_server: Any, worker: Any) -> None:
-    """Nothing but the database holds anything worth keeping, and torch's own end can hang for good."""
+    """End without cleaning up torch, which can hang. Everything worth keeping is in the database."""
     app = getattr(worker, "wsgi", None)
     if app is not None:
         app.extensions["services"].close()

@@ -1,7 +1,7 @@
-"""Does our key open the project in Label Studio? Asked while the owner waits in the connect dialog.
+"""Checks whether our API key opens the project in Label Studio, while the owner waits in the connect dialog.
 
-Label Studio gives ``/setup`` three seconds, calls it twice, and calls it again before every live ``/predict``. So a
-key that worked is believed for a minute, and no answer in time means "not known yet", never an error.
+Label Studio waits three seconds for ``/setup``, calls it twice, and calls it again before each live ``/predict``. So a
+key that worked is trusted for a minute, and no response in time means "not known yet", not an error.
 """
 
 from __future__ import annotations
@@ -20,45 +20,45 @@ log = logging.getLogger(__name__)
 
 DEADLINE_SECONDS = 2.0
 CALL_SECONDS = 1.5
-BELIEVED_SECONDS = 60.0
-AT_ONCE = 8
-"""Checks that may hang at a time; each ends by its own time-outs some seconds after we stopped waiting for it."""
+TRUSTED_SECONDS = 60.0
+MAX_CHECKS = 8
+"""Checks that may be running at a time. Each ends by its own timeouts, some seconds after we stopped waiting for it."""
 
 
 class KeyCheck:
-    """Asks Label Studio, within a hard deadline, whatever it does."""
+    """Asks Label Studio for a project, within a hard deadline. Thread-safe."""
 
     def __init__(self, deadline: float = DEADLINE_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
         self._deadline, self._clock = deadline, clock
-        self._believed: dict[str, tuple[float, ProjectInfo]] = {}
-        self._slots = threading.Semaphore(AT_ONCE)
+        self._trusted: dict[str, tuple[float, ProjectInfo]] = {}
+        self._slots = threading.Semaphore(MAX_CHECKS)
 
     def __call__(self, url: str, token: str, project_id: int) -> ProjectInfo | None:
-        """What Label Studio says of the project; None when it said nothing in time.
+        """The project as Label Studio describes it; None if Label Studio did not respond in time.
 
         Raises:
-            LabelStudioRefused: the key is not accepted, the project is not to be seen with it, or that is no
+            LabelStudioRefused: the key is not accepted or does not give access to the project, or the server is not a
                 Label Studio.
         """
         name = hashlib.sha256(repr((url, token, project_id)).encode()).hexdigest()
         now = self._clock()
-        since, info = self._believed.get(name, (-BELIEVED_SECONDS, None))
-        if info is not None and now - since < BELIEVED_SECONDS:
+        since, info = self._trusted.get(name, (-TRUSTED_SECONDS, None))
+        if info is not None and now - since < TRUSTED_SECONDS:
             return info
         found = self._ask(url, token, project_id)
         if isinstance(found, NotFound):
             raise LabelStudioRefused(
                 f"The API key opens Label Studio at {Connection(url, token, 1.0).display_url} but not project"
                 f" {project_id}: set LABEL_STUDIO_URL to the Label Studio you connect from, and LABEL_STUDIO_API_KEY to"
-                " the key of a user who sees the project"
+                " the key of a user who has access to the project"
             )
         if isinstance(found, LabelStudioRefused):
             raise found
         if not isinstance(found, ProjectInfo):
-            log.warning("Could not check the key for project %s, going on without: %s", project_id, found)
+            log.warning("Could not check the key for project %s, continuing without: %s", project_id, found)
             return None
-        self._believed = {key: kept for key, kept in self._believed.items() if now - kept[0] < BELIEVED_SECONDS}
-        self._believed[name] = (self._clock(), found)
+        self._trusted = {key: entry for key, entry in self._trusted.items() if now - entry[0] < TRUSTED_SECONDS}
+        self._trusted[name] = (self._clock(), found)
         return found
 
     def _ask(self, url: str, token: str, project_id: int) -> ProjectInfo | Exception:
@@ -79,4 +79,4 @@ class KeyCheck:
 
         threading.Thread(target=ask, name="key-check", daemon=True).start()
         done.wait(self._deadline)
-        return found[0] if found else BackendError(f"no answer in {self._deadline:g} s")
+        return found[0] if found else BackendError(f"no response within {self._deadline:g} s")

@@ -1,7 +1,8 @@
-"""Figures: of each cycle, of the requests, and of everything in Prometheus's text format.
+"""Metrics: summaries of cycles, and metrics of projects and requests in Prometheus's text format.
 
-What concerns projects is read from the state when it is asked for, so it is right in every process and after every
-restart. Requests are counted in the process that answers them; there is one (:mod:`backend.web.gunicorn_config`).
+Metrics of projects are read from the state when they are requested, so they are right in any process and after a
+restart. Requests are counted in the process that serves them, of which there is one: see
+:mod:`backend.web.gunicorn_config`.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from backend.state import Cycle, Project, State
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 PREFIX = "active_learning_"
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 3.0, 10.0, 30.0)
-"""Label Studio's limits are among them: 1 s for webhook and health, 3 s for setup."""
+"""In seconds. They include Label Studio's limits: 1 s for ``/webhook`` and ``/health``, 3 s for ``/setup``."""
 
 ALL_CYCLES = 1_000_000
 
 
-def cycle_figures(cycle: Cycle) -> dict[str, Any]:
-    """What is worth knowing of one cycle, in plain numbers and words; ``seconds`` by phase once it is done."""
-    figures: dict[str, Any] = {
+def cycle_summary(cycle: Cycle) -> dict[str, Any]:
+    """A cycle as plain data. Once it is done, ``seconds`` has the duration of each phase."""
+    summary: dict[str, Any] = {
         "cycle": cycle.number,
         "sampler": cycle.sampler,
         "status": cycle.status,
@@ -41,71 +42,73 @@ def cycle_figures(cycle: Cycle) -> dict[str, Any]:
         "seconds": phase_seconds(cycle),
         "error": cycle.error,
     }
-    figures["figures"] = {key: value for key, value in cycle.metrics.items() if key != "seconds"}
-    return figures
+    summary["figures"] = {key: value for key, value in cycle.metrics.items() if key != "seconds"}
+    return summary
 
 
 def phase_seconds(cycle: Cycle) -> dict[str, float]:
+    """The duration of each phase of a cycle, in seconds; empty unless it is done."""
     seconds = cycle.metrics.get("seconds")
     return {str(phase): float(spent) for phase, spent in seconds.items()} if isinstance(seconds, dict) else {}
 
 
 class Metrics:
-    """The metrics of one application: a registry of its own, so that two applications never share a number."""
+    """The metrics of one application, in a registry of its own, so that applications share no counters."""
 
     def __init__(self, state: State, settings: Settings) -> None:
         self.registry = CollectorRegistry()
         labels = ("endpoint", "method", "status")
-        self._requests = Counter(PREFIX + "requests", "Requests answered.", labels, registry=self.registry)
+        self._requests = Counter(PREFIX + "requests", "Requests served.", labels, registry=self.registry)
         self._latency = Histogram(
             PREFIX + "request_seconds",
-            "Seconds from a request's arrival to its answer.",
+            "Seconds from a request's arrival to its response.",
             ("endpoint",),
             buckets=BUCKETS,
             registry=self.registry,
         )
         self.registry.register(StateCollector(state, settings))
 
-    def answered(self, endpoint: str, method: str, status: int, seconds: float) -> None:
-        """Count one request. ``endpoint`` is a route, never a raw path: the number of series stays bounded."""
+    def observe_request(self, endpoint: str, method: str, status: int, seconds: float) -> None:
+        """Count one request. ``endpoint`` is a route, never a raw path, so that the number of time series is
+        limited."""
         self._requests.labels(endpoint, method, str(status)).inc()
         self._latency.labels(endpoint).observe(seconds)
 
     def text(self) -> bytes:
+        """All metrics in Prometheus's text format."""
         return generate_latest(self.registry)
 
 
 class StateCollector(Collector):
-    """Every project's figures, read from the state at each scrape."""
+    """The metrics of all projects, read from the state at each scrape."""
 
     def __init__(self, state: State, settings: Settings) -> None:
         self._state, self._settings = state, settings
 
     def describe(self) -> Iterable[Metric]:
-        return ()  # asked when it is registered: no reason to read the database
+        return ()  # called when the collector is registered, which should not read the database
 
     def collect(self) -> Iterator[Metric]:
         projects = self._state.projects.all()
         yield _gauge("projects", "Connected projects.", (), [((), len(projects))])
-        figures = [(project, *self._of(project)) for project in projects]
-        yield from _sizes(figures)
-        yield from _cycles([(project, cycles) for project, _, cycles in figures])
+        yield from _project_gauges([(project, self._counts(project)) for project in projects])
+        yield from _cycles([(p, self._state.cycles.recent(p.id, limit=ALL_CYCLES)) for p in projects])
         yield from self._versions(projects)
 
-    def _of(self, project: Project) -> tuple[dict[str, float], list[Cycle]]:
+    def _counts(self, project: Project) -> dict[str, float]:
         counts: dict[str, float] = dict(self._state.tasks.counts(project.id))
         counts["unlabelled"] = counts["tasks"] - counts["labelled"]
         counts["pending"] = project.pending_annotations
         try:
             counts["budget"] = self._settings.for_project(project.extra_params).budget
-        except OwnerError:  # stored by another version of the backend; the worker tells the owner
+        except OwnerError:  # stored by another version of the backend; the worker reports it to the owner
             counts["budget"] = float("nan")
         counts["failing"] = project.last_error is not None
-        return counts, self._state.cycles.recent(project.id, limit=ALL_CYCLES)
+        return counts
 
     def _versions(self, projects: list[Project]) -> Iterator[Metric]:
         count = _gauge("versions", "Versions by status.", ("project", "status"), [])
-        info = _gauge("current_version_info", "1 for the version in force.", ("project", "version", "sampler"), [])
+        info = _gauge("current_version_info", "1 for the current version.", ("project", "version", "sampler"), [])
         for project in projects:
             versions = self._state.versions.of_project(project.id)
             for status in sorted({version.status for version in versions}):
@@ -117,36 +120,37 @@ class StateCollector(Collector):
         yield from (count, info)
 
 
-SIZES = {
-    "tasks": ("tasks", "Tasks as last compared with Label Studio."),
+PROJECT_GAUGES = {
+    "tasks": ("tasks", "Tasks at the last comparison with Label Studio."),
     "labels": ("labelled", "Tasks with a label."),
     "pool_size": ("unlabelled", "Tasks without a label."),
     "scored_tasks": ("scored", "Tasks that the current version has scored."),
     "broken_images": ("broken", "Tasks whose image is set aside."),
     "due_annotations": ("pending", "New annotations since the last cycle, as far as known."),
-    "budget": ("budget", "New annotations that make a cycle due."),
-    "failing": ("failing", "1 while the last attempt of the worker has failed."),
+    "budget": ("budget", "Number of new annotations that makes a cycle due."),
+    "failing": ("failing", "1 if the worker's last attempt failed."),
 }
+"""Metric → its key among the counts, and its help text."""
 
 
-def _sizes(figures: list[tuple[Project, dict[str, float], list[Cycle]]]) -> Iterator[Metric]:
-    for name, (key, words) in SIZES.items():
-        yield _gauge(name, words, ("project",), [((str(p.id),), counts[key]) for p, counts, _ in figures])
+def _project_gauges(projects: list[tuple[Project, dict[str, float]]]) -> Iterator[Metric]:
+    for name, (key, description) in PROJECT_GAUGES.items():
+        yield _gauge(name, description, ("project",), [((str(p.id),), counts[key]) for p, counts in projects])
 
 
-def _cycles(figures: list[tuple[Project, list[Cycle]]]) -> Iterator[Metric]:
+def _cycles(projects: list[tuple[Project, list[Cycle]]]) -> Iterator[Metric]:
     count = _gauge("cycles", "Cycles by how they ended.", ("project", "status"), [])
     running = _gauge("cycle_running", "1 while a cycle runs.", ("project",), [])
     progress = _gauge("cycle_progress", "Share of the running phase that is done.", ("project", "phase"), [])
-    seconds = _gauge("last_cycle_seconds", "Seconds of the last cycle's phases.", ("project", "phase"), [])
-    for project, cycles in figures:
+    seconds = _gauge("last_cycle_seconds", "Seconds per phase of the last cycle.", ("project", "phase"), [])
+    for project, cycles in projects:
         name = str(project.id)
         for status in ("done", "failed", "interrupted"):
             count.add_metric((name, status), sum(cycle.status == status for cycle in cycles))
-        now = next((cycle for cycle in cycles if cycle.status == "running"), None)
-        running.add_metric((name,), float(now is not None))
-        if now is not None:
-            progress.add_metric((name, now.phase), now.done / max(1, now.total))
+        current = next((cycle for cycle in cycles if cycle.status == "running"), None)
+        running.add_metric((name,), float(current is not None))
+        if current is not None:
+            progress.add_metric((name, current.phase), current.done / max(1, current.total))
         last = next((cycle for cycle in cycles if cycle.status == "done"), None)
         for phase, spent in (phase_seconds(last) if last else {}).items():
             seconds.add_metric((name, phase), spent)
@@ -154,9 +158,9 @@ def _cycles(figures: list[tuple[Project, list[Cycle]]]) -> Iterator[Metric]:
 
 
 def _gauge(
-    name: str, words: str, labels: tuple[str, ...], values: list[tuple[tuple[str, ...], float]]
+    name: str, description: str, labels: tuple[str, ...], values: list[tuple[tuple[str, ...], float]]
 ) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(PREFIX + name, words, labels=labels)
+    family = GaugeMetricFamily(PREFIX + name, description, labels=labels)
     for names, value in values:
         family.add_metric(names, value)
     return family

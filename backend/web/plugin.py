@@ -1,8 +1,8 @@
-"""The plugin: what Label Studio asks, in terms of the state. It holds no model and never trains.
+"""The plugin: handles Label Studio's requests by reading and writing the state. It never trains.
 
-One object serves one request for one project, whichever generation of label-studio-ml calls
-(:mod:`backend.web.compat`). A webhook becomes a hint, ``/predict`` stored predictions, ``/setup`` a connected project;
-a worker does the rest.
+One object serves one request for one project, with either generation of label-studio-ml (:mod:`backend.web.compat`).
+``/setup`` stores a connected project, ``/webhook`` stores a hint, ``/predict`` returns stored predictions. A worker
+does the rest.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from backend.web.writer import Writer
 
 log = logging.getLogger(__name__)
 
-SETUP_SECONDS = 0.5  # besides the key check's two, of Label Studio's three
-WEBHOOK_SECONDS = 0.1  # of Label Studio's one
-REGIONS_SECONDS = 30.0  # of the 100 for /predict: a mask on a large photograph takes one or two to draw
+SETUP_SECONDS = 0.5  # Label Studio waits three seconds, of which the key check takes up to two
+WEBHOOK_SECONDS = 0.1  # Label Studio waits one second
+REGIONS_SECONDS = 30.0  # Label Studio waits 100 seconds; the regions of a large photograph take one or two
 
 NO_PREDICTION: dict[str, Any] = {"result": [], "score": 0.0, "model_version": ""}
-"""Label Studio keeps it as a prediction of no version: it takes no part in any order."""
+"""Label Studio stores it as a prediction of no version, which does not affect any order."""
 
 
 @dataclass(frozen=True)
 class Services:
-    """What the requests of one process share."""
+    """The objects that all requests of a process share."""
 
     settings: Settings
     state: State
@@ -55,23 +55,23 @@ class Services:
         return cls(settings, State.for_settings(settings), Redactor(settings.secrets()))
 
     def close(self) -> None:
-        """Make the changes that were acknowledged already."""
+        """Finish the changes that were acknowledged already."""
         self.write.close()
         self.state.close()
 
 
 @cache
 def services_of_environment() -> Services:
-    """For label-studio-ml 2.x, which constructs the plugin itself and hands it nothing of ours."""
+    """The services for label-studio-ml 2.x, which constructs the plugin itself and so cannot pass them."""
     import_ahead()
     return Services.start(Settings.from_env(os.environ))
 
 
 class ActiveLearningBackend(Plugin):
-    """Orders a project's queue by what the model would learn from most.
+    """Orders a project's queue so that the most useful tasks come first.
 
     ``key`` ("<id>.<created>"), ``hostname`` and ``access_token`` (Label Studio's own address and token) come with
-    ``/setup``, where label-studio-ml hands them on.
+    ``/setup``, if label-studio-ml passes them on.
     """
 
     def __init__(
@@ -92,10 +92,10 @@ class ActiveLearningBackend(Plugin):
     # -- /setup ------------------------------------------------------------------------------------------------------
 
     def connect(self, extra_params: Any) -> None:
-        """Check what the owner can have got wrong, then remember the project. Harmless when nothing is new.
+        """Check everything that the owner may have to correct, then store the project if anything changed.
 
         Raises:
-            OwnerError: the project, its label config, the extra params or the key; says what to change.
+            OwnerError: the project, its label config, the extra params or the key is wrong; says what to change.
         """
         if self.project_id is None:
             raise OwnerError("The request does not say which project it is for.")
@@ -104,14 +104,14 @@ class ActiveLearningBackend(Plugin):
         self.services.redact.add(self._access_token)
         key = self._checked_key(settings)
         known = self.services.state.projects.get(self.project_id)
-        if known is not None and not self._is_news(known, key, params):
+        if known is not None and not self._differs(known, key, params):
             return
-        news = (self.project_id, key, self.label_config, params, self._hostname, self._access_token)
-        self.services.write(lambda: self.services.state.projects.connect(*news), SETUP_SECONDS)
+        values = (self.project_id, key, self.label_config, params, self._hostname, self._access_token)
+        self.services.write(lambda: self.services.state.projects.connect(*values), SETUP_SECONDS)
         log.info("Project %s is connected: sampler %s, budget %d", key, settings.sampler, settings.budget)
 
     def _checked_key(self, settings: Settings) -> str:
-        """The project's key "<id>.<created>", after asking Label Studio whether ours opens that project."""
+        """The project's key "<id>.<created>", after checking that our API key opens the project in Label Studio."""
         assert self.project_id is not None
         url = settings.label_studio_url or self._hostname
         token = settings.label_studio_api_key or self._access_token
@@ -126,31 +126,32 @@ class ActiveLearningBackend(Plugin):
             raise LabelStudioRefused(f"Label Studio refuses the token that it sent: {error}{address}") from error
         if info is not None and "." in self._key and self._key != info.key:
             raise LabelStudioRefused(
-                f"Project {self.project_id} there is another than the one being connected:"
-                " does LABEL_STUDIO_URL lead to a different Label Studio?"
+                f"Project {self.project_id} there is not the one being connected:"
+                " does LABEL_STUDIO_URL point to a different Label Studio?"
             )
         known = self.services.state.projects.get(self.project_id)
         return self._key or (info.key if info else known.key if known else str(self.project_id))
 
-    def _is_news(self, known: Project, key: str, params: dict[str, Any]) -> bool:
+    def _differs(self, known: Project, key: str, params: dict[str, Any]) -> bool:
         now = (key, self.label_config, params, self._hostname, self._access_token)
         return now != (known.key, known.label_config, known.extra_params, known.url, known.token)
 
     # -- /predict ----------------------------------------------------------------------------------------------------
 
     def predictions_for(self, tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """One entry for each of ``tasks``, in order: stored, else fresh, else :data:`NO_PREDICTION`. Never raises."""
+        """One prediction for each of ``tasks``, in order: stored, else fresh, else :data:`NO_PREDICTION`. Never
+        raises."""
         entries: dict[int, dict[str, Any]] = {}
         try:
             project = None if self.project_id is None else self.services.state.projects.get(self.project_id)
             if project is not None:
                 self._fill(entries, project, [task for task in tasks if isinstance(task.get("id"), int)])
-        except Exception as error:  # an error for all would cost the annotator the predictions that are there
+        except Exception as error:  # return the predictions that there are, rather than an error for all of them
             log.warning("No predictions for project %s: %s", self.project_id, error, exc_info=_unexpected(error))
         return [entries.get(task.get("id", -1)) or dict(NO_PREDICTION) for task in tasks]
 
     def _fill(self, entries: dict[int, dict[str, Any]], project: Project, tasks: Sequence[Mapping[str, Any]]) -> None:
-        """Fill ``entries``, by task id."""
+        """Add predictions to ``entries``, by task id."""
         version = self.services.state.versions.current(project.id)
         if version is None:
             return
@@ -163,22 +164,22 @@ class ActiveLearningBackend(Plugin):
             in_time = time.monotonic() < until
             entries[task] = _entry(prediction, kind.result(prediction, kept) if in_time else [])
         wanted = [task for task in tasks if task["id"] not in stored]
-        if kind.name == version.metrics.get("task"):  # some kinds keep large predictions of the head of the queue only
+        if kind.name == version.metrics.get("task"):  # some kinds keep large predictions only for the head of the queue
             wanted += [task for task in tasks if task["id"] in stored and not kind.holds(stored[task["id"]], kept)]
         for task, (prediction, result) in self._fresh(project, version, kind, wanted).items():
-            # a stored score is the one that orders the queue
+            # if there is a stored score, it is the one that orders the queue
             entries[task] = _entry(stored.get(task, prediction), result)
 
     def _settings(self, project: Project) -> Settings:
         try:
             return self.services.settings.for_project(project.extra_params)
-        except OwnerError:  # stored by another version of the backend; the worker tells the owner
+        except OwnerError:  # stored by another version of the backend; the worker reports it to the owner
             return self.services.settings
 
     def _kind(self, project: Project, settings: Settings) -> AnyTaskKind:
         try:
             return kind_of(self.label_config or project.label_config, settings)
-        except OwnerError:  # as edited in this moment; the connected one still says what the model predicts
+        except OwnerError:  # it was edited just now; the stored one still describes what the model predicts
             return kind_of(project.label_config, settings)
 
     def _fresh(
@@ -196,23 +197,23 @@ class ActiveLearningBackend(Plugin):
     # -- /webhook ----------------------------------------------------------------------------------------------------
 
     def handle_webhook(self, payload: Mapping[str, Any]) -> dict[str, Any]:
-        """Note that something changed; a worker finds out what.
+        """Store a hint that something changed; a worker finds out what.
 
         Raises:
-            events.MalformedEvent: that is no event.
+            events.MalformedEvent: the payload is not an event.
         """
         event = events.parse(payload)
         noted = self.services.write(lambda: events.record(self.services.state, event), WEBHOOK_SECONDS)
         return noted or {"status": "noted", "reason": "to be stored as soon as the database is free"}
 
     def current_version(self) -> str:
-        """The name of the version that orders the queue, "" before the first."""
+        """The name of the version that orders the queue; "" before there is one."""
         version = None if self.project_id is None else self.services.state.versions.current(self.project_id)
         return version.name if version else ""
 
 
 def _entry(stored: StoredPrediction, result: Result) -> dict[str, Any]:
-    """One entry of ``/predict``'s results."""
+    """One entry of the results of ``/predict``."""
     return {"result": result, "score": stored.priority_score, "model_version": stored.version}
 
 

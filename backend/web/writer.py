@@ -1,7 +1,7 @@
-"""The web process's one hand on the database's pen: a request hands a change over and waits only so long.
+"""Writes to the database in a single thread, so that a request waits for its change only for a limited time.
 
-While a worker stores the scores of a large pool, SQLite's one writer may be busy for longer than the second that Label
-Studio gives a webhook. The change is then made a moment after the answer, in order, and before the process ends.
+While a worker stores the scores of a large pool, SQLite may be locked for longer than the second that Label Studio
+waits for a webhook. The change is then made shortly after the response, in order, and before the process ends.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ class Writer:
     """Makes changes one after the other, in a thread of its own."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="writer")
 
     def __call__(self, change: Callable[[], Result], seconds: float) -> Result | None:
-        """What ``change`` returns or raises; None when it is not made after ``seconds``, but will be."""
-        made: Future[Result] = self._thread.submit(change)
+        """Make a change, and return or raise what ``change`` does. If that takes longer than ``seconds``, return None;
+        the change is then made later."""
+        future: Future[Result] = self._executor.submit(change)
         try:
-            return made.result(seconds)
+            return future.result(seconds)
         except TooSlow:
-            if made.done():  # a time-out of the change itself
+            if future.done():  # the change itself raised a timeout
                 raise
-            log.info("A change waits for the database; answering without")
-            made.add_done_callback(_report)
+            log.info("A change waits for the database; responding without it")
+            future.add_done_callback(_log_failure)
             return None
 
     def close(self) -> None:
-        """Make what is left, then end."""
-        self._thread.shutdown(wait=True)
+        """Make the remaining changes, then end."""
+        self._executor.shutdown(wait=True)
 
 
-def _report(made: Future[Result]) -> None:
-    if error := made.exception():
-        log.error("A change that was answered for failed", exc_info=error)
+def _log_failure(future: Future[Result]) -> None:
+    if error := future.exception():
+        log.error("A change failed after it had been acknowledged", exc_info=error)

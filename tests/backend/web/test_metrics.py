@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from backend.settings.core import Settings
 from backend.state import State
 from backend.web.app import create_app
-from backend.web.metrics import Metrics, cycle_figures, phase_seconds
+from backend.web.metrics import Metrics, cycle_summary, phase_seconds
 from tests.backend.small_label_studio import CONFIG
 
 Labels = tuple[tuple[str, str], ...]
@@ -142,7 +142,7 @@ def test_the_figures_of_a_cycle(state: State) -> None:
     fill(state)
     running, failed, done = state.cycles.recent(1)
     assert phase_seconds(done) == {"train": 2.5, "score": 0.5} and phase_seconds(failed) == {}
-    figures = cycle_figures(done)
+    figures = cycle_summary(done)
     assert (figures["cycle"], figures["status"], figures["figures"]) == (1, "done", {"labels": 2})
-    assert cycle_figures(failed)["error"] == "Label Studio was away"
-    assert (cycle_figures(running)["phase"], cycle_figures(running)["done"]) == ("train", 5)
+    assert cycle_summary(failed)["error"] == "Label Studio was away"
+    assert (cycle_summary(running)["phase"], cycle_summary(running)["done"]) == ("train", 5)
