@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from backend.errors import BackendError
-from backend.learning.learner import CPU_WIDTH, DRN_CPU_WIDTH, PAPER_WIDTH, Learner
+from backend.learning.learner import Learner
 from backend.learning.scores import priority_scores
 from backend.settings.core import Settings
+from backend.tasks.segmentation.kind import DRN_CPU_WIDTH
+from backend.tasks.whole_images import CLASSIFIER_CPU_WIDTH, CLASSIFIER_WIDTH
 from models import IGNORE, checkpoint
-from models.data import CycleData, Runtime
+from models.data import ClassTargets, CycleData, MaskTargets, MultilabelTargets, Runtime
 from models.inference.predictions import predict_masks
 from models.networks.classifier import NetConfig
 from models.networks.segmenter import Segmenter, SegmenterConfig
@@ -46,13 +48,13 @@ def pictures(count: int, classes: int = 3, seed: int = 0) -> tuple[np.ndarray, n
     """(count, 32, 32, 3) uint8 and their classes (count,)."""
     rng = np.random.default_rng(seed)
     kinds = np.arange(count) % classes
-    grey = np.stack([drawing(int(kind), rng, side=32) for kind in kinds])
-    return np.repeat(grey[..., None], 3, axis=3), kinds.astype(np.int64)
+    gray = np.stack([drawing(int(kind), rng, side=32) for kind in kinds])
+    return np.repeat(gray[..., None], 3, axis=3), kinds.astype(np.int64)
 
 
 def trained(settings: Settings, classes: tuple[str, ...] = CLASSES, seed: int = 5, width: int = 0) -> Learner:
     pixels, kinds = pictures(36, len(classes))
-    data = CycleData(pixels, np.arange(12), kinds[:12], np.arange(12, 36), len(classes))
+    data = CycleData(pixels, np.arange(12), np.arange(12, 36), ClassTargets(kinds[:12]), len(classes))
     learner = Learner.fresh(settings, classes, 32, CPU, seed)
     learner.learn(data, settings, Runtime(CPU, seed))
     return learner
@@ -77,24 +79,33 @@ def test_the_same_seed_gives_the_same_version(name: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", SAMPLER_NAMES)
-def test_what_was_saved_scores_and_answers_the_same(name: str, tmp_path: Path) -> None:
+def test_what_was_saved_scores_and_predicts_the_same(name: str, tmp_path: Path) -> None:
     learner = trained(with_sampler(name))
     learner.save(tmp_path / "model.pt")
     again = Learner.load(tmp_path / "model.pt", CPU)
     assert again.classes == CLASSES and again.sampler.name == name
     assert np.array_equal(scores(learner), scores(again))
     pixels, _ = pictures(36)
-    for ours, theirs in zip(learner.answer(pixels[:5]), again.answer(pixels[:5]), strict=True):
-        assert np.array_equal(ours, theirs)
+    assert same_predictions(learner, again, pixels[:5])
 
 
-def test_an_answer_is_a_class_a_confidence_and_a_published_score(tmp_path: Path) -> None:
+def same_predictions(one: Learner, other: Learner, images: np.ndarray) -> bool:
+    (ours, our_scores), (theirs, their_scores) = one.predict(images), other.predict(images)
+    return (
+        np.array_equal(ours.predicted, theirs.predicted)
+        and np.array_equal(ours.confidence, theirs.confidence)
+        and np.array_equal(our_scores, their_scores)
+    )
+
+
+def test_a_prediction_is_a_class_a_confidence_and_a_priority_score() -> None:
     learner = trained(with_sampler("entropy"))
     pixels, _ = pictures(12)
-    labels, confidence, score = learner.answer(pixels)
+    predictions, score = learner.predict(pixels)
+    confidence = predictions.confidence
     assert ((confidence > 1 / 3) & (confidence <= 1)).all()
     probabilities = torch.softmax(logits(learner, pixels), dim=1).double().numpy()
-    assert labels == [CLASSES[place] for place in probabilities.argmax(axis=1)]
+    assert predictions.predicted.tolist() == probabilities.argmax(axis=1).tolist()
     assert confidence == pytest.approx(probabilities.max(axis=1), abs=1e-5)
     entropy = -(probabilities * np.log(probabilities)).sum(axis=1)
     assert score == pytest.approx(priority_scores(entropy, 0), abs=1e-4)
@@ -103,15 +114,15 @@ def test_an_answer_is_a_class_a_confidence_and_a_published_score(tmp_path: Path)
 def logits(learner: Learner, pixels: np.ndarray) -> torch.Tensor:
     learner.net.eval()
     with torch.no_grad():
-        answers: torch.Tensor = learner.net(normalize(torch.from_numpy(pixels)))
-    return answers
+        found: torch.Tensor = learner.net(normalize(torch.from_numpy(pixels)))
+    return found
 
 
 def test_widths_left_to_the_device_are_stored_as_they_were_trained(tmp_path: Path) -> None:
     """What a GPU trained at the papers' widths is read on a CPU at those widths, not at a CPU's."""
     settings = with_sampler("vaal", task_width=0, vaal_width=0)
     on_cpu = Learner.fresh(settings, CLASSES, 32, CPU, 0)
-    assert on_cpu.net_config.width == CPU_WIDTH != PAPER_WIDTH
+    assert on_cpu.net_config.width == CLASSIFIER_CPU_WIDTH != CLASSIFIER_WIDTH
 
     # trained here at other widths than a CPU's own, as a GPU's would be; the settings still say "auto"
     wide = trained(with_sampler("vaal", task_width=8, vaal_width=12))
@@ -144,10 +155,11 @@ def test_an_added_class_enters_by_name_and_the_others_stay(name: str) -> None:
     pixels, _ = pictures(12)
     order = [old.classes.index(kind) for kind in grown[1:]]
     torch.testing.assert_close(logits(new, pixels)[:, 1:], logits(old, pixels)[:, order])  # it knows what it knew
-    data = CycleData(pixels, np.arange(8), np.array([2, 3, 1] * 2 + [2, 3]), np.arange(8, 12), 4)
+    kinds = np.array([2, 3, 1] * 2 + [2, 3])
+    data = CycleData(pixels, np.arange(8), np.arange(8, 12), ClassTargets(kinds), 4)
     new.learn(data, settings, Runtime(CPU, 1))
-    acquisition, answers = new.score(pixels, np.arange(8, 12), Runtime(CPU, 1))
-    assert np.isfinite(acquisition).all() and (answers.predicted < 4).all()
+    acquisition, predictions = new.score(pixels, np.arange(8, 12), Runtime(CPU, 1))
+    assert np.isfinite(acquisition).all() and (predictions.predicted < 4).all()
 
 
 def test_a_warm_start_goes_on_and_a_sampler_of_another_name_starts_fresh() -> None:
@@ -184,12 +196,58 @@ def test_a_checkpoint_that_cannot_be_read_says_so(tmp_path: Path, damage: Any, w
 def test_a_checkpoint_of_before_there_were_masks_is_read(tmp_path: Path) -> None:
     learner = trained(with_sampler("entropy"))
     payload = learner.payload()
-    assert payload.pop("frame") == [32, 32]
+    assert payload.pop("frame") == [32, 32] and payload.pop("task") == "classification"
     checkpoint.save(tmp_path / "earlier.pt", payload)
     again = Learner.load(tmp_path / "earlier.pt", CPU)
     assert (again.frame, again.task) == ((32, 32), "classification")
     assert isinstance(again.net_config, NetConfig)
     assert np.array_equal(scores(learner), scores(again))
+
+
+# --- several choices ---
+
+
+def trained_on_ticks(settings: Settings, seed: int = 5) -> Learner:
+    """Of twelve pictures that show their own class, and every other one the last class too."""
+    pixels, kinds = pictures(36)
+    chosen = np.eye(3, dtype=np.uint8)[kinds[:12]]
+    chosen[::2, 2] = 1
+    data = CycleData(pixels, np.arange(12), np.arange(12, 36), MultilabelTargets(chosen), 3)
+    return Learner.trained(settings, CLASSES, data, Runtime(CPU, seed))[0]
+
+
+@pytest.mark.parametrize("name", ["margin", "core-set", "ensemble", "learning-loss", "vaal", "sraal"])
+def test_a_model_of_several_choices_that_was_saved_scores_and_predicts_the_same(name: str, tmp_path: Path) -> None:
+    learner = trained_on_ticks(with_sampler(name))
+    digest = learner.save(tmp_path / "model.pt")
+    again = Learner.load(tmp_path / "model.pt", CPU)
+    assert (again.task, again.frame, again.classes) == ("multilabel", (32, 32), CLASSES)
+    assert np.array_equal(scores(learner), scores(again))
+    assert same_predictions(learner, again, pictures(36)[0][:5])
+    assert trained_on_ticks(with_sampler(name)).save(tmp_path / "same.pt") == digest
+
+
+def test_a_prediction_of_several_choices_is_a_probability_of_each() -> None:
+    learner = trained_on_ticks(with_sampler("entropy"))
+    pixels, _ = pictures(12)
+    predictions, score = learner.predict(pixels)
+    p = torch.sigmoid(logits(learner, pixels)).double().numpy()
+    assert predictions.predicted == pytest.approx(p, abs=1e-5) and predictions.predicted.shape == (12, 3)
+    assert predictions.confidence == pytest.approx(np.maximum(p, 1 - p).mean(axis=1), abs=1e-5)
+    entropy = -(p * np.log(p) + (1 - p) * np.log(1 - p)).sum(axis=1)
+    assert score == pytest.approx(priority_scores(entropy, 0), abs=1e-4)
+
+
+def test_classes_that_exclude_each_other_are_no_start_for_those_that_do_not() -> None:
+    """The network is the same one; what its outputs mean is not."""
+    pixels, kinds = pictures(36)
+    one_class = trained(with_sampler("margin"))
+    targets = MultilabelTargets(np.eye(3, dtype=np.uint8)[kinds[:12]])
+    data = CycleData(pixels, np.arange(12), np.arange(12, 36), targets, 3)
+    after, scratch = (
+        Learner.trained(with_sampler("margin"), CLASSES, data, Runtime(CPU, 5), start)[0] for start in (one_class, None)
+    )
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*map(parameters, (after, scratch)), strict=True))
 
 
 # --- masks ---
@@ -200,7 +258,7 @@ MASKED = dataclasses.replace(TINY, epochs=2, batch_size=4)
 
 
 def scenes(labels: int = 2) -> CycleData:
-    """Twelve labelled images of noise with bars, and eight others. The first label's bars stand high and are bright,
+    """Twelve labeled images of noise with bars, and eight others. The first label's bars stand high and are bright,
     the second's are low; a twentieth of the pixels is IGNORE. Rows of images and of masks are in different orders."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 90, (20, *FRAME, 3))
@@ -217,7 +275,8 @@ def scenes(labels: int = 2) -> CycleData:
     kept[order] = masks
     kept.setflags(write=False)
     rows = rng.permutation(20)
-    return CycleData(pixels.astype(np.uint8), rows[:12], order[rows[:12]], rows[12:], 1 + labels, kept)
+    targets = MaskTargets(kept, order[rows[:12]])
+    return CycleData(pixels.astype(np.uint8), rows[:12], rows[12:], targets, 1 + labels)
 
 
 def trained_on_scenes(settings: Settings, seed: int = 5, previous: Learner | None = None) -> Learner:
@@ -237,20 +296,29 @@ def test_a_segmenter_that_was_saved_scores_and_paints_the_same(name: str, tmp_pa
     assert (again.task, again.frame, again.classes) == ("segmentation", FRAME, LABELS)
     assert again.net_config == learner.net_config == SegmenterConfig("drn-d-22", 3, 4)
     assert again.sampler.image_size == 40
-    found = [one.score(data.pixels, data.unlabelled, Runtime(CPU, 5)) for one in (learner, again)]
+    found = [one.score(data.pixels, data.unlabeled, Runtime(CPU, 5)) for one in (learner, again)]
     assert np.array_equal(found[0][0], found[1][0])
     assert np.array_equal(found[0][1].confidence, found[1][1].confidence)
-    for ours, theirs in zip(*(one.answer_masks(data.pixels[:5]) for one in (learner, again)), strict=True):
+    assert same_predictions(learner, again, data.pixels[:5])
+    for ours, theirs in zip(*(masks_of(one, data.pixels[:5]) for one in (learner, again)), strict=True):
         assert np.array_equal(ours, theirs)
     same = trained_on_scenes(masked(name))
     assert same.save(tmp_path / "same.pt") == learner.save(tmp_path / "again.pt")
 
 
-def test_answers_for_images_are_masks_with_confidence_and_a_published_score() -> None:
+def masks_of(learner: Learner, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Masks and the confidence in each pixel, (B, H, W) uint8 each, of images one by one."""
+    found = [next(iter(predict_masks(learner.net, one[None], np.zeros(1, int), Runtime(CPU, 0)))) for one in images]
+    return np.concatenate([masks for _, masks, _ in found]), np.concatenate([sure for _, _, sure in found])
+
+
+def test_a_segmenters_predictions_are_masks_with_confidence_and_a_priority_score() -> None:
     learner, data = trained_on_scenes(masked("entropy")), scenes()
     assert isinstance(learner.net, Segmenter)
     images = data.pixels[[9, 2, 14]]
-    masks, sure, confidence, score = learner.answer_masks(images)
+    masks, sure = masks_of(learner, images)
+    predictions, score = learner.predict(images)
+    confidence = predictions.confidence
     assert masks.shape == sure.shape == (3, *FRAME) and masks.dtype == sure.dtype == np.uint8
     for places, mask, pixel in predict_masks(learner.net, data.pixels, np.array([9, 2, 14]), Runtime(CPU, 0)):
         assert np.array_equal(masks[places], mask) and np.array_equal(sure[places], pixel)
@@ -261,6 +329,16 @@ def test_answers_for_images_are_masks_with_confidence_and_a_published_score() ->
     assert confidence == pytest.approx(maps.amax(dim=1).mean(dim=(1, 2)).numpy(), rel=1e-4)
     entropy = -(maps * maps.log()).sum(dim=1).mean(dim=(1, 2)).numpy()
     assert score == pytest.approx(priority_scores(entropy, 0), abs=1e-4)
+
+
+def test_a_checkpoint_of_before_tasks_had_names_is_read(tmp_path: Path) -> None:
+    learner = trained_on_scenes(masked("vaal"))
+    payload = learner.payload()
+    assert payload.pop("task") == "segmentation"
+    checkpoint.save(tmp_path / "earlier.pt", payload)
+    again = Learner.load(tmp_path / "earlier.pt", CPU)
+    assert (again.task, again.frame) == ("segmentation", FRAME)
+    assert same_predictions(learner, again, scenes().pixels[:3])
 
 
 def test_the_width_of_a_segmenter_is_the_devices_unless_it_is_set() -> None:
@@ -293,7 +371,7 @@ def test_a_warm_start_goes_on_with_masks_and_its_sampler_too() -> None:
     new.warm_start_from(old)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(*map(parameters, (new, old)), strict=True))
     data = scenes()
-    found = [one.score(data.pixels, data.unlabelled, Runtime(CPU, 5))[0] for one in (new, old)]
+    found = [one.score(data.pixels, data.unlabeled, Runtime(CPU, 5))[0] for one in (new, old)]
     assert np.array_equal(*found)
 
 
@@ -305,22 +383,22 @@ def test_a_model_of_another_task_is_no_start(name: str) -> None:
     scratch = trained_on_scenes(masked(name))
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(*map(parameters, (after, scratch)), strict=True))
     data = scenes()
-    found = [one.score(data.pixels, data.unlabelled, Runtime(CPU, 5))[0] for one in (after, scratch)]
+    found = [one.score(data.pixels, data.unlabeled, Runtime(CPU, 5))[0] for one in (after, scratch)]
     assert np.array_equal(*found)
     pixels, kinds = pictures(24)
-    back = CycleData(pixels, np.arange(12), kinds[:12], np.arange(12, 24), 3)
+    back = CycleData(pixels, np.arange(12), np.arange(12, 24), ClassTargets(kinds[:12]), 3)
     learners = [Learner.trained(with_sampler(name), CLASSES, back, Runtime(CPU, 2), one)[0] for one in (after, None)]
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(*map(parameters, learners), strict=True))
 
 
-def test_balanced_classes_weigh_the_loss_by_the_labelled_pixels() -> None:
-    """1 / ln(1.02 + share), the shares counted by NumPy in the labelled masks alone, IGNORE nowhere."""
+def test_balanced_classes_weigh_the_loss_by_the_labeled_pixels() -> None:
+    """1 / ln(1.02 + share), the shares counted by NumPy in the labeled masks alone, IGNORE nowhere."""
     data, settings = scenes(), masked("entropy", class_balance=True)
-    assert data.masks is not None
-    seen = data.masks[data.targets]
+    assert isinstance(data.targets, MaskTargets)
+    seen = data.targets.masks[data.targets.rows]
     counts = np.bincount(seen[seen != IGNORE], minlength=3)
     weight = (1.0 / np.log(1.02 + counts / counts.sum())).astype(np.float32)
-    by_hand = dataclasses.replace(data, class_weight=weight)
+    by_hand = dataclasses.replace(data, targets=dataclasses.replace(data.targets, class_weight=weight))
     balanced = Learner.trained(settings, LABELS, data, Runtime(CPU, 5))[0]
     expected = Learner.trained(masked("entropy"), LABELS, by_hand, Runtime(CPU, 5))[0]
     plain = trained_on_scenes(masked("entropy"))

@@ -1,0 +1,67 @@
+"""What versions leave on disk, and what is swept of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from backend.files import checkpoint_path, predictions_folder
+from backend.learning.checkpoints import last_learner, save_learner, sweep_leftovers
+from backend.learning.learner import Learner
+from backend.settings.core import Settings
+from backend.state import Version
+from backend.tasks.kept_probabilities import KeptProbabilities, write_probabilities
+
+CPU = torch.device("cpu")
+SETTINGS = Settings(sampler="entropy", task_width=4)
+
+
+def fresh(seed: int) -> Learner:
+    return Learner.fresh(SETTINGS, ("cat", "dog"), 32, CPU, seed)
+
+
+def version(number: int, checkpoint: Path | None) -> Version:
+    return Version(
+        id=number, project_id=1, cycle=number, name=f"entropy-c{number}-0", sampler="entropy",
+        checkpoint=None if checkpoint is None else str(checkpoint), classes=["cat", "dog"], status="current",
+        created_at=0.0, published_at=None, writing_since=None, metrics={},
+    )  # fmt: skip
+
+
+def test_a_checkpoint_is_named_by_sampler_cycle_and_weights(tmp_path: Path) -> None:
+    name = save_learner(tmp_path, fresh(0), 7)
+    assert name.startswith("entropy-c7-") and len(name.rsplit("-", 1)[1]) == 8
+    assert save_learner(tmp_path, fresh(0), 7) == name != save_learner(tmp_path, fresh(1), 7)
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+    assert Learner.load(checkpoint_path(tmp_path, name), CPU).classes == ("cat", "dog")
+
+
+def test_sweeping_leaves_the_versions_that_are_wanted(tmp_path: Path) -> None:
+    for name in ("kept", "gone"):
+        write_probabilities(predictions_folder(tmp_path, name), ["cat"], [1], np.ones((1, 1), np.float32))
+        path = checkpoint_path(tmp_path, name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"weights")
+    (predictions_folder(tmp_path, "kept") / "cut-off.draft").write_bytes(b"half")
+    (tmp_path / "checkpoints" / "cycle-3.draft").write_bytes(b"half")
+    sweep_leftovers(tmp_path, {"kept", "of-a-class"})
+    assert [path.name for path in (tmp_path / "answers").iterdir()] == ["kept"]
+    assert [path.suffix for path in (tmp_path / "answers" / "kept").iterdir()] == [".probabilities"]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["kept.pt"]
+    assert KeptProbabilities.open(predictions_folder(tmp_path, "kept")) is not None
+    sweep_leftovers(tmp_path / "elsewhere", set())
+
+
+def test_a_warm_start_takes_the_newest_model_that_there_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = [save_learner(tmp_path, fresh(seed), seed) for seed in (1, 2)]
+    older, newer = (version(number, checkpoint_path(tmp_path, name)) for number, name in enumerate(names, 1))
+    cold = version(3, None)
+    found = last_learner([cold, newer, older], CPU)
+    assert found is not None and torch.equal(found.net.head.weight, fresh(2).net.head.weight)
+    assert last_learner([cold], CPU) is last_learner([], CPU) is None
+    checkpoint_path(tmp_path, names[1]).write_bytes(b"damaged")
+    assert last_learner([cold, newer, older], CPU) is None  # not one that another cycle would not have gone on from
+    assert "Training from scratch" in caplog.text
