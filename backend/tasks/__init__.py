@@ -1,6 +1,6 @@
-"""The kinds of task: everything that differs between them, from the label config to the pre-annotation.
+"""The kinds of task, with everything that differs between them, from the label config to the pre-annotation.
 
-:data:`KINDS` is the one table; :func:`kind_of` finds a project's kind by its label config and settings.
+:data:`KINDS` is the table of all kinds. :func:`kind_of` determines a project's kind from its label config and settings.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ KINDS: dict[str, type[AnyTaskKind]] = {
     "segmentation": Segmentation,
     "multilabel": Multilabel,
 }
-"""By name, in the order in which ``task`` "auto" tries them: a config that asks for several is of the first."""
+"""By name, in the order in which ``task`` "auto" tries them: the first that the label config asks for is used."""
 
 
 def kind_of(label_config: str, settings: Settings) -> AnyTaskKind:
-    """The kind of task of a project, with ``settings`` as of the project.
+    """The kind of task of a project with this label config and these settings.
+
+    Both errors tell the owner what to change.
 
     Raises:
-        LabelConfigError: the config asks for none, or not so that it can be served.
-        SettingsError: a setting does not go with it. Both say in words what the owner can do.
+        LabelConfigError: the label config asks for no kind of task, or not in a way that can be served.
+        SettingsError: a setting does not fit the kind of task.
     """
     if settings.task != "auto":
         return KINDS[settings.task].read(label_config, settings)
@@ -35,11 +37,11 @@ def kind_of(label_config: str, settings: Settings) -> AnyTaskKind:
             return kind.read(label_config, settings)
         except NotAsked as error:
             refused.append(error)
-        except LabelConfigError as error:  # it asks for that, but not so that it can be served
+        except LabelConfigError as error:  # it asks for this kind, but not in a way that can be served
             for other in list(KINDS.values())[place + 1 :]:
                 if _asks(other, label_config, settings):
-                    words = f'{error} To learn its {other.learns} instead, set "task" to "{other.name}".'
-                    raise LabelConfigError(words) from error
+                    message = f'{error} To learn its {other.learns} instead, set "task" to "{other.name}".'
+                    raise LabelConfigError(message) from error
             raise
     raise LabelConfigError(_nothing_asked(refused))
 
@@ -49,7 +51,7 @@ def _asks(kind: type[AnyTaskKind], label_config: str, settings: Settings) -> boo
         kind.read(label_config, settings)
     except LabelConfigError:
         return False
-    except SettingsError:  # it asks, and says what to set once it is chosen
+    except SettingsError:  # it does ask; the owner learns what to set when this kind is chosen
         return True
     return True
 

@@ -1,6 +1,6 @@
-"""What a kind of task is: everything that differs between classification, several choices and masks, in one object.
+"""The interface of a kind of task: one object for everything that differs between kinds.
 
-The worker, the web process and the cycle ask a :class:`TaskKind` and never which kind it is.
+The worker, the web process and the cycle use a :class:`TaskKind` without asking which kind it is.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
     from models.networks.base import TaskConfig
 
 Result = list[dict[str, Any]]
-"""The ``result`` of an annotation or a prediction, as Label Studio has it."""
+"""The ``result`` of an annotation or a prediction, in Label Studio's format."""
 
 Size = tuple[int, int]
 """(height, width)."""
 
 Label = Hashable
-"""What the annotations of one task say, in the terms of its kind alone; equal exactly when they say the same."""
+"""What the annotations of a task say, in a form that only its kind of task knows. Equal if they say the same."""
 
 ReadAnnotations = Callable[[Sequence[int]], Iterable["TaskAnnotations"]]
-"""Asks Label Studio for the annotations of tasks, by id."""
+"""Task ids → their annotations, read from Label Studio."""
 
 Fetched = Mapping[int, tuple["np.ndarray", Size]]
-"""Task id → pixels (H, W, 3) uint8 as the model reads them, and (height, width) of the image itself."""
+"""Task id → pixels (H, W, 3) uint8 for the model, and the (height, width) of the original image."""
 
 FreshPrediction = tuple["StoredPrediction", Result]
 
@@ -50,7 +50,7 @@ FreshPrediction = tuple["StoredPrediction", Result]
 class NotAsked(LabelConfigError):
     """The label config does not ask for this kind of task at all.
 
-    ``instead``: it asks for something close, and the message says what to use in its place.
+    ``instead``: it asks for something similar, and the message says what to use instead.
     """
 
     def __init__(self, message: str, *, instead: bool = False) -> None:
@@ -60,8 +60,8 @@ class NotAsked(LabelConfigError):
 
 @dataclass(frozen=True)
 class TrainingLabels:
-    """What there is to learn from: ``targets`` (L,) of ``tasks`` (L,), all with an image, for a network of
-    ``num_classes`` outputs. ``problems``: what annotators gave that cannot be used, in words for the project's owner.
+    """The labels to train on: ``targets`` (L,) of ``tasks`` (L,), which all have an image, for a network with
+    ``num_classes`` outputs. ``problems``: messages for the project's owner about annotations that cannot be used.
     """
 
     tasks: list[int]
@@ -71,13 +71,13 @@ class TrainingLabels:
 
 
 class KeptPredictions(Protocol):
-    """What a version predicted and keeps in files alongside its checkpoint, for results that need more than a row."""
+    """The predictions of a version that do not fit into a row of the state, in files alongside its checkpoint."""
 
     def holds(self, task: int) -> bool: ...
 
 
-class Question(Protocol):
-    """Where a label config asks: the field of a task's data that holds its image, and the classes."""
+class LabelSpec(Protocol):
+    """What a label config asks for: the field of a task's data with its image's address, and the classes."""
 
     @property
     def data_key(self) -> str: ...
@@ -86,19 +86,21 @@ class Question(Protocol):
     def classes(self) -> tuple[str, ...]: ...
 
 
-Spec = TypeVar("Spec", bound=Question)
+Spec = TypeVar("Spec", bound=LabelSpec)
 Kept = TypeVar("Kept", bound=KeptPredictions)
 
 
 class TaskKind(ABC, Generic[Spec, Kept]):
-    """The kind of task of one project, as its label config and settings ask for it.
+    """The kind of task of one project, according to its label config and settings.
 
-    ``name`` is its name in settings, ``status`` and checkpoints, and that of its :class:`models.tasks.base.Task`.
-    ``learns``: what is learnt, in words for a sentence. ``metric``: what a network is judged by, in words.
-    ``default_sampler``: what is advised in the place of one that has no meaning here.
-    ``queue_columns``: of the Data Manager's prediction columns, those that the tab of the queue shows.
-    ``reads_results``: results are needed to tell which annotations are labels; ``draws``: they hold drawn regions,
-    which are large. ``fresh_limit``: tasks in one ``/predict`` that are predicted at once.
+    - ``name``: in settings, ``status`` and checkpoints; also the name of its :class:`models.tasks.base.Task`.
+    - ``learns``: what it learns, as a phrase in messages. ``metric``: the name of the metric that networks are
+      evaluated with.
+    - ``default_sampler``: the sampler if the owner chooses none, also suggested instead of one that is refused.
+    - ``queue_columns``: the Data Manager's prediction columns that the queue's tab shows.
+    - ``reads_results``: whether the results of annotations are needed to tell which of them are labels. ``draws``:
+      whether results contain drawn regions, which are large.
+    - ``fresh_limit``: the maximum number of tasks that one ``/predict`` predicts afresh.
     """
 
     name: ClassVar[str]
@@ -110,7 +112,7 @@ class TaskKind(ABC, Generic[Spec, Kept]):
     fresh_limit: ClassVar[int] = 64
 
     def __init__(self, spec: Spec, settings: Settings) -> None:
-        """``settings`` are the project's. Raises SettingsError for one that does not go with this kind."""
+        """``settings``: those of the project. Raises SettingsError if one of them does not fit this kind of task."""
         self.spec = spec
         if settings.sampler == Settings.sampler and "sampler" not in settings.given:
             settings = replace(settings, sampler=self.default_sampler)
@@ -119,7 +121,7 @@ class TaskKind(ABC, Generic[Spec, Kept]):
 
     @property
     def data_key(self) -> str:
-        """The field of a task's data that holds the address of its image."""
+        """The field of a task's data with the address of its image."""
         return self.spec.data_key
 
     @property
@@ -131,16 +133,16 @@ class TaskKind(ABC, Generic[Spec, Kept]):
     @classmethod
     @abstractmethod
     def read(cls, label_config: str, settings: Settings) -> Self:
-        """As ``label_config`` asks for it.
+        """This kind of task as ``label_config`` asks for it. All errors tell the owner what to change.
 
         Raises:
-            NotAsked: it does not.
-            LabelConfigError: it does, but not so that it can be served.
-            SettingsError: a setting does not go with it. All say in words what the owner can do.
+            NotAsked: the label config does not ask for it.
+            LabelConfigError: it does, but not in a way that can be served.
+            SettingsError: a setting does not fit.
         """
 
     def check(self) -> None:
-        """Raise SettingsError for a setting that does not go with this kind of task."""
+        """Raise SettingsError if a setting does not fit this kind of task."""
         reason = SAMPLERS[self.settings.sampler].refusals.get(self.name)
         if reason:
             raise SettingsError(
@@ -156,21 +158,23 @@ class TaskKind(ABC, Generic[Spec, Kept]):
 
     @abstractmethod
     def label_of(self, annotations: Sequence[Annotation], source: str) -> Label | None:
-        """What a task's annotations say, or None when none of them is a label. ``source``: of its image."""
+        """What a task's annotations say, or None if none of them is a label. ``source``: that of the task's image."""
 
     @abstractmethod
     def counted(self, annotations: Sequence[Annotation]) -> list[tuple[int, str]]:
-        """(annotation id, ``updated_at``) of those annotations that are labels: what a budget counts."""
+        """(annotation id, ``updated_at``) of those annotations that are labels, which count towards the budget."""
 
     # -- images and training -----------------------------------------------------------------------------------------
 
     @abstractmethod
     def open_cache(self, folder: Path, tasks: Iterable[tuple[int, str]], fetch: Fetch, device: str) -> ImageCache:
-        """The cache of the project's images as this kind sees them; ``device`` is a type such as "cuda"."""
+        """The cache of the project's images in the form that this kind needs. ``tasks``: (task id, source) pairs.
+        ``device``: the type of the device, such as "cuda"."""
 
     @abstractmethod
     def decode(self, data: bytes, frame: Size) -> tuple[np.ndarray, Size]:
-        """One image as :meth:`open_cache` keeps it: pixels (H, W, 3) uint8 for ``frame``, and its own size.
+        """Decode an image as the cache of :meth:`open_cache` does: to pixels (H, W, 3) uint8 of size ``frame``, and the
+        image's original size.
 
         Raises:
             ImageError: it cannot be decoded.
@@ -185,58 +189,66 @@ class TaskKind(ABC, Generic[Spec, Kept]):
         read_annotations: ReadAnnotations,
         report: ProgressFn,
     ) -> TrainingLabels:
-        """Targets of the labeled tasks whose image can be had, from ``labels`` by task id (:meth:`label_of`).
+        """The targets of those labeled tasks whose image is in the cache.
+
+        Args:
+            labels: task id → :meth:`label_of`, for all labeled tasks.
+            sources: task id → image source.
 
         Raises:
-            BackendError: not one can be used; says why.
-            LabelStudioUnavailable, LeaseLost, …: what ``read_annotations`` raises.
+            BackendError: no label can be used; the message says why.
+            LabelStudioUnavailable, LeaseLost, …: whatever ``read_annotations`` raises.
         """
 
     @classmethod
     @abstractmethod
     def net_config(cls, settings: Settings, classes: int, frame: Size, device: torch.device) -> TaskConfig:
-        """The network for ``classes`` labels and images of ``frame``, as the settings have it on this device."""
+        """The configuration of the network for ``classes`` labels and images of size ``frame`` on this device."""
 
     # -- predictions -------------------------------------------------------------------------------------------------
 
     def head_size(self) -> int | None:
-        """How many tasks at the head of an order get a result; the others get their score. None: all."""
+        """How many tasks at the head of an order get a prediction with a result. The others get a score only. None:
+        all tasks get a result."""
         return None
 
     def class_index(self, pool: ScoredPool) -> np.ndarray | None:
-        """What is stored as the predicted class of each task, (N,) indices into the model's classes; None: none is."""
+        """The predicted class to store for each task, (N,) indices into the model's classes. None: nothing is
+        stored."""
         return None
 
     def keep_predictions(
         self, learner: Learner, cache: ImageCache, pool: ScoredPool, folder: Path, runtime: Runtime
     ) -> None:
-        """Keep in ``folder`` what results need beyond a row of the state, for publishing and ``/predict``."""
+        """Write to ``folder`` what :meth:`result` needs beyond a row of the state, for publishing and ``/predict``."""
 
     def open_kept(self, folder: Path) -> Kept | None:
-        """What :meth:`keep_predictions` left in ``folder``, needing neither torch nor the model; None: nothing."""
+        """What :meth:`keep_predictions` wrote to ``folder``, or None if there is nothing. Works without torch and the
+        model."""
         return None
 
     def holds(self, stored: StoredPrediction, kept: Kept | None) -> bool:
-        """Whether :meth:`result` has all that it needs."""
+        """Whether :meth:`result` has everything that it needs for this task."""
         return True
 
     @abstractmethod
     def result(self, stored: StoredPrediction, kept: Kept | None) -> Result:
-        """The ``result`` of a prediction of ``stored``'s task, in the words of the label config as it is now.
+        """The ``result`` of a stored prediction, in the terms of the current label config.
 
-        Empty when there is no prediction of what is asked now: no model yet, another kind of task than the model's, a
-        mask that was not kept, a class that left the label config. The score still has its place in the queue.
+        It is empty if there is no prediction that fits the label config: there is no model yet, the model is for
+        another kind of task, a mask was not kept, or a class is no longer in the label config. The task still has its
+        place in the queue.
         """
 
     def weight(self, result: Result) -> int:
-        """How many numbers a result holds beyond a line of text; bulk calls are kept to a bounded sum of these."""
+        """How many numbers a result contains, roughly; the sum in a bulk call is limited. 0 if it is small."""
         return 0
 
     @abstractmethod
     def predict_fresh(
         self, learner: Learner, version_name: str, fetched: Fetched, until: float
     ) -> Iterator[tuple[int, FreshPrediction]]:
-        """Predictions of images outside of any pool, task by task, until ``until`` (monotonic seconds) has come."""
+        """Predictions for images that belong to no pool, task by task, until ``until`` (monotonic seconds)."""
 
 
 AnyTaskKind = TaskKind[Any, Any]

@@ -1,7 +1,8 @@
-"""``Choices`` on an ``Image``: which choices a label config offers, which of them an annotation names, and as regions.
+"""``Choices`` on an ``Image``: the choices that a label config offers and an annotation selects, and results of
+predictions.
 
-The one ``Choices`` that is asked of the whole image is found by type, whatever its name; every other control is left
-alone. With one answer (:mod:`backend.tasks.classification`) or several (:mod:`backend.tasks.multilabel`).
+There must be one ``Choices`` for the whole image. It is found by its type, whatever its name; other controls are
+ignored. It takes a single choice (:mod:`backend.tasks.classification`) or several (:mod:`backend.tasks.multilabel`).
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ if TYPE_CHECKING:
     from label_studio_sdk.label_interface.control_tags import ControlTag
     from label_studio_sdk.label_interface.object_tags import ObjectTag
 
-_SINGLE = ("single", "single-radio")  # Label Studio's names for "one answer"; absent means the first
+_SINGLE = ("single", "single-radio")  # values of the attribute "choice" for a single choice; the first is the default
 
 
 @dataclass(frozen=True)
 class ChoicesSpec:
-    """Where the question stands in the label config, and its possible answers.
+    """The ``Choices`` of a label config, its image, and its choices.
 
-    ``classes`` are the values as Label Studio stores them in a result: a choice's ``alias`` where it has one.
-    ``asks_more``: the label config has other controls too, which may be all that an annotation answers.
+    ``classes`` are the values as Label Studio stores them in a result: a choice's ``alias`` if it has one.
+    ``asks_more``: the label config has other controls too, so that an annotation may contain results of these only.
     """
 
     from_name: str
@@ -39,14 +40,16 @@ class ChoicesSpec:
 
 
 def choices_spec(xml: str, *, several: bool = False) -> ChoicesSpec:
-    """Find the one ``Choices`` on an ``Image`` that takes a single answer, or with ``several`` any number of them.
+    """Find the one ``Choices`` on an ``Image`` that takes a single choice or, with ``several``, any number of choices.
+
+    Both errors say what is wrong in one sentence.
 
     Raises:
         NotAsked: there is none.
-        LabelConfigError: there is more than one, or it cannot be served. Both say why in one sentence.
+        LabelConfigError: there is more than one, or it cannot be served.
     """
     interface = read_interface(xml)
-    control, image = _question(interface, several)
+    control, image = _control_and_image(interface, several)
     classes = _classes(interface, control)
     if len(classes) < (1 if several else 2):
         needs = "one or more" if several else "two or more"
@@ -58,7 +61,8 @@ def choices_spec(xml: str, *, several: bool = False) -> ChoicesSpec:
 
 
 def choices_of(annotation: Annotation, spec: ChoicesSpec) -> frozenset[str] | None:
-    """The choices that one annotation ticks in our control, known or not; None when it was skipped or is no list."""
+    """The choices that an annotation selects in our control, whether they are in the label config or not. None if it
+    was skipped or has no result."""
     result = annotation.get("result")
     if annotation.get("was_cancelled") or not isinstance(result, list):
         return None
@@ -76,9 +80,9 @@ def choices_of(annotation: Annotation, spec: ChoicesSpec) -> frozenset[str] | No
 
 
 def choices_result(spec: ChoicesSpec, choices: Iterable[str], score: float) -> Result:
-    """The ``result`` of a prediction that ticks ``choices``; ``score`` is the network's confidence, in [0, 1]."""
+    """The ``result`` of a prediction that selects ``choices``; ``score`` is the network's confidence, in [0, 1]."""
     region: dict[str, Any] = {
-        "value": {"choices": list(choices)},  # first: the Data Manager's column shows the beginning of this as text
+        "value": {"choices": list(choices)},  # first, because the Data Manager shows the beginning of this as text
         "type": "choices",
         "from_name": spec.from_name,
         "to_name": spec.to_name,
@@ -90,8 +94,8 @@ def choices_result(spec: ChoicesSpec, choices: Iterable[str], score: float) -> R
 # -- label config ------------------------------------------------------------------------------------------------------
 
 
-def _question(interface: LabelInterface, several: bool) -> tuple[ControlTag, ObjectTag]:
-    """The control and its image; everything that makes the choice ambiguous or impossible is said in words."""
+def _control_and_image(interface: LabelInterface, several: bool) -> tuple[ControlTag, ObjectTag]:
+    """The ``Choices`` and its image. Raises if there is none, more than one, or one that cannot be served."""
     images = images_of(interface)
     on_image = [
         tag
@@ -106,16 +110,16 @@ def _question(interface: LabelInterface, several: bool) -> tuple[ControlTag, Obj
     asked = [tag for tag in on_image if (attribute(tag, "choice", "single").lower() in _SINGLE) != several]
     if not asked:
         raise NotAsked(_other_number(on_image[0], several))
-    # a follow-up question that only shows after another answer is no rival of the one that always shows
-    always = [tag for tag in asked if not attribute(tag, "visibleWhen")] or asked
-    if len(always) > 1:
-        names = ", ".join(f'"{tag.name}"' for tag in always)
+    # one that is always visible has precedence over follow-up questions, which only show after some choice
+    visible = [tag for tag in asked if not attribute(tag, "visibleWhen")] or asked
+    if len(visible) > 1:
+        names = ", ".join(f'"{tag.name}"' for tag in visible)
         kind = "several-choice" if several else "single-choice"
         raise LabelConfigError(
-            f"The label config has {len(always)} {kind} <Choices> on its <Image> ({names}): keep one, because "
-            "one question can order the queue."
+            f"The label config has {len(visible)} {kind} <Choices> on its <Image> ({names}): keep one, because "
+            "only one question can order the queue."
         )
-    control = always[0]
+    control = visible[0]
     if len(control.to_name) > 1:
         raise LabelConfigError(f'The <Choices name="{control.name}"> has several objects in toName: name one image.')
     if control.dynamic_value or attribute(control, "value").startswith("$"):
@@ -138,13 +142,13 @@ def _other_number(control: ControlTag, several: bool) -> str:
 
 
 def _classes(interface: LabelInterface, control: ControlTag) -> tuple[str, ...]:
-    """The choices in their order. Wrappers (View, Header) between ``Choices`` and ``Choice`` make no difference.
+    """The choices, in order. Wrappers (View, Header) between ``Choices`` and ``Choice`` make no difference.
 
-    Choices inside a choice are shown but never stored, unless ``allowNested`` makes every answer a path.
+    Choices inside a choice are shown but never stored, unless ``allowNested`` is set, which stores paths of choices.
     """
     node = next(
         node
-        for node in interface._tree.iter()  # the only place where the order and the doubles of choices survive
+        for node in interface._tree.iter()  # the only place that keeps the order and the duplicates of choices
         if isinstance(node.tag, str) and node.tag.lower() == "choices" and node.get("name") == control.name
     )
     nested = False
@@ -161,14 +165,14 @@ def _classes(interface: LabelInterface, control: ControlTag) -> tuple[str, ...]:
         raise LabelConfigError(
             f'The <Choices name="{control.name}"> allows nested choices: list the classes on one level.'
         )
-    doubles = sorted(value for value, count in Counter(values).items() if count > 1)
-    if doubles:
-        raise LabelConfigError(f'The <Choices name="{control.name}"> has the choice "{doubles[0]}" more than once.')
+    duplicates = sorted(value for value, count in Counter(values).items() if count > 1)
+    if duplicates:
+        raise LabelConfigError(f'The <Choices name="{control.name}"> has the choice "{duplicates[0]}" more than once.')
     return tuple(values)
 
 
 def _per_region(tag: ControlTag) -> bool:
-    """Asked of a drawn region or of one item of a list, not of the whole image."""
+    """Whether a control is for a drawn region or an item of a list, not for the whole image."""
     flags = ("perRegion", "perItem")
     return (
         any(attribute(tag, flag).lower() == "true" for flag in flags)

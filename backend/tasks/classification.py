@@ -81,17 +81,18 @@ class Classification(WholeImages[ChoicesSpec, KeptPredictions]):
 
 
 def named_class(annotation: Annotation, spec: ChoicesSpec) -> str | None:
-    """The one class that an annotation names, or None."""
+    """The single class that an annotation selects, or None."""
     named = choices_of(annotation, spec) or ()
     label = next(iter(named)) if len(named) == 1 else None
     return label if label in spec.classes else None
 
 
 def class_of(annotations: Sequence[Annotation], spec: ChoicesSpec) -> str | None:
-    """The class that a task's annotations give it, or None when none of them is a label.
+    """A task's class according to its annotations, or None if none of them is a label.
 
-    The latest ground truth decides; without one the class that most annotations name, and among equals the one that was
-    named last. Skipped and empty annotations, and choices that left the label config, are not labels.
+    This is the class of the latest ground truth; if there is none, the class that most annotations select; if several
+    tie, the one selected last. Annotations that are skipped or empty, or whose choice is no longer in the label config,
+    are not labels.
     """
     labels = [(annotation, label) for annotation in annotations if (label := named_class(annotation, spec))]
     truths = [pair for pair in labels if pair[0].get("ground_truth")]
@@ -100,5 +101,5 @@ def class_of(annotations: Sequence[Annotation], spec: ChoicesSpec) -> str | None
     if not labels:
         return None
     votes = Counter(label for _, label in labels)
-    most = max(votes.values())
-    return max((pair for pair in labels if votes[pair[1]] == most), key=lambda pair: age(pair[0]))[1]
+    most_votes = max(votes.values())
+    return max((pair for pair in labels if votes[pair[1]] == most_votes), key=lambda pair: age(pair[0]))[1]

@@ -4,9 +4,9 @@
                                              N int64 task ids, ascending,
                                              N rows of C float32: the probability of each class
 
-One file for the cycle and one for each time that tasks joined later. A file appears whole or not at all, and before
-the scores that it belongs to. One that is lost or damaged costs the pre-annotations of its tasks, not their places in
-the queue.
+There is one file for the cycle, and one for each time that tasks joined later. A file is written atomically, before the
+scores that it belongs to. If one is lost or damaged, its tasks lose their pre-annotations, but not their places in the
+queue.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class KeptProbabilities:
 
     @classmethod
     def open(cls, folder: Path) -> KeptProbabilities | None:
-        """None when ``folder`` is missing or holds none."""
+        """Open the files in ``folder``. None if there are none."""
         found = [part for path in sorted(folder.glob(f"*{_ENDING}")) if (part := _read(path))]
         return cls(found) if found else None
 
@@ -58,7 +58,7 @@ class KeptProbabilities:
         return any(part.row(task) is not None for part in self._parts)
 
     def probabilities(self, task: int) -> dict[str, float] | None:
-        """Class → probability; None where none are kept of ``task``."""
+        """Class → probability for one task; None if none are kept for it."""
         for part in self._parts:
             row = part.row(task)
             if row is not None:
@@ -67,11 +67,11 @@ class KeptProbabilities:
 
 
 def write_probabilities(folder: Path, classes: Sequence[str], tasks: Sequence[int], probabilities: np.ndarray) -> Path:
-    """Keep ``probabilities`` (N, C) of ``tasks`` (N,) in a file of ``folder``.
+    """Write the ``probabilities`` (N, C) of ``tasks`` (N,) to a file in ``folder``.
 
     Raises:
-        ValueError: the shapes do not fit.
-        OSError: the disk is full, say; nothing is left of the file then.
+        ValueError: the shapes do not match.
+        OSError: writing failed, for example because the disk is full. Then there is no file.
     """
     if probabilities.shape != (len(tasks), len(classes)):
         raise ValueError(f"probabilities {probabilities.shape} of {len(tasks)} tasks and {len(classes)} classes")

@@ -1,4 +1,4 @@
-"""Label configs and annotations, as far as every kind of task reads them alike."""
+"""What all kinds of task need of label configs and annotations."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from label_studio_sdk.label_interface.object_tags import ObjectTag
 
 Annotation = Mapping[str, Any]
-"""An annotation as Label Studio's API gives it."""
+"""An annotation as Label Studio's API returns it."""
 
 
 def read_interface(xml: str) -> LabelInterface:
-    """The label config, parsed.
+    """Parse a label config.
 
     Raises:
         LabelConfigError: it is empty or cannot be parsed.
@@ -29,12 +29,12 @@ def read_interface(xml: str) -> LabelInterface:
         raise LabelConfigError("The project has no label config yet: set one up in Settings > Labeling Interface.")
     try:
         return LabelInterface(xml)
-    except Exception as error:  # lxml's and the SDK's own, of many kinds: the config cannot be read
+    except Exception as error:  # lxml and the SDK raise many kinds of errors
         raise LabelConfigError(f"The label config cannot be read: {_one_line(error)}") from error
 
 
 def images_of(interface: LabelInterface) -> dict[str, ObjectTag]:
-    """The ``Image`` tags by name.
+    """The ``Image`` tags, by name.
 
     Raises:
         LabelConfigError: there is none.
@@ -46,14 +46,14 @@ def images_of(interface: LabelInterface) -> dict[str, ObjectTag]:
 
 
 def data_key_of(image: ObjectTag) -> str:
-    """The field of a task's data that holds the address of its image.
+    """The field of a task's data with the address of its image.
 
     Raises:
-        LabelConfigError: it is not one field for one image.
+        LabelConfigError: the image is not given by a single field.
     """
     value = attribute(image, "value")
     if attribute(image, "valueList"):
-        raise LabelConfigError(f'The <Image name="{image.name}"> shows a list of images: one image a task is served.')
+        raise LabelConfigError(f'The <Image name="{image.name}"> shows a list of images: use one image for each task.')
     if not image.value_is_variable or value.count("$") > 1:
         raise LabelConfigError(
             f'The <Image name="{image.name}"> has value="{value}": it must be one field of the task, such as "$image".'
@@ -62,13 +62,13 @@ def data_key_of(image: ObjectTag) -> str:
 
 
 def attribute(tag: ControlTag | ObjectTag, name: str, default: str = "") -> str:
-    """An attribute of a tag as text without surrounding space."""
+    """An attribute of a tag, without surrounding white space."""
     return str(tag.get_attr(name, default)).strip()
 
 
 def image_source(task_data: Mapping[str, Any], data_key: str) -> str | None:
-    """The address of a task's image, in the field ``data_key`` of its data, or None when the task has none. ``$a.b``
-    looks inside ``a``."""
+    """The address of a task's image, from the field ``data_key`` of its data, or None if the task has none. A field
+    ``a.b`` may also be ``b`` inside ``a``."""
     value: Any = task_data.get(data_key)
     if value is None:
         value = task_data
@@ -78,7 +78,7 @@ def image_source(task_data: Mapping[str, Any], data_key: str) -> str | None:
 
 
 def age(annotation: Mapping[str, Any]) -> tuple[datetime, int]:
-    """Orders annotations from the oldest to the latest."""
+    """A sort key that orders annotations from the oldest to the latest."""
     stamp = annotation.get("updated_at") or annotation.get("created_at")
     try:
         moment = datetime.fromisoformat(str(stamp))

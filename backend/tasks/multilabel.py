@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Multilabel(WholeImages[ChoicesSpec, KeptProbabilities]):
-    """Any number of classes for each image, each a yes or a no: binary cross entropy per class."""
+    """Any number of classes for each image, trained with binary cross entropy per class."""
 
     name: ClassVar[str] = "multilabel"
     learns: ClassVar[str] = "several choices per image"
@@ -73,9 +73,10 @@ class Multilabel(WholeImages[ChoicesSpec, KeptProbabilities]):
         return kept is not None and kept.holds(stored.task_id)
 
     def result(self, stored: StoredPrediction, kept: KeptProbabilities | None) -> Result:
-        """Every class whose probability is ``multilabel_threshold`` or more, in the order of the label config."""
-        found = kept.probabilities(stored.task_id) if kept is not None else None
-        return [] if found is None else self._ticked(found, stored)
+        """Selects every class whose probability is at least ``multilabel_threshold``, in the order of the label
+        config."""
+        probabilities = kept.probabilities(stored.task_id) if kept is not None else None
+        return [] if probabilities is None else self._result_of(probabilities, stored)
 
     def predict_fresh(
         self, learner: Learner, version_name: str, fetched: Fetched, until: float
@@ -85,21 +86,18 @@ class Multilabel(WholeImages[ChoicesSpec, KeptProbabilities]):
         for task, probabilities, confidence, score in rows:
             stored = StoredPrediction(task, version_name, None, float(confidence), float(score))
             of_class = dict(zip(learner.classes, probabilities.tolist(), strict=True))
-            yield task, (stored, self._ticked(of_class, stored))
+            yield task, (stored, self._result_of(of_class, stored))
 
-    def _ticked(self, probabilities: Mapping[str, float], stored: StoredPrediction) -> Result:
+    def _result_of(self, probabilities: Mapping[str, float], stored: StoredPrediction) -> Result:
         threshold = self.settings.multilabel_threshold
-        ticked = [name for name in self.classes if probabilities.get(name, 0.0) >= threshold]
+        selected = [name for name in self.classes if probabilities.get(name, 0.0) >= threshold]
         confidence = stored.confidence if stored.confidence is not None else stored.priority_score
-        return choices_result(self.spec, ticked, confidence) if ticked else []
+        return choices_result(self.spec, selected, confidence) if selected else []
 
 
 def named_classes(annotation: Annotation, spec: ChoicesSpec) -> frozenset[str] | None:
-    """The classes that an annotation ticks, none of them for an image that has none; None when it is no label.
-
-    It is none when it was skipped, when it answers other controls of the label config only, and when all that it ticks
-    left the label config.
-    """
+    """The classes that an annotation selects, empty if the image has none of them. None if it is not a label: it was
+    skipped, it contains results of other controls only, or all its choices are no longer in the label config."""
     named = choices_of(annotation, spec)
     if named is None or (not named and annotation["result"] and spec.asks_more):
         return None
@@ -108,10 +106,10 @@ def named_classes(annotation: Annotation, spec: ChoicesSpec) -> frozenset[str] |
 
 
 def classes_of(annotations: Sequence[Annotation], spec: ChoicesSpec) -> frozenset[str] | None:
-    """The classes that a task's annotations give it, or None when none of them is a label.
+    """A task's classes according to its annotations, or None if none of them is a label.
 
-    The latest ground truth decides; without one each class by itself: the majority of the annotations, and of as many
-    for it as against it the latest.
+    These are the classes of the latest ground truth; if there is none, each class is decided by the majority of the
+    annotations, and in a tie by the latest annotation.
     """
     labels = [(one, named) for one in annotations if (named := named_classes(one, spec)) is not None]
     truths = [pair for pair in labels if pair[0].get("ground_truth")]

@@ -1,4 +1,4 @@
-"""What the kinds of task share that say something of a whole image: a square cache and a classifier's network."""
+"""What is common to the kinds of task that label whole images: a cache of square images and a classifier."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CLASSIFIER_WIDTH, CLASSIFIER_CPU_WIDTH = 64, 16
-"""Channels of a classifier's first stage: the papers', and what a CPU trains in bearable time."""
+"""Channels of a classifier's first stage: as in the papers, and few enough for training on a CPU."""
 
 
 class WholeImages(TaskKind[Spec, Kept]):
-    """Images are cut to squares around their middle; the network is a classifier."""
+    """Images are cropped to squares around their center; the network is a classifier."""
 
     def open_cache(self, folder: Path, tasks: Iterable[tuple[int, str]], fetch: Fetch, device: str) -> ImageCache:
         from backend.images.cache import ImageCache
@@ -35,28 +35,28 @@ class WholeImages(TaskKind[Spec, Kept]):
     def decode(self, data: bytes, frame: Size) -> tuple[np.ndarray, Size]:
         from backend.images.decoding import decode
 
-        return decode(data, frame[0]), (0, 0)  # where the middle is cut out, nothing is drawn
+        return decode(data, frame[0]), (0, 0)  # the size is only needed to draw regions
 
     @classmethod
     def net_config(cls, settings: Settings, classes: int, frame: Size, device: torch.device) -> TaskConfig:
         from models.networks.classifier import NetConfig
 
-        wide = device.type == "cuda" or settings.pretrained
-        width = settings.task_width or (CLASSIFIER_WIDTH if wide else CLASSIFIER_CPU_WIDTH)
+        full_width = device.type == "cuda" or settings.pretrained
+        width = settings.task_width or (CLASSIFIER_WIDTH if full_width else CLASSIFIER_CPU_WIDTH)
         log_width(settings, settings.task_net, width, CLASSIFIER_WIDTH)
         return NetConfig(settings.task_net, classes, max(frame), width, settings.pretrained)
 
     @staticmethod
     def with_image(labels: Mapping[int, Any], cache: ImageCache) -> list[int]:
-        """The labeled tasks whose image can be had. Raises BackendError when there is none."""
+        """The labeled tasks whose image is in the cache. Raises BackendError if there are none."""
         tasks = cache.present(labels)
         if not tasks:
             raise BackendError("none of the labeled images can be read; `status` lists why")
         return tasks
 
 
-def log_width(settings: Settings, name: str, width: int, papers: int) -> None:
-    """Say that a network is narrower than the papers', unless the owner chose its width."""
-    if width != papers and not settings.task_width:
-        words = "No GPU: %s with %d channels in its first stage instead of %d (task_width)"
-        log.info(words, name, width, papers)
+def log_width(settings: Settings, name: str, width: int, paper_width: int) -> None:
+    """Log that a network is narrower than in the papers, unless the owner chose its width."""
+    if width != paper_width and not settings.task_width:
+        message = "No GPU: %s has %d channels in its first stage instead of %d (task_width)"
+        log.info(message, name, width, paper_width)
