@@ -171,8 +171,9 @@ class TaskKind(ABC, Generic[Spec, Kept]):
         """The cache of the project's images in the form that this kind needs. ``tasks``: (task id, source) pairs.
         ``device``: the type of the device, such as "cuda"."""
 
+    @classmethod
     @abstractmethod
-    def decode(self, data: bytes, frame: Size) -> tuple[np.ndarray, Size]:
+    def decode(cls, data: bytes, frame: Size) -> tuple[np.ndarray, Size]:
         """Decode an image as the cache of :meth:`open_cache` does: to pixels (H, W, 3) uint8 of size ``frame``, and the
         image's original size.
 

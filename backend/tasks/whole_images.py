@@ -32,7 +32,8 @@ class WholeImages(TaskKind[Spec, Kept]):
 
         return ImageCache.open_auto(folder, self.settings.image_size, tasks, fetch)
 
-    def decode(self, data: bytes, frame: Size) -> tuple[np.ndarray, Size]:
+    @classmethod
+    def decode(cls, data: bytes, frame: Size) -> tuple[np.ndarray, Size]:
         from backend.images.decoding import decode
 
         return decode(data, frame[0]), (0, 0)  # the size is only needed to draw regions

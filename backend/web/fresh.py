@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from backend.errors import BackendError, ImageError
 from backend.images.source import fetch_image, sources
 from backend.labelstudio.client import LabelStudio
-from backend.state import Version
-from backend.tasks.base import AnyTaskKind, FreshPrediction, Size
+from backend.state import StoredPrediction, Version
+from backend.tasks import KINDS
+from backend.tasks.base import AnyTaskKind, Fetched, FreshPrediction, Size
 from backend.tasks.label_config import image_source
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ class FreshPredictions:
     ) -> dict[int, FreshPrediction]:
         """Task id → prediction and its result, for those of ``tasks`` that can be predicted in time.
 
-        Images that cannot be fetched or decoded are left out. The result is empty if the project's kind of task is no
-        longer that of the model.
+        Images that cannot be fetched or decoded are left out. If the project's kind of task is no longer that of the
+        model, the results are empty, and the scores still have their places in the queue.
 
         Raises:
             BackendError: the model of ``version`` cannot be loaded.
@@ -57,10 +58,12 @@ class FreshPredictions:
             return {}
         try:
             model = self._model(version, version.checkpoint)
-            if model.task != kind.name:
+            found = _fetch(gateway, kind.data_key, model, tasks, until)
+            if not found:
                 return {}
-            found = _fetch(gateway, kind, tasks[: kind.fresh_limit], model.frame, until)
-            return dict(kind.predict_fresh(model, version.name, found, until)) if found else {}
+            if model.task != kind.name:
+                return _scores_alone(model, version.name, found)
+            return dict(kind.predict_fresh(model, version.name, found, until))
         finally:
             self._lock.release()
 
@@ -79,21 +82,32 @@ class FreshPredictions:
         return self._models[key]
 
 
+def _scores_alone(model: Learner, version_name: str, found: Fetched) -> dict[int, FreshPrediction]:
+    import numpy as np
+
+    predictions, scores = model.predict(np.stack([pixels for pixels, _ in found.values()]))
+    return {
+        task: (StoredPrediction(task, version_name, None, float(confidence), float(score)), [])
+        for task, confidence, score in zip(found, predictions.confidence, scores, strict=True)
+    }
+
+
 def _fetch(
-    gateway: LabelStudio, kind: AnyTaskKind, tasks: Sequence[Mapping[str, Any]], frame: Size, until: float
+    gateway: LabelStudio, data_key: str, model: Learner, tasks: Sequence[Mapping[str, Any]], until: float
 ) -> dict[int, tuple[np.ndarray, Size]]:
-    """Task id → pixels and original size, for the images that were fetched and decoded by ``until`` (monotonic
-    seconds)."""
+    """Task id → pixels as ``model`` reads them and original size, for the images that were fetched and decoded by
+    ``until`` (monotonic seconds)."""
+    kind = KINDS[model.task]
 
     def one(task: Mapping[str, Any]) -> tuple[np.ndarray, Size]:
-        source = image_source(task.get("data") or {}, kind.data_key)
+        source = image_source(task.get("data") or {}, data_key)
         if source is None:
-            raise ImageError(f'the task has no "{kind.data_key}"')
-        return kind.decode(fetch_image(source, int(task["id"]), served_by), frame)
+            raise ImageError(f'the task has no "{data_key}"')
+        return kind.decode(fetch_image(source, int(task["id"]), served_by), model.frame)
 
     served_by = sources(gateway)
     executor = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
-    waiting = {executor.submit(one, task): int(task["id"]) for task in tasks}
+    waiting = {executor.submit(one, task): int(task["id"]) for task in tasks[: kind.fresh_limit]}
     done, late = wait(waiting, timeout=max(0.0, until - time.monotonic()))
     executor.shutdown(wait=False, cancel_futures=True)
     if late:
