@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 
 from backend.settings.core import Settings
-from backend.state import StoredPrediction
 from backend.tasks.base import (
     Fetched,
     FreshPrediction,
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from backend.images.cache import ImageCache
     from backend.learning.learner import Learner
     from backend.learning.pool import ScoredPool
+    from backend.state import StoredPrediction
     from models import ProgressFn
 
 
@@ -73,6 +73,8 @@ class Classification(WholeImages[ChoicesSpec, KeptPredictions]):
     def predict_fresh(
         self, learner: Learner, version_name: str, fetched: Fetched, until: float
     ) -> Iterator[tuple[int, FreshPrediction]]:
+        from backend.state import StoredPrediction  # here: benchmarks on a GPU run without a database
+
         predictions, scores = learner.predict(np.stack([pixels for pixels, _ in fetched.values()]))
         labels = [learner.classes[index] for index in predictions.predicted]
         for task, label, confidence, score in zip(fetched, labels, predictions.confidence, scores, strict=True):

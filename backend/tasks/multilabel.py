@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 
 from backend.settings.core import Settings
-from backend.state import StoredPrediction
 from backend.tasks.base import Fetched, FreshPrediction, ReadAnnotations, Result, TrainingLabels
 from backend.tasks.choices import ChoicesSpec, choices_of, choices_result, choices_spec
 from backend.tasks.kept_probabilities import KeptProbabilities, write_probabilities
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from backend.images.cache import ImageCache
     from backend.learning.learner import Learner
     from backend.learning.pool import ScoredPool
+    from backend.state import StoredPrediction
     from models import ProgressFn
     from models.data import Runtime
 
@@ -81,6 +81,8 @@ class Multilabel(WholeImages[ChoicesSpec, KeptProbabilities]):
     def predict_fresh(
         self, learner: Learner, version_name: str, fetched: Fetched, until: float
     ) -> Iterator[tuple[int, FreshPrediction]]:
+        from backend.state import StoredPrediction  # here: benchmarks on a GPU run without a database
+
         predictions, scores = learner.predict(np.stack([pixels for pixels, _ in fetched.values()]))
         rows = zip(fetched, predictions.predicted, predictions.confidence, scores, strict=True)
         for task, probabilities, confidence, score in rows:
