@@ -31,6 +31,7 @@ from benchmarks.curves.plan import Plan, PlanError, Run, initial_set, overrides_
 from benchmarks.curves.report import Results, columns
 from benchmarks.curves.run import play
 from benchmarks.curves.store import Line, RunStore
+from benchmarks.curves.tasks import measure_of
 from benchmarks.curves.tasks.classification import Classification
 from benchmarks.curves.watch import Display
 from benchmarks.data.image_sets import prepare
@@ -388,7 +389,7 @@ def test_experiments_from_before_there_was_another_task_are_found_again() -> Non
     options = curves.parse(shlex.split(page.split("`")[1])[4:])
     assert curves._output(options, plan, Display()) == kept
     with (kept / "curves.csv").open() as file:
-        assert tuple(next(csv.reader(file))) == columns(plan.measure)
+        assert tuple(next(csv.reader(file))) == columns(measure_of(plan))
     lines = [{"sampler": name, "trial": 3} for name in SAMPLER_NAMES]
     assert curves._command(plan, Results(plan, lines, {}), options) == page.split("`")[1]
 

@@ -11,7 +11,7 @@ from benchmarks.curves.plot import COLORS, OTHERS, panels, picture
 from benchmarks.curves.report import Results, as_csv, page, sentences
 from benchmarks.curves.stats import MeanStd, area_under_curve, labels_to_reach, summaries
 from benchmarks.curves.store import Line
-from benchmarks.curves.tasks import TASKS
+from benchmarks.curves.tasks import TASKS, measure_of
 from samplers import SAMPLER_NAMES
 
 LABELS = [100, 200, 400]
@@ -104,7 +104,7 @@ def test_the_page_says_who_did_not_beat_random() -> None:
     assert "- sraal, trial 1: OSError: no disk" in text and "| sraal" not in text, "what is not finished has no area"
 
 
-def test_segmentation_is_told_in_mean_iou_with_the_pixel_accuracy_beside_it() -> None:
+def test_segmentation_is_reported_in_mean_iou_alongside_pixel_accuracy() -> None:
     """margin's last mean IoU are 0.8 and 0.6, and 0.9 and 0.7 of its pixels are right."""
     found = [
         {**line, "miou": line.pop("accuracy"), "pixel_accuracy": 0.9}
@@ -116,7 +116,7 @@ def test_segmentation_is_told_in_mean_iou_with_the_pixel_accuracy_beside_it() ->
     assert "| final mean IoU, % | final pixel accuracy, % | labels for random's final |" in text
     assert "| margin | 57.50 ± 14.14 | +7.50 ± 0.00 | + | 70.00 ± 14.14 | 80.00 ± 14.14 | 200 | 1.0 |" in text
     assert "![Mean IoU over labels" in text and "trapezoids under mean IoU" in text and "accuracy over" not in text
-    rows = as_csv(found, plan.measure).splitlines()
+    rows = as_csv(found, measure_of(plan)).splitlines()
     assert rows[0].startswith("sampler,trial,cycle,labels,miou,pixel_accuracy,train_seconds,")
     assert rows[1].startswith("random,1,1,100,0.5,0.9,1.0,")
 
