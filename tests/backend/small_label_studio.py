@@ -12,6 +12,7 @@ from typing import Any
 
 CONFIG = """<View><Image name="pic" value="$image"/><Choices name="what" toName="pic">
 <Choice value="cat"/><Choice value="dog"/></Choices></View>"""
+TAGS_CONFIG = CONFIG.replace("<Choices ", '<Choices choice="multiple" ')
 MASKS_CONFIG = """<View><Image name="pic" value="$image"/><BrushLabels name="paint" toName="pic">
 <Label value="cat"/><Label value="dog"/></BrushLabels><PolygonLabels name="outline" toName="pic">
 <Label value="cat"/><Label value="dog"/></PolygonLabels></View>"""

@@ -23,18 +23,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from backend.files import predictions_folder, project_folder
 from backend.labelstudio.client import import_ahead
 from backend.settings.core import Settings
 from backend.state import State, Version
+from backend.tasks.kept_probabilities import write_probabilities
 from backend.tasks.segmentation.config import segmentation_spec
 from backend.tasks.segmentation.masks import regions_to_mask
-from backend.tasks.segmentation.predictions import answers_folder, write_answers
+from backend.tasks.segmentation.predictions import write_masks
 from backend.web import key_check
 from backend.web import plugin as model
 from backend.web.app import PHRASE_CHARACTERS, create_app, reason_phrase
-from backend.web.plugin import NO_ANSWER
-from backend.worker.job import project_folder
-from tests.backend.small_label_studio import CONFIG, MASKS_CONFIG, SmallLabelStudio, project_key, small_label_studio
+from backend.web.plugin import NO_PREDICTION
+from tests.backend.small_label_studio import (
+    CONFIG,
+    MASKS_CONFIG,
+    TAGS_CONFIG,
+    SmallLabelStudio,
+    project_key,
+    small_label_studio,
+)
 from tests.rig.servers import BackendServer
 from tests.rig.waiting import PATIENCE, wait_for
 
@@ -393,7 +401,7 @@ def predict(server: BackendServer, number: int, tasks: list[dict[str, Any]], con
 
 def load_the_model(server: BackendServer, number: int, tasks: list[dict[str, Any]], config: str = CONFIG) -> None:
     """The first fresh answer waits for torch, which on a busy machine may take all the time that an answer has."""
-    wait_for("the model", lambda: predict(server, number, tasks, config) != [NO_ANSWER])
+    wait_for("the model", lambda: predict(server, number, tasks, config) != [NO_PREDICTION])
 
 
 def test_stored_answers_one_for_each_task_in_order(server: BackendServer, state: State) -> None:
@@ -409,7 +417,7 @@ def test_stored_answers_one_for_each_task_in_order(server: BackendServer, state:
         {"id": "x"},
     ]
     last, unknown, first, *odd = predict(server, 21, tasks)
-    assert unknown == NO_ANSWER and odd == [NO_ANSWER, NO_ANSWER]
+    assert unknown == NO_PREDICTION and odd == [NO_PREDICTION, NO_PREDICTION]
     assert first["score"] == pytest.approx(0.1) and last["score"] == pytest.approx(0.9)
     assert first["model_version"] == last["model_version"] == version.name
     (region,) = first["result"]
@@ -423,7 +431,7 @@ def test_an_order_without_a_model_answers_with_its_scores(server: BackendServer,
     version = published(state, 22, [1, 2], class_index=None, confidence=None, classes=[])
     first, fresh = predict(server, 22, [{"id": 1, "data": {}}, {"id": 3, "data": {"image": "x"}}])
     assert (first["result"], first["score"], first["model_version"]) == ([], pytest.approx(0.1), version.name)
-    assert fresh == NO_ANSWER
+    assert fresh == NO_PREDICTION
 
 
 def test_a_class_that_left_the_label_config_is_no_answer(server: BackendServer, state: State) -> None:
@@ -435,15 +443,15 @@ def test_a_class_that_left_the_label_config_is_no_answer(server: BackendServer, 
 
 
 def test_unknown_projects_and_no_version_get_an_entry_too(server: BackendServer) -> None:
-    assert predict(server, 999, [{"id": 1, "data": {}}]) == [NO_ANSWER]
+    assert predict(server, 999, [{"id": 1, "data": {}}]) == [NO_PREDICTION]
     call(server.url, "POST", "/setup", setup_body(24))
-    assert predict(server, 24, [{"id": 1, "data": {}}, {"id": 2, "data": {}}]) == [NO_ANSWER, NO_ANSWER]
+    assert predict(server, 24, [{"id": 1, "data": {}}, {"id": 2, "data": {}}]) == [NO_PREDICTION, NO_PREDICTION]
     assert predict(server, 24, []) == []
 
 
-def picture(colour: int) -> str:
+def picture(color: int) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(np.full((32, 32, 3), colour, np.uint8)).save(buffer, "PNG")
+    Image.fromarray(np.full((32, 32, 3), color, np.uint8)).save(buffer, "PNG")
     return "data:image/png;base64," + b64encode(buffer.getvalue()).decode()
 
 
@@ -469,10 +477,11 @@ def test_unknown_tasks_get_a_fresh_answer_and_a_broken_image_spoils_only_its_own
     ]
     load_the_model(server, 25, tasks[:1])
     light, stored, broken, missing, dark = predict(server, 25, tasks)
-    assert broken == missing == NO_ANSWER
+    assert broken == missing == NO_PREDICTION
     assert stored["score"] == pytest.approx(0.1)
-    labels, confidence, scores = learner.answer(np.stack([np.full((32, 32, 3), c, np.uint8) for c in (200, 20)]))
-    for entry, label, sure, score in zip((light, dark), labels, confidence, scores, strict=True):
+    found, scores = learner.predict(np.stack([np.full((32, 32, 3), c, np.uint8) for c in (200, 20)]))
+    labels = [("cat", "dog")[index] for index in found.predicted]
+    for entry, label, sure, score in zip((light, dark), labels, found.confidence, scores, strict=True):
         assert entry["model_version"] == version.name
         assert entry["score"] == pytest.approx(score, rel=1e-3)
         assert entry["result"][0]["value"] == {"choices": [label]}
@@ -480,7 +489,7 @@ def test_unknown_tasks_get_a_fresh_answer_and_a_broken_image_spoils_only_its_own
 
     spoilt = published(state, 25, [2], checkpoint=str(tmp_path / "gone.pt"), name="entropy-c2-0")
     fresh, stored = predict(server, 25, [{"id": 60, "data": {"image": picture(1)}}, {"id": 2}])
-    assert fresh == NO_ANSWER and stored["model_version"] == spoilt.name
+    assert fresh == NO_PREDICTION and stored["model_version"] == spoilt.name
 
 
 # -- /predict with masks -----------------------------------------------------------------------------------------------
@@ -501,10 +510,10 @@ def published_masks(
     name = f"entropy-c1-{number:08x}"
     masks = np.zeros((kept, *FRAME), np.uint8)
     masks[:, 2:8, 1:7], masks[1:, 3:11, 9:14] = 1, 2
-    folder = answers_folder(project_folder(server.directory, project_key(number)), name)
+    folder = predictions_folder(project_folder(server.directory, project_key(number)), name)
     sure = np.full(masks.shape, 51, np.uint8)
     sizes = np.tile(ORIGINAL, (kept, 1))
-    write_answers(folder, ["cat", "dog"], FRAME, tasks[:kept], sizes, [(np.arange(kept), masks, sure)])
+    write_masks(folder, ["cat", "dog"], FRAME, tasks[:kept], sizes, [(np.arange(kept), masks, sure)])
     fields = {"class_index": None, "metrics": {"task": "segmentation"}, **values}
     version = published(state, number, tasks, name=name, **fields)
     assert version.name == name
@@ -579,7 +588,10 @@ def test_tasks_without_a_stored_mask_get_a_fresh_one_and_keep_their_stored_score
     from backend.images.decoding import decode_whole
     from backend.learning.learner import Learner
     from backend.tasks.segmentation.predictions import regions_of
+    from models.data import Runtime
+    from models.inference.predictions import predict_masks
 
+    runtime = Runtime(torch.device("cpu"), 0)
     settings = Settings(sampler="entropy", task_width=4)
     learner = Learner.fresh(settings, ("cat", "dog"), (48, 32), torch.device("cpu"), seed=0, task="segmentation")
     learner.save(tmp_path / "entropy.pt")
@@ -602,7 +614,8 @@ def test_tasks_without_a_stored_mask_get_a_fresh_one_and_keep_their_stored_score
     for task, entry in zip([tasks[1], *tasks[3:]], [scored, *new], strict=True):
         encoded = b64decode(task["data"]["image"].partition(",")[2])
         pixels, size = decode_whole(encoded, learner.frame)
-        (mask,), (sure,), _, (score,) = learner.answer_masks(pixels[None])
+        _, (mask,), (sure,) = next(iter(predict_masks(learner.net, pixels[None], np.zeros(1, int), runtime)))
+        _, (score,) = learner.predict(pixels[None])
         expected = regions_of(mask, sure, ("cat", "dog"), size, spec, settings)
         assert size == (90, 60)
         assert LabelInterface(MASKS_CONFIG).validate_prediction(entry)
@@ -624,7 +637,7 @@ def test_what_comes_too_late_for_a_mask_is_left_out(
 
     from backend.labelstudio.client import LabelStudio
     from backend.learning.learner import Learner
-    from backend.tasks.kinds import question_of
+    from backend.tasks import kind_of
     from backend.web import fresh
 
     class Slow:
@@ -636,22 +649,94 @@ def test_what_comes_too_late_for_a_mask_is_left_out(
         def __getattr__(self, name: str) -> Any:
             return getattr(self.learner, name)
 
-        def answer_masks(self, images: np.ndarray) -> Any:
+        def predict(self, images: np.ndarray) -> Any:
             self.asked += len(images)
             monkeypatch.setattr(fresh.time, "monotonic", lambda: 1e12)
-            return self.learner.answer_masks(images)
+            return self.learner.predict(images)
 
     settings = Settings(sampler="entropy", task_width=4)
     slow = Slow(Learner.fresh(settings, ("cat", "dog"), (32, 32), torch.device("cpu"), seed=0, task="segmentation"))
     version = Version(1, 1, 1, "entropy-c1-0", "entropy", "current", "x.pt", ["cat", "dog"], {}, 0.0, 0.0, None)
-    answers = fresh.FreshAnswers()
-    answers._models[1, "x.pt"] = slow  # type: ignore[assignment]
+    predict_fresh = fresh.FreshPredictions()
+    predict_fresh._models[1, "x.pt"] = slow  # type: ignore[assignment]
     tasks = [{"id": number, "data": {"image": photograph(number, (40, 40))}} for number in range(6)]
-    found = answers(
-        version, LabelStudio("http://127.0.0.1:9", "k"), question_of(MASKS_CONFIG, settings), settings, tasks
-    )
+    gateway = LabelStudio("http://127.0.0.1:9", "k")
+    found = predict_fresh(version, gateway, kind_of(MASKS_CONFIG, settings), tasks)
     assert list(found) == [0] and slow.asked == 1
     assert "5 masks were not predicted in time" in caplog.text
+
+
+# -- /predict with several choices -------------------------------------------------------------------------------------
+
+
+def published_ticks(
+    server: BackendServer, state: State, number: int, tasks: list[int], rows: list[list[float]], **values: Any
+) -> Version:
+    """A version of several choices in force; the probabilities of cat and dog are kept of its first tasks."""
+    name = f"margin-c1-{number:08x}"
+    folder = predictions_folder(project_folder(server.directory, project_key(number)), name)
+    write_probabilities(folder, ["cat", "dog"], tasks[: len(rows)], np.array(rows, np.float32))
+    fields = {"class_index": None, "metrics": {"task": "multilabel"}, **values}
+    return published(state, number, tasks, name=name, **fields)
+
+
+def connect_ticks(server: BackendServer, number: int, **extra_params: Any) -> None:
+    answer = call(server.url, "POST", "/setup", setup_body(number, extra_params or None, schema=TAGS_CONFIG))
+    assert answer.status == 200, answer.reason
+
+
+def ticks(entry: dict[str, Any]) -> list[str]:
+    return [choice for region in entry["result"] for choice in region["value"]["choices"]]
+
+
+def test_stored_choices_are_those_that_reach_the_threshold(server: BackendServer, state: State) -> None:
+    from label_studio_sdk.label_interface import LabelInterface
+
+    connect_ticks(server, 81)
+    rows = [[0.6, 0.5], [0.49, 0.2], [0.1, 0.9]]
+    version = published_ticks(server, state, 81, [5, 6, 7, 8], rows)
+    both, none, dog, lost = predict(server, 81, [{"id": number} for number in (5, 6, 7, 8)], TAGS_CONFIG)
+    assert [ticks(entry) for entry in (both, none, dog, lost)] == [["cat", "dog"], [], ["dog"], []]
+    scores = [entry["score"] for entry in (both, none, dog, lost)]
+    assert scores == pytest.approx([0.1, 0.1 + 0.8 / 3, 0.1 + 1.6 / 3, 0.9])
+    assert {entry["model_version"] for entry in (both, none, dog, lost)} == {version.name}
+    assert both["result"][0]["score"] == 0.75 and LabelInterface(TAGS_CONFIG).validate_prediction(both)
+    moved = TAGS_CONFIG.replace('"dog"', '"ox"').replace('"cat"', '"dog"')
+    assert ticks(predict(server, 81, [{"id": 5}], moved)[0]) == ["dog"]
+    assert ticks(predict(server, 81, [{"id": 5}], CONFIG)[0]) == []  # one class an image is asked for now
+    connect_ticks(server, 81, sampler="margin", multilabel_threshold=0.15)
+    assert ticks(predict(server, 81, [{"id": 6}], TAGS_CONFIG)[0]) == ["cat", "dog"]
+
+
+def test_choices_that_were_not_kept_are_predicted_again_and_keep_their_stored_score(
+    server: BackendServer, state: State, tmp_path: Path
+) -> None:
+    import torch
+
+    from backend.learning.learner import Learner
+
+    settings = Settings(sampler="margin", task_width=4)
+    learner = Learner.fresh(settings, ("cat", "dog"), 32, torch.device("cpu"), seed=0, task="multilabel")
+    learner.save(tmp_path / "margin.pt")
+    connect_ticks(server, 82, sampler="margin", multilabel_threshold=0.01)
+    version = published_ticks(server, state, 82, [1, 2], [[0.9, 0.0]], checkpoint=str(tmp_path / "margin.pt"))
+    tasks = [{"id": number, "data": {"image": picture(color)}} for number, color in ((1, 9), (2, 200), (50, 20))]
+    load_the_model(server, 82, tasks[-1:], TAGS_CONFIG)
+    kept, lost, new = predict(server, 82, tasks, TAGS_CONFIG)
+    assert ticks(kept) == ["cat"]
+    found, scores = learner.predict(np.stack([np.full((32, 32, 3), c, np.uint8) for c in (200, 20)]))
+    for entry, probabilities, sure in zip((lost, new), found.predicted, found.confidence, strict=True):
+        assert entry["model_version"] == version.name
+        assert ticks(entry) == [name for name, p in zip(("cat", "dog"), probabilities, strict=True) if p >= 0.01] != []
+        assert entry["result"][0]["score"] == pytest.approx(sure, rel=1e-3)
+    assert [lost["score"], new["score"]] == pytest.approx([0.9, scores[1]], rel=1e-3)
+
+
+def test_a_sampler_that_several_choices_cannot_have_is_refused_while_connecting(server: BackendServer) -> None:
+    answer = call(server.url, "POST", "/setup", setup_body(83, {"sampler": "dast-al"}, schema=TAGS_CONFIG))
+    assert answer.status == 400
+    assert 'sampler "dast-al" has no meaning for several choices per image' in answer.reason
+    assert 'such as "margin"' in answer.reason
 
 
 # -- /webhook and the rest ---------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from backend.settings.core import Settings
 from backend.state import State
 from backend.web import plugin as plugin_module
 from backend.web.compat import AdapterPerRequest, project_number
-from backend.web.plugin import NO_ANSWER, ActiveLearningBackend, Services
+from backend.web.plugin import NO_PREDICTION, ActiveLearningBackend, Services
 from tests.backend.small_label_studio import CONFIG, SmallLabelStudio, project_key, small_label_studio
 from tests.rig.processes import children_of
 from tests.rig.waiting import wait_for
@@ -100,13 +100,13 @@ def test_the_routes_of_1_0_9_serve_two_projects_at_once(routes_of_1: Any, servic
         body = {"tasks": [{"id": 2}, {"id": 3}, {"id": 1}], "project": project_key(number), "label_config": config}
         answer = routes_of_1.post("/predict", json=body | {"params": {"context": None, "login": None}}).json
         assert labels(answer["results"]) == expected
-        assert answer["results"][1] == NO_ANSWER
+        assert answer["results"][1] == NO_PREDICTION
         assert answer["model_version"] == name
 
 
 def test_predict_before_setup_is_no_error(routes_of_1: Any) -> None:
     answer = routes_of_1.post("/predict", json={"tasks": [{"id": 1}], "project": "7.1", "label_config": CONFIG})
-    assert (answer.status_code, answer.json["results"]) == (200, [NO_ANSWER])
+    assert (answer.status_code, answer.json["results"]) == (200, [NO_PREDICTION])
 
 
 def test_webhooks_of_1_0_9_start_no_process_and_are_all_counted(routes_of_1: Any, services: Services) -> None:
