@@ -1,1 +1,1 @@
-"""Semantic segmentation: regions drawn in Label Studio, index masks on disk, masks as pre-annotations."""
+"""Semantic segmentation: regions drawn in Label Studio become masks to train on; predicted masks become regions."""

@@ -1,4 +1,4 @@
-"""Which annotations of a segmentation project are labels, and which of them a task's mask is made of."""
+"""Which annotations of a segmentation project are labels, and which of them determines a task's mask."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from backend.tasks.segmentation.config import SegmentationSpec
 def decisive_annotation(
     annotations: Sequence[Annotation], spec: SegmentationSpec, settings: Settings
 ) -> Annotation | None:
-    """The annotation that a task's mask is made of, or None: it has no label.
+    """The annotation that determines a task's mask, or None if the task has no label.
 
-    One without regions says that all is background; where pixels without a region are ignored it says nothing. One that
-    answers other controls of the label config only is none of ours.
+    An annotation without regions means that everything is background; if ``unlabelled`` is "ignore", it means nothing.
+    An annotation that contains results of other controls only is not a label.
     """
     decisive = decisive_of([one for one in map(_with_result, annotations) if _is_ours(one, spec)])
     return decisive if decisive is not None and _says_something(decisive, spec, settings) else None
@@ -26,7 +26,7 @@ def decisive_annotation(
 def drawn_annotations(
     annotations: Sequence[Annotation], spec: SegmentationSpec, settings: Settings
 ) -> list[tuple[int, str]]:
-    """(annotation id, ``updated_at``) of those annotations that are labels: what a budget counts."""
+    """(annotation id, ``updated_at``) of those annotations that are labels, which count towards the budget."""
     submitted = [_with_result(one) for one in annotations if not one.get("was_cancelled")]
     return [
         (int(one["id"]), str(one.get("updated_at") or ""))
@@ -36,15 +36,16 @@ def drawn_annotations(
 
 
 def mask_digest(annotation: Annotation, source: str, spec: SegmentationSpec, settings: Settings) -> str:
-    """32 hex digits that change whenever the mask of a task may: its annotation, its image, how both are read."""
-    drawn = [(control.kind, control.labels) for control in spec.controls]
-    reading = [spec.to_name, spec.classes, drawn, settings.unlabelled, settings.rectangles]
-    made_of = [int(annotation["id"]), str(annotation.get("updated_at") or ""), source, *reading]
-    return hashlib.blake2b(json.dumps(made_of).encode(), digest_size=16).hexdigest()
+    """32 hex digits that change whenever a task's mask may change: with its annotation, its image, the label config or
+    the settings."""
+    controls = [(control.kind, control.labels) for control in spec.controls]
+    reading = [spec.to_name, spec.classes, controls, settings.unlabelled, settings.rectangles]
+    inputs = [int(annotation["id"]), str(annotation.get("updated_at") or ""), source, *reading]
+    return hashlib.blake2b(json.dumps(inputs).encode(), digest_size=16).hexdigest()
 
 
 def _with_result(annotation: Annotation) -> Annotation:
-    """As if it had no region, where the result was not asked for or is null."""
+    """The annotation with an empty result if it has none, because it is null or was not requested."""
     return {**annotation, "result": annotation.get("result") or []}
 
 
@@ -58,9 +59,9 @@ def _says_something(annotation: Annotation, spec: SegmentationSpec, settings: Se
 
 
 def decisive_of(annotations: Sequence[Annotation]) -> Annotation | None:
-    """The annotation whose regions count: the latest ground truth, else the latest; None when all were skipped.
+    """The annotation whose regions count: the latest ground truth, else the latest one. None if all were skipped.
 
-    One without regions counts: it says that nothing is there.
+    An annotation without regions counts too: it says that the image shows none of the classes.
     """
     valid = [one for one in annotations if not one.get("was_cancelled") and isinstance(one.get("result"), list)]
     return max([one for one in valid if one.get("ground_truth")] or valid, key=age, default=None)

@@ -1,6 +1,6 @@
-"""What a segmentation project asks: its classes, and the controls that draw them on its one image.
+"""The classes of a segmentation project, and the controls of its label config that draw them on its image.
 
-They are found by type, whatever their names; other controls are left alone.
+Controls are found by their type, whatever their names; others are ignored.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from label_studio_sdk.label_interface.control_tags import ControlTag
 
 BACKGROUND = "background"
-"""A label of this name, in any case, paints class 0: holes, and what is surely none of the classes."""
+"""A label with this name, in upper or lower case, draws class 0: holes, and areas that certainly show no class."""
 
 Kind = Literal["brush", "polygon", "rectangle"]
 _TAGS: dict[str, Kind] = {"brushlabels": "brush", "polygonlabels": "polygon", "rectanglelabels": "rectangle"}
@@ -35,12 +35,12 @@ _UNREAD = {
     "ellipselabels": "PolygonLabels",
     "vector": "PolygonLabels",
     "vectorlabels": "PolygonLabels",
-}  # drawn areas of other tags → what to use instead
+}  # tags that draw areas but are not supported → what to use instead
 
 
 @dataclass(frozen=True)
 class Control:
-    """A control that draws regions; ``labels`` as Label Studio stores them: the alias where there is one."""
+    """A control that draws regions. ``labels`` are as Label Studio stores them: a label's alias if it has one."""
 
     kind: Kind
     name: str
@@ -48,15 +48,16 @@ class Control:
 
     @property
     def type(self) -> str:
-        """The ``type`` of its regions, and the key of their labels."""
+        """The ``type`` of its regions, which is also the key of their labels."""
         return f"{self.kind}labels"
 
 
 @dataclass(frozen=True)
 class SegmentationSpec:
-    """Where the question stands in the label config. ``classes[i]`` is the value i + 1 of a mask; 0 is background.
+    """The image of a label config, its classes, and the controls that draw them.
 
-    ``asks_more``: the label config has other controls too, which may be all that an annotation answers.
+    ``classes[i]`` is the value i + 1 in a mask; 0 is background. ``asks_more``: the label config has other controls
+    too, so that an annotation may contain results of these only.
     """
 
     to_name: str
@@ -67,37 +68,39 @@ class SegmentationSpec:
 
     @property
     def has_background_label(self) -> bool:
-        """Whether annotators can paint class 0. Without it, a project that ignores unlabelled pixels never shows it."""
+        """Whether annotators can draw class 0. If not, a project that ignores unlabeled pixels has no background."""
         return any(_is_background(label) for control in self.controls for label in control.labels)
 
     def kind_of(self, region: Any) -> Kind | None:
-        """Which of our controls drew an item of a ``result``; None for what is no region of ours."""
+        """The kind of control that drew an item of a ``result``; None if it is not a region of these controls."""
         if not isinstance(region, Mapping) or region.get("to_name", self.to_name) != self.to_name:
             return None
         drawn = str(region.get("type")).lower()
         return next((control.kind for control in self.controls if control.type == drawn), None)
 
     def index_of(self, label: str) -> int | None:
-        """A label's value in a mask; None when the label config has no such label."""
+        """A label's value in a mask; None if the label config has no such label."""
         if label in self.classes:
             return self.classes.index(label) + 1
         return 0 if any(label in control.labels for control in self.controls) else None
 
     def control_for(self, label: str, kind: Kind) -> Control:
-        """The control that draws ``label``: one of ``kind`` if there is one, else the first brush or polygon."""
+        """The control to draw a predicted ``label`` with: one of ``kind`` if there is one, else the first brush or
+        polygon."""
         able = [control for control in self.controls if label in control.labels and control.kind != "rectangle"]
         return next((control for control in able if control.kind == kind), able[0])
 
 
 def segmentation_spec(label_config: str, *, rectangles: bool = False) -> SegmentationSpec:
-    """Find the ``BrushLabels`` and ``PolygonLabels`` of one ``Image``; with ``rectangles`` its ``RectangleLabels`` too.
+    """Find the ``BrushLabels`` and ``PolygonLabels`` of an ``Image``, and with ``rectangles`` its ``RectangleLabels``.
 
-    Several controls make one list of classes, in the order in which their labels first appear. Rectangles are read as
-    filled boxes and never drawn, so their labels must also be in a brush or a polygon control.
+    The labels of all these controls form one list of classes, in the order of their first appearance. Rectangles are
+    read as filled boxes but never predicted, so their labels must also be in a brush or polygon control. Both errors
+    say what is wrong in one sentence.
 
     Raises:
         NotAsked: there are none.
-        LabelConfigError: they cannot be served. Both say why in one sentence.
+        LabelConfigError: they cannot be served.
     """
     interface = read_interface(label_config)
     images = images_of(interface)
@@ -142,7 +145,7 @@ def _control(tag: ControlTag) -> Control:
 
 def _check(spec: SegmentationSpec) -> None:
     if not spec.classes:
-        raise LabelConfigError("The label config draws background only: add a <Label> for each class of things.")
+        raise LabelConfigError("The label config has labels for background only: add a <Label> for each class.")
     if len(spec.classes) >= IGNORE:
         raise LabelConfigError(f"The label config has {len(spec.classes)} classes: at most {IGNORE - 1} are served.")
     drawn = {label for control in spec.controls if control.kind != "rectangle" for label in control.labels}
@@ -150,12 +153,12 @@ def _check(spec: SegmentationSpec) -> None:
         if label not in drawn:
             raise LabelConfigError(
                 f'The label "{label}" is in a <RectangleLabels> only: add it to a <BrushLabels> or <PolygonLabels>, '
-                "which its pixels can be answered with."
+                "which can show predicted pixels."
             )
 
 
 def _instead(interface: LabelInterface, images: set[str]) -> NotAsked:
-    """Why a config without brush and polygon labels is refused."""
+    """The error for a label config without brush and polygon labels."""
     for tag in interface.controls:
         better = _UNREAD.get(tag.tag.lower())
         if better and images & set(tag.to_name):

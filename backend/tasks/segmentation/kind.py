@@ -1,4 +1,4 @@
-"""Semantic segmentation as a kind of task: masks drawn by annotators in, masks as editable regions out."""
+"""Semantic segmentation as a kind of task: learns from drawn regions, and predicts masks as editable regions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 
 from backend.errors import BackendError, SettingsError
 from backend.settings.core import Settings
-from backend.state import StoredPrediction
 from backend.tasks.base import Fetched, FreshPrediction, ReadAnnotations, Result, Size, TaskKind, TrainingLabels
 from backend.tasks.label_config import Annotation
 from backend.tasks.segmentation.annotations import decisive_annotation, drawn_annotations, mask_digest
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from backend.images.cache import Fetch, ImageCache
     from backend.learning.learner import Learner
     from backend.learning.pool import ScoredPool
+    from backend.state import StoredPrediction
     from models import ProgressFn
     from models.data import Runtime
     from models.networks.base import TaskConfig
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FROM_SCRATCH = ("drn-d-22",)
-"""Networks that come in any width and without weights: torchvision has none of them."""
+"""Networks that can have any width, but no pretrained weights: they are not in torchvision."""
 
 DRN_WIDTH, DRN_CPU_WIDTH = 16, 4
-"""Channels of drn-d-22's first stage: the paper's, and what a CPU trains in bearable time."""
+"""Channels of drn-d-22's first stage: as in the paper, and few enough for training on a CPU."""
 
 LARGEST_FRAME = {"cpu": 256, "cuda": 1024}
-"""Longer side of images in pixels where ``image_size`` leaves it open, by type of device."""
+"""By type of device: the maximum of the images' longer side in pixels if ``image_size`` is 0."""
 
 
 class Segmentation(TaskKind[SegmentationSpec, KeptMasks]):
-    """A class for each pixel. Images are kept whole, stretched to one frame, so that masks lie on them."""
+    """A class for each pixel. Whole images are stretched to one size, so that masks fit onto them."""
 
     name: ClassVar[str] = "segmentation"
     learns: ClassVar[str] = "masks"
@@ -82,7 +82,7 @@ class Segmentation(TaskKind[SegmentationSpec, KeptMasks]):
         return self.spec.asks_more or self.settings.unlabelled == "ignore"
 
     def label_of(self, annotations: Sequence[Annotation], source: str) -> str | None:
-        """The :func:`~backend.tasks.segmentation.annotations.mask_digest` of what the task's mask is made of."""
+        """The :func:`~backend.tasks.segmentation.annotations.mask_digest` of the task's mask."""
         decisive = decisive_annotation(annotations, self.spec, self.settings)
         return None if decisive is None else mask_digest(decisive, source, self.spec, self.settings)
 
@@ -96,7 +96,8 @@ class Segmentation(TaskKind[SegmentationSpec, KeptMasks]):
 
         return ImageCache.open_whole(folder, self.settings.image_size, tasks, fetch, LARGEST_FRAME[device])
 
-    def decode(self, data: bytes, frame: Size) -> tuple[np.ndarray, Size]:
+    @classmethod
+    def decode(cls, data: bytes, frame: Size) -> tuple[np.ndarray, Size]:
         from backend.images.decoding import decode_whole
 
         return decode_whole(data, frame)
@@ -109,19 +110,19 @@ class Segmentation(TaskKind[SegmentationSpec, KeptMasks]):
         read_annotations: ReadAnnotations,
         report: ProgressFn,
     ) -> TrainingLabels:
-        """Masks are decoded from their regions once, and kept."""
+        """Each mask is decoded from its regions once, and cached."""
         from backend.tasks.segmentation.mask_cache import open_masks
         from models.data import MaskTargets
 
         tasks = cache.present(labels)
         if not tasks:
             raise BackendError("none of the labeled images can be read; `status` lists why")
-        kept, problems = open_masks(self.spec, self.settings, labels, sources, cache, read_annotations, report)
-        rows = kept.rows(tasks)
+        masks, problems = open_masks(self.spec, self.settings, labels, sources, cache, read_annotations, report)
+        rows = masks.rows(tasks)
         if not (rows >= 0).any():
             raise BackendError(": ".join(["none of the labeled images has a mask to learn from", *problems[:1]]))
         usable = [task for task, row in zip(tasks, rows.tolist(), strict=True) if row >= 0]
-        return TrainingLabels(usable, MaskTargets(kept.masks, rows[rows >= 0]), 1 + len(self.classes), problems)
+        return TrainingLabels(usable, MaskTargets(masks.masks, rows[rows >= 0]), 1 + len(self.classes), problems)
 
     @classmethod
     def net_config(cls, settings: Settings, classes: int, frame: Size, device: torch.device) -> TaskConfig:
@@ -137,14 +138,14 @@ class Segmentation(TaskKind[SegmentationSpec, KeptMasks]):
     # -- predictions -------------------------------------------------------------------------------------------------
 
     def head_size(self) -> int | None:
-        """As many as are served before the next order, and some more: masks are large in Label Studio's database."""
+        """Somewhat more than are served before the next order, because masks are large in Label Studio's database."""
         settings = self.settings
         return max(settings.preannotate, settings.budget + settings.shortlist) if settings.preannotate else None
 
     def keep_predictions(
         self, learner: Learner, cache: ImageCache, pool: ScoredPool, folder: Path, runtime: Runtime
     ) -> None:
-        """The masks of the head of the order, predicted in one pass."""
+        """Writes the masks of the head of the order, predicted in one pass."""
         from models.inference.predictions import predict_masks
 
         tasks = pool.head(self.head_size(), runtime.seed)
@@ -169,16 +170,17 @@ class Segmentation(TaskKind[SegmentationSpec, KeptMasks]):
     def predict_fresh(
         self, learner: Learner, version_name: str, fetched: Fetched, until: float
     ) -> Iterator[tuple[int, FreshPrediction]]:
-        """One by one: each takes long."""
+        """One image at a time, because each takes long."""
+        from backend.state import StoredPrediction  # here: benchmarks on a GPU run without a database
         from models.data import Runtime
         from models.inference.predictions import predict_masks
 
         runtime = Runtime(device=learner.device, seed=0)
         for done, (task, (pixels, size)) in enumerate(fetched.items()):
             if time.monotonic() > until:
-                log.warning("%d masks were not predicted in time for an answer", len(fetched) - done)
+                log.warning("%d masks were not predicted in time", len(fetched) - done)
                 return
             predictions, scores = learner.predict(pixels[None])
-            _, masks, sure = next(iter(predict_masks(learner.net, pixels[None], np.zeros(1, np.int64), runtime)))
+            _, masks, confidence = next(iter(predict_masks(learner.net, pixels[None], np.zeros(1, np.int64), runtime)))
             stored = StoredPrediction(task, version_name, None, float(predictions.confidence[0]), float(scores[0]))
-            yield task, (stored, regions_of(masks[0], sure[0], learner.classes, size, self.spec, self.settings))
+            yield task, (stored, regions_of(masks[0], confidence[0], learner.classes, size, self.spec, self.settings))

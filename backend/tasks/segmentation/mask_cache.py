@@ -1,11 +1,11 @@
-"""Annotations → masks in a file, each decoded once: what a segmenter learns from.
+"""The cache of the masks that a segmenter is trained on: each is decoded from its annotation once.
 
-On disk, in a folder of the cache of the images that the masks lie on, as ``backend.images.row_cache`` says:
+It is a folder inside the cache of the corresponding images, in the format of :mod:`backend.images.row_cache`:
 
-    masks.u8        rows of H×W bytes: 0 background, i + 1 the class i, 255 not known
-    usable.u8       rows of one byte: 0 where nothing is known about any pixel
-    index           row → task id and digest of the annotation, its image and how both are read
-    problems.json   what is wrong with the regions of which task, as of the same digest
+    masks.u8        rows of H×W bytes: 0 background, i + 1 the class i, 255 unknown
+    usable.u8       rows of one byte: 0 if all pixels are unknown
+    index           row → task id and the mask's digest: see :func:`~backend.tasks.segmentation.annotations.mask_digest`
+    problems.json   task id → digest of its mask, and the problems with its regions
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PROBLEMS_OF_A_TASK = 3
 
 @dataclass(frozen=True)
 class MadeMask:
-    """``mask`` (H, W) uint8, the ``digest`` of what it was made of, and what is wrong with that, in words."""
+    """A decoded ``mask`` (H, W) uint8, its ``digest``, and messages about the problems with its regions."""
 
     task: int
     digest: str
@@ -46,8 +46,8 @@ class MadeMask:
 
 
 class MaskCache(RowCache):
-    """The masks of a project's labelled tasks in one frame: see :class:`backend.images.row_cache.RowCache` for who may
-    read and write."""
+    """The masks of a project's labeled tasks, all of one size. See :class:`backend.images.row_cache.RowCache` for who
+    may read and write."""
 
     def __init__(self, directory: Path, frame: tuple[int, int]) -> None:
         self.frame = frame
@@ -56,17 +56,17 @@ class MaskCache(RowCache):
 
     @property
     def masks(self) -> np.ndarray:
-        """(K, H, W) uint8, read-only, mapped from the file: index it with :meth:`rows`, never copy it whole."""
+        """(K, H, W) uint8, as a read-only memory map. Index it with :meth:`rows`; never copy all of it."""
         return self.mapped(_MASKS)
 
     def rows(self, task_ids: Sequence[int]) -> np.ndarray:
-        """The row (N,) int64 of each task's mask; -1 where there is none, or nothing is known about any pixel."""
+        """The row (N,) int64 of each task's mask; -1 if it has none, or if all its pixels are unknown."""
         rows = super().rows(task_ids)
-        usable = np.append(self.mapped(_USABLE), 0)  # the last for row -1
+        usable = np.append(self.mapped(_USABLE), 0)  # the last one is for row -1
         return np.where(usable[rows] > 0, rows, -1)
 
     def problems(self, task_ids: Iterable[int]) -> list[str]:
-        """What is wrong with the regions of these tasks, as "task 12: …"."""
+        """The problems with the regions of these tasks, as "task 12: …"."""
         return [
             f"task {task}: {words}"
             for task in task_ids
@@ -83,13 +83,16 @@ class MaskCache(RowCache):
         keep: Collection[int] = (),
         report: ProgressFn = lambda phase, done, total: None,
     ) -> None:
-        """Make what is missing or was made of something else, and forget all other tasks but those of ``keep``.
+        """Decode masks that are missing or out of date, and remove all tasks that are not in ``digests`` or ``keep``.
 
         Args:
-            digests: task id → digest of what its mask is to be made of.
-            make: gives the masks of these tasks, of those that have one, as it made them: of an annotation that changed
-                meanwhile it may be another digest. What it raises ends the sync; what was done is kept.
-            classes: how many, background included. A mask with another value but 255 is a ValueError.
+            digests: task id → the digest that its mask should have.
+            make: returns the masks of the given tasks, as far as they have one. If an annotation changed in the
+                meantime, the digest may be another one. If it raises, the sync ends, and what was done is kept.
+            classes: the number of classes, including the background.
+
+        Raises:
+            ValueError: a mask has a value that is neither a class nor 255.
         """
         with self._writing():
             stale = [task for task in self._index.task_ids() if task not in digests and task not in keep]
@@ -99,19 +102,19 @@ class MaskCache(RowCache):
             with self._batch(self._write_problems) as batch:
                 for task in stale:
                     batch.drop(task)
-                gone = set(missing)
+                deleted = set(missing)
                 for done, made in enumerate(make(missing) if missing else (), 1):
                     _check_values(made.mask, classes)
                     usable = np.uint8((made.mask != IGNORE).any())
                     self._problems[made.task] = made.digest, list(made.problems)[:_PROBLEMS_OF_A_TASK]
                     batch.add(made.task, bytes.fromhex(made.digest), made.mask, np.asarray(usable))
-                    gone.discard(made.task)
+                    deleted.discard(made.task)
                     report("masks", done, len(missing))
-                for task in gone:  # their annotations were deleted since: an old mask would be a lie
+                for task in deleted:  # their annotations have been deleted, so an old mask would be wrong
                     batch.drop(task)
 
     def _write_problems(self) -> None:
-        """Ahead of the index: problems count by their digest, so one too many does no harm."""
+        """Written before the index. Problems only count together with their digest, so one too many does no harm."""
         self._problems = {
             task: problems
             for task, problems in self._problems.items()
@@ -140,14 +143,16 @@ def open_masks(
     read_annotations: ReadAnnotations,
     report: ProgressFn,
 ) -> tuple[MaskCache, list[str]]:
-    """The masks of every labeled task that has an image, in the frame of ``cache``; and what is wrong with their
-    regions.
+    """The masks of all labeled tasks that have an image, in the size of ``cache``, and the problems with their regions.
 
-    ``labels``: task id → :func:`~backend.tasks.segmentation.annotations.mask_digest`; ``sources``: task id → source of
-    its image. Label Studio is asked for the annotations of those tasks alone whose mask is missing or out of date.
+    Only the annotations of tasks whose mask is missing or out of date are read from Label Studio.
+
+    Args:
+        labels: task id → :func:`~backend.tasks.segmentation.annotations.mask_digest`.
+        sources: task id → image source.
 
     Raises:
-        LabelStudioUnavailable, LeaseLost, …: what was decoded is kept.
+        LabelStudioUnavailable, LeaseLost, …: reading failed. The masks decoded up to then are kept.
     """
     masks = MaskCache(cache.directory / "masks", cache.frame)
     with_image = cache.present(labels)
@@ -159,7 +164,7 @@ def open_masks(
     masks.sync(digests, decoded, len(spec.classes) + 1, keep=labels.keys(), report=report)
     problems = masks.problems(with_image)
     if problems:
-        log.warning("%d things are wrong with regions; %s", len(problems), problems[0])
+        log.warning("%d problems with regions; the first: %s", len(problems), problems[0])
     return masks, problems
 
 
@@ -170,18 +175,18 @@ def _decoded(
     cache: ImageCache,
     annotated: Iterable[TaskAnnotations],
 ) -> Iterator[MadeMask]:
-    """The masks of tasks, as their annotations are now."""
-    otherwise = IGNORE if settings.unlabelled == "ignore" else 0
+    """The masks of these annotations."""
+    unlabeled = IGNORE if settings.unlabelled == "ignore" else 0
     for item in annotated:
         annotation = decisive_annotation(item.annotations, spec, settings)
         if annotation is None:
             continue
         height, width = cache.sizes(cache.rows([item.task_id]))[0].tolist()
         mask, problems = regions_to_mask(
-            annotation["result"], spec, cache.frame, unlabelled=otherwise, image_size=(height, width)
+            annotation["result"], spec, cache.frame, unlabeled=unlabeled, image_size=(height, width)
         )
         if not problems and (mask == IGNORE).all():
-            problems = ["No pixel has a class: nothing is learnt from it."]
+            problems = ["No pixel has a class, so nothing is learned from it."]
         yield MadeMask(item.task_id, mask_digest(annotation, sources[item.task_id], spec, settings), mask, problems)
 
 

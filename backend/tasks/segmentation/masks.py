@@ -1,8 +1,9 @@
-"""Regions ↔ masks. A mask is (H, W) uint8: 0 background, i + 1 the class ``spec.classes[i]``, 255 not known.
+"""Conversion between regions and masks. A mask is (H, W) uint8: 0 is background, i + 1 the class ``spec.classes[i]``,
+255 unknown.
 
-Regions are in the frame of the image as browsers show it: its EXIF orientation applied, and not turned by the editor's
-rotate button, which is a matter of view (``image_rotation`` changes no coordinate). A mask covers the whole image,
-however much it was scaled, so its pixel (y, x) is sampled at ((y + ½) / H, (x + ½) / W) of the image.
+Coordinates of regions refer to the image as browsers show it, with its EXIF orientation applied. The editor's rotate
+button only affects the view: ``image_rotation`` changes no coordinates. A mask covers the whole image at any scale, so
+its pixel (y, x) is sampled at ((y + ½) / H, (x + ½) / W) of the image.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from backend.tasks.segmentation.config import Kind, SegmentationSpec
 from models import IGNORE
 
 SMALLEST = 0.0005
-"""Share of the image below which a connected part of a predicted class is a speck."""
+"""A connected part of a predicted class is left out if it is smaller than this share of the image."""
 
 TOLERANCE = 1.0
-"""How far, in pixels of the mask, a polygon's outline may be from the mask's."""
+"""The maximum distance of a polygon from the mask's outline, in pixels of the mask."""
 
 Size = tuple[int, int]
 
@@ -35,19 +36,19 @@ def regions_to_mask(
     spec: SegmentationSpec,
     size: Size,
     *,
-    unlabelled: int = 0,
+    unlabeled: int = 0,
     image_size: Size | None = None,
 ) -> tuple[np.ndarray, list[str]]:
-    """The mask of an annotation's ``result``, and what is wrong with its regions, in words for the project's owner.
+    """The mask (H, W) uint8 of an annotation's ``result``, and messages to the project's owner about its problems.
 
-    Later regions lie over earlier ones. A region whose label left the label config becomes IGNORE; when the shape of a
-    region cannot be read, nothing is known about the pixels that no other region covers, and they become IGNORE too.
+    Later regions cover earlier ones. A region whose label is no longer in the label config becomes IGNORE. If the shape
+    of a region cannot be read, the pixels that no other region covers are unknown, so they become IGNORE too.
 
     Args:
         size: (H, W) of the mask.
-        unlabelled: the value of pixels that no region covers: 0, or IGNORE.
-        image_size: (H, W) of the decoded image, EXIF orientation applied. When given, regions that were drawn on an
-            image of another shape are refused.
+        unlabeled: the value of pixels that no region covers: 0 or IGNORE.
+        image_size: (H, W) of the decoded image, with its EXIF orientation applied. If given, regions that were drawn on
+            an image of another shape are refused.
     """
     mask = np.full(size, IGNORE, np.uint8)
     covered = np.zeros(size, bool)
@@ -69,7 +70,7 @@ def regions_to_mask(
         mask[shape] = index
         covered |= shape
     if not lost:
-        mask[~covered] = unlabelled
+        mask[~covered] = unlabeled
     return mask, list(dict.fromkeys(problems))
 
 
@@ -83,21 +84,21 @@ def mask_to_regions(
     smallest: float = SMALLEST,
     tolerance: float = TOLERANCE,
 ) -> list[dict[str, Any]]:
-    """The ``result`` of a prediction: a brush region for each class, or a polygon for each of its connected parts.
+    """The ``result`` of a predicted mask: for each class a brush region, or a polygon for each of its connected parts.
 
     Args:
-        mask: (H, W) uint8; 0 and IGNORE are left out.
-        original_size: (H, W) of the image as browsers show it, EXIF orientation applied. The editor cannot open a brush
-            region of another size.
-        kind: of the two, where the label config has a control of that kind for the class; else the one it has.
-        confidence: of the net in its answer, in [0, 1], at each pixel or in all; its mean over a region is the score.
-        smallest: parts of a class with less than this share of the image are left out, and such holes filled.
+        mask: (H, W) uint8; pixels of 0 and IGNORE are left out.
+        original_size: (H, W) of the image as browsers show it, with its EXIF orientation applied. The editor cannot
+            open a brush region of another size.
+        kind: "brush" or "polygon". Where the label config has no such control for a class, the other kind is used.
+        confidence: of the network, in [0, 1], (H, W) or one number. Its mean over a region becomes the region's score.
+        smallest: parts of a class smaller than this share of the image are left out, and such holes are filled.
         tolerance: of polygons, in pixels of the mask.
     """
     height, width = original_size
     least = smallest * mask.size
     mask = _without_specks(mask, len(spec.classes), least)
-    sure = None if confidence is None else np.broadcast_to(np.asarray(confidence, np.float32), mask.shape)
+    at_pixels = None if confidence is None else np.broadcast_to(np.asarray(confidence, np.float32), mask.shape)
     runs = _Upsampled(mask, original_size)
     found: list[tuple[int, dict[str, Any]]] = []
     for index, label in enumerate(spec.classes, 1):
@@ -119,10 +120,10 @@ def mask_to_regions(
                 "image_rotation": 0,
                 "value": value | {control.type: [label]},
             }
-            if sure is not None:
-                region["score"] = round(float(np.clip(sure[pixels].mean(), 0, 1)), 4)  # shown to people
+            if at_pixels is not None:
+                region["score"] = round(float(np.clip(at_pixels[pixels].mean(), 0, 1)), 4)  # shown to people
             found.append((int(pixels.sum()), region))
-    # the largest first: what comes later lies on top, where it can be clicked
+    # the largest first, because later regions lie on top, where small ones can be clicked
     return [region for _, region in sorted(found, key=lambda item: -item[0])]
 
 
@@ -130,19 +131,19 @@ def mask_to_regions(
 
 
 class _Unreadable(Exception):
-    """Where a region is cannot be told; says why in one phrase."""
+    """The shape of a region cannot be read; the message is a phrase that says why."""
 
 
 def _label(region: Mapping[str, Any], kind: Kind, spec: SegmentationSpec) -> tuple[str, int, str]:
-    """A region's label, its value in the mask, and what is wrong with it."""
+    """A region's label, its value in the mask, and a message if there is a problem with it."""
     value = region.get("value")
     labels = value.get(f"{kind}labels") if isinstance(value, Mapping) else None
     labels = [labels] if isinstance(labels, str) else labels
     if not isinstance(labels, list) or not labels:
-        return "", IGNORE, f"A {kind} region has no label: its pixels are ignored. Give it one."
+        return "", IGNORE, f"A {kind} region has no label: its pixels are ignored. Give it a label."
     names = ", ".join(f'"{label}"' for label in labels)
     if len(labels) > 1:
-        return "", IGNORE, f"A {kind} region has several labels ({names}): its pixels are ignored. Leave it one."
+        return "", IGNORE, f"A {kind} region has several labels ({names}): its pixels are ignored. Keep only one."
     index = spec.index_of(str(labels[0]))
     if index is None:
         problem = f"The label {names} of a {kind} region is not in the label config (any more): its pixels are ignored."
@@ -151,7 +152,7 @@ def _label(region: Mapping[str, Any], kind: Kind, spec: SegmentationSpec) -> tup
 
 
 def _shape(region: Mapping[str, Any], kind: Kind, size: Size, image_size: Size | None) -> np.ndarray:
-    """The pixels (H, W) bool of a mask that a region covers."""
+    """The pixels of a mask that a region covers, (H, W) bool."""
     value = region.get("value")
     if not isinstance(value, Mapping):
         raise _Unreadable("it has no value")
@@ -166,13 +167,14 @@ def _shape(region: Mapping[str, Any], kind: Kind, size: Size, image_size: Size |
             return np.zeros(size, bool)
         if points.ndim != 2 or points.shape[1] != 2:
             raise _Unreadable("its points are not pairs of numbers")
-        corners = points / 100  # fewer than three have no inside
+        corners = points / 100  # with fewer than three, nothing is inside
     else:
         keys = [value.get(key) for key in ("x", "y", "width", "height")]
         x, y, width, height = _numbers(keys, "its corner or its size is not a number").reshape(-1) / 100
-        turned = float(_numbers([value.get("rotation") or 0], "its rotation is not a number")[0])
-        high, wide = drawn_on or image_size or size  # a turn is one of pixels, not of percents
-        corners = polygons.box(x * wide, y * high, width * wide, height * high, turned) / (wide, high)
+        degrees = float(_numbers([value.get("rotation") or 0], "its rotation is not a number")[0])
+        rows, columns = drawn_on or image_size or size  # the rotation is in pixels, not in percent
+        box = polygons.box(x * columns, y * rows, width * columns, height * rows, degrees)
+        corners = box / (columns, rows)
     return polygons.fill(corners * (size[1], size[0]), *size)
 
 
@@ -192,32 +194,33 @@ def _brush(value: Mapping[str, Any], size: Size, drawn_on: Size | None) -> np.nd
 
 
 def _drawn_on(region: Mapping[str, Any]) -> Size | None:
-    """(H, W) of the image in the editor, as the region says."""
-    high, wide = region.get("original_height"), region.get("original_width")
-    whole = all(isinstance(side, int | float) and 1 <= side < 1 << 31 and side == int(side) for side in (high, wide))
-    return (int(high), int(wide)) if whole and high and wide else None
+    """(H, W) of the image that a region was drawn on, if the region says so."""
+    height, width = region.get("original_height"), region.get("original_width")
+    valid = all(isinstance(side, int | float) and 1 <= side < 1 << 31 and side == int(side) for side in (height, width))
+    return (int(height), int(width)) if valid and height and width else None
 
 
 def _compare(drawn_on: Size, image_size: Size) -> None:
-    """Scaling an image keeps its regions in place; another shape means that it was turned or replaced."""
+    """Raise if the image has another shape now: it was rotated or replaced. Scaling it keeps regions in place."""
     expected = drawn_on[1] * image_size[0] / image_size[1]
     if abs(drawn_on[0] - expected) > max(1.0, 0.02 * expected):
-        drawn, now = (f"{wide}×{high}" for high, wide in (drawn_on, image_size))
-        raise _Unreadable(f"it was drawn on an image of {drawn} pixels, and the image has {now} now")
+        before, now = (f"{width}×{height}" for height, width in (drawn_on, image_size))
+        raise _Unreadable(f"it was drawn on an image of {before} pixels, but the image now has {now}")
 
 
-def _numbers(values: Any, otherwise: str) -> np.ndarray:
+def _numbers(values: Any, message: str) -> np.ndarray:
+    """``values`` as finite float64; raises with ``message`` if they are not."""
     try:
         numbers = np.asarray(values, np.float64)
     except (TypeError, ValueError):
-        raise _Unreadable(otherwise) from None
+        raise _Unreadable(message) from None
     if not np.isfinite(numbers).all():
-        raise _Unreadable(otherwise)
+        raise _Unreadable(message)
     return np.clip(numbers, -1e9, 1e9)
 
 
 def _nearest(count: int, length: int) -> np.ndarray:
-    """For each of ``count`` pixels the one of ``length`` pixels that lies under its middle, in whole numbers."""
+    """For each of ``count`` pixels, the index of the pixel among ``length`` that lies under its center."""
     return (2 * np.arange(count) + 1) * length // (2 * count)
 
 
@@ -229,19 +232,19 @@ def _of(label: str) -> str:
 
 
 def _without_specks(mask: np.ndarray, classes: int, least: float) -> np.ndarray:
-    """``mask`` with the small parts of every class made background; parts are connected over corners too."""
+    """``mask`` with small parts of each class turned into background. Here, parts are connected by corners too."""
     kept = np.zeros_like(mask)
     for index in range(1, classes + 1):
         number, parts, stats, _ = cv2.connectedComponentsWithStats((mask == index).astype(np.uint8), connectivity=8)
         large = stats[:, cv2.CC_STAT_AREA] >= least
-        large[0] = False  # all that is not of this class
+        large[0] = False  # pixels that are not of this class
         if number > 1:
             kept[large[parts]] = index
     return kept
 
 
 class _Upsampled:
-    """A mask at the size of its image, as runs; found once for all classes."""
+    """A mask scaled to the size of its image, as runs, which are computed once for all classes."""
 
     def __init__(self, mask: np.ndarray, size: Size) -> None:
         self._mask, self._size = mask, size
@@ -255,14 +258,14 @@ class _Upsampled:
 
     @cached_property
     def _runs(self) -> tuple[np.ndarray, np.ndarray]:
-        (height, width), (high, wide) = self._mask.shape, self._size
-        flat = self._mask[_nearest(high, height)][:, _nearest(wide, width)].reshape(-1)
+        (height, width), (image_height, image_width) = self._mask.shape, self._size
+        flat = self._mask[_nearest(image_height, height)][:, _nearest(image_width, width)].reshape(-1)
         lengths, starts = brush.run_lengths(flat)
         return lengths, flat[starts]
 
 
 def _polygons(here: np.ndarray, tolerance: float, least: float) -> list[tuple[dict[str, Any], np.ndarray]]:
-    """The values of one class's polygons, in percent of the image, each with its pixels (H, W) bool."""
+    """The values of a class's polygons, in percent of the image, each with its pixels (H, W) bool."""
     height, width = here.shape
     values = []
     for points in polygons.outlines(here, tolerance, least):
@@ -274,6 +277,6 @@ def _polygons(here: np.ndarray, tolerance: float, least: float) -> list[tuple[di
 
 
 def _id(control: str, label: str, value: Mapping[str, Any]) -> str:
-    """The same region has the same id, so that a prediction is the same when it is made again."""
+    """An id that depends only on the region, so that the same prediction always looks the same."""
     text = json.dumps([control, label, value], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()

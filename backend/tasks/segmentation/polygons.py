@@ -1,8 +1,8 @@
-"""Polygons ↔ masks, exactly: a pixel belongs to a polygon when its middle lies inside.
+"""Exact conversion between polygons and masks: a pixel belongs to a polygon if its center lies inside.
 
-``outlines`` goes along the edges of pixels, not through their middles as contour tracers do, so that a thing of one
-pixel has an area and ``fill`` gives back the very mask. What lies inside is what the editor paints: where the outline
-winds around (the "nonzero" rule of a browser's canvas).
+``outlines`` follows the edges of pixels, not their centers as contour tracers do, so that an object of one pixel has an
+area, and ``fill`` restores exactly the same mask. Inside is what the editor fills: every point with a nonzero winding
+number (the "nonzero" rule of a browser's canvas).
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-_FAR = 1e6  # pixels; what lies farther out of the image only has to stay outside
+_FAR = 1e6  # pixels; coordinates are clipped to this, because what lies farther away only has to stay outside
 
 
 def fill(points: np.ndarray, height: int, width: int) -> np.ndarray:
     """The pixels inside a polygon, (H, W) bool.
 
-    ``points`` (N, 2) are x, y in pixels of this mask, with (0, 0) the upper left corner of its first pixel; the last
-    is joined to the first. They may lie outside of the image.
+    ``points`` (N, 2) are x, y in pixels of this mask, where (0, 0) is the upper left corner of its first pixel. The
+    last point is connected to the first. Points may lie outside of the image.
     """
     x0, y0 = np.clip(points, -_FAR, _FAR).astype(np.float64).T
     x1, y1 = np.roll(x0, -1), np.roll(y0, -1)
-    # rows whose middle an edge crosses; the lower end counts and the upper does not, so that no corner counts twice
+    # the rows whose center line an edge crosses; only one end of an edge belongs to it, so that no corner counts twice
     first = np.clip(np.ceil(np.minimum(y0, y1) - 0.5), 0, height).astype(np.int64)
     after = np.clip(np.ceil(np.maximum(y0, y1) - 0.5), 0, height).astype(np.int64)
     crossed = after - first
@@ -31,22 +31,22 @@ def fill(points: np.ndarray, height: int, width: int) -> np.ndarray:
     row = first[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(crossed) - crossed, crossed)
     slope = (x1 - x0)[edge] / (y1 - y0)[edge]
     x = x0[edge] + (row + 0.5 - y0[edge]) * slope
-    column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)  # the first whose middle is not left of x
+    column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)  # the first whose center is not left of x
     inside = np.zeros((height, width), bool)
     if not len(row):
         return inside
     top, left = int(row.min()), int(column.min())
-    high, wide = int(row.max()) - top + 1, int(column.max()) - left + 1
-    # going right over an edge that leads down the outline winds once more, over one that leads up once less
+    rows, columns = int(row.max()) - top + 1, int(column.max()) - left + 1
+    # from left to right, the winding number increases at an edge that leads down, and decreases at one that leads up
     turns = np.bincount(
-        (row - top) * wide + column - left, np.where(y1 > y0, 1, -1)[edge], minlength=high * wide
-    ).reshape(high, wide)
-    inside[top : top + high, left : left + wide - 1] = np.cumsum(turns[:, :-1].astype(np.int32), axis=1) != 0
+        (row - top) * columns + column - left, np.where(y1 > y0, 1, -1)[edge], minlength=rows * columns
+    ).reshape(rows, columns)
+    inside[top : top + rows, left : left + columns - 1] = np.cumsum(turns[:, :-1].astype(np.int32), axis=1) != 0
     return inside
 
 
 def box(x: float, y: float, width: float, height: float, degrees: float) -> np.ndarray:
-    """The corners (4, 2) of a box that was turned clockwise around its upper left corner (x, y); all in pixels."""
+    """The corners (4, 2) of a box that is rotated clockwise around its upper left corner (x, y). All in pixels."""
     angle = np.deg2rad(degrees)
     along, down = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
     corner = np.array([x, y])
@@ -54,11 +54,13 @@ def box(x: float, y: float, width: float, height: float, degrees: float) -> np.n
 
 
 def outlines(mask: np.ndarray, tolerance: float = 0.0, smallest_hole: float = 0) -> list[np.ndarray]:
-    """One polygon (N, 2) for each connected part of ``mask`` (H, W) bool, the largest first, as ``fill`` reads them.
+    """One polygon (N, 2) for each connected part of ``mask`` (H, W) bool, the largest part first, in the coordinates of
+    ``fill``.
 
-    Parts are connected over the edges of pixels, not over corners. Corners that lie within ``tolerance`` pixels of the
-    line without them are left out (Douglas and Peucker 1973). A hole of ``smallest_hole`` or more pixels is joined to
-    the outline around it by a cut of no width, because a polygon of Label Studio is one line; smaller ones are filled.
+    Parts are connected by the edges of pixels, not by corners. Corners that lie within ``tolerance`` pixels of the line
+    without them are removed (Douglas and Peucker 1973). A hole of at least ``smallest_hole`` pixels is joined to the
+    outline around it by a cut of zero width, because a polygon in Label Studio is a single line; smaller holes are
+    filled.
     """
     mask = _filled(np.ascontiguousarray(mask, np.uint8), smallest_hole)
     number, parts, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
@@ -77,13 +79,13 @@ def outlines(mask: np.ndarray, tolerance: float = 0.0, smallest_hole: float = 0)
 
 
 def area(ring: np.ndarray) -> float:
-    """The area of a polygon (N, 2); negative where it goes anticlockwise on the screen."""
+    """The area of a polygon (N, 2); negative if it runs counterclockwise on the screen."""
     x, y = ring.T
     return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
 
 
 def _filled(mask: np.ndarray, smallest_hole: float) -> np.ndarray:
-    """``mask`` (H, W) uint8 with its small holes filled; what reaches the border is no hole."""
+    """``mask`` (H, W) uint8 with small holes filled. Gaps that reach the border are not holes."""
     if smallest_hole <= 1:
         return mask
     _, gaps, stats, _ = cv2.connectedComponentsWithStats(1 - mask, connectivity=8)
@@ -95,13 +97,14 @@ def _filled(mask: np.ndarray, smallest_hole: float) -> np.ndarray:
 
 
 def _rings(part: np.ndarray) -> list[np.ndarray]:
-    """The closed lines along a connected part's edges, in corners (N, 2): clockwise outside, anticlockwise at holes.
+    """The closed lines along the edges of a connected part, as corners (N, 2): clockwise around the part,
+    counterclockwise around its holes.
 
-    Every edge has the part on its right. Where two pixels touch by a corner only, the line turns right, around its
-    own pixel.
+    Every edge has the part on its right. Where two pixels touch only at a corner, the line turns right, around its own
+    pixel.
     """
     padded = np.pad(part, 1).astype(np.int8)
-    # in coordinates of the part: the edge (y, x) of `across` lies above pixel (y, x), that of `along` left of it
+    # edge (y, x) of `across` lies above pixel (y, x) of the part, edge (y, x) of `along` lies left of it
     across, along = np.diff(padded[:, 1:-1], axis=0), np.diff(padded[1:-1], axis=1)
     stride = part.shape[1] + 1  # corners are numbered row by row
     right = np.argwhere(across == 1) @ [stride, 1]
@@ -119,15 +122,15 @@ def _rings(part: np.ndarray) -> list[np.ndarray]:
             while True:
                 corner += steps[heading]
                 for turn in (1, 0, 3):  # right, straight on, left
-                    way = (heading + turn) % 4
-                    closed = corner == start and way == direction
-                    if closed or corner in leave[way]:
+                    next_heading = (heading + turn) % 4
+                    closed = corner == start and next_heading == direction
+                    if closed or corner in leave[next_heading]:
                         break
                 if turn:
                     ring.append(corner)
                 if closed:
                     break
-                heading = way
+                heading = next_heading
                 leave[heading].remove(corner)
             rings.append(np.array([divmod(corner, stride)[::-1] for corner in ring], np.float64))
     return rings
@@ -140,7 +143,7 @@ def _simplify(ring: np.ndarray, tolerance: float) -> np.ndarray:
 
 
 def _join(rings: Sequence[np.ndarray]) -> np.ndarray:
-    """One line through an outline and its holes: from the nearest corner to the hole, around it, and back."""
+    """A single line through an outline and its holes: from the corner nearest to a hole, around the hole, and back."""
     line = rings[0]
     for hole in rings[1:]:
         distances = ((line[:, None] - hole[None]) ** 2).sum(axis=2)

@@ -1,16 +1,16 @@
-"""Masks that a version predicted, in files alongside its checkpoint, and the regions that they become.
+"""The masks that a version predicted, in files alongside its checkpoint, and their conversion to regions.
 
-So neither publishing nor ``/predict`` needs the model. One file for the cycle and one for each time that tasks joined
-later.
+They let publishing and ``/predict`` work without the model. There is one file for the cycle, and one for each time that
+tasks joined later.
 
     <digest of the task ids>.masks   a line of JSON, then
                                      N int64 task ids,
                                      N pairs of int32, (height, width) of the original images,
                                      N pairs of planes H×W: the mask, and the confidence in each of its pixels
 
-A file appears whole or not at all, and before the scores that it belongs to. A kill in between leaves masks of tasks
-without a score: nobody asks for them, and whoever predicts them again gives the file the same name. A file that is lost
-or damaged costs the regions of its tasks, not their places in the queue.
+A file is written atomically, before the scores that it belongs to. A kill in between leaves masks of tasks without a
+score, which are not used; when they are predicted again, the file gets the same name. If a file is lost or damaged, its
+tasks lose their regions, but not their places in the queue.
 """
 
 from __future__ import annotations
@@ -35,12 +35,11 @@ from backend.tasks.segmentation.config import Kind, SegmentationSpec
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-SURE = 255
-"""The confidence of a net that has no doubt, in the planes of this file."""
+FULL_CONFIDENCE = 255
+"""The value that means a confidence of 1 in these files."""
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Positions (B,) among the tasks, masks (B, H, W) uint8 and confidence (B, H, W) uint8."""
-
 
 
 def regions_of(
@@ -51,55 +50,60 @@ def regions_of(
     spec: SegmentationSpec,
     settings: Settings,
 ) -> Result:
-    """The regions of a predicted mask (H, W) uint8, whose value ``i + 1`` means ``classes[i]`` of the net that made it.
+    """The regions of a predicted mask (H, W) uint8, in which the value ``i + 1`` means ``classes[i]`` of the network.
 
-    Classes are found in ``spec`` by their names: since the training labels may have come, gone or moved. Regions of a
-    label that is gone are left out. ``confidence`` (H, W) uint8; ``original_size`` (height, width).
+    Classes are found in ``spec`` by name, because labels may have been added, removed or moved since the training.
+    Regions of a removed label are left out.
+
+    Args:
+        confidence: (H, W) uint8, up to :data:`FULL_CONFIDENCE`.
+        original_size: (height, width) of the image.
     """
-    from backend.tasks.segmentation.masks import mask_to_regions  # OpenCV: only where there are masks
+    from backend.tasks.segmentation.masks import mask_to_regions  # here: it imports OpenCV
 
-    now = np.zeros(256, np.uint8)
+    current_value = np.zeros(256, np.uint8)
     for value, label in enumerate(classes, 1):
-        now[value] = spec.index_of(label) or 0
+        current_value[value] = spec.index_of(label) or 0
     kind: Kind = "polygon" if settings.preannotation == "polygon" else "brush"
-    return mask_to_regions(now[mask], spec, original_size, kind=kind, confidence=confidence / np.float32(SURE))
+    share = confidence / np.float32(FULL_CONFIDENCE)
+    return mask_to_regions(current_value[mask], spec, original_size, kind=kind, confidence=share)
 
 
 # -- on disk -----------------------------------------------------------------------------------------------------------
 
 
 class KeptMasks:
-    """The masks of one version, mapped from its files. Needs neither torch nor the model."""
+    """The masks of one version, memory-mapped from its files. Works without torch and the model."""
 
     def __init__(self, parts: Sequence[_Part]) -> None:
         self._parts = list(parts)
 
     @classmethod
     def open(cls, folder: Path) -> KeptMasks | None:
-        """None when ``folder`` is missing or holds no masks."""
+        """Open the files in ``folder``. None if there are none."""
         found = [part for path in sorted(folder.glob("*.masks")) if (part := _read(path))]
         return cls(found) if found else None
 
     @property
     def tasks(self) -> set[int]:
-        """Every task with a mask here."""
+        """All tasks with a mask."""
         return {int(task) for part in self._parts for task in part.tasks}
 
     def holds(self, task: int) -> bool:
         return any(part.row(task) is not None for part in self._parts)
 
     def planes(self, task: int) -> np.ndarray | None:
-        """(2, H, W) uint8: mask and confidence. None when there is none of ``task``."""
+        """(2, H, W) uint8: the mask of a task and its confidence. None if there is none."""
         return next((part.planes[row] for part in self._parts if (row := part.row(task)) is not None), None)
 
     def regions_for(self, spec: SegmentationSpec, settings: Settings, task: int) -> Result | None:
-        """The ``result`` of a prediction of ``task``, [] when it is all background. None when its mask is not kept."""
+        """The ``result`` of a task's prediction, [] if the mask is all background. None if there is no mask."""
         for part in self._parts:
             row = part.row(task)
             if row is not None:
                 mask, confidence = part.planes[row]
-                high, wide = part.sizes[row].tolist()
-                return regions_of(mask, confidence, part.classes, (high, wide), spec, settings)
+                height, width = part.sizes[row].tolist()
+                return regions_of(mask, confidence, part.classes, (height, width), spec, settings)
         return None
 
 
@@ -111,16 +115,16 @@ def write_masks(
     sizes: np.ndarray,
     batches: Iterable[Batch],
 ) -> Path:
-    """Keep the masks of ``tasks`` in a file of ``folder``, as they come: memory for one batch is enough.
+    """Write the masks of ``tasks`` to a file in ``folder``, batch by batch, so that only one batch is in memory.
 
     Args:
-        classes: of the net, without the background.
+        classes: those of the network, without the background.
         frame: (H, W) of the masks.
-        sizes: (N, 2) height and width of the original images.
+        sizes: (N, 2), the height and width of the original images.
 
     Raises:
-        ValueError: ``batches`` do not give each task one mask.
-        OSError: the disk is full, say; nothing is left of the file then.
+        ValueError: ``batches`` do not contain exactly one mask for each task.
+        OSError: writing failed, for example because the disk is full. Then there is no file.
     """
     ids = np.asarray(tasks, "<i8")
     header = {"format": FORMAT, "frame": list(frame), "classes": list(classes), "rows": len(ids)}
@@ -134,7 +138,7 @@ def write_masks(
 
 
 def _write_planes(file: BinaryIO, frame: Size, rows: int, batches: Iterable[Batch]) -> None:
-    """The planes of every row, from where ``file`` stands, in whatever order they come."""
+    """Write the planes of all rows, in any order, from the current position of ``file`` on."""
     start, row_bytes = file.tell(), 2 * math.prod(frame)
     missing = np.ones(rows, bool)
     for positions, masks, confidence in batches:
@@ -166,10 +170,10 @@ def _read(path: Path) -> _Part | None:
     try:
         with path.open("rb") as file:
             header = json.loads(file.readline())
-            rows, (high, wide) = int(header["rows"]), header["frame"]
+            rows, (height, width) = int(header["rows"]), header["frame"]
             tasks = np.frombuffer(file.read(8 * rows), "<i8")
             sizes = np.frombuffer(file.read(8 * rows), "<i4").reshape(rows, 2)
-            start, shape = file.tell(), (rows, 2, int(high), int(wide))
+            start, shape = file.tell(), (rows, 2, int(height), int(width))
             if header["format"] != FORMAT or os.fstat(file.fileno()).st_size != start + math.prod(shape):
                 raise ValueError("another format, or not whole")
             planes = np.memmap(file, np.uint8, "r", start, shape) if rows else np.empty(shape, np.uint8)

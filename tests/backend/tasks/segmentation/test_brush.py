@@ -143,7 +143,7 @@ def test_damaged_codes_are_refused_in_words(rle: list[int], words: str) -> None:
 
 
 def test_a_code_of_another_size_is_refused() -> None:
-    with pytest.raises(BrushError, match="2 pixels, not of 3×1"):
+    with pytest.raises(BrushError, match="2 pixels, not 3×1"):
         decode_mask(ONE_THEN_NONE, width=3, height=1)
 
 

@@ -67,7 +67,7 @@ def test_every_kind_of_region_at_the_training_size() -> None:
     assert problems == []
     without, _ = regions_to_mask(results, segmentation_spec(BOTH), (2, 4))  # boxes only when asked
     assert without.tolist() == [[1, 1, 0, 0], [0, 0, 2, 2]]
-    unknown, _ = regions_to_mask(results, SPEC, (2, 4), unlabelled=IGNORE)
+    unknown, _ = regions_to_mask(results, SPEC, (2, 4), unlabeled=IGNORE)
     assert unknown.tolist() == [[1, 1, 255, 255], [1, 255, 2, 2]]
 
 
@@ -76,7 +76,7 @@ def test_later_regions_lie_over_earlier_ones_and_background_makes_holes() -> Non
     results = [square("dog", 0, 0, 100, 100), square("owl", 50, 0, 100, 100), brush("Background", [".#..", "...."])]
     assert regions_to_mask(results, spec, (2, 4))[0].tolist() == [[2, 0, 3, 3], [2, 2, 3, 3]]
     assert regions_to_mask(results[::-1], spec, (2, 4))[0].tolist() == [[2, 2, 2, 2], [2, 2, 2, 2]]
-    assert regions_to_mask(results, spec, (2, 4), unlabelled=IGNORE)[0].tolist() == [[2, 0, 3, 3], [2, 2, 3, 3]]
+    assert regions_to_mask(results, spec, (2, 4), unlabeled=IGNORE)[0].tolist() == [[2, 0, 3, 3], [2, 2, 3, 3]]
 
 
 def test_a_turned_view_moves_nothing_and_a_turned_box_turns_in_pixels() -> None:
@@ -121,7 +121,7 @@ def test_labels_that_left_the_config_are_ignored_where_they_are() -> None:
 @pytest.mark.parametrize(
     ("region", "words"),
     [
-        (brush("cat", ["#."]) | {"original_width": 3}, "2 pixels, not of 3×1"),
+        (brush("cat", ["#."]) | {"original_width": 3}, "2 pixels, not 3×1"),
         (brush("cat", ["#."]) | {"original_width": None}, "the size of its image is missing"),
         (brush("cat", ["#."]) | {"original_width": 10**6, "original_height": 10**6}, "larger than can be decoded"),
         (brush("cat", ["#."]) | {"value": {"format": "rle", "rle": [1], "brushlabels": ["cat"]}}, "too short"),
@@ -147,7 +147,7 @@ def test_scaled_images_fit_and_turned_ones_do_not(image: tuple[int, int], fits: 
     mask, problems = regions_to_mask([region], SPEC, (1, 2), image_size=image)
     assert mask.tolist() == ([[2, 0]] if fits else [[255, 255]])
     if not fits:
-        assert f"drawn on an image of 400×300 pixels, and the image has {image[1]}×{image[0]} now" in problems[0]
+        assert f"drawn on an image of 400×300 pixels, but the image now has {image[1]}×{image[0]}" in problems[0]
 
 
 # -- mask → regions ----------------------------------------------------------------------------------------------------
