@@ -50,6 +50,7 @@ def test_missing(tmp_path: Path) -> None:
         load(tmp_path / "gone.pt")
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # of the fourth, which is no checkpoint
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a zip", pickle.dumps({"a": 1})[:5]])
 def test_damaged(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.pt").write_bytes(content)

@@ -389,10 +389,10 @@ def test_masks_come_beside_their_images(tmp_path: Path, resident_bytes: int) -> 
     masks = np.repeat(np.arange(9, dtype=np.uint8)[:, None, None], 64, axis=1).reshape(9, 8, 8)
     chosen, theirs = np.array([50, 3, 17, 44, 8], dtype=np.int64), np.array([2, 8, 0, 5, 7], dtype=np.int64)
     images = TrainingRows(pixels, chosen, Runtime(CPU, 0), resident_bytes)
-    beside = TrainingRows(masks, theirs, Runtime(CPU, 0), aligned_with=images)
+    aligned = TrainingRows(masks, theirs, Runtime(CPU, 0), aligned_with=images)
     plan = epoch_positions(5, 3, torch.Generator().manual_seed(4))
     count = 0
-    for (at, image), (also_at, mask) in zip(images.batches(plan), beside.batches(plan), strict=True):
+    for (at, image), (also_at, mask) in zip(images.batches(plan), aligned.batches(plan), strict=True):
         assert torch.equal(at, also_at)
         assert image[:, 0, 0, 0].tolist() == chosen[at.numpy()].tolist()
         assert mask[:, 0, 0].tolist() == theirs[at.numpy()].tolist()

@@ -85,10 +85,10 @@ def test_an_empty_set_of_centers_is_like_none() -> None:
 
 
 def test_it_can_be_stopped_between_picks() -> None:
-    told: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     points = torch.rand(150, 2, generator=torch.Generator().manual_seed(6))
-    k_center_greedy(points, 140, progress=lambda done, total: told.append((done, total)))
-    assert told == [(64, 140), (128, 140)]
+    k_center_greedy(points, 140, progress=lambda done, total: reports.append((done, total)))
+    assert reports == [(64, 140), (128, 140)]
 
 
 def test_spread_order_ranks_one_of_each_kind_first() -> None:

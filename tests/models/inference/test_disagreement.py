@@ -61,7 +61,7 @@ def test_three_votes_by_hand() -> None:
 
 
 def test_two_soft_opinions_by_hand() -> None:
-    """(0.9, 0.1) and (0.1, 0.9): sure, but of different answers; (0.5, 0.5) twice: equally unsure. Only BALD and the
+    """(0.9, 0.1) and (0.1, 0.9): sure, but of different classes; (0.5, 0.5) twice: equally uncertain. Only BALD and the
     figures of votes tell them apart."""
     log_p = torch.tensor([[[0.9, 0.1], [0.5, 0.5]], [[0.1, 0.9], [0.5, 0.5]]], dtype=torch.float64).log()
     own = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))
@@ -169,27 +169,27 @@ def test_a_broken_opinion_is_nan_in_its_own_row_only(figure: Callable[[Tensor], 
 # --- in parts ---
 
 
-@pytest.mark.parametrize(("figure", "gathering"), STREAMED)
+@pytest.mark.parametrize(("figure", "streaming"), STREAMED)
 @pytest.mark.parametrize("part", [1, 3, 7, 20])
 def test_in_parts_it_is_the_same(
-    figure: Callable[[Tensor], Tensor], gathering: type[StreamingFigure], part: int
+    figure: Callable[[Tensor], Tensor], streaming: type[StreamingFigure], part: int
 ) -> None:
     log_p = opinions_on(20, 6)
     log_p[:, 0] = votes(*[2] * 20, classes=6)[:, 0]  # exact zeros too
-    gathered = gathering()
+    gathered = streaming()
     for some in log_p.split(part):
         gathered.add(some)
     assert gathered.opinions == 20
     torch.testing.assert_close(gathered.result(), figure(log_p), rtol=1e-10, atol=1e-8)
 
 
-@pytest.mark.parametrize(("figure", "gathering"), STREAMED)
+@pytest.mark.parametrize(("figure", "streaming"), STREAMED)
 def test_in_parts_a_broken_opinion_stays_visible(
-    figure: Callable[[Tensor], Tensor], gathering: type[StreamingFigure]
+    figure: Callable[[Tensor], Tensor], streaming: type[StreamingFigure]
 ) -> None:
     log_p = opinions_on(4, 3, rows=2)
     log_p[0, 1] = torch.nan
-    gathered = gathering()
+    gathered = streaming()
     for some in log_p.split(1):
         gathered.add(some)
     assert gathered.result().isnan().tolist() == [False, True]

@@ -94,7 +94,7 @@ def test_the_objective_is_cross_entropy_of_the_masked_features() -> None:
 
 def test_the_figure_is_that_of_the_masked_networks_and_the_answers_are_the_whole_ones() -> None:
     net, pixels, rows = make_net(), make_pixels(), np.arange(5, 25)
-    answers, values = predict_and_disagree(net, pixels, rows, RUNTIME, StreamingBald, 7, 0.3)
+    predictions, values = predict_and_disagree(net, pixels, rows, RUNTIME, StreamingBald, 7, 0.3)
     masks = draw_masks(7, 32, 0.3, RUNTIME.generator("dropout draws"))
     features = torch.from_numpy(embed(net, pixels, rows, RUNTIME))
     with torch.no_grad():
@@ -102,8 +102,8 @@ def test_the_figure_is_that_of_the_masked_networks_and_the_answers_are_the_whole
     np.testing.assert_allclose(values, bald(log_p).numpy(), atol=1e-6)
     assert values.max() > 0.01
     expected = predict(net, pixels, rows, RUNTIME)
-    assert (answers.predicted == expected.predicted).all()
-    assert (answers.confidence == expected.confidence).all()
+    assert (predictions.predicted == expected.predicted).all()
+    assert (predictions.confidence == expected.confidence).all()
 
 
 def test_the_seed_decides_and_without_dropout_nothing_does() -> None:

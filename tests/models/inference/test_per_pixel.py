@@ -27,14 +27,14 @@ from samplers.margin import log_odds_of_no_margin
 from tests.models.plain_figures import bald, max_entropy, mean_std, variation_ratio, vote_entropy
 
 CLASSES, FEATURES, HEIGHT, WIDTH = 5, 6, 3, 7
-GATHERINGS: list[tuple[Callable[[Tensor], Tensor], type[StreamingFigure]]] = [
+STREAMINGS: list[tuple[Callable[[Tensor], Tensor], type[StreamingFigure]]] = [
     (max_entropy, StreamingMaxEntropy),
     (bald, StreamingBald),
     (variation_ratio, StreamingVariationRatio),
     (vote_entropy, StreamingVoteEntropy),
     (mean_std, StreamingMeanStd),
 ]
-GATHERED = pytest.mark.parametrize(("figure", "gathering"), GATHERINGS)
+STREAMED = pytest.mark.parametrize(("figure", "streaming"), STREAMINGS)
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -167,7 +167,7 @@ def test_it_is_the_logarithm_of_the_mean_of_the_bounds() -> None:
 
 
 def test_far_outside_of_floats_it_is_still_exact() -> None:
-    """z = (1e4, -1e4) has log UB = -2e4 + ½ Q[0, 1]; beside a pixel in doubt, UB = 1, it adds nothing."""
+    """z = (1e4, -1e4) has log UB = -2e4 + ½ Q[0, 1]; next to a pixel in doubt, UB = 1, it adds nothing."""
     sure, doubt = [1e4, -1e4], [0.0, 0.0]
     logits = torch.tensor([[sure, sure], [sure, doubt]]).transpose(1, 2)[:, :, None]
     table = torch.tensor([[0.0, 2.0], [2.0, 0.0]])
@@ -219,13 +219,13 @@ def test_very_sure_images_keep_their_order() -> None:
 # --- several opinions ---
 
 
-@GATHERED
+@STREAMED
 @pytest.mark.parametrize("chunk", [1, 33, dense.CHUNK])
 def test_opinions_one_by_one_are_the_mean_over_the_pixels(
-    figure: Callable[[Tensor], Tensor], gathering: type[StreamingFigure], chunk: int
+    figure: Callable[[Tensor], Tensor], streaming: type[StreamingFigure], chunk: int
 ) -> None:
     opinions = 2.0 * draw(4, 2, CLASSES, HEIGHT, WIDTH, dtype=torch.float64)
-    gathered = streaming_over_pixels(gathering, chunk)
+    gathered = streaming_over_pixels(streaming, chunk)
     for logits in opinions:
         gathered.add(logits)
     rows = opinions.log_softmax(dim=2).flatten(3).movedim(3, 2).flatten(1, 2)  # (K, B P, C)
@@ -233,10 +233,10 @@ def test_opinions_one_by_one_are_the_mean_over_the_pixels(
     torch.testing.assert_close(gathered.result(), expected, rtol=1e-10, atol=1e-12)
 
 
-@GATHERED
+@STREAMED
 @pytest.mark.parametrize("chunk", [1, 100, dense.CHUNK])
 def test_a_mask_drops_the_same_channels_in_all_pixels(
-    figure: Callable[[Tensor], Tensor], gathering: type[StreamingFigure], chunk: int
+    figure: Callable[[Tensor], Tensor], streaming: type[StreamingFigure], chunk: int
 ) -> None:
     """Against the convolution itself on the thinned map, one mask after the other."""
     head = nn.Conv2d(FEATURES, CLASSES, 1).double()
@@ -246,7 +246,7 @@ def test_a_mask_drops_the_same_channels_in_all_pixels(
         maps = torch.stack([head(features * mask[:, None, None]) for mask in masks])
     rows = maps.log_softmax(dim=2).flatten(3).movedim(3, 2).flatten(1, 2)
     expected = figure(rows).unflatten(0, (2, -1)).mean(dim=1)
-    found = disagreement_over_pixels(features, as_linear(head), masks, gathering, chunk)
+    found = disagreement_over_pixels(features, as_linear(head), masks, streaming, chunk)
     assert not found.requires_grad
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-7)
 

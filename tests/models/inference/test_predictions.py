@@ -1,4 +1,4 @@
-"""models.inference.predictions: one pass, the right answers, nothing changed."""
+"""models.inference.predictions: one pass, the right predictions, nothing changed."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def test_predict_is_argmax_and_softmax(net: Classifier, pixels: np.ndarray) -> None:
     rows = np.random.default_rng(1).permutation(70)[:33]
-    answers = predict(net, pixels, rows, Runtime(CPU, 0))
+    predictions = predict(net, pixels, rows, Runtime(CPU, 0))
     probabilities = softmax(plain(net, pixels[rows])[1])
-    assert answers.predicted.dtype == np.int64
-    assert answers.confidence.dtype == np.float64
-    assert (answers.predicted == probabilities.argmax(axis=1)).all()
-    np.testing.assert_allclose(answers.confidence, probabilities.max(axis=1), rtol=1e-4)
+    assert predictions.predicted.dtype == np.int64
+    assert predictions.confidence.dtype == np.float64
+    assert (predictions.predicted == probabilities.argmax(axis=1)).all()
+    np.testing.assert_allclose(predictions.confidence, probabilities.max(axis=1), rtol=1e-4)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 69, 70, 500])
@@ -59,14 +59,14 @@ def test_answers_do_not_depend_on_batch_size_or_order(net: Classifier, pixels: n
     rows = np.arange(70)
     shuffled = np.random.default_rng(batch_size).permutation(70)
     expected = predict(net, pixels, rows, Runtime(CPU, 0))
-    answers = predict(net, pixels, shuffled, Runtime(CPU, 0, eval_batch_size=batch_size))
-    assert (answers.predicted == expected.predicted[shuffled]).all()
-    np.testing.assert_allclose(answers.confidence, expected.confidence[shuffled], rtol=1e-5)
+    predictions = predict(net, pixels, shuffled, Runtime(CPU, 0, eval_batch_size=batch_size))
+    assert (predictions.predicted == expected.predicted[shuffled]).all()
+    np.testing.assert_allclose(predictions.confidence, expected.confidence[shuffled], rtol=1e-5)
 
 
 def test_repeated_rows_are_answered_each_time(net: Classifier, pixels: np.ndarray) -> None:
-    answers = predict(net, pixels, np.array([4, 9, 4, 4]), Runtime(CPU, 0))
-    assert answers.confidence[0] == answers.confidence[2] == answers.confidence[3]
+    predictions = predict(net, pixels, np.array([4, 9, 4, 4]), Runtime(CPU, 0))
+    assert predictions.confidence[0] == predictions.confidence[2] == predictions.confidence[3]
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -84,7 +84,7 @@ def test_one_pass_gives_answers_and_a_measure(net: Classifier, pixels: np.ndarra
     rows, runtime = np.arange(10, 50), Runtime(CPU, 0, eval_batch_size=9)
     passes: list[int] = []
     hook = net.trunk.register_forward_pre_hook(lambda _, args: passes.append(len(args[0])))
-    answers, values = predict_and_measure(
+    predictions, values = predict_and_measure(
         net, pixels, rows, runtime, lambda features, logits: features.sum(dim=1) - logits[:, 0]
     )
     hook.remove()
@@ -93,8 +93,8 @@ def test_one_pass_gives_answers_and_a_measure(net: Classifier, pixels: np.ndarra
     assert values.dtype == np.float64
     np.testing.assert_allclose(values, features.sum(axis=1) - logits[:, 0], rtol=1e-4)
     expected = predict(net, pixels, rows, runtime)
-    assert (answers.predicted == expected.predicted).all()
-    assert (answers.confidence == expected.confidence).all()
+    assert (predictions.predicted == expected.predicted).all()
+    assert (predictions.confidence == expected.confidence).all()
 
 
 def test_embed_gives_the_features(net: Classifier, pixels: np.ndarray) -> None:
@@ -127,8 +127,8 @@ def test_confidence_of_extreme_logits_is_exact(net: Classifier, pixels: np.ndarr
     with torch.no_grad():
         net.head.weight.zero_()
         net.head.bias.copy_(torch.tensor([500.0, 500.0, -500.0, 0.0, 0.0]))  # exp(500) overflows float32
-    answers = predict(net, pixels, np.arange(3), Runtime(CPU, 0))
-    assert answers.confidence == pytest.approx([0.5] * 3, rel=1e-6)
+    predictions = predict(net, pixels, np.arange(3), Runtime(CPU, 0))
+    assert predictions.confidence == pytest.approx([0.5] * 3, rel=1e-6)
 
 
 # --- masks ---
@@ -144,7 +144,7 @@ def wide() -> np.ndarray:
 
 @pytest.fixture
 def segmenter(wide: np.ndarray) -> Segmenter:
-    """It answers every class somewhere."""
+    """It predicts every class somewhere."""
     net = SEGMENTATION.build(SegmenterConfig("drn-d-22", 3, 4), 0)
     with torch.no_grad():
         net(normalize(torch.from_numpy(wide)))
@@ -158,12 +158,12 @@ def collected(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Masks and confidence in the order of `rows`, and how many batches said something of each of them."""
     shape = (len(rows), *pixels.shape[1:3])
-    masks, confidence, told = np.empty(shape, np.uint8), np.empty(shape, np.uint8), np.zeros(len(rows), int)
+    masks, confidence, times = np.empty(shape, np.uint8), np.empty(shape, np.uint8), np.zeros(len(rows), int)
     for places, mask, sure in predict_masks(net, pixels, rows, runtime):
         assert mask.dtype == sure.dtype == np.uint8
         masks[places], confidence[places] = mask, sure
-        told[places] += 1
-    return masks, confidence, told
+        times[places] += 1
+    return masks, confidence, times
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 500])
@@ -172,8 +172,8 @@ def test_masks_are_the_largest_logit_in_each_pixel_of_the_image(
 ) -> None:
     rows = np.random.default_rng(batch_size).permutation(20)[:13]
     rows[5] = rows[0]
-    masks, confidence, told = collected(segmenter, wide, rows, Runtime(CPU, 0, eval_batch_size=batch_size))
-    assert (told == 1).all()
+    masks, confidence, times = collected(segmenter, wide, rows, Runtime(CPU, 0, eval_batch_size=batch_size))
+    assert (times == 1).all()
     with torch.no_grad():
         p = segmenter.eval()(normalize(torch.from_numpy(wide[rows]))).double().softmax(dim=1).numpy()
     best = np.sort(p, axis=1)
@@ -196,8 +196,8 @@ def test_masks_come_a_batch_at_a_time_when_asked_for(segmenter: Segmenter, wide:
     """So a pool's masks are never in memory together, neither the network's maps nor what was given before."""
     sizes: list[int] = []
     hook = segmenter.trunk.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
-    told: list[tuple[str, int, int]] = []
-    runtime = Runtime(CPU, 0, lambda *parts: told.append(parts), eval_batch_size=6)
+    reports: list[tuple[str, int, int]] = []
+    runtime = Runtime(CPU, 0, lambda *parts: reports.append(parts), eval_batch_size=6)
     stream = predict_masks(segmenter, wide, np.arange(20), runtime)
     assert sizes == []
     before: list[weakref.ref[np.ndarray]] = []
@@ -208,7 +208,7 @@ def test_masks_come_a_batch_at_a_time_when_asked_for(segmenter: Segmenter, wide:
         del masks, confidence
     hook.remove()
     assert sizes == [6, 6, 6, 2]
-    assert told == [("predict", done, 20) for done in (6, 12, 18, 20)]
+    assert reports == [("predict", done, 20) for done in (6, 12, 18, 20)]
 
 
 @pytest.mark.parametrize("early", [True, False])
@@ -254,5 +254,5 @@ def test_features_of_an_image_that_is_segmented_are_the_mean_of_its_map(segmente
 def test_the_gpu_answers_as_the_cpu_does(net: Classifier, pixels: np.ndarray) -> None:
     expected = predict(net, pixels, np.arange(70), Runtime(CPU, 0))
     cuda = Runtime(torch.device("cuda"), 0, eval_batch_size=16)
-    answers = predict(net.cuda(), pixels, np.arange(70), cuda)
-    np.testing.assert_allclose(answers.confidence, expected.confidence, rtol=2e-2)
+    predictions = predict(net.cuda(), pixels, np.arange(70), cuda)
+    np.testing.assert_allclose(predictions.confidence, expected.confidence, rtol=2e-2)

@@ -112,7 +112,7 @@ def test_discrepancy_steps_part_them_where_they_are_uncertain_and_teach_them_the
 
 
 def test_the_optimizers_have_momentum_and_follow_the_rate() -> None:
-    """A step at rate 0 moves nothing; were the optimizer made anew, the step after it would be a plain one."""
+    """A step at rate 0 moves nothing; were the optimizer rebuilt, the step after it would be a plain one."""
     net, classifiers = make_nets()
     passes = Alignment(net, classifiers, Recipe(momentum=0.9, weight_decay=0.0), 0.1)
     passes.set_learning_rate(0.0)

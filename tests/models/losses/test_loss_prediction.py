@@ -210,8 +210,8 @@ def test_the_loss_is_cross_entropy_and_weight_times_the_pairs(pair_loss: PairLos
         features, taps = net.features_and_taps(images)
         losses = functional.cross_entropy(net.head(features), targets, reduction="none")
         expected = losses.mean() + 0.3 * pair_loss(predictor(taps), losses)
-        answer = LossPrediction(predictor, pair_loss, weight=0.3).loss(net, images, targets, 0.0)
-    assert answer.item() == pytest.approx(expected.item(), rel=1e-6)
+        found = LossPrediction(predictor, pair_loss, weight=0.3).loss(net, images, targets, 0.0)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize(

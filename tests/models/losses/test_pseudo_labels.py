@@ -124,13 +124,13 @@ def test_rows_of_a_broken_network_are_not_believed() -> None:
 def test_the_answers_are_those_of_the_network_in_eval_mode() -> None:
     data, net = make_data(), make_net()
     net.train()
-    rows, answers = believed(net, data, score_rows, 0.6, 3, RUNTIME)
+    rows, predicted = believed(net, data, score_rows, 0.6, 3, RUNTIME)
     assert net.training
     (entropy,) = measure(net, data.pixels, rows, RUNTIME, lambda _, logits: score_rows(logits)[:1])
     assert 0 < len(rows) < POOL - 3
     assert set(rows) <= set(data.unlabeled)
     assert (entropy < 0.6).all()
-    assert (answers == predict(net, data.pixels, rows, RUNTIME).predicted).all()
+    assert (predicted == predict(net, data.pixels, rows, RUNTIME).predicted).all()
 
 
 # --- training on them ---
@@ -159,7 +159,7 @@ def seen_in_a_step(objective: PseudoLabels, net: Classifier, rows: int) -> tuple
 def test_the_loss_is_the_mean_over_labels_and_pseudo_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.losses.pseudo_labels.augment", lambda images, generator: images)
     data, net = make_data(), make_net()
-    rows, answers = believed(net, data, score_rows, EVERYTHING, 2, RUNTIME)
+    rows, predicted = believed(net, data, score_rows, EVERYTHING, 2, RUNTIME)
     objective = PseudoLabels(score_rows, EVERYTHING, 2)
     objective.begin(net, data, RUNTIME)
     assert objective.count == len(rows) == POOL - 2
@@ -168,7 +168,7 @@ def test_the_loss_is_the_mean_over_labels_and_pseudo_labels(monkeypatch: pytest.
     candidates = normalize(torch.from_numpy(data.pixels[rows]))
     places = [int((candidates - one).abs().sum(dim=(1, 2, 3)).argmin()) for one in shown[4:]]
     assert torch.equal(candidates[places], shown[4:])
-    targets = torch.cat([classes_of(data)[:4], torch.from_numpy(answers[places])])
+    targets = torch.cat([classes_of(data)[:4], torch.from_numpy(predicted[places])])
     expected = functional.cross_entropy(net(shown), targets)  # in training mode: the statistics are of both kinds
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
 

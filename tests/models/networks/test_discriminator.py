@@ -1,4 +1,4 @@
-"""Discriminators beside VAAL's, and SRAAL's loss against values worked out by hand. Source: models/discriminator.py."""
+"""Discriminators other than VAAL's, and SRAAL's loss by hand. Source: models/networks/discriminator."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ CUDA = torch.device("cuda")
 NOBODY = np.empty(0, dtype=np.int64)
 
 
-def make_game(device: torch.device = CPU, width: int = 4, **recipe: Any) -> VaalTrainer:
+def make_trainer(device: torch.device = CPU, width: int = 4, **recipe: Any) -> VaalTrainer:
     generator = torch.Generator().manual_seed(0)
     vae = build_vae(VAEConfig(32, width, 6), generator).to(device)
     discriminator = build_discriminator(6, generator).to(device)
@@ -89,7 +89,7 @@ def changed(net: nn.Module, before: dict[str, Tensor]) -> set[str]:
 
 
 def test_losses_by_hand() -> None:
-    """D = ½ everywhere: 2 log 2 for both players. D(z_L) = ¾ and D(z_U) = ¼: the discriminator loses
+    """D = ½ everywhere: 2 log 2 for both. D(z_L) = ¾ and D(z_U) = ¼: the discriminator loses
     -2 log ¾, the encoder -log ¾ - log ¼.
     """
     even, three = torch.zeros(3), torch.full((2,), math.log(3.0))
@@ -141,7 +141,7 @@ def test_the_discriminator_separates_latent_clouds() -> None:
 
 
 def test_the_autoencoders_step_moves_nothing_of_the_discriminator() -> None:
-    trainer = make_game()
+    trainer = make_trainer()
     vae, discriminator = state_of(trainer.vae), state_of(trainer.discriminator)
     trainer.vae_step(both())
     assert changed(trainer.discriminator, discriminator) == set()
@@ -150,7 +150,7 @@ def test_the_autoencoders_step_moves_nothing_of_the_discriminator() -> None:
 
 
 def test_the_discriminators_step_moves_nothing_of_the_autoencoder() -> None:
-    trainer = make_game()
+    trainer = make_trainer()
     vae, discriminator = state_of(trainer.vae), state_of(trainer.discriminator)
     trainer.discriminator_step(both())
     assert changed(trainer.vae, vae) == set()  # neither parameters nor the batch statistics
@@ -160,18 +160,18 @@ def test_the_discriminators_step_moves_nothing_of_the_autoencoder() -> None:
 
 def test_without_beta_and_strength_it_is_an_autoencoder() -> None:
     """The step equals one of Adam on the mean squared errors of the two streams, gradients and all."""
-    trainer, reference = make_game(beta=0.0, strength=0.0, kl_reduction="sum"), make_game()
+    trainer, reference = make_trainer(beta=0.0, strength=0.0, kl_reduction="sum"), make_trainer()
     optimizer = torch.optim.Adam(reference.vae.parameters(), lr=1e-3)
     for seed in range(3):
         batch = both(seed, seed + 10)
-        told = trainer.vae_step(batch)
+        reported = trainer.vae_step(batch)
         x = prepare(torch.cat([batch.labeled, batch.unlabeled]), 32)
         reconstruction = reference.vae.train()(x, reference._noise).reconstruction
         errors = functional.mse_loss(reconstruction[:8], x[:8]), functional.mse_loss(reconstruction[8:], x[8:])
         optimizer.zero_grad()
         sum(errors, torch.zeros(())).backward()
         optimizer.step()
-        assert told[0].item() == pytest.approx(0.5 * (errors[0] + errors[1]).item(), rel=1e-5)
+        assert reported[0].item() == pytest.approx(0.5 * (errors[0] + errors[1]).item(), rel=1e-5)
     for own, expected in zip(trainer.vae.parameters(), reference.vae.parameters(), strict=True):
         torch.testing.assert_close(own, expected, rtol=1e-3, atol=1e-5)
 
@@ -182,7 +182,7 @@ def test_beta_and_strength_weigh_their_terms(setting: str) -> None:
     place = {"beta": 1, "strength": 2}[setting]
     seen = []
     for weight in (0.0, 1e5):
-        trainer = make_game(**{"beta": 0.0, "strength": 0.0, setting: weight})
+        trainer = make_trainer(**{"beta": 0.0, "strength": 0.0, setting: weight})
         for seed in range(6):
             losses = trainer.vae_step(both(seed, seed + 10))
         seen.append(losses[place].item())
@@ -207,7 +207,7 @@ def test_an_iteration_takes_a_new_batch_for_each_step_but_the_discriminators_fir
             given.append(("discriminator", batch))
             return super().discriminator_step(batch)
 
-    plain = make_game(vae_steps=2, discriminator_steps=3)
+    plain = make_trainer(vae_steps=2, discriminator_steps=3)
     trainer = Watched(plain.vae, plain.discriminator, plain.recipe, plain._noise)
     assert trainer.iterate(batches()).shape == (4,)
     assert [name for name, _ in given] == ["vae"] * 2 + ["discriminator"] * 3
@@ -234,9 +234,9 @@ def test_how_long_it_trains() -> None:
 
 def test_novel_images_come_to_look_least_labeled() -> None:
     """The whole trainer on images: dark ones are in the unlabeled set only."""
-    data, trainer = make_data(), make_game()
-    told: list[tuple[str, int, int]] = []
-    runtime = Runtime(CPU, 0, lambda phase, done, total: told.append((phase, done, total)))
+    data, trainer = make_data(), make_trainer()
+    reported: list[tuple[str, int, int]] = []
+    runtime = Runtime(CPU, 0, lambda phase, done, total: reported.append((phase, done, total)))
     figures = train_adversarially(trainer, data, 60, 16, runtime)
     logits = logits_of(trainer, data, np.arange(60), Runtime(CPU, 0))
     bright, dark = np.concatenate([logits[:20], logits[20::2]]), logits[21::2]
@@ -246,15 +246,15 @@ def test_novel_images_come_to_look_least_labeled() -> None:
     accuracy = state_accuracy(lambda rows: logits[rows], data, Runtime(CPU, 0))
     assert 0.6 < accuracy <= 1.0  # every other unlabeled image cannot be told
     assert accuracy == pytest.approx(0.5 * (np.mean(logits[:20] > 0) + np.mean(logits[20:] < 0)))
-    assert figures["reconstruction_loss"] < 0.4  # about 1 before, 0.3 for two plain grey images
+    assert figures["reconstruction_loss"] < 0.4  # about 1 before, 0.3 for two plain gray images
     assert all(np.isfinite(value) for value in figures.values())
-    assert told == [("fit", i + 1, 60) for i in range(60)]
+    assert reported == [("fit", i + 1, 60) for i in range(60)]
     assert not trainer.vae.training
 
 
 @pytest.mark.parametrize(("labeled", "unlabeled"), [(1, 1), (1, 30), (30, 1), (3, 9)])
 def test_sets_smaller_than_the_batch_are_gone_through_again(labeled: int, unlabeled: int) -> None:
-    data, trainer = make_data(labeled, unlabeled), make_game()
+    data, trainer = make_data(labeled, unlabeled), make_trainer()
     figures = train_adversarially(trainer, data, 2, 16, Runtime(CPU, 0))
     assert all(np.isfinite(value) for value in figures.values())
 
@@ -263,22 +263,22 @@ def test_either_set_empty_is_an_error() -> None:
     data = make_data()
     for missing in ({"labeled": NOBODY, "targets": ClassTargets(NOBODY)}, {"unlabeled": NOBODY}):
         with pytest.raises(DataError, match="some of both"):
-            train_adversarially(make_game(), dataclasses.replace(data, **missing), 1, 8, Runtime(CPU, 0))
+            train_adversarially(make_trainer(), dataclasses.replace(data, **missing), 1, 8, Runtime(CPU, 0))
 
 
 def test_losses_that_are_not_finite_are_an_error_that_says_what_to_set() -> None:
     with pytest.raises(TrainingDiverged, match=r"vaal_learning_rate lower \(it is 1e\+20\)"):
-        train_adversarially(make_game(learning_rate=1e20), make_data(), 5, 8, Runtime(CPU, 0))
+        train_adversarially(make_trainer(learning_rate=1e20), make_data(), 5, 8, Runtime(CPU, 0))
 
 
 def test_another_reduction_is_refused() -> None:
     with pytest.raises(ValueError, match="'max': choose one of mean, sum, elements"):
-        make_game(kl_reduction="max")
+        make_trainer(kl_reduction="max")
 
 
 def test_the_same_seed_gives_the_same_networks() -> None:
     def trained(seed: int) -> dict[str, Tensor]:
-        trainer = make_game()
+        trainer = make_trainer()
         train_adversarially(trainer, make_data(), 3, 8, Runtime(CPU, seed))
         return trainer.vae.state_dict()
 
@@ -292,11 +292,11 @@ def test_the_same_seed_gives_the_same_networks() -> None:
 
 def test_optimizers_go_on_where_they_were_at_the_new_learning_rate() -> None:
     """Adam's first step has the size of the learning rate whatever the gradient; a continued one has not."""
-    trainer = make_game()
+    trainer = make_trainer()
     for seed in range(3):
         trainer.vae_step(both(seed))
     state = trainer.state_dict()
-    resumed = make_game(learning_rate=0.0)
+    resumed = make_trainer(learning_rate=0.0)
     resumed.load_state_dict(state)
     before = state_of(resumed.vae)
     resumed.vae_step(both())
@@ -309,7 +309,7 @@ def test_optimizers_go_on_where_they_were_at_the_new_learning_rate() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_on_cuda_it_learns_without_waiting_in_an_iteration() -> None:
-    trainer = make_game(CUDA, width=16)
+    trainer = make_trainer(CUDA, width=16)
     batches = iter([Batch(*(part.to(CUDA) for part in both(i))) for i in range(20)])
     trainer.iterate(batches)  # fills caches
     torch.cuda.set_sync_debug_mode("error")

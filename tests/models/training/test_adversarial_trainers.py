@@ -1,6 +1,6 @@
-"""The games beside VAAL's own: what each step moves, what it must not, and which row's knowledge it uses.
+"""The trainers other than VAAL's own: what each step moves, what it must not, and which row's knowledge it uses.
 
-VAAL's trainer itself is in test_adversarial.py. Sources as in models/games.py.
+VAAL's trainer itself is in test_adversarial.py. Sources as in models/training/adversarial_trainers.py.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def batch_of(seed: int = 0) -> Batch:
-    """Bright labeled and dark unlabeled images, their positions in either set drawn anew."""
+    """Bright labeled and dark unlabeled images, their positions in either set drawn each time."""
     noise = torch.randint(0, 60, (2, 8, 32, 32, 3), generator=seeded(seed))
     labeled, unlabeled = (noise + torch.tensor([160, 20]).view(2, 1, 1, 1, 1)).to(torch.uint8).unbind()
     at = torch.randint(0, ROWS, (2, 8), generator=seeded(seed))
@@ -141,8 +141,8 @@ def test_games_of_one_network_learn(place: int) -> None:
     trainer: AdversarialTrainer = AutoencoderTrainer(networks()[0], recipe, seeded(1))
     if place == 0:
         trainer = ImageTrainer(build_image_discriminator(VAEConfig(32, 4, 1), seeded()), recipe, CPU)
-    told = [trainer.iterate(iter([batch_of(seed)]))[0].item() for seed in range(15)]
-    assert told[-1] < 0.7 * told[0]
+    reported = [trainer.iterate(iter([batch_of(seed)]))[0].item() for seed in range(15)]
+    assert reported[-1] < 0.7 * reported[0]
 
 
 # --- what is known of single rows ---
@@ -209,5 +209,5 @@ def test_the_label_terms_gradient_reaches_encoder_and_classifier_and_not_the_dec
 
 def test_the_classifier_learns_the_labels_from_the_labeled() -> None:
     trainer = relabeling(label_weight=1000.0)
-    told = [trainer.iterate(iter([batch_of(0), batch_of(0)]))[3].item() for _ in range(20)]
-    assert told[-1] < 0.5 * told[0]
+    reported = [trainer.iterate(iter([batch_of(0), batch_of(0)]))[3].item() for _ in range(20)]
+    assert reported[-1] < 0.5 * reported[0]

@@ -35,7 +35,7 @@ def make_data() -> CycleData:
 
 
 def make_net(seed: int = 0) -> Classifier:
-    """With batch statistics of the images, and answers that are neither certain nor all alike."""
+    """With batch statistics of the images, and predictions that are neither certain nor all alike."""
     net = place_member(CLASSIFICATION, CONFIG, seed, CPU).train()
     with torch.no_grad():
         net(normalize(torch.from_numpy(make_data().pixels)))
@@ -85,11 +85,11 @@ def test_a_member_is_trained_as_the_task_network_is_with_another_seed() -> None:
 
 
 def test_progress_runs_over_all_members_and_stops_them() -> None:
-    told: list[tuple[str, int, int]] = []
+    reports: list[tuple[str, int, int]] = []
     members = [place_member(CLASSIFICATION, CONFIG, seed, CPU) for seed in range(3)]
-    runtime = Runtime(CPU, 0, lambda *report: told.append(report))
+    runtime = Runtime(CPU, 0, lambda *report: reports.append(report))
     train_members(members, [1, 2, 3], make_data(), RECIPE, runtime)
-    assert told == [("fit", done, 6) for done in range(1, 7)]
+    assert reports == [("fit", done, 6) for done in range(1, 7)]
 
     def stop(phase: str, done: int, total: int) -> None:
         if done == 3:
@@ -111,14 +111,14 @@ def test_without_labels_there_is_nothing_to_train_on() -> None:
 def test_the_figure_is_that_of_all_networks_and_the_answers_are_the_first_ones() -> None:
     nets, data = [make_net(seed) for seed in range(3)], make_data()
     rows = data.unlabeled[::-1].copy()
-    answers, values = predict_and_disagree(nets[0], nets[1:], data.pixels, rows, RUNTIME, StreamingBald)
+    predictions, values = predict_and_disagree(nets[0], nets[1:], data.pixels, rows, RUNTIME, StreamingBald)
     logits = [measure(net, data.pixels, rows, RUNTIME, lambda _, logits: (logits,))[0] for net in nets]
     log_p = torch.from_numpy(np.stack(logits)).log_softmax(dim=-1)
     np.testing.assert_allclose(values, bald(log_p).numpy(), atol=1e-6)
     assert values.min() > 0.01
     expected = predict(nets[0], data.pixels, rows, RUNTIME)
-    assert (answers.predicted == expected.predicted).all()
-    assert (answers.confidence == expected.confidence).all()
+    assert (predictions.predicted == expected.predicted).all()
+    assert (predictions.confidence == expected.confidence).all()
 
 
 def test_members_equal_to_the_task_network_never_disagree() -> None:

@@ -201,20 +201,20 @@ def test_the_objective_gets_matching_targets_and_the_fraction_of_epochs() -> Non
     assert objective.brightness == [10 * target + 5 for target in targets]
     for epoch in range(4):
         assert sorted(targets[epoch * count : (epoch + 1) * count]) == list(range(count))
-    assert len({tuple(batch) for _, _, batch in objective.seen}) == 12  # shuffled anew each epoch
+    assert len({tuple(batch) for _, _, batch in objective.seen}) == 12  # shuffled again each epoch
 
 
 def test_progress_is_told_after_each_epoch_and_may_stop_the_work() -> None:
-    told: list[tuple[str, int, int]] = []
+    reports: list[tuple[str, int, int]] = []
 
     def progress(phase: str, done: int, total: int) -> None:
-        told.append((phase, done, total))
+        reports.append((phase, done, total))
         if done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         train_network(tiny(), striped(8), CrossEntropy(), Recipe(epochs=5), Runtime(CPU, 0, progress))
-    assert told == [("train", 1, 5), ("train", 2, 5)]
+    assert reports == [("train", 1, 5), ("train", 2, 5)]
 
 
 class Diverging(Objective):
