@@ -166,6 +166,8 @@ class LabelProject:
     classes: tuple[str, ...]
     names: tuple[str, str, str]
     ml_backend: int = 0
+    seen: Seen | None = None
+    """The books of the backend that it is connected to, if :func:`start_backend` started that."""
 
     # -- tasks
 
@@ -203,7 +205,7 @@ class LabelProject:
             body |= {"auth_method": "BASIC_AUTH", "basic_auth_user": auth[0], "basic_auth_pass": auth[1]}
         answer = self.studio.request("POST", "/api/ml", json=body)
         if answer.ok:
-            self.ml_backend = answer.json()["id"]
+            self.ml_backend, self.seen = answer.json()["id"], _BOOKS.get(url)
         return answer
 
     def connected(self, url: str, extra_params: Json = None, auth: tuple[str, str] | None = None) -> LabelProject:
@@ -255,17 +257,23 @@ class LabelProject:
         timeout: float = PATIENCE,
         without: Iterable[int] = (),
     ) -> str:
-        """The project's version, once ``wanted`` says yes to its name and it is wholly published."""
+        """The project's version, once ``wanted`` says yes to its name, it is wholly published, and the backend has let
+        go of the project: Label Studio has all of a version some moments before the backend has noted that."""
 
         def found() -> str:
+            if self._is_worked_at():
+                return ""
             name = self.version()
             whole = "-c" in name and wanted(name) and not self.missing_predictions(name, without)
-            return name if whole else ""
+            return name if whole and not self._is_worked_at() else ""
 
-        return str(wait_for(f"a new version of project {self.id}", found, timeout, every=0.3))
+        return str(wait_for(f"a new version of project {self.id}", found, timeout))
 
     def wait_for_cycle(self, number: int, **options: Any) -> str:
         return self.wait_for_version(lambda name: cycle_of(name) == number, **options)
+
+    def _is_worked_at(self) -> bool:
+        return self.seen is not None and not self.seen.idle(self)
 
     # -- the annotator
 
@@ -294,8 +302,11 @@ class LabelProject:
         return served
 
     def delete(self) -> None:
-        """Ends the project, so that the backend has nothing more to do for it."""
+        """Ends the project, also for the backend, which would go on to look whether something is due: Label Studio
+        does not tell it."""
         self.studio.request("DELETE", f"/api/projects/{self.id}")
+        if self.seen is not None:
+            self.seen.state.projects.remove(self.id)
 
 
 def cycle_of(version: str) -> int:
@@ -313,6 +324,7 @@ def start_backend(
     key = studio.server.personal_access_token() if api_key is None else api_key
     server = BackendServer(directory, studio.url, key, env=FAST | settings, worker=worker)
     server.start()
+    _BOOKS[server.url] = Seen(settings.get("DATABASE_URL") or f"sqlite:///{server.directory / 'state.sqlite3'}")
     return server
 
 
@@ -328,8 +340,8 @@ class Seen:
 
     @classmethod
     def of(cls, server: BackendServer) -> Seen:
-        """The SQLite database of a backend without ``DATABASE_URL``."""
-        return cls(f"sqlite:///{server.directory / 'state.sqlite3'}")
+        """The database of a backend that :func:`start_backend` started."""
+        return _BOOKS[server.url]
 
     def cycles(self, project: LabelProject, status: str = "done") -> list[int]:
         """Numbers of the cycles with ``status`` that learnt from labels, oldest first: a cold start is none."""
@@ -393,22 +405,9 @@ class Seen:
 
         wait_for(f"training in project {project.id}", training, every=0.01)
 
-    def wait_for_cycle(self, project: LabelProject, number: int, **options: Any) -> str:
-        """The version of cycle ``number``, as :meth:`LabelProject.wait_for_cycle`, once the cycle is closed, too."""
-        version = project.wait_for_cycle(number, **options)
-        self.wait_until_closed(project, number)
-        return version
 
-    def wait_until_closed(self, project: LabelProject, number: int) -> None:
-        """Until the backend has noted that cycle ``number`` is done and has let go of the project. It does both some
-        moments after Label Studio has all of the cycle's version."""
-
-        def closed() -> bool:
-            found = self.state.cycles.recent(project.id, limit=1000)
-            return any(cycle.number == number and cycle.status == "done" for cycle in found) and self.idle(project)
-
-        wait_for(f"cycle {number} of project {project.id} to be closed", closed)
-
+_BOOKS: dict[str, Seen] = {}
+"""A backend's address → its database."""
 
 QUIET_SECONDS = 2.0  # twenty of the worker's looks at what is due
 

@@ -91,7 +91,7 @@ def test_broken_images_are_set_aside_and_listed(project: LabelProject, backend: 
     project.label_served(5)
     project.annotate(broken[0], "apple")  # a label without a picture: nothing to learn from
     project.start_training()
-    version = seen.wait_for_cycle(project, 1, without=broken)
+    version = project.wait_for_cycle(1, without=broken)
 
     assert seen.labels(project) == {1: 5}
     order = project.published_order(version)

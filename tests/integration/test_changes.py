@@ -84,7 +84,7 @@ def test_deleted_tasks_leave(backend: BackendServer, make_project: Callable[...,
     assert project.label_served(4) == [task for task in order if task not in (order[0], order[5])][:4]
     project.start_training()
 
-    version = seen.wait_for_cycle(project, 2)
+    version = project.wait_for_cycle(2)
     assert seen.labels(project)[2] == 6 - 1 + 4
     assert sorted(project.published_order(version)) == sorted(project.unlabelled())
 
@@ -102,7 +102,7 @@ def test_the_next_cycle_does_not_see_deleted_annotations(
         project.studio.delete(f"/api/annotations/{annotation}/")
     project.start_training()
 
-    version = seen.wait_for_cycle(project, 2)
+    version = project.wait_for_cycle(2)
     assert seen.labels(project) == {1: 6, 2: 4}
     assert set(order[:2]) <= set(project.published_order(version))
 
@@ -119,7 +119,7 @@ def test_a_changed_annotation_counts_as_new(
     for annotation in made:
         project.studio.patch(f"/api/annotations/{annotation}/", {"result": [region]})
 
-    seen.wait_for_cycle(project, 2)
+    project.wait_for_cycle(2)
     assert seen.labels(project) == {1: 3, 2: 3}
 
 

@@ -229,7 +229,7 @@ def test_manage_queue_false_leaves_the_project_alone(
     for task in sorted(project.tasks())[:4]:
         project.annotate(task, project.truth(project.tasks()[task]))
     versions = wait_for("a version of cycle 1", lambda: [v for v in whole_versions(project, 10) if "-c1-" in v])
-    seen.wait_until_closed(project, 1)
+    wait_for("all to be done", lambda: seen.idle(project))
 
     after = project.info()
     assert after["sampling"] == before["sampling"]

@@ -253,7 +253,7 @@ def test_the_web_process_is_killed_during_a_cycle(
 
     wait_for("the web process to come back", lambda: served.healthy() and web_pid(served) not in (None, before))
     assert served.worker_pid == worker  # the cycle goes on
-    seen.wait_for_cycle(project, 1)
+    project.wait_for_cycle(1)
     assert seen.labels(project) == {1: BUDGET}
     project.label_served(1)
     wait_for("its webhooks to arrive again", lambda: seen.pending(project) == 1)
@@ -275,7 +275,7 @@ def test_the_supervisor_is_killed_and_webhooks_are_lost(
     project.label_served(BUDGET)  # nobody hears of it
     seen.let_leases_run_out()
     served.start()
-    version = seen.wait_for_cycle(project, 2)
+    version = project.wait_for_cycle(2)
     assert seen.labels(project) == {2: 2 * BUDGET}  # the comparison at the start made up for it
     assert project.missing_predictions(version) == ""
 

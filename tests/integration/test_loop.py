@@ -122,7 +122,7 @@ def test_start_training_makes_a_cycle_below_the_budget(
 
     project.start_training()
 
-    seen.wait_for_cycle(project, 1)
+    project.wait_for_cycle(1)
     assert seen.labels(project) == {1: 4}
 
 
@@ -138,7 +138,7 @@ def test_start_training_without_a_label_tells_the_owner(
     project.label_served(2)
     project.start_training()  # heard although the backend waits for the owner
 
-    seen.wait_for_cycle(project, 2)
+    project.wait_for_cycle(2)
     assert seen.last_error(project) == ""
 
 
@@ -157,7 +157,7 @@ def test_skipped_and_empty_annotations_are_no_labels(
     for task in order[5:9]:
         project.annotate(task, project.truth(project.tasks()[task]))
 
-    version = seen.wait_for_cycle(project, 1)
+    version = project.wait_for_cycle(1)
     assert seen.labels(project) == {1: 4}
     # what was skipped is still unlabelled, and in the queue
     assert set(order[:4]) <= set(project.published_order(version))

@@ -153,7 +153,7 @@ def test_the_next_task_shows_our_mask(
     editor.submit()  # the tenth: a cycle begins, while the stream goes on by the order that is there
     editor.wait_for_task(order[BUDGET])
     editor.expect_regions()
-    version = seen.wait_for_cycle(project, 1)
+    version = project.wait_for_cycle(1)
     assert seen.labels(project) == {1: BUDGET}
     paint_by_mouse(editor, painting.masks[order[BUDGET]])
     editor.submit()

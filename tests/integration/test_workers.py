@@ -56,7 +56,7 @@ class Rig:
     def __init__(self, folder: Path, studio: Studio, database: str) -> None:
         settings = SETTINGS | ({"DATABASE_URL": database} if database else {})
         self.web: BackendServer = start_backend(folder, studio, worker=False, **settings)
-        self.seen = Seen(database) if database else Seen.of(self.web)
+        self.seen = Seen.of(self.web)
         self.hands = [Hand(folder, studio, name, settings) for name in ("first", "second")]
 
     def at_work(self, project: LabelProject) -> tuple[Hand, Hand]:
