@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import struct
@@ -13,7 +12,6 @@ import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,19 +23,10 @@ from PIL import Image
 from backend.errors import ImageError, LabelStudioUnavailable
 from backend.images.cache import ImageCache, frame_of
 from backend.images.decoding import decode, decode_whole, dimensions, shown_size
+from tests.backend.images.pictures import encoded, framed, grey, plain, side_of
 from tests.backend.killing import kill_writer
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-def plain(colour: Any, size: tuple[int, int] = (64, 48), mode: str = "RGB") -> Image.Image:
-    return Image.new(mode, size, colour)
 
 
 def middle(data: bytes, size: int = 32) -> tuple[int, ...]:
@@ -206,10 +195,6 @@ def test_dimensions() -> None:
 # -- cache -------------------------------------------------------------------------------------------------------------
 
 
-def grey(value: int) -> bytes:
-    return encoded(plain(value, (32, 32), "L"))
-
-
 class Store:
     """Sources "<value>" are grey images of that value; counts what is fetched."""
 
@@ -362,7 +347,7 @@ import os, sys
 from pathlib import Path
 from backend.images import cache as images
 from backend.images import row_cache
-from tests.backend.images.test_cache import grey
+from tests.backend.images.pictures import grey
 row_cache._BATCH_ROWS = 8
 cache = images.ImageCache(Path(sys.argv[1]), 32)
 def progress(phase, done, total):
@@ -391,7 +376,7 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 from backend.images.cache import ImageCache
-from tests.backend.images.test_cache import grey
+from tests.backend.images.pictures import grey
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50 * 32 * 32 * 3, resource.RLIM_INFINITY))
 try:
@@ -413,16 +398,6 @@ def test_a_full_disk_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
 
 
 # -- whole images ------------------------------------------------------------------------------------------------------
-
-
-def side_of(task: int) -> tuple[int, int]:
-    """(height, width) of a task's image in what follows."""
-    return 20 + task % 7, 30 + task % 5
-
-
-def framed(task: int, source: str) -> bytes:
-    high, wide = side_of(task)
-    return encoded(plain(int(source), (wide, high), "L"))
 
 
 def test_whole_images_lie_in_their_frame_with_their_own_sizes(tmp_path: Path) -> None:
@@ -482,7 +457,7 @@ import sys
 from pathlib import Path
 from backend.images import cache as images
 from backend.images import row_cache
-from tests.backend.images.test_cache import framed
+from tests.backend.images.pictures import framed
 row_cache._BATCH_ROWS = 8
 cache = images.ImageCache(Path(sys.argv[1]), (32, 40))
 def progress(phase, done, total):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import shutil
@@ -27,6 +26,7 @@ from backend.tasks.segmentation.masks import regions_to_mask
 from backend.worker.sync import Truth, open_images, read_truth
 from models import IGNORE
 from tests.backend.killing import kill_writer
+from tests.backend.tasks.segmentation.making import FRAME, Maker, digest, plain, wanted
 from tests.backend.workbench import (
     OUTLINE,
     PAINT,
@@ -44,32 +44,7 @@ from tests.backend.workbench import (
 from tests.integration.helpers import FRUIT, choices_config
 from tests.rig.servers import LabelStudioServer
 
-FRAME = (4, 6)
 CLASSES = 200
-
-
-def digest(text: object) -> str:
-    return hashlib.blake2b(str(text).encode(), digest_size=16).hexdigest()
-
-
-def plain(value: int) -> np.ndarray:
-    return np.full(FRAME, value, np.uint8)
-
-
-class Maker:
-    """Masks of one value, that of ``values`` or the task's number; counts what is asked for."""
-
-    def __init__(self, values: Mapping[int, int] | None = None) -> None:
-        self.values, self.asked = values or {}, []  # type: tuple[Mapping[int, int], list[int]]
-
-    def __call__(self, tasks: Sequence[int]) -> Iterator[MadeMask]:
-        self.asked += tasks
-        for task in tasks:
-            yield MadeMask(task, digest(task), plain(self.values.get(task, task % 100)))
-
-
-def wanted(*tasks: int) -> dict[int, str]:
-    return {task: digest(task) for task in tasks}
 
 
 def kept_values(cache: MaskCache, tasks: Sequence[int]) -> list[int]:
@@ -236,7 +211,7 @@ import sys
 from pathlib import Path
 from backend.images import row_cache
 from backend.tasks.segmentation.mask_cache import MaskCache
-from tests.backend.tasks.segmentation.test_mask_cache import FRAME, Maker, wanted
+from tests.backend.tasks.segmentation.making import FRAME, Maker, wanted
 row_cache._BATCH_ROWS = 8
 def report(phase, done, total):
     print(done, flush=True)
