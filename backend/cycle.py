@@ -59,7 +59,7 @@ def run_cycle(job: Job) -> Version:
         pool = pool_tasks(truth, cache, seed)
         data = cycle_data(cache, labels, pool)
         report("train", 0, 1)
-        job.state.cycles.report(report.cycle_id, "train", 0, 1, labels=len(labels.tasks))
+        job.state.cycles.report(report.cycle_id, "train", 0, 1, labels=len(labels.tasks), sampler=settings.sampler)
 
         versions = job.state.versions.of_project(job.project.id)
         previous = last_learner(versions, job.device) if settings.warm_start else None
@@ -89,8 +89,9 @@ def cold_start(job: Job, truth: Truth) -> Version:
         report("images", 0, 1)
         cache = open_images(job, truth, report)
         pool = cache.present(truth.unlabeled)
-        report("score", 0, len(pool))
         sampler = truth.kind.settings.sampler
+        report("score", 0, len(pool))
+        job.state.cycles.report(report.cycle_id, "score", 0, len(pool), sampler=sampler)
         if pool and SAMPLERS[sampler].spreads_first:
             labeled = cache.rows(cache.present(truth.labels))
             runtime = Runtime(device=job.device, seed=seed, progress=report)

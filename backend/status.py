@@ -13,6 +13,7 @@ from rich.text import Text
 from backend.errors import OwnerError
 from backend.settings.core import Settings
 from backend.state import Project, State, Version
+from backend.tasks import KINDS
 from backend.web.metrics import cycle_summary
 
 VERSIONS_SHOWN = 5
@@ -28,13 +29,15 @@ def snapshot(state: State, settings: Settings) -> dict[str, Any]:
 def _project(state: State, settings: Settings, project: Project, now: float) -> dict[str, Any]:
     versions = state.versions.of_project(project.id)
     cycles = state.cycles.recent(project.id)
+    newest = versions[0].metrics if versions else {}
     try:
         own = settings.for_project(project.extra_params)
+        if kind := KINDS.get(str(newest.get("task"))):
+            own = kind.with_default_sampler(own)
         sampler, budget, error = own.sampler, own.budget, project.last_error
     except OwnerError as refused:
         sampler, budget, error = "?", 0, str(refused)
     running = next((cycle for cycle in cycles if cycle.status == "running"), None)
-    newest = versions[0].metrics if versions else {}
     return {
         "id": project.id,
         "title": project.title,

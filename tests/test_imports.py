@@ -49,7 +49,7 @@ BACKEND: dict[str, set[str]] = {
         *("errors", "events", "files", "images", "labelstudio", "learning", "logs", "settings", "state"),
         *("supervisor", "tasks"),
     },
-    "status": {"errors", "settings", "state", "web"},
+    "status": {"errors", "settings", "state", "tasks", "web"},
     "__main__": {"errors", "logs", "settings", "state", "status", "supervisor", "tasks", "worker"},
 }
 MODELS: dict[str, set[str]] = {

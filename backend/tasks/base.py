@@ -114,10 +114,14 @@ class TaskKind(ABC, Generic[Spec, Kept]):
     def __init__(self, spec: Spec, settings: Settings) -> None:
         """``settings``: those of the project. Raises SettingsError if one of them does not fit this kind of task."""
         self.spec = spec
-        if settings.sampler == Settings.sampler and "sampler" not in settings.given:
-            settings = replace(settings, sampler=self.default_sampler)
-        self.settings = settings
+        self.settings = self.with_default_sampler(settings)
         self.check()
+
+    @classmethod
+    def with_default_sampler(cls, settings: Settings) -> Settings:
+        """``settings`` with this kind's own default sampler if the owner named none."""
+        named = settings.sampler != Settings.sampler or "sampler" in settings.given
+        return settings if named else replace(settings, sampler=cls.default_sampler)
 
     @property
     def data_key(self) -> str:
