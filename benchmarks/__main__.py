@@ -6,7 +6,7 @@ import sys
 from importlib import import_module
 
 COMMANDS = {
-    "bench": ("benchmarks.speed.bench", "the speed table: ratios, each measured side by side in one run"),
+    "bench": ("benchmarks.speed.command", "the speed table: ratios, each measured side by side in one run"),
     "curves": ("benchmarks.curves.command", "accuracy or its like over labels, one curve for each sampler"),
     "demo": ("demo.run", "Label Studio, the backend and a project to label"),
     "gpu": ("benchmarks.gpu.command", "the papers' cycles on a CUDA device: seconds, iterations/s, share of the peak"),

@@ -26,12 +26,12 @@ from typing import Any
 
 from backend.errors import SettingsError
 from backend.settings.core import Settings
+from benchmarks.curves.display import Display
 from benchmarks.curves.jobs import Jobs, play_all
 from benchmarks.curves.plan import DEFAULT_TASK, Plan, PlanError, Run, code_digest, overrides_of
 from benchmarks.curves.report import Results, write
 from benchmarks.curves.store import RunStore
 from benchmarks.curves.tasks import TASKS
-from benchmarks.curves.watch import Display
 from benchmarks.data.datasets import DOWNLOADS, DatasetUnavailable
 from benchmarks.speed.measuring import machine
 from samplers import SAMPLER_NAMES, SAMPLERS

@@ -26,6 +26,7 @@ from rich.console import Console
 from backend.errors import SettingsError
 from backend.learning.learner import cycle_seed, random_subset
 from benchmarks.curves import command as curves
+from benchmarks.curves.display import Display
 from benchmarks.curves.jobs import Jobs, Watcher, _child, play_all
 from benchmarks.curves.plan import Plan, PlanError, Run, initial_set, overrides_of, part_of, trial_seed
 from benchmarks.curves.report import Results, columns
@@ -33,7 +34,6 @@ from benchmarks.curves.run import play
 from benchmarks.curves.store import Line, RunStore
 from benchmarks.curves.tasks import measure_of
 from benchmarks.curves.tasks.classification import Classification
-from benchmarks.curves.watch import Display
 from benchmarks.data.image_sets import prepare
 from benchmarks.data.kept_images import ImageSet
 from samplers import SAMPLER_NAMES

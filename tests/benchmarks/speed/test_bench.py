@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.speed import bench
+from benchmarks.speed import command as bench
 from benchmarks.speed.measuring import Bound, Measured, in_turns, machine, percentile
 from benchmarks.speed.memory import PeakAnonymous
 from benchmarks.speed.pool import SIZE, fill_cache

@@ -66,9 +66,9 @@ def _sampler(name: str, session: Session) -> Measured:
 
 
 def _epmcm_pixels(session: Session) -> Measured:
-    from benchmarks.speed import segmentation
+    from benchmarks.speed import pixel_scoring
 
-    return segmentation.measure_epmcm(session.folder, session.small)
+    return pixel_scoring.measure_epmcm(session.folder, session.small)
 
 
 def _k_center(session: Session) -> Measured:
