@@ -9,13 +9,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 
 from backend.errors import BackendError
 from backend.learning.learner import Learner
 from backend.state import Version
 from backend.tasks import KINDS
-from demo.annotator import image_name
+from demo.annotator import as_png, image_name
 
 Result = list[dict[str, Any]]
 """The regions of an annotation or a prediction, as Label Studio has them."""
@@ -85,6 +86,10 @@ class Subject(ABC):
     def images(self) -> Iterator[tuple[str, bytes]]:
         """File names and files of all images, made one by one."""
         return ((image_name(index), self.image(index)) for index in range(self.count))
+
+    def decoded(self, images: Iterable[np.ndarray], frame: tuple[int, int]) -> np.ndarray:
+        """Images (N, H, W, 3) uint8 of ``frame`` (H, W), as the backend decodes them from files."""
+        return np.stack([KINDS[self.task].decode(as_png(image), frame)[0] for image in images])
 
     def learner(self, version: Version) -> Learner | None:
         """The version's checkpoint; None when it was made without a model. Raises BackendError for one of another kind

@@ -6,7 +6,6 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from backend.images.decoding import decode
 from backend.state import Version
 from benchmarks.data.datasets import Dataset, fashion_mnist
 from demo.annotator import as_png
@@ -25,7 +24,7 @@ class SingleItems(Subject):
         super().__init__(dataset.source, dataset.class_names, len(rows), len(dataset.test_images))
         self.dataset = dataset
         self.rows = rows
-        self._test_pixels: dict[int, np.ndarray] = {}
+        self._test_pixels: dict[tuple[int, int], np.ndarray] = {}
 
     @classmethod
     def of_fashion(cls, count: int) -> Self:
@@ -48,13 +47,13 @@ class SingleItems(Subject):
         learner = self.learner(version)
         if learner is None:
             return None
-        pixels = self._held_out(learner.frame[0])
+        pixels = self._held_out(learner.frame)
         found = predict(learner.net, pixels, np.arange(len(pixels)), Runtime(device=learner.device, seed=0))
         names = np.array(learner.classes)[found.predicted]
         return float((names == np.array(self.classes)[self.dataset.test_labels]).mean())
 
-    def _held_out(self, size: int) -> np.ndarray:
-        """The test images (N, size, size, 3) as the backend would decode them from files."""
-        if size not in self._test_pixels:
-            self._test_pixels[size] = np.stack([decode(as_png(image), size) for image in self.dataset.test_images])
-        return self._test_pixels[size]
+    def _held_out(self, frame: tuple[int, int]) -> np.ndarray:
+        """The test images, (N, H, W, 3)."""
+        if frame not in self._test_pixels:
+            self._test_pixels[frame] = self.decoded(self.dataset.test_images, frame)
+        return self._test_pixels[frame]

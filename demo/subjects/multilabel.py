@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 
-from backend.images.decoding import decode
 from backend.state import Version
 from benchmarks.data.datasets import Dataset, fashion_mnist
 from benchmarks.data.scenes import APART, Scenes, cut_out
@@ -46,7 +45,7 @@ class TickedScenes(Subject):
         super().__init__(source, dataset.class_names, count, held_out)
         self._scenes = Scenes(cut_out(dataset.train_images, dataset.train_labels), side, 0, "train", APART)
         self._test = Scenes(cut_out(dataset.test_images, dataset.test_labels), side, 0, "test", APART)
-        self._test_rows: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._test_rows: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
 
     @classmethod
     def of_fashion(cls, count: int) -> Self:
@@ -69,7 +68,7 @@ class TickedScenes(Subject):
         learner = self.learner(version)
         if learner is None:
             return None
-        pixels, truth = self._held_out(learner.frame[0])
+        pixels, truth = self._held_out(learner.frame)
         found = predict(learner.net, pixels, np.arange(len(pixels)), Runtime(device=learner.device, seed=0))
         ours = [learner.classes.index(name) for name in self.classes]
         metric = MultilabelAveragePrecision(num_labels=len(self.classes), average="macro")
@@ -88,11 +87,10 @@ class TickedScenes(Subject):
         """Names of the classes that a scene's mask holds, in the order of the label config."""
         return [self.classes[value - 1] for value in np.unique(scenes.scene(index)[1]).tolist() if value]
 
-    def _held_out(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Held-out scenes (N, size, size, 3) as the backend would decode them from files, and their classes (N, C)."""
-        if size not in self._test_rows:
+    def _held_out(self, frame: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Held-out scenes (N, H, W, 3) and which classes are in them, (N, C) of 0 and 1."""
+        if frame not in self._test_rows:
             images, masks = zip(*map(self._test.scene, range(self.held_out)), strict=True)
-            pixels = np.stack([decode(as_png(image), size) for image in images])
             there = [(np.stack(masks) == 1 + index).any(axis=(1, 2)) for index in range(len(self.classes))]
-            self._test_rows[size] = (pixels, np.stack(there, axis=1).astype(np.int64))
-        return self._test_rows[size]
+            self._test_rows[frame] = (self.decoded(images, frame), np.stack(there, axis=1).astype(np.int64))
+        return self._test_rows[frame]

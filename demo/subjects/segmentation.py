@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 import torch
 
-from backend.images.decoding import decode_whole
 from backend.state import Version
 from benchmarks.data.datasets import Dataset, fashion_mnist
 from benchmarks.data.scenes import Scenes, cut_out
@@ -74,7 +73,7 @@ class PaintedScenes(Subject):
         for start in range(0, self.held_out, AT_A_TIME):
             rows = range(start, min(start + AT_A_TIME, self.held_out))
             images, masks = zip(*map(self._test.scene, rows), strict=True)
-            pixels = np.stack([decode_whole(as_png(image), learner.frame)[0] for image in images])
+            pixels = self.decoded(images, learner.frame)
             for places, predicted, _ in predict_masks(learner.net, pixels, np.arange(len(rows)), runtime):
                 truth = np.stack([masks[place] for place in places])
                 index.update(torch.from_numpy(ours[predicted]), torch.from_numpy(truth))
