@@ -13,11 +13,11 @@ from rich.table import Table
 
 LOG_SECONDS = 15.0
 LOG_WIDTH = 165
-"""Of a table where there is no terminal to measure."""
+"""Width of a table where there is no terminal to measure."""
 
 
 class Narrator:
-    """One step at a time. Without a terminal a step is a line at its start and its end, and one now and then."""
+    """Shows one step at a time. Without a terminal: a line at its start, one at its end, and one now and then."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console()
@@ -47,19 +47,19 @@ class Narrator:
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
-        """Something without a measure of its own."""
+        """A step that cannot report how far it is."""
         with self.live(title):
             yield
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Something that is done in ``total`` parts; yields what to call with the number done."""
+        """A step of ``total`` parts; yields what to call with the number of those done."""
         with self.live(title):
             yield lambda done: self.progress("", done, total)
 
     @contextmanager
     def live(self, title: str) -> Iterator[None]:
-        """Something that tells what it does through :meth:`progress`."""
+        """A step that reports what it does through :meth:`progress`."""
         self._title, self._logged = title, ("", time.monotonic())
         began = time.monotonic()
         if not self.console.is_terminal:
@@ -87,7 +87,7 @@ class Narrator:
             self.say(f"  {text} {measure}".rstrip())
 
     def _due(self, words: str) -> bool:
-        """Without a terminal: a line for every new thing it does, and else one now and then."""
+        """Without a terminal: a line whenever the words change, and otherwise one now and then."""
         before, at = self._logged
         now = time.monotonic()
         if words == before and now - at < LOG_SECONDS:

@@ -1,4 +1,4 @@
-"""What the learning curves say while they run: bars on a terminal, plain lines elsewhere."""
+"""What is shown while learning curves are computed: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from models import ProgressFn
 
 
 class Display:
-    """A bar for all the cycles and one for each run that is under way. A line for every run that ends."""
+    """A bar for all cycles, one for each run that is under way, and a line for every run that ends."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console()
@@ -38,7 +38,7 @@ class Display:
 
     @contextmanager
     def preparing(self) -> Iterator[ProgressFn]:
-        """Making the files of a data set; yields what to call with what it is doing, done and total."""
+        """While the files of a data set are made; yields what to call with (what it is doing, done, total)."""
         with self._shown() as bars:
             bar = bars.add_task("images", total=None, visible=False)
             yield lambda words, done, total: bars.update(

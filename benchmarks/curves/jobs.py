@@ -44,9 +44,10 @@ class Jobs:
 
 
 def play_all(plan: Plan, runs: Sequence[Run], jobs: Jobs, watcher: Watcher) -> dict[Run, str]:
-    """Play ``runs``, as many at a time as there are places; why those failed that did. One takes no other with it.
+    """Play ``runs``, as many at a time as there are places. Returns the runs that failed, each with its reason; one
+    that fails does not stop the others.
 
-    KeyboardInterrupt ends all of them and leaves what they have finished on the disk.
+    KeyboardInterrupt ends all of them and leaves what they have finished on disk.
     """
     waiting, free = list(runs), list(jobs.places)
     under_way: dict[Connection, tuple[Run, str, BaseProcess]] = {}
@@ -77,10 +78,10 @@ def play_all(plan: Plan, runs: Sequence[Run], jobs: Jobs, watcher: Watcher) -> d
 
 
 def _receive(connection: Connection, run: Run, process: BaseProcess, watcher: Watcher) -> str | None:
-    """Pass one message on. None: there is more to come; else the run has ended: why it failed, or "" when done."""
+    """Pass one message on. Returns None while there is more to come; when the run has ended, why it failed, or ""."""
     try:
         kind, *rest = connection.recv()
-    except EOFError:  # it died without a word
+    except EOFError:  # it died without a message
         process.join()
         code = process.exitcode or 0
         end = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
@@ -113,7 +114,7 @@ def _start(plan: Plan, run: Run, place: str, jobs: Jobs) -> tuple[Connection, Ba
 
 @contextlib.contextmanager
 def _ctrl_c_is_ours() -> Iterator[None]:
-    """A process started in here ignores Ctrl-C from its first instant on: who started it ends it."""
+    """A process started in here ignores Ctrl-C from the start: whoever started it ends it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -136,7 +137,7 @@ def _child(connection: Connection, plan: Plan, run: Run, place: str, jobs: Jobs)
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed ends nobody: each run sees to it itself."""
+    """A parent that is killed cannot end its children, so each run watches its parent."""
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])

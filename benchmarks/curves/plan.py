@@ -44,7 +44,7 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """All that decides the numbers, except which samplers and how many trials are asked for: those only add runs.
+    """Everything that decides the numbers, except which samplers and how many trials are asked for: they only add runs.
 
     ``cycles`` trainings: one on the ``initial`` labels and one after each of ``cycles`` - 1 purchases of ``budget``.
     ``pool`` and ``test``: so many images drawn from the data set's two parts; 0 = all. ``kind``: cpu or cuda, which
@@ -79,12 +79,12 @@ class Plan:
         return hashlib.sha256(json.dumps(self.facts(), sort_keys=True).encode()).hexdigest()[:12]
 
     def settings(self, run: Run) -> Settings:
-        """The worker's settings of a run: equal for all samplers of a trial but for the sampler's name."""
+        """The worker's settings of a run: the same for all samplers of a trial, except for the sampler's name."""
         given = {"sampler": run.sampler, "budget": self.budget, "seed": trial_seed(self.seed, run.trial)}
         return Settings().for_project({**self.overrides, "image_size": 0, **given})
 
     def check(self, rows: int) -> None:
-        """Raise PlanError unless ``rows`` images last for all the purchases, and a purchase fits the subset."""
+        """Raise PlanError unless ``rows`` images suffice for all purchases, and the subset for each of them."""
         needed = self.initial + (self.cycles - 1) * self.budget
         if needed > rows:
             raise PlanError(
@@ -132,7 +132,7 @@ def trial_seed(seed: int, trial: int) -> int:
 
 
 def initial_set(pool: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """``count`` of the rows ``pool`` (N,), each equally likely, none twice, ascending; the same for all samplers."""
+    """``count`` rows of ``pool`` (N,), each equally likely, none twice, ascending; the same for all samplers."""
     return np.sort(np.random.default_rng([seed, 2]).choice(pool, count, replace=False))
 
 

@@ -1,4 +1,4 @@
-"""What the learning curves are written to: a tidy CSV, a picture, a page of Markdown, and the plan they belong to."""
+"""What is written of learning curves: a tidy CSV, a picture, a page of Markdown, and the plan they belong to."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _VERDICTS = {"baseline": "", "unknown": "?", "behind": "−", "noise": "~", "ahe
 
 @dataclass(frozen=True)
 class Results:
-    """Finished cycles of all runs that are stored under a plan, whichever command they came from."""
+    """The finished cycles of all runs that are stored under a plan, whichever command they came from."""
 
     plan: Plan
     lines: list[Line]
@@ -55,7 +55,7 @@ class Results:
         return {name: trials for name, trials in whole.items() if trials}
 
     def final(self, sampler: str, key: str) -> MeanStd:
-        """What the column ``key`` holds after the last cycle of its finished runs, of which there must be one."""
+        """The column ``key`` after the last cycle of the sampler's finished runs, of which there must be one."""
         last = self.plan.cycles
         return MeanStd.of([line[key] for line in self.lines if (line["sampler"], line["cycle"]) == (sampler, last)])
 
@@ -67,7 +67,7 @@ class Results:
 
 
 def write(folder: Path, results: Results, command: str, source: str, facts: Mapping[str, str]) -> list[Path]:
-    """Write all of it into ``folder``, each file whole or not at all; their paths."""
+    """Write everything into ``folder``, each file whole or not at all; returns their paths."""
     from benchmarks.curves.plot import picture  # here: matplotlib is slow to import
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def as_csv(lines: Iterable[Line], measure: Measure) -> str:
 
 
 def page(results: Results, command: str, source: str, facts: Mapping[str, str]) -> str:
-    """The page that is kept: what was asked, on what machine, the table, and who did not beat random."""
+    """The page: the command, the machine, the table, and which samplers did not beat random."""
     plan, curves = results.plan, results.curves()
     rows = summaries(plan.labels(), curves)
     lines = [f"# Learning curves: {plan.dataset}", "", f"`{command}`", ""]
@@ -125,7 +125,7 @@ def page(results: Results, command: str, source: str, facts: Mapping[str, str]) 
 
 
 def sentences(rows: Sequence[Summary]) -> list[str]:
-    """Plain words on who beat random here, who did not, and of whom one cannot tell."""
+    """Plain words on which samplers beat random here, which did not, and which cannot be told."""
     if not any(row.sampler == BASELINE for row in rows):
         return ["Without random in the same run nothing can be said about who beats it."]
     named = {verdict: [row.sampler for row in rows if row.verdict == verdict] for verdict in _VERDICTS}

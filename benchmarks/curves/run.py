@@ -1,4 +1,4 @@
-"""One run: a sampler in a trial, cycle after cycle, with the data set's labels in the place of the annotator.
+"""One run: a sampler in a trial, cycle after cycle, with the data set's labels in place of an annotator.
 
 Training, scoring and the order of the queue are the worker's own code: :meth:`Learner.trained`, :meth:`Learner.score`
 and :func:`priority_scores`.
@@ -30,7 +30,7 @@ Progress = Callable[[int, str, int, int], None]
 def play(
     task: CurveTask[Any], plan: Plan, run: Run, folder: Path, device: torch.device, progress: Progress
 ) -> list[Line]:
-    """All the cycles of ``run`` that ``folder`` does not hold yet; the lines of all of them."""
+    """Play the cycles of ``run`` that ``folder`` does not hold yet; returns the lines of all cycles."""
     store = RunStore(folder)
     with store.held():
         settings = plan.settings(run)
@@ -82,13 +82,13 @@ def _play_cycle(
 
 
 def _check_conservation(pool: np.ndarray, labeled: np.ndarray, count: int) -> None:
-    """|L| is what was paid for, L has no row twice, and all of it is from the pool: so |L| + |U| = N."""
+    """L has as many rows as were paid for, none of them twice and all of them from the pool: so |L| + |U| = N."""
     if len(labeled) != count or len(np.unique(labeled)) != count or not np.isin(labeled, pool).all():
         raise AssertionError(f"{len(np.unique(labeled))} of {count} labeled rows are different ones of the pool")
 
 
 def _peaks(device: torch.device) -> dict[str, float]:
-    """Peak memory of this process, MiB; a process plays one run, or what was left of it."""
+    """Peak memory of this process in MiB; a process plays one run, or the rest of one."""
     device_bytes = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
     return {"peak_rss_mib": round(status_bytes("VmHWM") / 2**20, 1), "peak_cuda_mib": round(device_bytes / 2**20, 1)}
 

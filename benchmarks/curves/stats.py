@@ -1,6 +1,6 @@
 """The figures of learning curves: areas, paired differences to random, labels needed. Pure functions.
 
-What is called accuracy here is whatever the curves are of, from 0 to 1: mean IoU serves as well.
+What is called accuracy here is whatever the curves are of, from 0 to 1: mean IoU works just as well.
 
 Axis letters: T trials, K stages (one training each).
 """

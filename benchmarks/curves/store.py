@@ -1,11 +1,11 @@
-"""What a run leaves on disk, so that it can be cut off at any instant and go on: one folder for each run.
+"""What a run leaves on disk, so that it can be interrupted at any instant and go on: one folder for each run.
 
     results.jsonl      a line for each finished cycle, appended and on the disk before the next begins
     labelled-C.npy     rows that are labeled after the purchase of cycle C
     learner-C.pt       the networks of cycle C
 
-A cycle is done when its line is whole: the other two are written before it, and those of earlier cycles removed after
-it. What a cut-off cycle left is overwritten by its second attempt.
+A cycle is done when its line is complete: the other two are written before it, and those of earlier cycles are removed
+after it. What an interrupted cycle left is overwritten by its second attempt.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class RunStore:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Waits for another process that still has the run: one whose parent was killed ends within moments."""
+        """Wait while another process still has the run: one whose parent was killed ends within moments."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def lines(self) -> list[Line]:
-        """The finished cycles. A last line that was cut off while it was written does not count."""
+        """The finished cycles. An incomplete last line does not count."""
         try:
             text = self._results.read_bytes()
         except FileNotFoundError:
@@ -63,7 +63,7 @@ class RunStore:
         replace_file(self.folder / f"labelled-{cycle}.npy", file.getvalue())
 
     def finish_cycle(self, line: Line, last: bool) -> None:
-        """Append the line of a cycle, and remove what the next one does not need; all of it after the last."""
+        """Append the line of a cycle, and remove what the next one does not need, or everything after the last."""
         whole = b"".join(json.dumps(one).encode() + b"\n" for one in self.lines())
         with self._results.open("ab") as file:
             file.truncate(len(whole))  # the start of a line that was cut off
