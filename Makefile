@@ -1,7 +1,7 @@
 # make setup     the two environments: .venv (the backend, development tools) and .venv-label-studio
 # make demo      Label Studio, the backend and a project to label, until Ctrl-C
-# make demo ORACLE=1 [ROUNDS=3 BUDGET=100 SAMPLER=dast-al]    the same, labelled by its own ground truth
-# make demo TASK=segmentation [ORACLE=1 ...]    the same with scenes whose items are painted
+# make demo ORACLE=1 [ROUNDS=3 BUDGET=100 SAMPLER=dast-al]    the same, labeled by its own ground truth
+# make demo TASK=multilabel|segmentation [ORACLE=1 ...]    the same with scenes whose items are ticked, or painted
 # make curves    every sampler's learning curve, small enough for two CPU cores; goes on where it was interrupted
 # make curves-segmentation    some samplers' curves of mean IoU, likewise
 # make test | test-long | lint | bench | audit | test-gpu
@@ -97,7 +97,7 @@ lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 
-# Not after setup: it also runs on a machine that has its own torch (2.11 or later) and only pytest beside it.
+# Not after setup: it also runs on a machine that has its own torch (2.11 or later) and only pytest besides.
 PYTHON_GPU ?= $(firstword $(wildcard $(RUN)) python3)
 
 test-gpu:
