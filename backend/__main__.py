@@ -76,9 +76,9 @@ def _state(settings: Settings) -> State:
     except BackendError:
         raise
     except Exception as error:
-        words = logs.Redactor(settings.secrets())((str(error).strip() or type(error).__name__).splitlines()[0])
+        reason = logs.Redactor(settings.secrets())((str(error).strip() or type(error).__name__).splitlines()[0])
         name = "DATABASE_URL" if settings.database_url else "MODEL_DIR"
-        raise SettingsError(f"{name}: the state's database cannot be opened: {words}") from error
+        raise SettingsError(f"{name}: the state's database cannot be opened: {reason}") from error
 
 
 def _serve(args: argparse.Namespace, settings: Settings) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from backend.errors import BackendError, NoLabels, Stopped
+from backend.errors import NoLabels, Stopped, message_of
 from backend.files import checkpoint_path, predictions_folder
 from backend.images.cache import ImageCache
 from backend.learning.checkpoints import last_learner, save_learner
@@ -240,9 +240,8 @@ def store_version(
 
 def _close(job: Job, record: int, error: BaseException) -> None:
     """Record why a cycle ended early. If that fails too, whoever takes the lease next marks it as interrupted."""
-    words = str(error) if isinstance(error, BackendError) else f"{type(error).__name__}: {error}"
     status = "interrupted" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"
     try:
-        job.state.cycles.finish(record, job.project.id, job.owner, status=status, error=words)
+        job.state.cycles.finish(record, job.project.id, job.owner, status=status, error=message_of(error))
     except Exception as second:
         log.debug("Could not record the failure of cycle %s: %s", record, second)

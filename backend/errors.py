@@ -61,3 +61,8 @@ class LeaseLost(BackendError):
 
 class Stopped(BackendError):
     """This process was asked to stop. Nothing is lost: unfinished work is due again."""
+
+
+def message_of(error: BaseException) -> str:
+    """``error`` in words. The messages of this package's own errors are complete; others need their type."""
+    return str(error) if isinstance(error, BackendError) else f"{type(error).__name__}: {error}"

@@ -144,8 +144,8 @@ def listening(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
-        words = getattr(error, "strerror", None) or str(error)
-        raise OwnerError(f"Cannot listen on {host}, port {port}: {words}") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OwnerError(f"Cannot listen on {host}, port {port}: {reason}") from error
 
 
 def die_with_parent() -> None:

@@ -176,5 +176,5 @@ def _why_unreadable(data: bytes, error: Exception) -> str:
         return "a web page came instead of an image: the address requires a login, or is not that of an image"
     if b"<svg" in start:
         return "SVG drawings are not supported: use PNG or JPEG"
-    words = " ".join(str(error).split())[:120]
-    return f"not a readable image ({type(error).__name__}: {words})"
+    detail = " ".join(str(error).split())[:120]
+    return f"not a readable image ({type(error).__name__}: {detail})"

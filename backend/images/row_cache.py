@@ -134,6 +134,7 @@ class Batch:
         self._index.drop([task])
 
     def flush(self) -> None:
+        """Save the index and close the files."""
         try:
             self._save()
         finally:

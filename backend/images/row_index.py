@@ -38,6 +38,7 @@ class Index:
 
     @property
     def row_count(self) -> int:
+        """The number of rows, free ones included."""
         return len(self._tasks)
 
     def rows(self, task_ids: Sequence[int]) -> np.ndarray:
@@ -45,9 +46,11 @@ class Index:
         return np.array([self._row_of.get(int(task), -1) for task in task_ids], dtype=np.int64)
 
     def task_ids(self) -> list[int]:
+        """All tasks that have a row."""
         return list(self._row_of)
 
     def digest(self, task: int) -> bytes | None:
+        """The digest of what a task's row was made from; None if it has no row."""
         row = self._row_of.get(task)
         return None if row is None else self._digests[row]
 

@@ -38,8 +38,8 @@ FORMAT = 1
 class Learner:
     """A task network and its sampler on one device, for one kind of ``task`` and images of ``frame`` (H, W).
 
-    ``classes`` are the labels, in the order of the network's outputs. Outputs that are no label, such as a segmenter's
-    background, come before them.
+    ``classes`` are the labels, in the order of the network's outputs. Outputs that are not labels, such as a
+    segmenter's background, come before them.
     """
 
     task: str

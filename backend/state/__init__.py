@@ -40,6 +40,7 @@ class State:
 
     @classmethod
     def for_settings(cls, settings: Settings) -> State:
+        """The state in the database that the settings name; the tables are created if they are missing."""
         if settings.database_url:
             return cls(settings.database_url)
         folder = Path(settings.model_dir).expanduser()

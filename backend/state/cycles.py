@@ -24,12 +24,14 @@ class Cycles:
         return 0 if last is None else int(last) + 1
 
     def start(self, project_id: int, owner: str, number: int, sampler: str, seed: int) -> int:
+        """Add a running cycle. Returns its id. Raises LeaseLost."""
         with self._db.owned(project_id, owner) as conn:
             values = {"project_id": project_id, "owner": owner, "number": number, "sampler": sampler, "seed": seed}
             done = conn.execute(cycles.insert().values(**values, status="running", started_at=self._db.now_in(conn)))
             return int(done.inserted_primary_key[0])  # type: ignore[index]
 
     def report(self, cycle_id: int, phase: str, done: int, total: int, **values: Any) -> None:
+        """Store the progress of a running cycle, and other columns of it."""
         with self._db.engine.begin() as conn:
             where = (cycles.c.id == cycle_id, cycles.c.status == "running")
             conn.execute(cycles.update().where(*where).values(phase=phase, done=done, total=total, **values))
@@ -44,6 +46,7 @@ class Cycles:
         metrics: Mapping[str, Any] | None = None,
         error: str | None = None,
     ) -> None:
+        """Store how a cycle ended. Raises LeaseLost."""
         with self._db.owned(project_id, owner) as conn:
             conn.execute(
                 cycles.update()
@@ -64,8 +67,10 @@ class Cycles:
             )
 
     def recent(self, project_id: int, limit: int = 20) -> list[Cycle]:
+        """A project's last cycles, newest first."""
         query = sa.select(cycles).where(cycles.c.project_id == project_id)
         return self._db.rows(query.order_by(cycles.c.id.desc()).limit(limit), Cycle)
 
     def running(self) -> list[Cycle]:
+        """The running cycles of all projects."""
         return self._db.rows(sa.select(cycles).where(cycles.c.status == "running"), Cycle)

@@ -89,7 +89,7 @@ class Database:
         if found != str(SCHEMA_VERSION):
             raise BackendError(
                 f"The database holds state of format {found}; this version of the backend reads {SCHEMA_VERSION}. "
-                "Start the version that wrote it, or give an empty MODEL_DIR or DATABASE_URL."
+                "Start the version that wrote it, or set MODEL_DIR or DATABASE_URL to an empty one."
             )
 
 

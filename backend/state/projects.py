@@ -69,13 +69,16 @@ class Projects:
             return bool(found.rowcount)
 
     def get(self, project_id: int) -> Project | None:
+        """A project, or None if it is not connected."""
         found = self._db.rows(sa.select(*_COLUMNS).where(projects.c.id == project_id), Project)
         return found[0] if found else None
 
     def all(self) -> list[Project]:
+        """All connected projects, by id."""
         return self._db.rows(sa.select(*_COLUMNS).order_by(projects.c.id), Project)
 
     def update(self, project_id: int, owner: str | None = None, **values: Any) -> None:
+        """Set columns of a project. Raises LeaseLost unless ``owner``, if given, holds the project."""
         with self._db.owned(project_id, owner) as conn:
             conn.execute(projects.update().where(projects.c.id == project_id).values(**values))
 
@@ -91,12 +94,13 @@ class Projects:
             )
 
     def remove(self, project_id: int) -> None:
+        """Delete a project and everything stored for it."""
         with self._db.engine.begin() as conn:
             drop_project(conn, project_id)
 
 
 def drop_project(conn: sa.Connection, project_id: int) -> None:
-    """Delete a project and everything stored for it."""
+    """See :meth:`Projects.remove`."""
     mine = sa.select(versions.c.id).where(versions.c.project_id == project_id)
     conn.execute(scores.delete().where(scores.c.version_id.in_(mine)))
     conn.execute(versions.delete().where(versions.c.project_id == project_id))

@@ -168,6 +168,7 @@ class Project:
 
     @property
     def train_requested(self) -> bool:
+        """Whether training was requested that has not been done yet."""
         return self.train_seq > self.train_seen
 
 

@@ -66,11 +66,13 @@ class Tasks:
                 self._db.upsert(conn, broken, part, ("source", "reason", "retry_at"), again)
 
     def clear_broken(self, project_id: int, task_ids: Iterable[int]) -> None:
+        """Forget that the images of these tasks were set aside."""
         for part in chunks(list(task_ids), READ_CHUNK):
             with self._db.engine.begin() as conn:
                 conn.execute(broken.delete().where(broken.c.project_id == project_id, broken.c.task_id.in_(part)))
 
     def broken_images(self, project_id: int) -> list[BrokenImage]:
+        """The images that are set aside, by task id."""
         columns = [c for c in broken.c if c.name != "project_id"]
         query = sa.select(*columns).where(broken.c.project_id == project_id).order_by(broken.c.task_id)
         return self._db.rows(query, BrokenImage)

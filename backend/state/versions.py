@@ -79,6 +79,7 @@ class Versions:
             conn.execute(versions.delete().where(versions.c.project_id == project_id, versions.c.status == "draft"))
 
     def get(self, version_id: int) -> Version | None:
+        """The version with this id, drafts included."""
         found = self._db.rows(sa.select(versions).where(versions.c.id == version_id), Version)
         return found[0] if found else None
 

@@ -52,6 +52,7 @@ class Services:
 
     @classmethod
     def start(cls, settings: Settings) -> Services:
+        """Open the state, and start the thread that writes to it."""
         return cls(settings, State.for_settings(settings), Redactor(settings.secrets()))
 
     def close(self) -> None:

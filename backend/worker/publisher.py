@@ -263,6 +263,7 @@ class Results:
 
     @classmethod
     def of(cls, job: Job, version: Version) -> Results:
+        """Of ``version``, with the label config as Label Studio has it now."""
         kind = project_kind(job)
         return cls(kind, kind.open_kept(predictions_folder(job.folder, version.name)))
 

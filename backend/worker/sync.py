@@ -41,6 +41,7 @@ class Truth:
 
     @property
     def unlabeled(self) -> list[int]:
+        """The tasks without a label."""
         return [task for task in self.sources if task not in self.labels]
 
 

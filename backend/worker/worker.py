@@ -25,6 +25,7 @@ from backend.errors import (
     NoLabels,
     OwnerError,
     Stopped,
+    message_of,
 )
 from backend.events import Backlog, Work
 from backend.labelstudio.client import LabelStudio, import_ahead
@@ -82,6 +83,7 @@ class Worker:
 
     @property
     def device(self) -> torch.device:
+        """The device of the setting ``device``, chosen when it is first needed."""
         if self._device is None:
             self._device = choose_device(self.settings.device)
         return self._device
@@ -245,7 +247,6 @@ class Worker:
                 self._note_failure(project, error, owner)
 
     def _note_failure(self, project: Project, error: Exception, owner: str | None = None) -> None:
-        words = str(error) if isinstance(error, BackendError) else f"{type(error).__name__}: {error}"
         wait = min(FIRST_RETRY_SECONDS * 2**project.failures, LONGEST_RETRY_SECONDS)
         if isinstance(error, OwnerError):  # /setup, Start Training and a changed label config end the wait early
             wait = LONGEST_RETRY_SECONDS
@@ -255,7 +256,7 @@ class Worker:
             project.id,
             owner,
             failures=min(project.failures + 1, 16),
-            last_error=words,
+            last_error=message_of(error),
             retry_at=self.state.now() + wait,
         )
 

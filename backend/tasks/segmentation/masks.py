@@ -18,8 +18,9 @@ import cv2
 import numpy as np
 
 from backend.images.decoding import MAX_PIXELS
+from backend.tasks.base import Size
 from backend.tasks.segmentation import brush, polygons
-from backend.tasks.segmentation.config import Kind, SegmentationSpec
+from backend.tasks.segmentation.config import Control, Kind, SegmentationSpec
 from models import IGNORE
 
 SMALLEST = 0.0005
@@ -27,8 +28,6 @@ SMALLEST = 0.0005
 
 TOLERANCE = 1.0
 """The maximum distance of a polygon from the mask's outline, in pixels of the mask."""
-
-Size = tuple[int, int]
 
 
 def regions_to_mask(
@@ -95,7 +94,6 @@ def mask_to_regions(
         smallest: parts of a class smaller than this share of the image are left out, and such holes are filled.
         tolerance: of polygons, in pixels of the mask.
     """
-    height, width = original_size
     least = smallest * mask.size
     mask = _without_specks(mask, len(spec.classes), least)
     at_pixels = None if confidence is None else np.broadcast_to(np.asarray(confidence, np.float32), mask.shape)
@@ -105,21 +103,12 @@ def mask_to_regions(
         if not (mask == index).any():
             continue
         control = spec.control_for(label, kind)
-        for value, pixels in (
-            [({"format": "rle", "rle": runs.code(index)}, mask == index)]
-            if control.kind == "brush"
-            else _polygons(mask == index, tolerance, least)
-        ):
-            region = {
-                "id": _id(control.name, label, value),
-                "type": control.type,
-                "from_name": control.name,
-                "to_name": spec.to_name,
-                "original_width": width,
-                "original_height": height,
-                "image_rotation": 0,
-                "value": value | {control.type: [label]},
-            }
+        if control.kind == "brush":
+            shapes = [({"format": "rle", "rle": runs.code(index)}, mask == index)]
+        else:
+            shapes = _polygons(mask == index, tolerance, least)
+        for value, pixels in shapes:
+            region = _region(value, label, control, spec.to_name, original_size)
             if at_pixels is not None:
                 region["score"] = round(float(np.clip(at_pixels[pixels].mean(), 0, 1)), 4)  # shown to people
             found.append((int(pixels.sum()), region))
@@ -276,7 +265,16 @@ def _polygons(here: np.ndarray, tolerance: float, least: float) -> list[tuple[di
     return values
 
 
-def _id(control: str, label: str, value: Mapping[str, Any]) -> str:
-    """An id that depends only on the region, so that the same prediction always looks the same."""
-    text = json.dumps([control, label, value], sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
+def _region(value: dict[str, Any], label: str, control: Control, to_name: str, original_size: Size) -> dict[str, Any]:
+    """A region in Label Studio's format. Its id depends only on its contents, and so not on the run."""
+    text = json.dumps([control.name, label, value], sort_keys=True)
+    return {
+        "id": hashlib.blake2b(text.encode(), digest_size=5).hexdigest(),
+        "type": control.type,
+        "from_name": control.name,
+        "to_name": to_name,
+        "original_width": original_size[1],
+        "original_height": original_size[0],
+        "image_rotation": 0,
+        "value": value | {control.type: [label]},
+    }
