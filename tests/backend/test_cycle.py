@@ -16,18 +16,20 @@ from rich.console import Console
 
 from backend import cycle
 from backend.errors import BackendError, LabelStudioUnavailable, NoLabels, Stopped
+from backend.files import predictions_folder
 from backend.labelstudio import http as labelstudio_http
-from backend.learning import checkpoints as artefacts
+from backend.learning.checkpoints import last_learner, sweep_leftovers
 from backend.learning.learner import Learner
 from backend.learning.scores import priority_scores
 from backend.state import Cycle, Version
 from backend.status import show, snapshot
 from backend.tasks.segmentation.config import segmentation_spec
 from backend.tasks.segmentation.masks import regions_to_mask
-from backend.tasks.segmentation.predictions import KeptMasks, answers_folder
+from backend.tasks.segmentation.predictions import KeptMasks
 from backend.worker import publisher
 from backend.worker.sync import open_images, read_truth
 from models.data import Runtime
+from models.inference import predictions as inference
 from tests.backend.workbench import (
     OUTLINE,
     OWNER,
@@ -70,8 +72,13 @@ def files(bench: Workbench) -> list[str]:
     return sorted(path.name for path in (bench.job.folder / "checkpoints").glob("*"))
 
 
+def sweep(bench: Workbench) -> None:
+    """As a worker does at the beginning of its upkeep."""
+    sweep_leftovers(bench.job.folder, {version.name for version in bench.state.versions.of_project(bench.project.id)})
+
+
 def expected(bench: Workbench, version: Version, tasks: list[int]) -> dict[int, float]:
-    """Task → score, computed anew from the checkpoint."""
+    """Task → score, computed again from the checkpoint."""
     assert version.checkpoint is not None
     learner = Learner.load(version.checkpoint, torch.device("cpu"))
     cache = open_images(bench.job, read_truth(bench.job), lambda *_: None)
@@ -167,9 +174,9 @@ def test_what_a_kill_before_the_version_is_there_leaves_is_swept(
     assert len(files(bench)) == 2
     assert [version.name for version in bench.state.versions.of_project(bench.project.id)] == [first.name]
     bench.state.versions.drop_drafts(bench.project.id, OWNER)
-    artefacts.sweep_leftovers(bench.job)
+    sweep(bench)
     assert files(bench) == [f"{first.name}.pt"]
-    assert artefacts.last_learner(bench.job) is not None
+    assert last_learner(bench.state.versions.of_project(bench.project.id), torch.device("cpu")) is not None
     assert cycle.run_cycle(bench.job).status == "current"
 
 
@@ -269,14 +276,9 @@ def test_when_everything_is_labelled_there_is_a_version_without_a_queue(bench: W
     assert (bench.order(version), version.status) == ([], "current")
     assert bench.project.version() == before.name  # Label Studio takes no version without predictions
     assert bench.project.next_task() is None
-    answers = artefacts.load_answerer(version).answer(np.zeros((1, 32, 32, 3), np.uint8))
-    assert answers[0][0] in bench.project.classes
-
-
-def test_each_cycle_has_a_seed_of_its_own() -> None:
-    seeds = {cycle.cycle_seed(seed, number) for seed in range(20) for number in range(20)}
-    assert len(seeds) == 400 and all(0 <= seed < 2**62 for seed in seeds)
-    assert cycle.cycle_seed(3, 4) == cycle.cycle_seed(3, 4)
+    learner = Learner.load(str(version.checkpoint), torch.device("cpu"))
+    predictions, _ = learner.predict(np.zeros((1, 32, 32, 3), np.uint8))
+    assert learner.classes[predictions.predicted[0]] in bench.project.classes
 
 
 # -- masks -------------------------------------------------------------------------------------------------------------
@@ -298,18 +300,18 @@ def canvas(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.
 
 def kept(bench: Workbench, version: Version) -> dict[int, np.ndarray]:
     """Task → planes (2, H, W), from the disk."""
-    opened = KeptMasks.open(answers_folder(bench.job.folder, version.name))
+    opened = KeptMasks.open(predictions_folder(bench.job.folder, version.name))
     tasks = opened.tasks if opened else set()
     return {task: planes for task in tasks if opened and (planes := opened.planes(task)) is not None}
 
 
 def predicted(bench: Workbench, version: Version, tasks: list[int]) -> dict[int, np.ndarray]:
-    """Task → planes (2, H, W), computed anew from the checkpoint."""
+    """Task → planes (2, H, W), computed again from the checkpoint."""
     learner = Learner.load(str(version.checkpoint), torch.device("cpu"))
     cache = open_images(bench.job, read_truth(bench.job), lambda *_: None)
     runtime = Runtime(torch.device("cpu"), 0)
     found = {}
-    for positions, masks, sure in learner.masks(cache.pixels, cache.rows(tasks), runtime):
+    for positions, masks, sure in inference.predict_masks(learner.net, cache.pixels, cache.rows(tasks), runtime):
         found |= {tasks[place]: np.stack(pair) for place, *pair in zip(positions, masks, sure, strict=True)}
     return found
 
@@ -382,13 +384,13 @@ def test_masks_that_a_kill_leaves_are_swept(canvas: Workbench, monkeypatch: pyte
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         if moment.startswith("the masks"):
-            patched.setattr(Learner, "masks", stub)
+            patched.setattr(inference, "predict_masks", stub)
         else:
-            patched.setattr(canvas.state.versions, "add" if moment.startswith("no row") else "add_scores", die)
+            patched.setattr(canvas.state.versions if moment.startswith("no row") else canvas.state.scores, "add", die)
         cycle.run_cycle(canvas.job)
     assert len(list((canvas.job.folder / "answers").iterdir())) == 2
     canvas.state.versions.drop_drafts(canvas.project.id, OWNER)
-    artefacts.sweep_leftovers(canvas.job)
+    sweep(canvas)
     assert [path.name for path in (canvas.job.folder / "answers").iterdir()] == [first.name]
     assert [path.suffix for path in (canvas.job.folder / "answers" / first.name).iterdir()] == [".masks"]
     assert files(canvas) == [f"{first.name}.pt"]
@@ -443,7 +445,7 @@ def test_new_scenes_join_with_their_masks(canvas: Workbench, monkeypatch: pytest
     after = kept(canvas, version)
     assert equal({task: after[task] for task in before}, before)
     assert equal({task: after[task] for task in after if task in new}, predicted(canvas, version, joined[:HEAD]))
-    assert len(list(answers_folder(canvas.job.folder, version.name).iterdir())) == 2
+    assert len(list(predictions_folder(canvas.job.folder, version.name).iterdir())) == 2
     publisher.complete(canvas.job, version)
     assert canvas.project.missing_predictions(version.name) == ""
     assert canvas.project.published_order(version.name) == canvas.order(version)

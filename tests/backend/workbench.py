@@ -138,13 +138,16 @@ def workbench(
     classes: Sequence[str] = FRUIT,
     pictures: bool = False,
     masks: bool = False,
+    several: bool = False,
     **settings: Any,
 ) -> Iterator[Workbench]:
     """A project of ``tasks`` tasks, with ``pictures`` inside their data or with addresses that nobody asks for; with
-    ``masks`` it is one to paint and outline in (:func:`masks_config`)."""
+    ``masks`` it is one to paint and outline in (:func:`masks_config`), with ``several`` one to tick any number of
+    classes in (:func:`tags_config`)."""
     project = Studio(server).make_project("workbench", classes)
-    if masks:
-        project.studio.patch(f"/api/projects/{project.id}", {"label_config": masks_config(classes)})
+    if masks or several:
+        config = masks_config(classes) if masks else tags_config(classes)
+        project.studio.patch(f"/api/projects/{project.id}", {"label_config": config})
     proxy = Proxy(server.url)
     state = State(f"sqlite:///{folder / 'state.sqlite3'}")
     try:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from backend.errors import BackendError
-from backend.learning.learner import Learner
+from backend.learning.learner import Learner, cycle_seed
 from backend.learning.scores import priority_scores
 from backend.settings.core import Settings
 from backend.tasks.segmentation.kind import DRN_CPU_WIDTH
@@ -202,6 +202,12 @@ def test_a_checkpoint_of_before_there_were_masks_is_read(tmp_path: Path) -> None
     assert (again.frame, again.task) == ((32, 32), "classification")
     assert isinstance(again.net_config, NetConfig)
     assert np.array_equal(scores(learner), scores(again))
+
+
+def test_each_cycle_has_a_seed_of_its_own() -> None:
+    seeds = {cycle_seed(seed, number) for seed in range(20) for number in range(20)}
+    assert len(seeds) == 400 and all(0 <= seed < 2**62 for seed in seeds)
+    assert cycle_seed(3, 4) == cycle_seed(3, 4)
 
 
 # --- several choices ---

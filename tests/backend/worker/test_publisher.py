@@ -12,12 +12,13 @@ import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
 from backend.errors import BackendError, LabelStudioUnavailable, LeaseLost, SettingsError
+from backend.files import predictions_folder
 from backend.labelstudio import client as labelstudio
 from backend.labelstudio import http as labelstudio_http
 from backend.state import StoredPrediction, Version
-from backend.tasks.segmentation import predictions as answers
 from backend.tasks.segmentation.config import segmentation_spec
 from backend.tasks.segmentation.masks import regions_to_mask
+from backend.tasks.segmentation.predictions import KeptMasks
 from backend.worker import publisher
 from tests.backend.workbench import OWNER, Workbench, add_tasks, masks_config, workbench
 from tests.integration.helpers import UNCERTAINTY, choices_config
@@ -71,15 +72,15 @@ def test_the_shortlist_comes_first_then_the_switch_then_the_rest_in_one_call(ben
     assert task is not None and task["id"] == bench.order(version)[0]
 
 
-def test_a_prediction_carries_the_answer_and_its_confidence(bench: Workbench) -> None:
+def test_a_prediction_carries_its_class_and_the_confidence_in_it(bench: Workbench) -> None:
     version = bench.scored()
     publisher.publish(bench.job, version)
-    answers = {answer.task_id: answer for answer in bench.state.scores.all(version)}
+    stored = {one.task_id: one for one in bench.state.scores.all(version)}
     for item in bench.project.predictions(version.name):
         (region,) = item["result"]
-        answer = answers[item["task"]]
-        assert region["value"]["choices"] == [answer.label] and region["score"] == answer.confidence
-        assert item["score"] == answer.priority_score
+        expected = stored[item["task"]]
+        assert region["value"]["choices"] == [expected.label] and region["score"] == expected.confidence
+        assert item["score"] == expected.priority_score
 
 
 BREAKS = {
@@ -243,7 +244,7 @@ def test_a_label_config_that_changes_before_publishing_is_followed(bench: Workbe
     bench.project.studio.patch(f"/api/projects/{bench.project.id}", {"label_config": choices_config(kept, names)})
     publish(bench, version)
     check_out(bench, version)
-    labels = {answer.task_id: answer.label for answer in bench.state.scores.all(version)}
+    labels = {one.task_id: one.label for one in bench.state.scores.all(version)}
     for item in bench.project.predictions(version.name):
         if labels[item["task"]] not in kept:
             assert item["result"] == []  # its class is gone; its place in the queue is not
@@ -368,7 +369,7 @@ def canvas(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(publisher, "SETTLE_SECONDS", 1.0)
     with workbench(label_studio, tmp_path, tasks=TASKS, shortlist=SHORTLIST, masks=True) as made:
         version, masks = made.scored_masks(HEAD)
-        result = publisher.results(made.job, version)
+        result = publisher.Results.of(made.job, version)
         each = [
             sum(len(region["value"]["rle"]) for region in result(row))
             for row in made.state.scores.all(version)
@@ -400,7 +401,7 @@ def drawn(bench: Workbench, version: Version) -> dict[int, np.ndarray]:
 
 
 def kept(bench: Workbench, version: Version) -> dict[int, np.ndarray]:
-    opened = answers.KeptMasks.open(answers.answers_folder(bench.job.folder, version.name))
+    opened = KeptMasks.open(predictions_folder(bench.job.folder, version.name))
     assert opened is not None
     return {task: planes[0] for task in opened.tasks if (planes := opened.planes(task)) is not None}
 
@@ -456,12 +457,13 @@ def test_one_of_several_calls_that_label_studio_is_still_at_is_waited_for(
     assert same_masks(drawn(canvas, version), kept(canvas, version))
 
 
-@pytest.mark.parametrize("moment", ["mark_written", "update_version"])
+@pytest.mark.parametrize(("part", "moment"), [("scores", "mark_written"), ("versions", "update")])
 def test_a_kill_after_each_step_between_the_calls_makes_no_doubles(
-    canvas: Workbench, monkeypatch: pytest.MonkeyPatch, moment: str
+    canvas: Workbench, monkeypatch: pytest.MonkeyPatch, part: str, moment: str
 ) -> None:
     version = newest(canvas)
-    act = getattr(canvas.state, moment)
+    state = getattr(canvas.state, part)
+    act = getattr(state, moment)
     for count in range(30):
         left = count
 
@@ -474,7 +476,7 @@ def test_a_kill_after_each_step_between_the_calls_makes_no_doubles(
 
         try:
             with monkeypatch.context() as patched:
-                patched.setattr(canvas.state, moment, die)
+                patched.setattr(state, moment, die)
                 publish(canvas, version)
         except KeyboardInterrupt:
             continue
@@ -522,7 +524,7 @@ def test_a_project_that_asks_for_something_else_since_gets_the_order_alone(canva
 
 def test_masks_that_are_lost_cost_the_regions_only(canvas: Workbench) -> None:
     version = newest(canvas)
-    for path in answers.answers_folder(canvas.job.folder, version.name).iterdir():
+    for path in predictions_folder(canvas.job.folder, version.name).iterdir():
         path.write_bytes(path.read_bytes()[:-1])
     publish(canvas, version)
     check_out(canvas, version)
@@ -541,4 +543,4 @@ def test_masks_go_with_their_superseded_version(canvas: Workbench) -> None:
 
 def test_settings_that_do_not_go_with_masks_are_said(canvas: Workbench) -> None:
     with pytest.raises(SettingsError, match="has no meaning for masks"):
-        publisher.project_spec(canvas.with_settings(sampler="ads"))
+        publisher.project_kind(canvas.with_settings(sampler="ads"))

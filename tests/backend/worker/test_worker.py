@@ -14,8 +14,11 @@ import pytest
 from backend.errors import LeaseLost, OwnerError, Stopped
 from backend.events import Work
 from backend.labelstudio import http as labelstudio_http
+from backend.labelstudio.client import LabelStudio
 from backend.state import Project, Version
-from backend.worker import publisher, worker
+from backend.worker import publisher
+from backend.worker.commands import run_cycle_now
+from backend.worker.device import choose_device
 from backend.worker.worker import Worker
 from tests.backend.workbench import OWNER, Workbench, add_tasks, draw, label, masks_config, workbench
 from tests.rig.servers import LabelStudioServer
@@ -398,7 +401,7 @@ def test_a_cycle_by_hand_finishes_what_was_begun_and_waits_for_its_turn(bench: W
             bench.state.leases.release(bench.project.id, OWNER)
         phases.append(phase)
 
-    version = worker.run_cycle_now(hand.settings, bench.project.id, show)
+    version = run_cycle_now(hand.settings, bench.project.id, show)
     assert phases[0] == "wait" and {"train", "score", "publish"} <= set(phases)
     assert bench.status(begun) == "superseded" and len(bench.project.predictions(begun.name)) == TASKS
     assert current(bench).name == version.name == bench.project.version()
@@ -407,21 +410,22 @@ def test_a_cycle_by_hand_finishes_what_was_begun_and_waits_for_its_turn(bench: W
 
 def test_a_cycle_by_hand_of_a_project_that_is_not_connected(bench: Workbench) -> None:
     with pytest.raises(OwnerError, match="not connected"):
-        worker.run_cycle_now(hire(bench).settings, 987_654, lambda *_: None)
+        run_cycle_now(hire(bench).settings, 987_654, lambda *_: None)
 
 
 def test_a_device_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert worker.choose_device("auto") == worker.choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
     with pytest.raises(OwnerError, match="DEVICE"):
-        worker.choose_device("cuda:1")
+        choose_device("cuda:1")
 
 
 def test_our_own_address_and_key_come_first(bench: Workbench) -> None:
     known = replace(row(bench), url="http://theirs", token="theirs")
     settings = bench.job.settings
     ours = replace(settings, label_studio_url="http://ours", label_studio_api_key="ours")
-    assert worker.credentials(ours, known) == ("http://ours", "ours")
-    assert worker.credentials(settings, known) == ("http://theirs", "theirs")
+    for chosen, whose in ((ours, "ours"), (settings, "theirs")):
+        gateway = LabelStudio.of_project(chosen, known)
+        assert (gateway.url, gateway._token) == (f"http://{whose}", whose)
