@@ -61,8 +61,8 @@ class Learner:
         seed: int,
         task: str = "classification",
     ) -> Learner:
-        """A new learner with random weights drawn from ``seed``, for images of ``frame`` (H, W), or one side length if
-        they are square. On a CPU the network is narrower than the papers', unless ``task_width`` is set."""
+        """A new learner, initialized from ``seed``, for images of ``frame`` (H, W), or one side length if they are
+        square. On a CPU, the network is narrower than in the papers, unless ``task_width`` is set."""
         frame = (frame, frame) if isinstance(frame, int) else frame
         config = KINDS[task].net_config(settings, len(classes), frame, device)
         net = task_named(task).build(config, seed).to(device)

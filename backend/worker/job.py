@@ -1,4 +1,4 @@
-"""What every step of a worker's job receives: the project, its settings, its services, and leave to go on."""
+"""The job that each step of a worker's work receives: the project, its settings and services, and a lease check."""
 
 from __future__ import annotations
 
