@@ -182,7 +182,7 @@ def test_one_finite_score_a_row_that_differ(name: str, num_classes: int) -> None
 
 
 @pytest.mark.parametrize("name", serving("multilabel"))
-@CLASSES
+@pytest.mark.parametrize("num_classes", [1, 10])
 def test_one_finite_score_a_row_with_several_classes(name: str, num_classes: int) -> None:
     check_scored(fitted(name, num_classes, "multilabel"), UNLABELED // 2)
 
