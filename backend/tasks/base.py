@@ -166,7 +166,7 @@ class TaskKind(ABC, Generic[Spec, Kept]):
 
     @abstractmethod
     def counted(self, annotations: Sequence[Annotation]) -> list[tuple[int, str]]:
-        """(annotation id, ``updated_at``) of those annotations that are labels, which count towards the budget."""
+        """(annotation id, ``updated_at``) of those annotations that are labels, which count toward the budget."""
 
     # -- images and training -----------------------------------------------------------------------------------------
 

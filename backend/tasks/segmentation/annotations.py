@@ -26,7 +26,7 @@ def decisive_annotation(
 def drawn_annotations(
     annotations: Sequence[Annotation], spec: SegmentationSpec, settings: Settings
 ) -> list[tuple[int, str]]:
-    """(annotation id, ``updated_at``) of those annotations that are labels, which count towards the budget."""
+    """(annotation id, ``updated_at``) of those annotations that are labels, which count toward the budget."""
     submitted = [_with_result(one) for one in annotations if not one.get("was_cancelled")]
     return [
         (int(one["id"]), str(one.get("updated_at") or ""))
