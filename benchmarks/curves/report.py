@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from backend.images.row_index import replace_file
+from backend.files import replace_file
 from benchmarks.curves.plan import Plan, Run
 from benchmarks.curves.stats import BASELINE, MeanStd, Summary, summaries
 from benchmarks.curves.store import Line, RunStore

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from backend.images.row_index import replace_file
+from backend.files import replace_file
 
 Line = dict[str, Any]
 

@@ -42,7 +42,7 @@ def prepare(
     work: Path,
     report: ProgressFn,
     *,
-    arrangement: scenes.Arrangement = scenes.OVERLAPPING,
+    arrangement: scenes.Arrangement = scenes.CLUTTER,
 ) -> Path:
     """The decoded folder of ``dataset``, which is ``fashion-scenes``, one of FOLDERS, or a folder of one of the three
     layouts; made where it is missing. ``size``: the longer side of its frame in px, 0 = its own. ``arrangement``: of

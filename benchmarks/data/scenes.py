@@ -1,11 +1,13 @@
-"""Scenes for segmentation and several choices: Fashion-MNIST items on textured backgrounds, with exact masks.
+"""Scenes for segmentation and for several choices: Fashion-MNIST items on a background, with exact masks.
 
 Every scene is drawn from (seed, part, row) alone, so scenes can be made in any order. Training scenes hold items of
-Fashion-MNIST's training part, test scenes of its test part. Items are scaled, mirrored and tinted, and upright as
-Fashion-MNIST has them. As many as two to six lie over each other and some reach over the border (OVERLAPPING), or up to
-three stand apart, each in a quarter of its own (APART). Backgrounds are value noise, stripes and gradients of two
-textures, the second one seen through patches that are no item; their colors are duller than the items', so that a small
-network finds out from some tens of scenes what is background.
+Fashion-MNIST's training part, test scenes of its test part, scaled, mirrored and upright as Fashion-MNIST has them.
+
+CLUTTER is for masks. A scene has two to six tinted items; later ones lie over earlier ones and some reach over the
+border. Backgrounds are value noise, stripes and gradients of two textures, the second one seen through patches that are
+no item; their colors are duller than the items', so that a small network finds out from some tens of scenes what is
+background. CATALOG is for several choices, where a whole image with up to three classes says less than a mask: items
+stand apart, gray on a plain dark background, and are learned from some tens of scenes too.
 
 Axis letters: N items, K items of a scene, S side of a scene, H W pixels of an item.
 """
@@ -43,25 +45,26 @@ def _silent(words: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """How the items of a scene are laid out: from ``fewest`` to ``most`` of them, each number equally likely, their
-    frames of 28×28 from ``smallest`` to ``largest`` as shares of the scene's side. ``apart``: each in a quarter of the
-    scene of its own, so that none hides another and none is cut off much."""
+    """How a scene is laid out: from ``fewest`` to ``most`` items, each number equally likely, their frames of 28×28
+    from ``smallest`` to ``largest`` as shares of the scene's side. ``catalog``: each item in a quarter of the scene of
+    its own, so that none hides another and none is cut off much, gray on a plain dark background."""
 
     name: str
     fewest: int
     most: int
     smallest: float
     largest: float
-    apart: bool = False
+    catalog: bool = False
 
 
-OVERLAPPING = Arrangement("overlapping", 2, 6, 0.4, 0.8)
-APART = Arrangement("apart", 0, 3, 0.4, 0.55, apart=True)
-"""For several choices an image. Some scenes are empty, because an annotation without any choice is a label too."""
+CLUTTER = Arrangement("clutter", 2, 6, 0.4, 0.8)
+CATALOG = Arrangement("catalog", 0, 3, 0.45, 0.6, catalog=True)
+"""Some scenes are empty, because an annotation without any choice is a label too."""
 
 Span = tuple[np.ndarray | float, np.ndarray | float]
 _ANYWHERE: Span = (0.12, 0.88)
 _JITTER = 0.05
+_GRAY = np.full(3, 230, dtype=np.float32)
 
 
 class Items(NamedTuple):
@@ -112,12 +115,12 @@ class Scenes:
     size: int
     seed: int
     part: str = "train"
-    arrangement: Arrangement = OVERLAPPING
+    arrangement: Arrangement = CLUTTER
 
     def scene(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """The image (S, S, 3) and the mask (S, S), uint8, of a row; the mask holds indices into SCENE_CLASSES."""
         draw = self._draw(row)
-        image, grain = _background(draw, self.size)
+        image, grain = self._behind(draw)
         mask = np.zeros((self.size, self.size), dtype=np.uint8)
         for span in self._spans(draw):
             self._put(draw, image, mask, span)
@@ -125,15 +128,22 @@ class Scenes:
 
     def background(self, row: int) -> np.ndarray:
         """What :meth:`scene` puts its items on, (S, S, 3) uint8."""
-        return _finished(*_background(self._draw(row), self.size))
+        return _finished(*self._behind(self._draw(row)))
 
     def _draw(self, row: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, PARTS.index(self.part), row])
 
+    def _behind(self, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """As :func:`_background`."""
+        image, grain = _background(draw, self.size)
+        if self.arrangement.catalog:
+            return np.broadcast_to(image.mean(axis=(0, 1)) / 2, image.shape).copy(), grain / 2
+        return image, grain
+
     def _spans(self, draw: np.random.Generator) -> list[Span]:
         """For each item the least and the greatest (y, x) of its middle, as shares of the scene's side."""
         count = int(draw.integers(self.arrangement.fewest, self.arrangement.most + 1))
-        if not self.arrangement.apart:
+        if not self.arrangement.catalog:
             return [_ANYWHERE] * count
         quarters = draw.permutation(4)[:count]
         middles = 0.25 + 0.5 * np.stack([quarters // 2, quarters % 2], axis=1)
@@ -146,7 +156,7 @@ class Scenes:
         side = max(4, round(self.size * smallest * (largest / smallest) ** draw.random()))
         mirrored = draw.random() < 0.5
         top, left = np.rint(draw.uniform(*span, 2) * self.size - side / 2).astype(int)
-        tint = _color(draw)
+        tint = _GRAY if self.arrangement.catalog else _color(draw)
 
         shade, alpha = self.items.pixels[which], self.items.silhouettes[which]
         layers = np.dstack([shade, alpha * np.uint8(255)])
@@ -247,14 +257,14 @@ def prepare_scenes(
     count: int = TRAIN,
     test: int = TEST,
     seed: int = 0,
-    arrangement: Arrangement = OVERLAPPING,
+    arrangement: Arrangement = CLUTTER,
 ) -> Path:
     """The folder of the data set ``fashion-scenes`` below ``work``, made where it is missing.
 
     Raises:
         DatasetUnavailable: Fashion-MNIST is not at hand.
     """
-    kind = "" if arrangement == OVERLAPPING else f"-{arrangement.name}"
+    kind = "" if arrangement == CLUTTER else f"-{arrangement.name}"
     folder = work / f"{NAME}{kind}-{size}-{count}-{test}-{seed}"
     if not (folder / "about.json").exists():
         raw = fashion_mnist_itself(downloads)
@@ -271,7 +281,7 @@ def write_scenes(
     raw: Dataset,
     test: int = TEST,
     report: ProgressFn = _silent,
-    arrangement: Arrangement = OVERLAPPING,
+    arrangement: Arrangement = CLUTTER,
 ) -> None:
     """Write ``count`` training and ``test`` test scenes of ``size`` px to a new ``folder``, one at a time, for
     :class:`~benchmarks.data.kept_masks.MaskSet` to open. ``raw`` holds the items: Fashion-MNIST itself."""

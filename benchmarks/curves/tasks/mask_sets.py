@@ -14,7 +14,7 @@ from benchmarks.data import mask_folders
 from benchmarks.data.datasets import DatasetUnavailable
 from benchmarks.data.image_sets import names_classes
 from benchmarks.data.kept_masks import MaskSet
-from benchmarks.data.scenes import OVERLAPPING, Arrangement
+from benchmarks.data.scenes import CLUTTER, Arrangement
 from models import ProgressFn
 
 
@@ -22,7 +22,7 @@ from models import ProgressFn
 class OnMasks(CurveTask[MaskSet]):
     """``arrangement``: of the items in the scenes of ``fashion-scenes``."""
 
-    arrangement: ClassVar[Arrangement] = OVERLAPPING
+    arrangement: ClassVar[Arrangement] = CLUTTER
 
     @classmethod
     def prepare(cls, dataset: str, size: int, downloads: Path, work: Path, report: ProgressFn) -> Path:

@@ -13,7 +13,7 @@ from benchmarks.curves.plan import Plan, PlanError
 from benchmarks.curves.tasks.base import Measure
 from benchmarks.curves.tasks.mask_sets import OnMasks
 from benchmarks.data.kept_masks import MaskSet
-from benchmarks.data.scenes import APART, Arrangement
+from benchmarks.data.scenes import CATALOG, Arrangement
 
 if TYPE_CHECKING:
     from backend.learning.learner import Learner
@@ -31,7 +31,7 @@ class Multilabel(OnMasks):
     )
     labels: ClassVar[int] = 200
     datasets: ClassVar[str] = "fashion-scenes, voc, or a folder with images and masks, whose classes are the labels"
-    arrangement: ClassVar[Arrangement] = APART
+    arrangement: ClassVar[Arrangement] = CATALOG
 
     @classmethod
     def rows(cls, images: MaskSet, plan: Plan) -> tuple[np.ndarray, np.ndarray]:

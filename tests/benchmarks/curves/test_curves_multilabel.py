@@ -110,7 +110,7 @@ def test_scenes_of_its_own_are_made_whose_items_stand_apart(tmp_path: Path, monk
 
     monkeypatch.setattr(scenes, "prepare_scenes", prepare)
     assert Multilabel.prepare("fashion-scenes", 0, tmp_path, tmp_path, quiet) == tmp_path
-    assert asked == [scenes.APART]
+    assert asked == [scenes.CATALOG]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from benchmarks.data import scenes
 from benchmarks.data.datasets import DEBIAN, Dataset, fashion_mnist_itself
 from benchmarks.data.kept_masks import MaskSet, PartWriter
 from benchmarks.data.scenes import (
-    APART,
+    CATALOG,
     SCENE_CLASSES,
     Items,
     Scenes,
@@ -24,6 +24,11 @@ from benchmarks.data.scenes import (
     write_scenes,
 )
 from models import IGNORE
+
+
+def quiet(*_: object) -> None:
+    """Nobody listens."""
+
 
 real = pytest.mark.skipif(not DEBIAN.exists(), reason="dataset-fashion-mnist is not installed")
 
@@ -133,7 +138,7 @@ def test_an_item_of_one_shade_has_one_color_and_stands_upright() -> None:
     assert len(upright) > 3 and all(upright)
 
 
-def test_items_that_stand_apart_hide_nothing_of_each_other(blocks: Items, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_of_a_catalog_stand_apart_on_one_color(blocks: Items, monkeypatch: pytest.MonkeyPatch) -> None:
     """From none to three in a scene; each keeps most of its pixels, whatever is laid after it."""
     put, counts, shown = Scenes._put, [], []
 
@@ -146,10 +151,12 @@ def test_items_that_stand_apart_hide_nothing_of_each_other(blocks: Items, monkey
     monkeypatch.setattr(Scenes, "_put", watched)
     for row in range(60):
         layers: list[np.ndarray] = []
-        mask = Scenes(blocks, 64, 0, "train", APART).scene(row)[1]
+        mask = Scenes(blocks, 64, 0, "train", CATALOG).scene(row)[1]
         counts.append(len(layers))
         shown += [((mask == layer) & (layer > 0)).sum() / (layer > 0).sum() for layer in layers]
         assert set(np.unique(mask)) - {0} == {int(layer.max()) for layer in layers}
+        plain = Scenes(blocks, 64, 0, "train", CATALOG).background(row)
+        assert plain.std(axis=(0, 1)).max() < 5, "one color, and half of a grain of at most 9"
     assert set(counts) == {0, 1, 2, 3} and min(shown) > 0.8
 
 
@@ -247,11 +254,13 @@ def test_the_named_data_set_is_made_once(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(scenes, "fashion_mnist_itself", lambda downloads: made_up())
 
     def prepared() -> Path:
-        return prepare_scenes(16, tmp_path, tmp_path / "work", lambda *_: None, count=4, test=2, seed=1)
+        return prepare_scenes(16, tmp_path, tmp_path / "work", quiet, count=4, test=2, seed=1)
 
     folder = prepared()
     assert folder.name == "fashion-scenes-16-4-2-1" and "made up" in MaskSet.open(folder).source
-    other = prepare_scenes(16, tmp_path, tmp_path / "work", lambda *_: None, count=4, test=2, seed=1, arrangement=APART)
-    assert other.name == "fashion-scenes-apart-16-4-2-1"
+    other = prepare_scenes(
+        16, tmp_path, tmp_path / "work", lambda *_: None, count=4, test=2, seed=1, arrangement=CATALOG
+    )
+    assert other.name == "fashion-scenes-catalog-16-4-2-1"
     monkeypatch.setattr(scenes, "write_scenes", None)
     assert prepared() == folder

@@ -15,7 +15,7 @@ from backend.settings.core import Settings
 from backend.state import Cycle, State, Version
 from backend.tasks import kind_of
 from benchmarks.data.datasets import FASHION_CLASSES, Dataset
-from benchmarks.data.scenes import APART, Scenes, cut_out
+from benchmarks.data.scenes import CATALOG, Scenes, cut_out
 from demo.annotator import Annotator, PreannotationError, image_index
 from demo.choices import choose, chosen
 from demo.oracle import Oracle, QueueError
@@ -71,7 +71,7 @@ def test_the_project_asks_for_several_choices(subject: TickedScenes) -> None:
 
 
 def test_the_ground_truth_is_every_class_in_the_scene(subject: TickedScenes, dataset: Dataset) -> None:
-    drawn = Scenes(cut_out(dataset.train_images, dataset.train_labels), SIDE, 0, "train", APART)
+    drawn = Scenes(cut_out(dataset.train_images, dataset.train_labels), SIDE, 0, "train", CATALOG)
     counts = set()
     for index in range(TASKS):
         there = {FASHION_CLASSES[value - 1] for value in np.unique(drawn.scene(index)[1]).tolist() if value}
@@ -88,7 +88,7 @@ def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
 def test_the_quality_is_the_mean_average_precision_of_the_held_out_scenes(
     subject: TickedScenes, dataset: Dataset, trained: Version
 ) -> None:
-    drawn = Scenes(cut_out(dataset.test_images, dataset.test_labels), SIDE, 0, "test", APART)
+    drawn = Scenes(cut_out(dataset.test_images, dataset.test_labels), SIDE, 0, "test", CATALOG)
     images, masks = (np.stack(part) for part in zip(*map(drawn.scene, range(HELD_OUT)), strict=True))
     assert trained.checkpoint is not None
     net = Learner.load(trained.checkpoint, torch.device("cpu")).net
