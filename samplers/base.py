@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from models.losses.objectives import Objective
     from models.networks.base import TaskNet
 
-TASKS = ("classification", "multilabel", "segmentation")
-"""The kinds of task, as `models.tasks.TASKS` has them."""
+TASKS = tuple(models.TASK_TABLE)
+"""Names of the kinds of task. This much of `models` loads without torch."""
 
 OptionsT = TypeVar("OptionsT", bound=SamplerOptions)
 

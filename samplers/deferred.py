@@ -68,9 +68,6 @@ if TYPE_CHECKING:
     import models.networks.vae
     import models.pixels
     import models.tasks.base
-    import models.tasks.classification
-    import models.tasks.multilabel
-    import models.tasks.segmentation
     import models.training.adversarial
     import models.training.adversarial_trainers
     import models.training.augmentation

@@ -1,21 +1,24 @@
-"""The kinds of task, one a file, and the one table that names them."""
+"""The kinds of task, one a file; the one table that names them is `models.TASK_TABLE`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
+import models
 from models.networks import segmenter
 from models.tasks.base import Task
-from models.tasks.classification import ClassificationTask
-from models.tasks.multilabel import MultilabelTask
-from models.tasks.segmentation import SegmentationTask
 
-CLASSIFICATION = ClassificationTask()
-MULTILABEL = MultilabelTask()
-SEGMENTATION = SegmentationTask()
 
-TASKS: dict[str, Task] = {task.name: task for task in (CLASSIFICATION, MULTILABEL, SEGMENTATION)}
+def _made(place: str) -> Task:
+    module, _, name = place.partition(":")
+    task: Task = getattr(import_module(module), name)()
+    return task
+
+
+TASKS: dict[str, Task] = {name: _made(place) for name, place in models.TASK_TABLE.items()}
+CLASSIFICATION, MULTILABEL, SEGMENTATION = (TASKS[name] for name in ("classification", "multilabel", "segmentation"))
 
 
 def task_named(name: str) -> Task:

@@ -18,14 +18,14 @@ from models import IGNORE
 from models.data import ClassTargets, CycleData, MaskTargets, MultilabelTargets, Runtime
 from models.losses.objectives import Objective
 from models.networks.base import TaskNet
-from models.networks.classifier import Classifier, NetConfig
 from models.networks.segmenter import Segmenter, SegmenterConfig
 from models.pixels import normalize
-from models.tasks import CLASSIFICATION, MULTILABEL, SEGMENTATION
+from models.tasks import SEGMENTATION, TASKS
 from models.training.schedule import Recipe
 from models.training.task_network import train_network
 from samplers import SAMPLERS, build_sampler
 from samplers.base import Sampler
+from tests.models.examples import EXAMPLES
 
 CPU = torch.device("cpu")
 SIZE = 32
@@ -119,7 +119,10 @@ def data_for(task: str, num_classes: int) -> CycleData:
         "multilabel": make_multilabel_data,
         "segmentation": make_masked_data,
     }
-    return makers[task](num_classes)
+    if task in makers:
+        return makers[task](num_classes)
+    targets = EXAMPLES[task].targets(np.random.default_rng(2), LABELED, num_classes, SIZE)
+    return dataclasses.replace(make_data(num_classes), targets=targets)
 
 
 def net_for(data: CycleData) -> TaskNet:
@@ -128,9 +131,8 @@ def net_for(data: CycleData) -> TaskNet:
     return make_net(data.num_classes, data.image_size, data.task)
 
 
-def make_net(num_classes: int, size: int = SIZE, task: str = "classification") -> Classifier:
-    kind = MULTILABEL if task == "multilabel" else CLASSIFICATION
-    net = kind.build(NetConfig("resnet18", num_classes, size, 4), 0)
+def make_net(num_classes: int, size: int = SIZE, task: str = "classification") -> TaskNet:
+    net = TASKS[task].build(EXAMPLES[task].config(num_classes, size), 0)
     with torch.no_grad():
         net(normalize(torch.from_numpy(make_pixels(size))))  # batch statistics that fit the images
         net.head.weight.mul_(4.0)  # predictions that are neither certain nor all alike
@@ -196,13 +198,7 @@ def step(objective: Objective, net: TaskNet, data: CycleData, runtime: Runtime) 
 
 def targets_of_batch(data: CycleData) -> Tensor:
     """All targets as an objective gets them."""
-    targets = data.targets
-    if isinstance(targets, ClassTargets):
-        return torch.from_numpy(targets.classes)
-    if isinstance(targets, MultilabelTargets):
-        return torch.from_numpy(targets.chosen).float()
-    assert isinstance(targets, MaskTargets)
-    return torch.from_numpy(targets.masks[targets.rows])
+    return EXAMPLES[data.task].batch(data.targets)
 
 
 @cache  # shared between tests: that scoring changes nothing is itself tested
