@@ -36,7 +36,7 @@ BACKEND: dict[str, set[str]] = {
     "settings": {"errors"},
     "state": {"errors"},
     "labelstudio": {"errors"},
-    "images": {"errors", "files", "labelstudio"},
+    "images": {"errors", "files", "labelstudio", "settings"},
     "tasks": {"errors", "files", "images", "labelstudio", "settings", "state"},
     "learning": {"errors", "files", "images", "settings", "state", "tasks"},
     "events": {"errors", "state"},

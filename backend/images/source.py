@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 from backend.errors import ImageError
 from backend.labelstudio.client import LabelStudio
+from backend.settings.core import Settings
 
 
 class ImageSource(Protocol):
@@ -57,8 +58,9 @@ class LabelStudioSource:
         return self.gateway.fetch_image(address, task_id)
 
 
-def sources(gateway: LabelStudio) -> tuple[ImageSource, ...]:
-    """The table of sources, in the order in which they are asked whether they serve an address."""
+def sources(gateway: LabelStudio, settings: Settings) -> tuple[ImageSource, ...]:
+    """The table of sources, in the order in which they are asked whether they serve an address. ``settings`` are the
+    project's."""
     return (DataUriSource(), LabelStudioSource(gateway))
 
 

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 from backend.errors import BackendError, ImageError
-from backend.images.source import fetch_image, sources
+from backend.images.source import ImageSource, fetch_image, sources
 from backend.labelstudio.client import LabelStudio
 from backend.state import StoredPrediction, Version
 from backend.tasks import KINDS
@@ -58,7 +58,7 @@ class FreshPredictions:
             return {}
         try:
             model = self._model(version, version.checkpoint)
-            found = _fetch(gateway, kind.data_key, model, tasks, until)
+            found = _fetch(sources(gateway, kind.settings), kind.data_key, model, tasks, until)
             if not found:
                 return {}
             if model.task != kind.name:
@@ -93,7 +93,7 @@ def _scores_alone(model: Learner, version_name: str, found: Fetched) -> dict[int
 
 
 def _fetch(
-    gateway: LabelStudio, data_key: str, model: Learner, tasks: Sequence[Mapping[str, Any]], until: float
+    available: Sequence[ImageSource], data_key: str, model: Learner, tasks: Sequence[Mapping[str, Any]], until: float
 ) -> dict[int, tuple[np.ndarray, Size]]:
     """Task id → pixels as ``model`` reads them and original size, for the images that were fetched and decoded by
     ``until`` (monotonic seconds)."""
@@ -103,9 +103,8 @@ def _fetch(
         source = image_source(task.get("data") or {}, data_key)
         if source is None:
             raise ImageError(f'the task has no "{data_key}"')
-        return kind.decode(fetch_image(source, int(task["id"]), served_by), model.frame)
+        return kind.decode(fetch_image(source, int(task["id"]), available), model.frame)
 
-    served_by = sources(gateway)
     executor = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
     waiting = {executor.submit(one, task): int(task["id"]) for task in tasks[: kind.fresh_limit]}
     done, late = wait(waiting, timeout=max(0.0, until - time.monotonic()))

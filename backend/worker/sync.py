@@ -153,13 +153,13 @@ def open_images(job: Job, truth: Truth, report: ProgressFn) -> ImageCache:
     }
     wanted = [(task, source) for task, source in truth.sources.items() if task not in waiting]
 
-    served_by = sources(job.gateway)
+    available = sources(job.gateway, settings)
 
     def fetch(task: int, source: str) -> bytes:
         job.check()
         if not source:
             raise ImageError(f'the task has no "{truth.kind.data_key}"')
-        return fetch_image(source, task, served_by)
+        return fetch_image(source, task, available)
 
     cache = truth.kind.open_cache(job.folder, wanted, fetch, job.device.type)
     found = cache.sync(wanted, fetch, settings.download_workers, report)

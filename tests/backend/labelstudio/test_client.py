@@ -626,7 +626,7 @@ def test_web_addresses_get_no_key(gateway: LabelStudio, site: Site) -> None:
 
 def test_images_inside_the_task_data(gateway: LabelStudio) -> None:
     inline = "data:image/png;base64," + base64.b64encode(picture(9)).decode()
-    served_by = sources(gateway)
+    served_by = sources(gateway, Settings())
     assert fetch_image(f" {inline} ", 1, served_by) == picture(9)
     assert fetch_image("data:,abc%21", 1, served_by) == b"abc!"
     with pytest.raises(ImageError, match="damaged"):
