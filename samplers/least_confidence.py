@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class LeastConfidenceSampler(Sampler[SamplerOptions]):
-    """One minus the probability of the predicted class, on the scale of log-odds: the published score is the
+    """One minus the probability of the predicted class, on the scale of log-odds: the priority score is the
     confidence itself. DAST-AL's order where its covariance is zero.
     """
 

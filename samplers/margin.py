@@ -23,7 +23,7 @@ SMALLEST = math.log(sys.float_info.min)  # stands for the logarithm of a margin 
 
 
 class MarginSampler(Sampler[SamplerOptions]):
-    """Difference of the two largest probabilities, on the scale of log-odds: the published score is the margin."""
+    """Difference of the two largest probabilities, on the scale of log-odds: the priority score is the margin."""
 
     name: ClassVar[str] = "margin"
     summary: ClassVar[str] = "where the two most probable classes are closest"
