@@ -16,6 +16,8 @@ from backend.tasks.base import NotAsked
 from models.networks.base import PretrainedUnavailable
 from models.networks.segmenter import NAMES, SegmenterConfig, build_segmenter
 from samplers import SAMPLERS
+from tests.backend.tasks.examples import EXAMPLES
+from tests.integration.helpers import FRUIT
 
 IMAGE = '<Image name="img" value="$image"/>'
 KIND = '<Choices name="kind" toName="img"><Choice value="cat"/><Choice value="dog"/></Choices>'
@@ -38,7 +40,7 @@ def view(*tags: str) -> str:
     return f"<View>{''.join(tags)}</View>"
 
 
-ASKS = {"classification": view(IMAGE, KIND), "segmentation": view(IMAGE, BRUSH), "multilabel": view(IMAGE, SEVERAL)}
+ASKS = {name: example.config(FRUIT) for name, example in EXAMPLES.items()}
 
 
 @pytest.mark.parametrize(
@@ -165,7 +167,8 @@ def test_every_other_sampler_is_taken(sampler: str) -> None:
 
 def test_each_kind_has_a_sampler_where_the_owner_names_none() -> None:
     named = {name: kind_of(config, Settings()).settings.sampler for name, config in ASKS.items()}
-    assert named == {"classification": "dast-al", "segmentation": "dast-al", "multilabel": "margin"}
+    assert named == {name: kind.default_sampler for name, kind in KINDS.items()}
+    assert (named["classification"], named["segmentation"], named["multilabel"]) == ("dast-al", "dast-al", "margin")
     for place in (Settings().for_project({"sampler": "dast-al"}), Settings.from_env({"SAMPLER": "dast-al"})):
         with pytest.raises(SettingsError, match='sampler "dast-al" has no meaning for several choices per image'):
             kind_of(ASKS["multilabel"], place)
