@@ -2,8 +2,8 @@
 
 The web process lists samplers, their options and the tasks they serve; importing torch would cost it seconds and
 hundreds of megabytes. So a sampler file says ``from samplers.deferred import models, torch``, and imports from either
-package itself only under ``if TYPE_CHECKING:``. What is written at its top level must not use them: a class that
-derives from ``torch.nn.Module`` belongs in models/.
+package itself only under ``if TYPE_CHECKING:``. What is written at its top level must use neither, save for the few
+constants of ``models`` itself: a class that derives from ``torch.nn.Module`` belongs in models/.
 """
 
 from __future__ import annotations
