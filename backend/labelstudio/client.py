@@ -106,10 +106,6 @@ class LabelStudio:
         url = settings.label_studio_url or project.url
         return cls(url, settings.label_studio_api_key or project.token, timeout=timeout)
 
-    @property
-    def url(self) -> str:
-        return self._connection.url
-
     def check(self, timeout: float = 1.5) -> None:
         """Check that Label Studio responds and accepts the key. Tried only once, because a person is waiting.
 

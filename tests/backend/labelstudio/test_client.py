@@ -598,7 +598,7 @@ def test_uploads_are_fetched_in_parallel(api: Any, gateway: LabelStudio, project
     with ThreadPoolExecutor(8) as pool:  # the same one by all threads at once
         assert set(pool.map(lambda _: gateway.fetch_image(sources[0][1]), range(40))) == {picture(100)}
     assert gateway.fetch_image(sources[1][1].replace("/data/", "", 1)) == picture(101)  # as exports have it
-    assert gateway.fetch_image(f"{gateway.url}{sources[2][1]}") == picture(102)
+    assert gateway.fetch_image(f"{gateway._connection.url}{sources[2][1]}") == picture(102)
     cache = ImageCache(tmp_path / "cache", 32)
     assert cache.sync(sources, fetch, 8) == []
     pixels = cache.pixels[cache.rows([task for task, _ in sources])]
