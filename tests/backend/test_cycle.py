@@ -87,13 +87,13 @@ def expected(bench: Workbench, version: Version, tasks: list[int]) -> dict[int, 
 
 
 def test_a_cycle_learns_from_every_label_and_publishes_every_other_task(bench: Workbench) -> None:
-    labelled = label(bench, 5)
+    labeled = label(bench, 5)
     version = cycle.run_cycle(bench.job)
     done = newest(bench)
     assert (done.status, done.labels, done.error) == ("done", 5, None)
     assert {"read", "images", "train", "score", "publish"} <= set(done.metrics["seconds"])
     assert version.name == f"entropy-c{done.number}-{version.name[-8:]}" and files(bench) == [f"{version.name}.pt"]
-    pool = [task for task in bench.tasks if task not in labelled]
+    pool = [task for task in bench.tasks if task not in labeled]
     assert sorted(bench.order(version)) == pool
     assert bench.project.published_order(version.name) == bench.order(version)
     scores = {row.task_id: row.priority_score for row in bench.state.scores.all(version)}
@@ -220,7 +220,7 @@ def test_of_a_subset_only_what_came_later_joins(bench: Workbench) -> None:
     assert set(bench.order(version)) == set(chosen) | (set(bench.tasks) - old)
 
 
-def test_a_broken_image_of_a_labelled_task_is_tried_again_once_and_then_waits(bench: Workbench) -> None:
+def test_a_broken_image_of_a_labeled_task_is_tried_again_once_and_then_waits(bench: Workbench) -> None:
     key = bench.project.names[2]
     bench.project.import_tasks([{key: "data:image/png;base64,AAAA", "kind": "apple"}])
     label(bench, 4)
@@ -268,7 +268,7 @@ def test_deleted_labels_and_tasks_are_gone_from_the_next_cycle(bench: Workbench)
     assert first in order and not {second, last} & set(order) and len(order) == TASKS - 5
 
 
-def test_when_everything_is_labelled_there_is_a_version_without_a_queue(bench: Workbench) -> None:
+def test_when_everything_is_labeled_there_is_a_version_without_a_queue(bench: Workbench) -> None:
     label(bench, 4)
     before = cycle.run_cycle(bench.job)
     label(bench, TASKS)
@@ -336,12 +336,12 @@ def check_regions(bench: Workbench, version: Version) -> None:
 
 
 def test_a_cycle_of_masks_learns_publishes_and_keeps_the_masks_of_the_head(canvas: Workbench) -> None:
-    labelled = draw(canvas, 6)
+    labeled = draw(canvas, 6)
     version = cycle.run_cycle(canvas.job)
     done = newest(canvas)
     assert (done.status, done.labels, done.error) == ("done", 6, None)
     assert {"masks", "train", "score", "predict", "publish"} <= set(done.metrics["seconds"])
-    pool = [task for task in canvas.tasks if task not in labelled]
+    pool = [task for task in canvas.tasks if task not in labeled]
     assert sorted(canvas.order(version)) == pool
     assert canvas.project.published_order(version.name) == canvas.order(version)
     rows = canvas.state.scores.all(version)

@@ -243,7 +243,7 @@ def test_predict_answers_with_what_is_kept_and_for_new_tasks_with_the_model(benc
 
 
 def test_from_one_class_to_several_and_back(bench: Workbench) -> None:
-    """The owner changes one attribute of the label config; the annotations are read anew, and no model goes on as one
+    """The owner changes one attribute of the label config; the annotations are read again, and no model goes on as one
     of the other kind."""
     classes = bench.project.classes
     tasks = bench.project.tasks()

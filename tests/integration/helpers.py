@@ -54,7 +54,7 @@ FAST = {
 
 
 def drawing(kind: int, rng: np.random.Generator, side: int = 28) -> np.ndarray:
-    """A grey picture (side, side) uint8 whose pattern tells its class 0..3, with noise so that no two are equal."""
+    """A gray picture (side, side) uint8 whose pattern tells its class 0..3, with noise so that no two are equal."""
     y, x = np.mgrid[0:side, 0:side]
     shift = int(rng.integers(0, 8))
     pattern = {
@@ -238,9 +238,9 @@ class LabelProject:
         return [item["task"] for item in sorted(found, key=lambda item: item["score"])]
 
     def missing_predictions(self, version: str, without: Iterable[int] = ()) -> str:
-        """What keeps ``version`` from having exactly one prediction for each unlabelled task; empty: nothing.
+        """What keeps ``version`` from having exactly one prediction for each unlabeled task; empty: nothing.
 
-        ``without``: tasks that have none for a reason (a broken image). A labelled task may have one or none.
+        ``without``: tasks that have none for a reason (a broken image). A labeled task may have one or none.
         """
         held = [item["task"] for item in self.predictions(version)]
         doubles = {task for task in held if held.count(task) > 1}
@@ -278,7 +278,7 @@ class LabelProject:
     # -- the annotator
 
     def next_task(self) -> dict[str, Any] | None:
-        """What the labelling stream opens; None when everything is labelled."""
+        """What the labeling stream opens; None when everything is labeled."""
         answer = self.studio.request("GET", f"/api/projects/{self.id}/next")
         if answer.status_code == 404:
             return None
@@ -363,7 +363,7 @@ class Seen:
         return known.pending_annotations if known else 0
 
     def counts(self, project: LabelProject) -> dict[str, int]:
-        """Tasks, labelled, scored and broken, as of the last comparison with Label Studio."""
+        """Tasks, labeled, scored and broken, as of the last comparison with Label Studio."""
         return dict(self.state.tasks.counts(project.id))
 
     def classes(self, version: str, project: LabelProject) -> list[str]:

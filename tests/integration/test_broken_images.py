@@ -24,7 +24,7 @@ TRIES = 3  # at one image, each time
 
 
 def status(backend: BackendServer) -> Any:
-    """What ``python -m backend status --json`` prints beside a running backend."""
+    """What ``python -m backend status --json`` prints alongside a running backend."""
     run = subprocess.run(
         [sys.executable, "-m", "backend", "status", "--json"],
         cwd=REPOSITORY,

@@ -1,4 +1,4 @@
-"""What a person sees: the labelling stream opens the lowest score with our choice ticked, and goes on from there.
+"""What a person sees: the labeling stream opens the lowest score with our choice ticked, and goes on from there.
 
 The picture of the ordered queue that stands in the README is taken by this file too, after more training:
 
@@ -29,7 +29,7 @@ NETWORK = {"epochs": 0, "task_width": 0, "batch_size": 128} if SCREENSHOT else {
 
 @pytest.fixture(scope="module")
 def project(backend: BackendServer, studio: Studio) -> Iterator[LabelProject]:
-    """Pieces of clothing, a third to a half of them labelled, ordered by what was learnt from those."""
+    """Pieces of clothing, a third to a half of them labeled, ordered by what was learnt from those."""
     images, labels, *_, classes, _ = fashion_mnist()
     names = [classes[label] for label in labels[:TASKS]]
     files = {f"{place:04d}.png": png(images[place]) for place in range(TASKS)}
@@ -73,8 +73,8 @@ def test_the_stream_serves_the_lowest_score_with_our_choice_ticked(
 
 def test_the_queue_tab_shows_the_order(page: Page, project: LabelProject, tmp_path: Path) -> None:
     version = project.version()
-    unlabelled = project.unlabelled()
-    order = [task for task in project.published_order(version) if task in unlabelled]
+    unlabeled = project.unlabelled()
+    order = [task for task in project.published_order(version) if task in unlabeled]
     scores = {item["task"]: item["score"] for item in project.predictions(version)}
     answers = {item["task"]: item["result"][0]["value"]["choices"][0] for item in project.predictions(version)}
     page.goto(f"{project.studio.url}/projects/{project.id}/data", wait_until="domcontentloaded")

@@ -66,7 +66,7 @@ def test_tasks_join_before_the_first_cycle_too(
     project.upload(drawings(1, FRUIT, seed=9, prefix="one-more-"))
     version = project.wait_for_version(lambda name: len(project.predictions(name)) == 21)
     assert version == first
-    project.upload(drawings(15, FRUIT, seed=7, prefix="many-more-"))  # a cold start's order is then made anew
+    project.upload(drawings(15, FRUIT, seed=7, prefix="many-more-"))  # a cold start's order is then made again
     version = project.wait_for_version(lambda name: len(project.predictions(name)) == 36)
     assert version.startswith("entropy-c0-")
     order = project.published_order(version)
@@ -76,8 +76,8 @@ def test_tasks_join_before_the_first_cycle_too(
 def test_deleted_tasks_leave(backend: BackendServer, make_project: Callable[..., LabelProject], seen: Seen) -> None:
     project, version = trained(make_project, backend, "entropy")
     order = project.published_order(version)
-    labelled = sorted(set(project.tasks()) - project.unlabelled())
-    for task in (order[0], order[5], labelled[0]):
+    labeled = sorted(set(project.tasks()) - project.unlabelled())
+    for task in (order[0], order[5], labeled[0]):
         project.delete_task(task)
 
     wait_for("the deleted tasks to be forgotten", lambda: seen.counts(project)["tasks"] == 21)

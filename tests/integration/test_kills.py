@@ -1,5 +1,5 @@
 """``kill -9`` at the worst moments: of the worker in training and in every step of publishing, of the web process and
-of the supervisor; and Label Studio going away. Afterwards every unlabelled task has exactly one prediction of the
+of the supervisor; and Label Studio going away. Afterwards every unlabeled task has exactly one prediction of the
 current version, the queue is in its order, and nothing was learnt twice."""
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ NO_CYCLE = {"budget": 1000}
 
 
 def check_published(project: LabelProject, version: str, *, answered: bool) -> None:
-    """``version`` orders the queue: one prediction for each unlabelled task, scores in (0, 1] and all different, and
+    """``version`` orders the queue: one prediction for each unlabeled task, scores in (0, 1] and all different, and
     (``answered``) a class of this project in each."""
     info = project.info()
     assert (info["sampling"], info["model_version"]) == (UNCERTAINTY, version)
@@ -159,7 +159,7 @@ def test_skipped_and_empty_annotations_are_no_labels(
 
     version = project.wait_for_cycle(1)
     assert seen.labels(project) == {1: 4}
-    # what was skipped is still unlabelled, and in the queue
+    # what was skipped is still unlabeled, and in the queue
     assert set(order[:4]) <= set(project.published_order(version))
 
 

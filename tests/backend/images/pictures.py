@@ -14,11 +14,11 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     return file.getvalue()
 
 
-def plain(colour: Any, size: tuple[int, int] = (64, 48), mode: str = "RGB") -> Image.Image:
-    return Image.new(mode, size, colour)
+def plain(color: Any, size: tuple[int, int] = (64, 48), mode: str = "RGB") -> Image.Image:
+    return Image.new(mode, size, color)
 
 
-def grey(value: int) -> bytes:
+def gray(value: int) -> bytes:
     return encoded(plain(value, (32, 32), "L"))
 
 

@@ -23,14 +23,14 @@ from PIL import Image
 from backend.errors import ImageError, LabelStudioUnavailable
 from backend.images.cache import ImageCache, frame_of
 from backend.images.decoding import decode, decode_whole, dimensions, shown_size
-from tests.backend.images.pictures import encoded, framed, grey, plain, side_of
+from tests.backend.images.pictures import encoded, framed, gray, plain, side_of
 from tests.backend.killing import kill_writer
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
 
 def middle(data: bytes, size: int = 32) -> tuple[int, ...]:
-    """The colour in the middle, which the whole image has too."""
+    """The color in the middle, which the whole image has too."""
     pixels = decode(data, size)
     assert pixels.shape == (size, size, 3)
     assert pixels.dtype == np.uint8
@@ -45,7 +45,7 @@ def middle(data: bytes, size: int = 32) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize(
-    ("data", "colour"),
+    ("data", "color"),
     [
         (encoded(plain(RED)), RED),
         (encoded(plain(RED), "JPEG", quality=95), RED),
@@ -68,8 +68,8 @@ def middle(data: bytes, size: int = 32) -> tuple[int, ...]:
         (encoded(plain(90.0, mode="F"), "TIFF"), (90, 90, 90)),
     ],
 )
-def test_every_usual_kind_of_image(data: bytes, colour: tuple[int, ...]) -> None:
-    assert np.abs(np.subtract(middle(data), colour)).max() <= 2  # JPEG rounds
+def test_every_usual_kind_of_image(data: bytes, color: tuple[int, ...]) -> None:
+    assert np.abs(np.subtract(middle(data), color)).max() <= 2  # JPEG rounds
 
 
 def test_an_animation_gives_its_first_frame() -> None:
@@ -196,7 +196,7 @@ def test_dimensions() -> None:
 
 
 class Store:
-    """Sources "<value>" are grey images of that value; counts what is fetched."""
+    """Sources "<value>" are gray images of that value; counts what is fetched."""
 
     def __init__(self) -> None:
         self.fetched: list[tuple[int, str]] = []
@@ -207,7 +207,7 @@ class Store:
             self.fetched.append((task, source))
         if not source.isdigit():
             raise ImageError(f"no {source}")
-        return grey(int(source))
+        return gray(int(source))
 
 
 def values(cache: ImageCache, tasks: list[int]) -> list[int]:
@@ -304,7 +304,7 @@ def test_what_ends_the_sync_keeps_what_was_done(tmp_path: Path) -> None:
     def fetch(task: int, source: str) -> bytes:
         if task == 40:
             raise LabelStudioUnavailable("down")
-        return grey(task)
+        return gray(task)
 
     cache = ImageCache(tmp_path, 32)
     with pytest.raises(LabelStudioUnavailable):
@@ -331,7 +331,7 @@ def test_few_images_are_on_their_way_at_a_time(tmp_path: Path) -> None:
         with guard:
             begun += 1
             most = max(most, begun - done)
-        return grey(1)
+        return gray(1)
 
     def progress(phase: str, finished: int, total: int) -> None:
         nonlocal done
@@ -347,13 +347,13 @@ import os, sys
 from pathlib import Path
 from backend.images import cache as images
 from backend.images import row_cache
-from tests.backend.images.pictures import grey
+from tests.backend.images.pictures import gray
 row_cache._BATCH_ROWS = 8
 cache = images.ImageCache(Path(sys.argv[1]), 32)
 def progress(phase, done, total):
     print(done, flush=True)
 tasks = [(n, str(n % 250)) for n in range(int(sys.argv[2]), 100000)]
-cache.sync(tasks, lambda task, source: grey(int(source)), 2, progress)
+cache.sync(tasks, lambda task, source: gray(int(source)), 2, progress)
 """
 
 
@@ -376,11 +376,11 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 from backend.images.cache import ImageCache
-from tests.backend.images.pictures import grey
+from tests.backend.images.pictures import gray
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50 * 32 * 32 * 3, resource.RLIM_INFINITY))
 try:
-    ImageCache(Path(sys.argv[1]), 32).sync([(n, str(n)) for n in range(200)], lambda task, source: grey(task))
+    ImageCache(Path(sys.argv[1]), 32).sync([(n, str(n)) for n in range(200)], lambda task, source: gray(task))
 except OSError as error:
     print(type(error).__name__)
 """

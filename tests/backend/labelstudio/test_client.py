@@ -511,7 +511,7 @@ def test_what_label_studio_leaves_out_is_counted(api: Any, gateway: LabelStudio,
 # -- set-up of a project -----------------------------------------------------------------------------------------------
 
 
-def test_queue_tab_orders_unlabelled_tasks_by_the_current_version(api: Any, gateway: LabelStudio, project: int) -> None:
+def test_queue_tab_orders_unlabeled_tasks_by_the_current_version(api: Any, gateway: LabelStudio, project: int) -> None:
     ids = add_tasks(api, project, 30)
     rng = np.random.default_rng(0)
     orders = {}

@@ -191,7 +191,7 @@ def test_a_deleted_task_takes_its_scores_and_its_broken_image_along(state: State
     assert state.scores.task_ids(version) == set(state.tasks.sources(1)) and state.tasks.broken_images(1) == []
 
 
-def test_labelled_flags_follow_the_truth_both_ways(state: State) -> None:
+def test_labeled_flags_follow_the_truth_both_ways(state: State) -> None:
     state.tasks.replace(1, {1: "a", 2: "b", 3: "c"}, [])
     state.tasks.set_labeled(1, [1, 2])
     state.tasks.set_labeled(1, [2])

@@ -797,7 +797,7 @@ def send_webhooks(server: BackendServer, number: int, count: int) -> list[Reply]
 def test_no_webhook_is_lost_when_many_come_at_once_and_the_database_is_written(
     server: BackendServer, state: State
 ) -> None:
-    """As beside a worker that stores scores: SQLite has one writer."""
+    """As alongside a worker that stores scores: SQLite has one writer."""
     call(server.url, "POST", "/setup", setup_body(32))
     stop = threading.Event()
 

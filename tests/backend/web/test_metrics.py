@@ -41,7 +41,7 @@ def of(name: str, **labels: str) -> tuple[str, Labels]:
 
 
 def fill(state: State) -> None:
-    """Project 1: five tasks, two labelled, one broken; a done and a failed cycle, one running; two versions."""
+    """Project 1: five tasks, two labeled, one broken; a done and a failed cycle, one running; two versions."""
     state.projects.connect(1, "1.1", CONFIG, {"budget": 7}, "", "")
     state.tasks.replace(1, {task: f"{task}.png" for task in range(1, 6)}, [])
     state.tasks.set_labeled(1, [1, 2])

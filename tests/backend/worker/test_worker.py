@@ -103,7 +103,7 @@ def test_the_budget_is_counted_in_annotations_not_in_webhooks(bench: Workbench) 
     assert [cycle.number for cycle in bench.state.cycles.recent(bench.project.id)] == [0]
 
 
-def test_few_new_tasks_join_and_many_make_the_first_order_anew(bench: Workbench) -> None:
+def test_few_new_tasks_join_and_many_make_the_first_order_again(bench: Workbench) -> None:
     hand = hire(bench)
     work_off(bench, hand)
     first = current(bench)

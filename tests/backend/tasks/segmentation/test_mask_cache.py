@@ -305,14 +305,14 @@ def box_mask(bench: Workbench, task: int) -> np.ndarray:
 
 @pytest.mark.slow
 def test_what_is_drawn_becomes_masks_of_the_images(bench: Workbench) -> None:
-    labelled = draw(bench, 4)
+    labeled = draw(bench, 4)
     truth, cache, masks, problems = opened(bench)
     assert problems == []
     assert cache.frame == masks.frame == SCENE
-    assert set(truth.labels) == set(labelled) and len(truth.annotations) == 4
-    for task, row in zip(labelled, masks.rows(labelled), strict=True):
+    assert set(truth.labels) == set(labeled) and len(truth.annotations) == 4
+    for task, row in zip(labeled, masks.rows(labeled), strict=True):
         assert np.array_equal(masks.masks[row], box_mask(bench, task))
-    assert masks.rows([task for task in bench.tasks if task not in labelled]).tolist() == [-1] * 4
+    assert masks.rows([task for task in bench.tasks if task not in labeled]).tolist() == [-1] * 4
 
 
 @pytest.mark.slow
@@ -390,7 +390,7 @@ def test_odd_annotations_are_told_and_stop_nothing(bench: Workbench) -> None:
 
 
 @pytest.mark.slow
-def test_where_unlabelled_pixels_are_ignored_only_what_is_drawn_is_a_label(bench: Workbench) -> None:
+def test_where_unlabeled_pixels_are_ignored_only_what_is_drawn_is_a_label(bench: Workbench) -> None:
     bench.ask_for(masks_config(["background", *FRUIT]))
     bench.with_settings(unlabelled="ignore")
     painted_task, empty, other, nothing = bench.tasks[:4]
