@@ -64,8 +64,7 @@ DEMO_OPTIONS = $(if $(filter-out 0,$(ORACLE)),--oracle) $(if $(ROUNDS),--rounds 
 demo: setup
 	@$(RUN) -m demo $(DEMO_OPTIONS)
 
-# One test process a core, at most four; a file stays in one of them. In the order of the files: the slow ones, which
-# need servers, are neither first nor last.
+# One test process a core, at most four; a file stays in one of them. tests/conftest.py says in which order.
 PYTEST_PROCESSES ?= $(shell cores=$$(nproc 2>/dev/null || echo 1); echo $$((cores < 4 ? cores : 4)))
 
 test: setup
@@ -97,11 +96,12 @@ lint: setup
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 
-# Not after setup: it also runs on a machine that has its own torch (2.11 or later) and only pytest besides.
+# Not after setup: it also runs on a machine that has its own torch (2.11 or later) and only pytest besides; what that
+# torch warns of is no error.
 PYTHON_GPU ?= $(firstword $(wildcard $(RUN)) python3)
 
 test-gpu:
-	$(PYTHON_GPU) -m pytest -m gpu $(or $(PYTEST_ARGS),$(shell grep -rlE 'mark\.gpu' tests --include='test_*.py'))
+	$(PYTHON_GPU) -m pytest -W default -m gpu $(or $(PYTEST_ARGS),$(shell grep -rlE 'mark\.gpu' tests --include='test_*.py'))
 
 audit: setup
 	$(RUN) .ci/audit.py requirements.txt requirements-dev.txt

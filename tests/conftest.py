@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -14,6 +15,8 @@ import pytest
 # One thread for each process: the servers, the workers and the tests share the same few cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+HUNDREDS = 300
 
 with contextlib.suppress(ImportError):  # a lent machine with a GPU has pytest and nothing else
     from hypothesis import HealthCheck, settings
@@ -30,6 +33,15 @@ def pytest_runtest_setup() -> None:
     """Whatever draws from torch's global generator draws the same, whichever tests ran before in this process."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that the test processes (a file stays in one) end together: files of hundreds
+    of tests, then those that need servers, then all the others."""
+    tests = Counter(item.path for item in items)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (tests[item.path] < HUNDREDS, item.path not in slow))
 
 
 @pytest.fixture(scope="session")
