@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +27,10 @@ from demo.subjects.classification import SingleItems
 from samplers import SAMPLERS
 from tests.rig.processes import REPOSITORY, children_of
 from tests.rig.servers import LabelStudioServer
+from tests.rig.waiting import PATIENCE, wait_for
+
+LONG = 800
+"""Seconds that a whole demo may take beside a busy machine."""
 
 CLASSES = ("left", "right & wrong")
 
@@ -164,7 +167,7 @@ def left_running(directory: Path) -> list[str]:
 def test_the_oracle_labels_what_is_served_and_reports(tmp_path: Path) -> None:
     options = ("--oracle", "--sampler", "random", "--tasks", "100", "--budget", "15", "--rounds", "1")
     run = demo(tmp_path / "tmp", *options)
-    output, _ = run.communicate(timeout=280)
+    output, _ = run.communicate(timeout=LONG)
     assert run.returncode == 0, output
     assert "All 16 tasks were served in the published order" in output
     assert "random-c0-" in output and "random-c1-" in output
@@ -176,7 +179,7 @@ def test_the_oracle_labels_what_is_served_and_reports(tmp_path: Path) -> None:
 def test_the_oracle_paints_what_is_served_and_reports(tmp_path: Path) -> None:
     options = ("--task", "segmentation", "--sampler", "random", "--tasks", "30", "--budget", "5", "--rounds", "1")
     run = demo(tmp_path / "tmp", "--oracle", *options)
-    output, _ = run.communicate(timeout=280)
+    output, _ = run.communicate(timeout=LONG)
     assert run.returncode == 0, output
     assert "All 6 tasks were served in the published order" in output
     assert re.search(r"random-c1-\w+: mean IoU \d+\.\d% of 300 held-out images after 5 labels; \d+\.\d% of", output), (
@@ -207,13 +210,10 @@ def test_an_interrupt_ends_everything_it_started(
         assert "/projects/" in seen and "annotator@example.com" in seen, seen
     assert len(children_of(run.pid)) >= running
     run.send_signal(number)
-    rest, _ = run.communicate(timeout=60)
+    rest, _ = run.communicate(timeout=PATIENCE)
     assert run.returncode == 0, rest
     assert list((tmp_path / "tmp").glob("active-learning-demo-*")) == []
-    deadline = time.monotonic() + 10
-    while left_running(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert left_running(tmp_path) == []
+    wait_for("the others to end", lambda: left_running(tmp_path) == [])
 
 
 def test_options_that_make_no_sense_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

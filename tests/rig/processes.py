@@ -33,11 +33,23 @@ class ServerError(RuntimeError):
     """A server did not start or ended by itself; the message ends with the tail of its log."""
 
 
+_RESERVED: list[socket.socket] = []
+"""A name for each port that this process was given. The kernel lets go of them when the process ends."""
+
+
 def free_port() -> int:
-    """A loopback port that nobody listens on now, below the range that the kernel hands to clients."""
+    """A loopback port that nobody listens on now, below the range that the kernel hands to clients, and that nobody
+    else on this machine is given as long as this process lives: its server may take seconds to listen."""
     draw = random.SystemRandom()
     for _ in range(200):
         port = draw.randrange(20_000, 32_000)
+        reserved = socket.socket(socket.AF_UNIX)
+        try:
+            reserved.bind(f"\0{__name__}-{port}")
+        except OSError:
+            reserved.close()
+            continue
+        _RESERVED.append(reserved)
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers themselves do
             try:

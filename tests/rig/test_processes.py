@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -43,6 +44,15 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_a_port_is_given_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when it is drawn again before anybody listens on it."""
+    first, draw = free_port(), random.SystemRandom.randrange
+    again = iter([first, first])
+    monkeypatch.setattr(random.SystemRandom, "randrange", lambda self, *ends: next(again, None) or draw(self, *ends))
+    assert free_port() != first
+    assert next(again, None) is None
 
 
 def test_it_serves_once_started_and_again_after_a_stop(tmp_path: Path) -> None:
