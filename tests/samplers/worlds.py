@@ -106,6 +106,11 @@ def make_masked_data(num_classes: int) -> CycleData:
 
 
 def make_segmenter(num_classes: int) -> Segmenter:
+    return copy.deepcopy(_segmenter(num_classes))
+
+
+@cache
+def _segmenter(num_classes: int) -> Segmenter:
     net = SEGMENTATION.build(SegmenterConfig("drn-d-22", num_classes, 4), 0)
     with torch.no_grad():
         net(normalize(torch.from_numpy(make_masked_data(num_classes).pixels)))
@@ -132,6 +137,11 @@ def net_for(data: CycleData) -> TaskNet:
 
 
 def make_net(num_classes: int, size: int = SIZE, task: str = "classification") -> TaskNet:
+    return copy.deepcopy(_net(num_classes, size, task))
+
+
+@cache
+def _net(num_classes: int, size: int, task: str) -> TaskNet:
     net = TASKS[task].build(EXAMPLES[task].config(num_classes, size), 0)
     with torch.no_grad():
         net(normalize(torch.from_numpy(make_pixels(size))))  # batch statistics that fit the images
