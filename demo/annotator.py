@@ -25,7 +25,7 @@ LOCKED_WAITS = (0.5, 1.0, 2.0, 4.0)
 
 
 class LabelStudioError(RuntimeError):
-    """Label Studio refused a request; the message says which, and what it replied."""
+    """Label Studio refused a request or did not respond; the message says which, and what it replied."""
 
 
 class PreannotationError(Exception):
@@ -61,7 +61,7 @@ class Annotator:
         rest, done = iter(images), 0
         while part := list(islice(rest, UPLOAD_FILES)):
             files = [(name, (name, content, "image/png")) for name, content in part]
-            self.call("POST", f"/api/projects/{project}/import", files=files)
+            self.call("POST", f"/api/projects/{project}/import", files=files, timeout=300)
             done += len(part)
             progress(done)
 
@@ -120,6 +120,8 @@ class Annotator:
         for wait in (*LOCKED_WAITS, 0.0):
             try:
                 response = self._session.request(method, self.url + path, timeout=timeout, **body)
+            except requests.RequestException as error:
+                raise LabelStudioError(f"{method} {path}: {error}") from error
             finally:
                 self._session.close()  # its connections; it can go on
             if response.status_code != 500 or "database is locked" not in response.text:

@@ -31,7 +31,7 @@ DEMOS: dict[str, Demo] = {
     demo.subject.task: demo
     for demo in (
         Demo(SingleItems, images=2_000, budget=25, oracle_budget=100),
-        Demo(TickedScenes, images=1_000, budget=25, oracle_budget=75),
+        Demo(TickedScenes, images=800, budget=25, oracle_budget=75),
         Demo(PaintedScenes, images=400, budget=10, oracle_budget=40),
     )
 }
