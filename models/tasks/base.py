@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -52,6 +52,10 @@ class Task(ABC):
     name: ClassVar[str]
     sizes: ClassVar[Sizes]
     breaks_ties: ClassVar[bool]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Itself: a copied network is of the same kind."""
+        return self
 
     # --- networks ---
 

@@ -107,7 +107,7 @@ def test_nothing_that_is_about_to_be_asked_gets_a_pseudo_label(criterion: str) -
     queried = set(data.unlabeled[np.argsort(-scores, kind="stable")[:9]])
     objective = sampler.objective(net, data, Runtime(CPU, 0))
     assert isinstance(objective, PseudoLabels)
-    rows, _ = believed(net, data, objective._judge, objective._threshold, objective._queried, Runtime(CPU, 0))
+    rows, _ = believed(net, data, objective._score_rows, objective._threshold, objective._queried, Runtime(CPU, 0))
     assert not queried & set(rows)
     assert queried | set(rows) == set(data.unlabeled)  # the threshold is above ln C
 
