@@ -28,7 +28,6 @@ import requests
 from tests.integration.helpers import FAST, LabelProject, Studio
 from tests.rig.processes import HOST
 from tests.rig.servers import BackendServer
-from tests.rig.waiting import wait_for
 
 Json = Any
 HERE = Path(__file__).parent
@@ -50,6 +49,9 @@ ENVIRONMENT = {
     "VAAL_LEARNING_RATE": "1e-9",
 }
 """The present version's; what is not set here is set by the projects' own extra params."""
+
+REQUESTS = 6
+"""How often a task is asked about at most."""
 
 PROJECT_FIELDS = ("title", "label_config", "show_collab_predictions")
 QUEUE_FIELDS = ("sampling", "model_version")
@@ -275,12 +277,12 @@ def predict(url: str, held: Json, tasks: Sequence[Mapping[str, Any]]) -> list[Js
     """What a backend at ``url`` answers when Label Studio asks it about ``tasks`` of a project, in their order. It is
     asked again while it has no answer to one: on a busy machine its model may be loaded too late for the first time."""
     body = {"tasks": list(tasks), "project": f"{held['id']}.0", "label_config": held["label_config"], "params": {}}
-
-    def found() -> list[Json] | None:
+    for _ in range(REQUESTS):
         answer = requests.post(f"{url}/predict", json=body, timeout=100)
         assert answer.ok, answer.text
-        results: list[Json] = answer.json()["results"]
-        return results if all(one["model_version"] for one in results) else None
-
-    answers: list[Json] = wait_for("answers to all tasks", found, timeout=300, every=1.0)
-    return answers
+        found: list[Json] = answer.json()["results"]
+        if all(one["model_version"] for one in found):
+            return found
+        time.sleep(1)
+    without = [task["id"] for task, one in zip(tasks, found, strict=True) if not one["model_version"]]
+    raise AssertionError(f"no answer to the tasks {without}, after {REQUESTS} requests")
