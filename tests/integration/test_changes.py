@@ -160,11 +160,12 @@ def test_a_config_that_cannot_be_used_any_more_is_told_and_mended(
     project = make_project(SHAPES, 12).connected(backend.url, {"sampler": "random", "budget": 3})
     version = project.wait_for_cycle(0)
     config = choices_config(SHAPES, project.names)
-    unusable = config.replace('choice="single"', 'choice="multiple"')
+    second = '<Choices name="second" toName="picture"><Choice value="day"/><Choice value="night"/></Choices></View>'
+    unusable = config.replace("</View>", second)
     project.studio.patch(f"/api/projects/{project.id}", {"label_config": unusable})
 
     error = wait_for("a word to the owner", lambda: seen.last_error(project))
-    assert "single" in error
+    assert "2 single-choice" in error
     assert project.version() == version
 
     project.studio.patch(f"/api/projects/{project.id}", {"label_config": config})

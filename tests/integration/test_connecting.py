@@ -71,9 +71,9 @@ def test_bad_extra_params_are_refused_with_the_reason(
             "Image",
         ),
         (
-            '<View><Image name="i" value="$image"/><Choices name="c" toName="i" choice="multiple">'
-            '<Choice value="a"/><Choice value="b"/></Choices></View>',
-            "single",
+            '<View><Image name="i" value="$image"/><Choices name="c" toName="i"><Choice value="a"/><Choice value="b"/>'
+            '</Choices><Choices name="d" toName="i"><Choice value="a"/><Choice value="b"/></Choices></View>',
+            "2 single-choice",
         ),
         (
             '<View><Image name="i" value="$image"/><RectangleLabels name="r" toName="i"><Label value="a"/>'
@@ -81,7 +81,7 @@ def test_bad_extra_params_are_refused_with_the_reason(
             "Choices",
         ),
     ],
-    ids=["no image", "multiple choice", "no choices"],
+    ids=["no image", "two questions", "no choices"],
 )
 def test_an_unusable_label_config_is_refused_with_the_reason(
     config: str, words: str, backend: BackendServer, make_project: Callable[..., LabelProject], seen: Seen

@@ -429,4 +429,4 @@ def test_our_own_address_and_key_come_first(bench: Workbench) -> None:
     ours = replace(settings, label_studio_url="http://ours", label_studio_api_key="ours")
     for chosen, whose in ((ours, "ours"), (settings, "theirs")):
         gateway = LabelStudio.of_project(chosen, known)
-        assert (gateway.url, gateway._token) == (f"http://{whose}", whose)
+        assert (gateway._connection.url, gateway._token) == (f"http://{whose}", whose)
