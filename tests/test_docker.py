@@ -146,7 +146,7 @@ def test_the_backend_is_let_into_label_studio(compose: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("service", ["backend", "worker"])
 def test_the_environment_is_settings_that_exist_and_are_valid(compose: dict[str, Any], service: str) -> None:
-    given = {name: str(value) for name, value in environment(compose, service).items()}
+    given = {name: str(value or "") for name, value in environment(compose, service).items()}
     assert set(given) <= {field.name.upper() for field in fields(Settings)}
     settings = Settings.from_env(given)
     assert settings.model_dir == "/data"

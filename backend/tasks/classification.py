@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from backend.learning.pool import ScoredPool
     from backend.state import StoredPrediction
     from models import ProgressFn
+    from models.data import ClassTargets
 
 
 class Classification(WholeImages[ChoicesSpec, KeptPredictions]):
@@ -54,12 +55,16 @@ class Classification(WholeImages[ChoicesSpec, KeptPredictions]):
         read_annotations: ReadAnnotations,
         report: ProgressFn,
     ) -> TrainingLabels:
-        from models.data import ClassTargets
-
         tasks = self.with_image(labels, cache)
         index = {name: place for place, name in enumerate(self.classes)}
-        targets = ClassTargets(np.array([index[labels[task]] for task in tasks], dtype=np.int64))
+        targets = self.targets(np.array([index[labels[task]] for task in tasks], dtype=np.int64))
         return TrainingLabels(tasks, targets, len(self.classes))
+
+    def targets(self, classes: np.ndarray) -> ClassTargets:
+        """The class indices (L,) of the labeled images as this kind's networks learn them."""
+        from models.data import ClassTargets
+
+        return ClassTargets(classes)
 
     def class_index(self, pool: ScoredPool) -> np.ndarray | None:
         return None if pool.predictions is None else pool.predictions.predicted

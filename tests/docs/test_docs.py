@@ -30,7 +30,7 @@ pages = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 @cache
 def output_of(*command: str) -> str:
     """What a command of this project prints."""
-    run = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    run = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr
     return run.stdout
 
@@ -132,6 +132,7 @@ def test_every_command_of_the_backend_and_its_options_exist(path: Path) -> None:
 
 
 @pytest.mark.slow  # they import torch
+@pytest.mark.timeout(900)
 @pages
 def test_every_command_of_the_benchmarks_and_its_options_exist(path: Path) -> None:
     for words in commands(path, BENCHMARKS):

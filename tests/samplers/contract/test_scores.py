@@ -89,6 +89,10 @@ def test_the_same_seed_gives_the_same_scores(name: str, task: str) -> None:
     assert (first.score(rows) == again.score(rows)).all()
 
 
+# Of the spread of the scores: the log-odds of what is nearly a tie enlarge a logit's last digit.
+ROUNDING = 1e-3
+
+
 @EVERY_TASK
 @pytest.mark.parametrize("batch", [1, 7, 28, UNLABELED, 500])  # 28: the last batch has one row
 def test_scores_do_not_depend_on_batch_size_or_order(name: str, task: str, batch: int) -> None:
@@ -97,7 +101,7 @@ def test_scores_do_not_depend_on_batch_size_or_order(name: str, task: str, batch
     order = np.random.default_rng(batch).permutation(UNLABELED)
     expected = world.score(rows)
     spread = expected.max() - expected.min()
-    np.testing.assert_allclose(world.score(rows[order], batch=batch), expected[order], atol=1e-4 * spread)
+    np.testing.assert_allclose(world.score(rows[order], batch=batch), expected[order], atol=ROUNDING * spread)
 
 
 @EVERY_TASK
@@ -106,8 +110,8 @@ def test_scores_of_a_part_are_part_of_the_scores(name: str, task: str) -> None:
     rows = world.data.unlabeled
     expected = world.score(rows)
     spread = expected.max() - expected.min()
-    np.testing.assert_allclose(world.score(rows[5:11]), expected[5:11], atol=1e-4 * spread)
-    np.testing.assert_allclose(world.score(rows[3:4]), expected[3:4], atol=1e-4 * spread)
+    np.testing.assert_allclose(world.score(rows[5:11]), expected[5:11], atol=ROUNDING * spread)
+    np.testing.assert_allclose(world.score(rows[3:4]), expected[3:4], atol=ROUNDING * spread)
 
 
 @EVERY_TASK
