@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from models.checkpoint import CheckpointError, load, save
+from tests.rig.waiting import wait_for
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -100,9 +101,7 @@ def test_killed_while_saving_the_file_is_old_or_new_and_whole(tmp_path: Path) ->
     root = Path(__file__).parents[2]
     process = subprocess.Popen([sys.executable, "-c", program, str(path)], cwd=root)
     try:
-        deadline = time.monotonic() + 60
-        while not path.exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for("the first file", path.exists, every=0.01)
         time.sleep(0.237)
     finally:
         process.send_signal(signal.SIGKILL)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE = 120.0
+PATIENCE = 300.0
 """How long to wait, in seconds, for what takes one or two on a machine with nothing else to do."""
 
 

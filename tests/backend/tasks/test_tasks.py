@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as sized
 from hypothesis import strategies as st
 
@@ -225,7 +225,7 @@ TAGS = [
 ]
 
 
-@sized(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a loaded machine is no failure
+@sized(max_examples=150)
 @given(
     st.lists(st.sampled_from(TAGS), unique=True),
     st.sampled_from([IMAGE, "", IMAGE + IMAGE.replace("img", "two")]),

@@ -117,7 +117,7 @@ MADE_OF = st.fixed_dictionaries(
 )
 
 
-@sized(max_examples=200, deadline=None)
+@sized(max_examples=200)
 @given(MADE_OF, MADE_OF)
 def test_a_mask_is_made_again_whenever_anything_that_it_is_made_of_changed(
     one: dict[str, Any], other: dict[str, Any]
