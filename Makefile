@@ -20,6 +20,9 @@ LABEL_STUDIO := .venv-label-studio
 RUN := $(VENV)/bin/python
 # Threads that wait for each other sleep: these commands run several programs on few cores.
 export OMP_WAIT_POLICY ?= PASSIVE
+# Python keeps what it has compiled: without that each of the hundreds of processes that the demo and the tests start
+# compiles torch or Label Studio again, which takes longer than most of what they do.
+unexport PYTHONDONTWRITEBYTECODE
 
 REQUIREMENTS := requirements-uv.txt requirements.txt requirements-dev.txt
 INSTALL = $(RUN) -m uv pip sync --quiet
