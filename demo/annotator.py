@@ -52,7 +52,7 @@ class Annotator:
 
     def create_project(self, title: str, label_config: str) -> int:
         """A project without tasks; its id."""
-        return int(self.call("POST", "/api/projects", json={"title": title, "label_config": label_config})["id"])
+        return int(self.call("POST", "/api/projects/", json={"title": title, "label_config": label_config})["id"])
 
     def upload(
         self, project: int, images: Iterable[tuple[str, bytes]], progress: Callable[[int], None] = lambda done: None
@@ -68,16 +68,16 @@ class Annotator:
     def connect(self, project: int, backend_url: str, extra_params: Mapping[str, Any]) -> int:
         """What the dialog "Connect model" sends; the connection's id."""
         body = {"project": project, "url": backend_url, "title": "Active learning", "extra_params": dict(extra_params)}
-        return int(self.call("POST", "/api/ml", json=body)["id"])
+        return int(self.call("POST", "/api/ml/", json=body)["id"])
 
     def project(self, project: int) -> dict[str, Any]:
-        found: dict[str, Any] = self.call("GET", f"/api/projects/{project}")
+        found: dict[str, Any] = self.call("GET", f"/api/projects/{project}/")
         return found
 
     def next_task(self, project: int) -> dict[str, Any] | None:
         """The task that "Label All Tasks" would open, or None when there is none left."""
         try:
-            found: dict[str, Any] = self.call("GET", f"/api/projects/{project}/next")
+            found: dict[str, Any] = self.call("GET", f"/api/projects/{project}/next/")
         except LabelStudioError as error:
             if "404" in str(error):
                 return None
@@ -85,7 +85,7 @@ class Annotator:
         return found
 
     def task(self, task: int) -> dict[str, Any]:
-        found: dict[str, Any] = self.call("GET", f"/api/tasks/{task}")
+        found: dict[str, Any] = self.call("GET", f"/api/tasks/{task}/")
         return found
 
     def submit(self, task: int, result: Sequence[dict[str, Any]]) -> int:
@@ -95,7 +95,7 @@ class Annotator:
 
     def predictions(self, project: int, model_version: str) -> list[Prediction]:
         """Every prediction of a version, in the order in which their tasks are to be served."""
-        every = self.call("GET", "/api/predictions", params={"project": project}, timeout=300)
+        every = self.call("GET", "/api/predictions/", params={"project": project}, timeout=300)
         mine = [
             Prediction(int(row["task"]), float(row["score"]), row["result"])
             for row in every
@@ -131,7 +131,7 @@ class Annotator:
 
     def _renew(self) -> None:
         """Personal access tokens are exchanged for access tokens, which live for minutes."""
-        response = self._request("POST", "/api/token/refresh", 30, {"json": {"refresh": self._refresh_token}})
+        response = self._request("POST", "/api/token/refresh/", 30, {"json": {"refresh": self._refresh_token}})
         if not response.ok:
             words = f"{response.status_code} {response.text[:200]}"
             raise LabelStudioError(f"the personal access token was refused: {words}")

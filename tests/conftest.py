@@ -16,7 +16,8 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-HUNDREDS = 300
+MOST = 0.8
+"""The part of the run at whose end the last file that waits for servers is taken: none of them is waited for alone."""
 
 with contextlib.suppress(ImportError):  # a lent machine with a GPU has pytest and nothing else
     from hypothesis import HealthCheck, settings
@@ -37,11 +38,15 @@ def pytest_runtest_setup() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest comes first, so that the test processes (a file stays in one) end together: files of hundreds
-    of tests, then those that need servers, then all the others."""
-    tests = Counter(item.path for item in items)
+    """The order in which the test processes take the files (each stays in one process): those that wait for servers
+    mixed with those that compute, so that the cores are never idle; the largest first, so that all end together."""
+    size = Counter(item.path for item in items)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (tests[item.path] < HUNDREDS, item.path not in slow))
+    place = {}
+    for files, part in ((slow, MOST), (size.keys() - slow, 1.0)):
+        for rank, path in enumerate(sorted(files, key=lambda path: (-size[path], path))):
+            place[path] = part * rank / len(files)
+    items.sort(key=lambda item: place[item.path])
 
 
 @pytest.fixture(scope="session")

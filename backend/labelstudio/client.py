@@ -259,7 +259,7 @@ class LabelStudio:
 
     def model_versions(self, project_id: int) -> dict[str, int]:
         """The number of predictions that the project holds of each version. Takes 0.1 s."""
-        counts = self._connection.get(f"api/projects/{project_id}/model-versions")
+        counts = self._connection.get(f"api/projects/{project_id}/model-versions/")
         return {str(version): int(count) for version, count in counts.items()}
 
     def delete_prediction(self, prediction_id: int) -> None:
@@ -275,7 +275,7 @@ class LabelStudio:
         if not model_version:
             raise ValueError("without a version Label Studio would delete every prediction of the project")
         body = {"model_version": model_version}
-        self._connection.delete(f"api/projects/{project_id}/model-versions", body, timeout=BULK_SECONDS)
+        self._connection.delete(f"api/projects/{project_id}/model-versions/", body, timeout=BULK_SECONDS)
 
     # -- webhooks and images -----------------------------------------------------------------------------------------
 

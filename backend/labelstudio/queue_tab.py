@@ -52,7 +52,7 @@ class QueueTab:
         return int(self._connection.post("api/dm/views/", {"project": project_id, "data": data})["id"])
 
     def _columns(self, project_id: int) -> set[str]:
-        columns = self._connection.get("api/dm/columns", project=project_id)["columns"]
+        columns = self._connection.get("api/dm/columns/", project=project_id)["columns"]
         return {f"tasks:{'data.' if column.get('parent') == 'data' else ''}{column['id']}" for column in columns}
 
 

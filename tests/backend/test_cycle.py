@@ -249,7 +249,7 @@ def test_a_class_added_to_the_project_enters_the_next_version(bench: Workbench) 
     label(bench, 6)
     first = cycle.run_cycle(bench.job)
     grown = ("quince", *bench.project.classes)
-    bench.project.studio.patch(f"/api/projects/{bench.project.id}", {"label_config": choices_config(grown)})
+    bench.project.studio.patch(f"/api/projects/{bench.project.id}/", {"label_config": choices_config(grown)})
     second = cycle.run_cycle(bench.job.reread())
     assert (tuple(first.classes), tuple(second.classes)) == (bench.project.classes, grown)
     assert Learner.load(str(second.checkpoint), torch.device("cpu")).classes == grown

@@ -112,7 +112,7 @@ class Workbench:
 
     def ask_for(self, label_config: str) -> None:
         """The owner changes the label config."""
-        self.project.studio.patch(f"/api/projects/{self.project.id}", {"label_config": label_config})
+        self.project.studio.patch(f"/api/projects/{self.project.id}/", {"label_config": label_config})
 
     def order(self, version: Version) -> list[int]:
         """Task ids of ``version`` as scored, lowest first."""
@@ -147,7 +147,7 @@ def workbench(
     project = Studio(server).make_project("workbench", classes)
     if masks or several:
         config = masks_config(classes) if masks else tags_config(classes)
-        project.studio.patch(f"/api/projects/{project.id}", {"label_config": config})
+        project.studio.patch(f"/api/projects/{project.id}/", {"label_config": config})
     proxy = Proxy(server.url)
     state = State(f"sqlite:///{folder / 'state.sqlite3'}")
     try:

@@ -42,12 +42,12 @@ def project(annotator: Annotator) -> Iterator[int]:
     gray = (np.repeat(mask[..., None] * np.uint8(60), 3, axis=2) for mask in MASKS)
     annotator.upload(number, ((image_name(index), as_png(pixels)) for index, pixels in enumerate(gray)))
     yield number
-    annotator.call("DELETE", f"/api/projects/{number}")
+    annotator.call("DELETE", f"/api/projects/{number}/")
 
 
 def tasks_of(annotator: Annotator, project: int) -> list[dict[str, Any]]:
     """In the order of their images."""
-    listed = annotator.call("GET", "/api/tasks", params={"project": project, "fields": "all"})
+    listed = annotator.call("GET", "/api/tasks/", params={"project": project, "fields": "all"})
     return sorted(listed["tasks"], key=image_index)
 
 
@@ -76,7 +76,7 @@ def test_what_the_backend_proposes_is_read_from_label_studio(annotator: Annotato
         expected[task["id"]] = large
         regions = mask_to_regions(mask, spec, large.shape, confidence=0.5, smallest=0)
         body = {"task": task["id"], "result": regions, "score": 0.1 * position, "model_version": "by-hand"}
-        annotator.call("POST", "/api/predictions", json=body)
+        annotator.call("POST", "/api/predictions/", json=body)
     found = annotator.predictions(project, "by-hand")
     assert [prediction.task for prediction in found] == [task["id"] for task in reversed(tasks)]
     for prediction in found:
@@ -100,7 +100,7 @@ def test_images_are_made_one_request_at_a_time(annotator: Annotator, monkeypatch
     annotator.upload(number, images(), lambda done: told.append((done, len(made))))
     assert told == [(3, 3), (6, 6), (7, 7)]
     assert [image_index(task) for task in tasks_of(annotator, number)] == list(range(7))
-    annotator.call("DELETE", f"/api/projects/{number}")
+    annotator.call("DELETE", f"/api/projects/{number}/")
 
 
 def test_later_regions_lie_over_earlier_ones() -> None:

@@ -52,18 +52,18 @@ def published(annotator: Annotator, dataset: Dataset) -> Iterator[tuple[int, lis
     """A project whose four tasks are ordered by predictions of version "by-hand": its id, and the order."""
     project = annotator.create_project("An order by hand", choices_config(CLASSES))
     annotator.upload(project, [(image_name(index), as_png(dataset.train_images[index])) for index in range(4)])
-    tasks = [task["id"] for task in annotator.call("GET", "/api/tasks", params={"project": project})["tasks"]]
+    tasks = [task["id"] for task in annotator.call("GET", "/api/tasks/", params={"project": project})["tasks"]]
     order = [tasks[2], tasks[0], tasks[3], tasks[1]]
     for position, task in enumerate(order):
         body = {"task": task, "result": [], "score": 0.2 + 0.1 * position, "model_version": "by-hand"}
-        annotator.call("POST", "/api/predictions", json=body)
+        annotator.call("POST", "/api/predictions/", json=body)
     set_project(annotator, project, model_version="by-hand", sampling="Uncertainty sampling")
     yield project, order
-    annotator.call("DELETE", f"/api/projects/{project}")
+    annotator.call("DELETE", f"/api/projects/{project}/")
 
 
 def set_project(annotator: Annotator, project: int, **values: str) -> None:
-    annotator.call("PATCH", f"/api/projects/{project}", json=values)
+    annotator.call("PATCH", f"/api/projects/{project}/", json=values)
 
 
 def oracle_of(annotator: Annotator, project: int, dataset: Dataset, directory: Path) -> Oracle:
@@ -89,7 +89,7 @@ def test_a_queue_in_the_published_order_passes(
     assert oracle.label(current, 3) == 3
     oracle.check_next(current)
     assert oracle.label(current, 5) == 1  # then none is left
-    for task in annotator.call("GET", "/api/tasks", params={"project": project, "fields": "all"})["tasks"]:
+    for task in annotator.call("GET", "/api/tasks/", params={"project": project, "fields": "all"})["tasks"]:
         (annotation,) = task["annotations"]
         truth = CLASSES[dataset.train_labels[image_index(task)]]
         assert annotation["result"][0]["value"]["choices"] == [truth]
@@ -115,10 +115,10 @@ def test_an_incomplete_or_doubled_order_is_noticed(
     project, order = published
     oracle = oracle_of(annotator, project, dataset, tmp_path)
     body = {"task": order[0], "result": [], "score": 0.9, "model_version": "by-hand"}
-    double = annotator.call("POST", "/api/predictions", json=body)["id"]
+    double = annotator.call("POST", "/api/predictions/", json=body)["id"]
     with pytest.raises(QueueError, match="5 predictions for 4 tasks"):
         oracle.open_round(version("by-hand"), CYCLE, 0.0)
-    annotator.call("DELETE", f"/api/predictions/{double}")
+    annotator.call("DELETE", f"/api/predictions/{double}/")
     oracle.open_round(version("by-hand"), CYCLE, 0.0)
     annotator.upload(project, [(image_name(4), as_png(dataset.train_images[4]))])
     oracle.subject = SingleItems(dataset, np.arange(5))

@@ -93,7 +93,7 @@ class _AccessToken(requests.auth.AuthBase):
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if time.monotonic() - self.since > 120:
-            answer = requests.post(f"{self.url}/api/token/refresh", json={"refresh": self.personal}, timeout=30)
+            answer = requests.post(f"{self.url}/api/token/refresh/", json={"refresh": self.personal}, timeout=30)
             answer.raise_for_status()
             self.access, self.since = answer.json()["access"], time.monotonic()
         request.headers["Authorization"] = f"Bearer {self.access}"
@@ -141,7 +141,7 @@ class Studio:
         """A project with a Choices of ``classes`` on an Image and ``files`` as its tasks; ``names`` are the names of
         the two tags and of the data key."""
         body = {"title": title, "label_config": choices_config(classes, names), "show_collab_predictions": True}
-        number = self.post("/api/projects", body)["id"]
+        number = self.post("/api/projects/", body)["id"]
         project = LabelProject(self, number, tuple(classes), names)
         if files:
             project.upload(files)
@@ -183,7 +183,7 @@ class LabelProject:
 
     def tasks(self) -> dict[int, dict[str, Any]]:
         """Task id → task."""
-        found = self.studio.get("/api/tasks", project=self.id, page_size=1000, fields="task_only")
+        found = self.studio.get("/api/tasks/", project=self.id, page_size=1000, fields="task_only")
         return {task["id"]: task for task in found["tasks"]}
 
     def unlabelled(self) -> set[int]:
@@ -194,7 +194,7 @@ class LabelProject:
         return str(task["data"][self.names[2]]).rsplit("-", 1)[1].removesuffix(".png")
 
     def delete_task(self, task_id: int) -> None:
-        self.studio.delete(f"/api/tasks/{task_id}")
+        self.studio.delete(f"/api/tasks/{task_id}/")
 
     # -- the backend
 
@@ -203,7 +203,7 @@ class LabelProject:
         body: dict[str, Any] = {"url": url, "project": self.id, "title": "AL", "extra_params": extra_params or {}}
         if auth:
             body |= {"auth_method": "BASIC_AUTH", "basic_auth_user": auth[0], "basic_auth_pass": auth[1]}
-        answer = self.studio.request("POST", "/api/ml", json=body)
+        answer = self.studio.request("POST", "/api/ml/", json=body)
         if answer.ok:
             self.ml_backend, self.seen = answer.json()["id"], _BOOKS.get(url)
         return answer
@@ -220,7 +220,7 @@ class LabelProject:
     # -- the queue
 
     def info(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.studio.get(f"/api/projects/{self.id}")
+        found: dict[str, Any] = self.studio.get(f"/api/projects/{self.id}/")
         return found
 
     def version(self) -> str:
@@ -229,7 +229,7 @@ class LabelProject:
 
     def predictions(self, version: str | None = None) -> list[dict[str, Any]]:
         """All predictions of ``version``, or of all versions."""
-        found: list[dict[str, Any]] = self.studio.get("/api/predictions", project=self.id)
+        found: list[dict[str, Any]] = self.studio.get("/api/predictions/", project=self.id)
         return [item for item in found if version is None or item["model_version"] == version]
 
     def published_order(self, version: str | None = None) -> list[int]:
@@ -279,7 +279,7 @@ class LabelProject:
 
     def next_task(self) -> dict[str, Any] | None:
         """What the labeling stream opens; None when everything is labeled."""
-        answer = self.studio.request("GET", f"/api/projects/{self.id}/next")
+        answer = self.studio.request("GET", f"/api/projects/{self.id}/next/")
         if answer.status_code == 404:
             return None
         assert answer.ok, answer.text
@@ -304,7 +304,7 @@ class LabelProject:
     def delete(self) -> None:
         """Ends the project, also for the backend, which would go on to look whether something is due: Label Studio
         does not tell it."""
-        self.studio.request("DELETE", f"/api/projects/{self.id}")
+        self.studio.request("DELETE", f"/api/projects/{self.id}/")
         if self.seen is not None:
             self.seen.state.projects.remove(self.id)
 

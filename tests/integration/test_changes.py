@@ -129,7 +129,7 @@ def test_an_added_class_enters_with_the_next_cycle(
     """Ten of the forty pictures are of a kind that the label config does not know at first."""
     project = make_project(SHAPES, 40)
     old, new = SHAPES[:3], SHAPES[3]
-    project.studio.patch(f"/api/projects/{project.id}", {"label_config": choices_config(old, project.names)})
+    project.studio.patch(f"/api/projects/{project.id}/", {"label_config": choices_config(old, project.names)})
     project.connected(backend.url, {"sampler": "entropy", "epochs": 40, "learning_rate": 0.02} | NO_CYCLE)
     truths = {number: project.truth(task) for number, task in project.tasks().items()}
     known = [task for task in project.published_order(project.wait_for_cycle(0)) if truths[task] != new]
@@ -139,7 +139,7 @@ def test_an_added_class_enters_with_the_next_cycle(
     first = project.wait_for_cycle(1)
 
     classes = (new, *old)  # in front: the outputs must follow the names, not the places
-    project.studio.patch(f"/api/projects/{project.id}", {"label_config": choices_config(classes, project.names)})
+    project.studio.patch(f"/api/projects/{project.id}/", {"label_config": choices_config(classes, project.names)})
     assert project.version() == first  # the order stands until something is learnt
     order = project.published_order(first)
     unknown = [task for task in order if truths[task] == new]
@@ -162,13 +162,13 @@ def test_a_config_that_cannot_be_used_any_more_is_told_and_mended(
     config = choices_config(SHAPES, project.names)
     second = '<Choices name="second" toName="picture"><Choice value="day"/><Choice value="night"/></Choices></View>'
     unusable = config.replace("</View>", second)
-    project.studio.patch(f"/api/projects/{project.id}", {"label_config": unusable})
+    project.studio.patch(f"/api/projects/{project.id}/", {"label_config": unusable})
 
     error = wait_for("a word to the owner", lambda: seen.last_error(project))
     assert "2 single-choice" in error
     assert project.version() == version
 
-    project.studio.patch(f"/api/projects/{project.id}", {"label_config": config})
+    project.studio.patch(f"/api/projects/{project.id}/", {"label_config": config})
     wait_for("the error to go", lambda: seen.last_error(project) == "")
     project.label_served(3)
     project.wait_for_cycle(1)

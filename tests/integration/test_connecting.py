@@ -25,12 +25,12 @@ RANDOM = {"sampler": "random"} | NO_CYCLE
 
 
 def tabs(project: LabelProject, title: str = QUEUE_TAB) -> list[dict[str, Any]]:
-    found = project.studio.get("/api/dm/views", project=project.id)
+    found = project.studio.get("/api/dm/views/", project=project.id)
     return [tab for tab in found if tab["data"].get("title") == title]
 
 
 def connections(project: LabelProject) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = project.studio.get("/api/ml", project=project.id)
+    found: list[dict[str, Any]] = project.studio.get("/api/ml/", project=project.id)
     return found
 
 
@@ -87,7 +87,7 @@ def test_an_unusable_label_config_is_refused_with_the_reason(
     config: str, words: str, backend: BackendServer, make_project: Callable[..., LabelProject], seen: Seen
 ) -> None:
     project = make_project(tasks=0)
-    project.studio.patch(f"/api/projects/{project.id}", {"label_config": config})
+    project.studio.patch(f"/api/projects/{project.id}/", {"label_config": config})
 
     answer = project.connect(backend.url)
 
@@ -156,7 +156,7 @@ def test_events_arrive_through_basic_auth(locked: BackendServer, make_project: C
     project.wait_for_cycle(0)
 
     def hooks() -> list[dict[str, Any]]:
-        found = project.studio.get("/api/webhooks", project=project.id)
+        found = project.studio.get("/api/webhooks/", project=project.id)
         return [hook for hook in found if hook["headers"]]
 
     (hook,) = wait_for("the webhook to get the header", hooks)
@@ -205,7 +205,7 @@ def test_the_queue_tab_is_made_once_and_then_the_owners(
     assert first["id"] == project.published_order(version)[0]
 
     changed = {**tab["data"], "gridWidth": 7}
-    project.studio.patch(f"/api/dm/views/{tab['id']}", {"project": project.id, "data": changed})
+    project.studio.patch(f"/api/dm/views/{tab['id']}/", {"project": project.id, "data": changed})
     saved = {"url": backend.url, "project": project.id, "title": "AL", "extra_params": RANDOM | {"seed": 1}}
     project.studio.patch(f"/api/ml/{project.ml_backend}", saved)
     project.upload(drawings(1, FRUIT, seed=4, prefix="late-"))  # something to do, so that we know when it has looked

@@ -44,7 +44,7 @@ def project(studio: Studio, request: pytest.FixtureRequest) -> Iterator[Callable
 
     def make(files: Mapping[str, bytes]) -> LabelProject:
         body = {"title": request.node.name[:50], "label_config": CONFIG, "show_collab_predictions": True}
-        made.append(LabelProject(studio, studio.post("/api/projects", body)["id"], SPEC.classes, ("", "", "image")))
+        made.append(LabelProject(studio, studio.post("/api/projects/", body)["id"], SPEC.classes, ("", "", "image")))
         made[-1].upload(files)
         return made[-1]
 
@@ -213,8 +213,8 @@ def shown(project: Callable[..., LabelProject]) -> Callable[[Any, Size], tuple[L
         for place, task in enumerate(order):
             regions = mask_to_regions(OURS, SPEC, size, kind=kind, confidence=0.9)
             body = {"task": task, "result": regions, "score": 0.1 + place / 10, "model_version": VERSION}
-            made.studio.post("/api/predictions", body)
-        made.studio.patch(f"/api/projects/{made.id}", {"model_version": VERSION, "sampling": UNCERTAINTY})
+            made.studio.post("/api/predictions/", body)
+        made.studio.patch(f"/api/projects/{made.id}/", {"model_version": VERSION, "sampling": UNCERTAINTY})
         return made, order
 
     return publish

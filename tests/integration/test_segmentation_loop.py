@@ -94,7 +94,7 @@ def make_painting(studio: Studio, scenes: Scenes, request: pytest.FixtureRequest
 
     def make(count: int, tag: str = "BrushLabels", *, mixed: bool = False) -> Painting:
         body = {"title": request.node.name[:50], "label_config": config(tag), "show_collab_predictions": True}
-        project = LabelProject(studio, studio.post("/api/projects", body)["id"], CLASSES, ("mask", "image", "image"))
+        project = LabelProject(studio, studio.post("/api/projects/", body)["id"], CLASSES, ("mask", "image", "image"))
         made.append(project)
         drawn = [scenes.scene(row) for row in range(count)]
         files = {f"{row:04d}.png": as_png(image) for row, (image, _) in enumerate(drawn)}

@@ -138,9 +138,9 @@ def move(kept: Kept, url: str, token: str) -> None:
 
 def held_by(studio: Studio, number: int) -> Json:
     """All that Label Studio holds of a project and the backend has to do with."""
-    info = studio.get(f"/api/projects/{number}")
+    info = studio.get(f"/api/projects/{number}/")
     fields = {"fields": "all", "include": "id,data,is_labeled", "resolve_uri": "false"}
-    tasks = studio.get("/api/tasks", project=number, page_size=1000, **fields)["tasks"]
+    tasks = studio.get("/api/tasks/", project=number, page_size=1000, **fields)["tasks"]
     annotations = [
         {name: one[name] for name in ("id", "task", "result", "created_at", "updated_at")}
         for task in tasks
@@ -149,15 +149,15 @@ def held_by(studio: Studio, number: int) -> Json:
     ]
     predictions = [
         {name: one[name] for name in ("task", "result", "score", "model_version")}
-        for one in studio.get("/api/predictions", project=number)
+        for one in studio.get("/api/predictions/", project=number)
     ]
-    (connection,) = studio.get("/api/ml", project=number)
+    (connection,) = studio.get("/api/ml/", project=number)
     return {
         **{name: info[name] for name in ("id", "created_at", *PROJECT_FIELDS, *QUEUE_FIELDS)},
         "tasks": sorted(({"id": task["id"], "data": task["data"]} for task in tasks), key=lambda task: task["id"]),
         "annotations": sorted(annotations, key=lambda one: one["id"]),
         "predictions": predictions,
-        "tabs": [tab["data"] for tab in studio.get("/api/dm/views", project=number)],
+        "tabs": [tab["data"] for tab in studio.get("/api/dm/views/", project=number)],
         "extra_params": connection["extra_params"],
     }
 
@@ -167,7 +167,7 @@ def restore(studio: Studio, held: Json, url: str) -> LabelProject:
     somebody answers for. Its images are not there, only their addresses."""
     database = studio.server.directory / "label_studio.sqlite3"
     number_rows(database, project=held["id"])
-    made = studio.post("/api/projects", {name: held[name] for name in PROJECT_FIELDS})
+    made = studio.post("/api/projects/", {name: held[name] for name in PROJECT_FIELDS})
     set_times(database, "project", held)
     project = LabelProject(studio, made["id"], (), ("", "", ""))
     project.import_tasks([{"data": task["data"]} for task in held["tasks"]])
@@ -177,9 +177,9 @@ def restore(studio: Studio, held: Json, url: str) -> LabelProject:
         studio.post(f"/api/tasks/{one['task']}/annotations/", {"result": one["result"], "lead_time": 1.0})
         set_times(database, "task_completion", one)
     studio.post(f"/api/projects/{held['id']}/import/predictions", held["predictions"])
-    studio.patch(f"/api/projects/{held['id']}", {name: held[name] for name in QUEUE_FIELDS})
+    studio.patch(f"/api/projects/{held['id']}/", {name: held[name] for name in QUEUE_FIELDS})
     for data in held["tabs"]:
-        studio.post("/api/dm/views", {"project": held["id"], "data": data})
+        studio.post("/api/dm/views/", {"project": held["id"], "data": data})
     project.connected(url, held["extra_params"])
     check(held_by(studio, held["id"]), held)
     return project

@@ -192,7 +192,7 @@ def painting(studio: Studio, url: str) -> tuple[LabelProject, Annotate]:
         f'<BrushLabels name="mask" toName="image">{labels}</BrushLabels></View>'
     )
     body = {"title": "Scenes", "label_config": config, "show_collab_predictions": True}
-    project = LabelProject(studio, studio.post("/api/projects", body)["id"], LABELS, ("mask", "image", "image"))
+    project = LabelProject(studio, studio.post("/api/projects/", body)["id"], LABELS, ("mask", "image", "image"))
     project.upload(pictures(lambda number, rng: scene(number, rng)[0], 2))
     renumber_tasks(project, FIRST_TASK)
     project.connected(url, SEGMENTATION).wait_for_cycle(0, timeout=PATIENCE)
@@ -264,7 +264,7 @@ def answers_of(url: str, project: LabelProject, unseen: np.ndarray) -> list[dict
     """What ``/predict`` answers to every task without a label, from what is stored, and last to one that is not in the
     project, by the model itself: a task whose image, ``unseen``, is in its data."""
     fields = {"fields": "all", "include": "id,data", "resolve_uri": "false"}
-    tasks = project.studio.get("/api/tasks", project=project.id, page_size=1000, **fields)["tasks"]
+    tasks = project.studio.get("/api/tasks/", project=project.id, page_size=1000, **fields)["tasks"]
     unlabelled = project.unlabelled()
     asked = [{"id": task["id"], "data": task["data"]} for task in tasks if task["id"] in unlabelled]
     asked.append({"id": 1, "data": {"image": "data:image/png;base64," + b64encode(png(unseen)).decode()}})

@@ -185,5 +185,5 @@ def check_caches(old: Path, new: Path, labels: int) -> None:
 
 
 def versions_held(project: LabelProject) -> set[str]:
-    found = project.studio.get(f"/api/projects/{project.id}/model-versions")
+    found = project.studio.get(f"/api/projects/{project.id}/model-versions/")
     return {version for version, count in found.items() if count}

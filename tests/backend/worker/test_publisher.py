@@ -241,7 +241,7 @@ def test_a_label_config_that_changes_before_publishing_is_followed(bench: Workbe
     version = bench.scored()
     names = ("fruit", "photo", "image")
     kept = bench.project.classes[:2]
-    bench.project.studio.patch(f"/api/projects/{bench.project.id}", {"label_config": choices_config(kept, names)})
+    bench.project.studio.patch(f"/api/projects/{bench.project.id}/", {"label_config": choices_config(kept, names)})
     publish(bench, version)
     check_out(bench, version)
     labels = {one.task_id: one.label for one in bench.state.scores.all(version)}
@@ -259,7 +259,7 @@ def test_what_label_studio_leaves_out_of_a_bulk_call_stays_unwritten(bench: Work
 
     def rename() -> None:
         changed = {"label_config": choices_config(project.classes, ("fruit", "photo", "image"))}
-        project.studio.patch(f"/api/projects/{project.id}", changed)
+        project.studio.patch(f"/api/projects/{project.id}/", changed)
 
     bench.proxy.set(*BULK, before=rename)
     publish(bench, version)

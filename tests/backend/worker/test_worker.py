@@ -233,11 +233,11 @@ def test_a_label_config_that_cannot_be_served_waits_for_the_owner(bench: Workben
     work_off(bench, hand)
     good = bench.project.info()["label_config"]
     text = '<View><Text name="t" value="$image"/><Choices name="c" toName="t"><Choice value="a"/></Choices></View>'
-    bench.project.studio.patch(f"/api/projects/{bench.project.id}", {"label_config": text})
+    bench.project.studio.patch(f"/api/projects/{bench.project.id}/", {"label_config": text})
     bench.state.projects.hint(bench.project.id, config=True)
     hand.work_on(row(bench), Work.UPKEEP)
     assert "<Image" in str(row(bench).last_error) and row(bench).retry_at > bench.state.now() + 200
-    bench.project.studio.patch(f"/api/projects/{bench.project.id}", {"label_config": good})
+    bench.project.studio.patch(f"/api/projects/{bench.project.id}/", {"label_config": good})
     bench.state.projects.hint(bench.project.id, config=True)
     work_off(bench, hand)
     assert row(bench).last_error is None

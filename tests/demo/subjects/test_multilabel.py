@@ -126,14 +126,14 @@ def project(label_studio: LabelStudioServer, subject: TickedScenes) -> Iterator[
     annotator = Annotator(label_studio.url, label_studio.personal_access_token())
     number = annotator.create_project(subject.title, subject.label_config)
     annotator.upload(number, subject.images())
-    for task in annotator.call("GET", "/api/tasks", params={"project": number})["tasks"]:
+    for task in annotator.call("GET", "/api/tasks/", params={"project": number})["tasks"]:
         result = subject.ground_truth(image_index(task))
         body = {"task": task["id"], "result": result, "score": 1 / task["id"], "model_version": "by-hand"}
-        annotator.call("POST", "/api/predictions", json=body)
+        annotator.call("POST", "/api/predictions/", json=body)
     values = {"model_version": "by-hand", "sampling": "Uncertainty sampling"}
-    annotator.call("PATCH", f"/api/projects/{number}", json=values)
+    annotator.call("PATCH", f"/api/projects/{number}/", json=values)
     yield annotator, number
-    annotator.call("DELETE", f"/api/projects/{number}")
+    annotator.call("DELETE", f"/api/projects/{number}/")
 
 
 @pytest.mark.slow
@@ -145,7 +145,7 @@ def test_the_oracle_compares_what_is_ticked_and_ticks_every_class(
     current = oracle.open_round(trained, CYCLE, 0.0)
     assert current.agreement == 1 and current.quality == subject.quality(trained)
     assert oracle.label(current, TASKS) == TASKS
-    tasks = annotator.call("GET", "/api/tasks", params={"project": number, "fields": "all"})["tasks"]
+    tasks = annotator.call("GET", "/api/tasks/", params={"project": number, "fields": "all"})["tasks"]
     for task in tasks:
         (annotation,) = task["annotations"]
         truth = chosen(subject.ground_truth(image_index(task)), FASHION_CLASSES)

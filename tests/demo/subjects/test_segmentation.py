@@ -133,19 +133,19 @@ def project(annotator: Annotator, subject: PaintedScenes) -> Iterator[int]:
     number = annotator.create_project(subject.title, subject.label_config)
     annotator.upload(number, subject.images())
     yield number
-    annotator.call("DELETE", f"/api/projects/{number}")
+    annotator.call("DELETE", f"/api/projects/{number}/")
 
 
 def propose(annotator: Annotator, project: int, subject: PaintedScenes, side: int) -> None:
     """Publishes every scene's own mask as the backend would, for images of ``side`` px."""
     spec = segmentation_spec(annotator.project(project)["label_config"])
-    for task in annotator.call("GET", "/api/tasks", params={"project": project})["tasks"]:
+    for task in annotator.call("GET", "/api/tasks/", params={"project": project})["tasks"]:
         mask = painted(subject.ground_truth(image_index(task)), FASHION_CLASSES, (SIDE, SIDE))
         regions = mask_to_regions(mask, spec, (side, side), smallest=0)
         body = {"task": task["id"], "result": regions, "score": 1 / task["id"], "model_version": "by-hand"}
-        annotator.call("POST", "/api/predictions", json=body)
+        annotator.call("POST", "/api/predictions/", json=body)
     values = {"model_version": "by-hand", "sampling": "Uncertainty sampling"}
-    annotator.call("PATCH", f"/api/projects/{project}", json=values)
+    annotator.call("PATCH", f"/api/projects/{project}/", json=values)
 
 
 @pytest.mark.slow
@@ -158,7 +158,7 @@ def test_the_oracle_looks_at_the_masks_and_paints(
     assert current.agreement == 1 and current.quality == subject.quality(trained)
     assert oracle.label(current, 2) == 2
     oracle.check_next(current)
-    tasks = annotator.call("GET", "/api/tasks", params={"project": project, "fields": "all"})["tasks"]
+    tasks = annotator.call("GET", "/api/tasks/", params={"project": project, "fields": "all"})["tasks"]
     done = [task for task in tasks if task["annotations"]]
     assert sorted(task["id"] for task in done) == sorted(current.published[:2])
     for task in done:
