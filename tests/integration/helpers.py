@@ -261,7 +261,7 @@ class LabelProject:
         go of the project: Label Studio has all of a version some moments before the backend has noted that."""
 
         def found() -> str:
-            if self._is_worked_at():
+            if self._is_worked_at() or not self._expects(wanted):
                 return ""
             name = self.version()
             whole = "-c" in name and wanted(name) and not self.missing_predictions(name, without)
@@ -274,6 +274,11 @@ class LabelProject:
 
     def _is_worked_at(self) -> bool:
         return self.seen is not None and not self.seen.idle(self)
+
+    def _expects(self, wanted: Callable[[str], bool]) -> bool:
+        """Whether there is a point in asking Label Studio: by its own account, the backend has published it."""
+        name = "" if self.seen is None else self.seen.version(self)
+        return self.seen is None or ("-c" in name and wanted(name))
 
     # -- the annotator
 
@@ -369,6 +374,11 @@ class Seen:
     def classes(self, version: str, project: LabelProject) -> list[str]:
         """The classes that the model of ``version`` knows, in the order of its outputs."""
         return next(known.classes for known in self.state.versions.of_project(project.id) if known.name == version)
+
+    def version(self, project: LabelProject) -> str:
+        """The version that orders the queue, as far as the backend knows; "" before the first."""
+        current = self.state.versions.current(project.id)
+        return current.name if current else ""
 
     def idle(self, project: LabelProject) -> bool:
         """No worker is at the project, and no hint waits for one."""

@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 SIZE = 32
 FRAME = (32, 48)  # of the images that are segmented; their maps are of 4 x 6
 LABELED, UNLABELED, UNSEEN = 12, 29, 8  # UNSEEN rows join the pool after fit
-EPOCHS = 2
+EPOCHS = 1
 NOBODY = np.empty(0, dtype=np.int64)
 # Small enough to run in a second; every sampler picks what it knows.
 OPTIONS: dict[str, object] = {

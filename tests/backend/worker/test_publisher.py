@@ -156,7 +156,7 @@ def test_a_bulk_call_that_label_studio_is_still_at_is_waited_for(
     version = bench.scored()
 
     def looks() -> int:
-        return sum(call.path.endswith("/model-versions") for call in bench.proxy.requests)
+        return sum(call.path.endswith("/model-versions/") for call in bench.proxy.requests)
 
     def until_looked_for() -> None:  # we stop waiting for the answer long before Label Studio gets to it
         wait_for("two looks", lambda: looks() >= 2)
