@@ -43,7 +43,7 @@ FAST = {
     "VAAL_LATENT": "8",
     "VAAL_ITERATIONS": "5",
     "VAAL_BATCH_SIZE": "16",
-    "SHORTLIST": "8",
+    "SHORTLIST": "3",
     "BUDGET": "5",
     "OMP_NUM_THREADS": "1",
 }
