@@ -122,8 +122,11 @@ def as_the_sdk_reads(regions: list[dict[str, Any]], size: Size) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("size", "turned"),
-    [((120, 160), False), ((400, 300), True), ((1200, 1600), False)],
-    ids=["small", "turned by its EXIF orientation", "larger than the window"],
+    [
+        pytest.param((120, 160), False, id="small", marks=pytest.mark.long),
+        pytest.param((400, 300), True, id="turned by its EXIF orientation"),
+        pytest.param((1200, 1600), False, id="larger than the window"),
+    ],
 )
 def test_brush_strokes_are_where_they_were_painted(
     page: Page, project: Callable[..., LabelProject], size: Size, turned: bool

@@ -95,7 +95,7 @@ class Rig:
         self.web.stop()
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["postgresql", pytest.param("sqlite", marks=pytest.mark.long)])
 def shared_rig(
     request: pytest.FixtureRequest, studio: Studio, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Rig]:

@@ -128,7 +128,7 @@ def test_what_cannot_be_honored_is_refused_in_words(
     assert words in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_from_the_command_to_the_page(tmp_path: Path) -> None:
     options = ["--task", "multilabel", "--dataset", str(folder_of(tmp_path / "set")), "--samplers", "random,margin"]
     options += ["--initial", "6", "--budget", "3", "--cycles", "2", "--trials", "1", "--devices", "cpu"]

@@ -190,7 +190,7 @@ def command(folder: Path, root: Path, *more: str) -> list[str]:
     return ["--task", "segmentation", "--dataset", str(folder), "--initial", "6", "--budget", "3", *SETS, *kept, *more]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_from_the_command_to_the_page(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two runs side by side, each in a process of its own."""
     asked = command(folder, tmp_path, "--samplers", "entropy,random", "--cycles", "2", "--trials", "1")
