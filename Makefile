@@ -74,7 +74,7 @@ PYTEST_PROCESSES ?= $(shell cores=$$(nproc 2>/dev/null || echo 1); echo $$((core
 test: setup
 	$(RUN) -m pytest -m "not long" -n $(PYTEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-# What would make `make test` longer than a quarter of an hour on two cores: whole demos of masks, kills in the midst of them.
+# What would make `make test` too long: whole demos of masks and kills in the midst of them, repetitions on other sizes and databases.
 test-long: setup
 	$(RUN) -m pytest -m long $(PYTEST_ARGS)
 
