@@ -20,8 +20,7 @@ LABEL_STUDIO := .venv-label-studio
 RUN := $(VENV)/bin/python
 # Threads that wait for each other sleep: these commands run several programs on few cores.
 export OMP_WAIT_POLICY ?= PASSIVE
-# Python keeps what it has compiled: without that each of the hundreds of processes that the demo and the tests start
-# compiles torch or Label Studio again, which takes longer than most of what they do.
+# Some environments set it. Then every Python process that inherits it compiles torch again, for ten seconds or more.
 unexport PYTHONDONTWRITEBYTECODE
 
 REQUIREMENTS := requirements-uv.txt requirements.txt requirements-dev.txt
@@ -74,7 +73,7 @@ PYTEST_PROCESSES ?= $(shell cores=$$(nproc 2>/dev/null || echo 1); echo $$((core
 test: setup
 	$(RUN) -m pytest -m "not long" -n $(PYTEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-# What would make `make test` too long: whole demos of masks and kills in the midst of them, repetitions on other sizes and databases.
+# What would make `make test` too long: whole demos and kills with masks, and repetitions with other sizes and databases.
 test-long: setup
 	$(RUN) -m pytest -m long $(PYTEST_ARGS)
 

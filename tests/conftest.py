@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 MOST = 0.8
-"""The part of the run at whose end the last file that waits for servers is taken: none of them is waited for alone."""
+"""Files that wait for servers all start within this part of the order, so that none of them runs alone at the end."""
 
 with contextlib.suppress(ImportError):  # a lent machine with a GPU has pytest and nothing else
     from hypothesis import HealthCheck, settings
@@ -39,8 +39,8 @@ def pytest_runtest_setup() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The order in which the test processes take the files (each stays in one process): those that wait for servers
-    mixed with those that compute, so that the cores are never idle; the largest first, so that all end together."""
+    """Orders the files, each of which stays in one test process. Files that wait for servers alternate with files that
+    compute, so that no core is idle, and the largest come first, so that all processes end together."""
     size = Counter(item.path for item in items)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     place = {}
@@ -51,13 +51,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays: looking through torch for garbage, over and over, took a sixth of the time."""
+    """Excludes everything imported so far from garbage collection, which took a sixth of the time of some files."""
     gc.collect()
     gc.freeze()
 
 
 def pytest_sessionfinish() -> None:
-    gc.unfreeze()  # what libraries look for at the end of Python is found
+    gc.unfreeze()  # some libraries report a leak if they are not collected at exit
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from samplers.options import Check
 
 
 @dataclass(frozen=True)
-class Spec:
+class SettingSpec:
     """What is known about one setting besides its name, type and default."""
 
     help: str
@@ -28,7 +28,7 @@ YES_NO = Check("true or false", lambda value: True)
 
 
 def setting(default: Any, help: str, check: Check, *, per_project: bool = False, secret: bool = False) -> Any:
-    spec = Spec(help, check, per_project, secret)
+    spec = SettingSpec(help, check, per_project, secret)
     return field(default=default, repr=not secret, metadata={"spec": spec})
 
 
@@ -36,7 +36,7 @@ def project(default: Any, help: str, check: Check) -> Any:
     return setting(default, help, check, per_project=True)
 
 
-def spec_of(item: Field[Any]) -> Spec:
+def spec_of(item: Field[Any]) -> SettingSpec:
     spec = item.metadata["spec"]
-    assert isinstance(spec, Spec)
+    assert isinstance(spec, SettingSpec)
     return spec

@@ -276,7 +276,7 @@ class LabelProject:
         return self.seen is not None and not self.seen.idle(self)
 
     def _expects(self, wanted: Callable[[str], bool]) -> bool:
-        """Whether there is a point in asking Label Studio: by its own account, the backend has published it."""
+        """Whether the backend's own database has such a version. Before that, asking Label Studio is in vain."""
         name = "" if self.seen is None else self.seen.version(self)
         return self.seen is None or ("-c" in name and wanted(name))
 

@@ -13,8 +13,8 @@ PATIENCE = 300.0
 def wait_for(what: str, found: Callable[[], Any], timeout: float = PATIENCE, every: float = 0.1) -> Any:
     """The first true result of ``found``. Fails the test, saying what it waited for, after ``timeout`` seconds.
 
-    Looks at most every ``every`` seconds, and at most a quarter of the time: a look at Label Studio keeps a core busy
-    that what is waited for could use.
+    Waits ``every`` seconds between calls, and at least three times as long as a call takes: a request to Label Studio
+    keeps a core busy that the awaited work could use.
     """
     deadline = time.monotonic() + timeout
     while True:
