@@ -23,8 +23,10 @@ from backend.learning.scores import joining_priority_scores, priority_scores
 from backend.state import Version
 from backend.tasks.base import TrainingLabels
 from backend.worker import publisher
+from backend.worker.head import kept_full
+from backend.worker.images import open_images
 from backend.worker.job import Job, Reporter
-from backend.worker.sync import Truth, open_images, read_truth
+from backend.worker.sync import Truth, read_truth
 from models import ProgressFn
 from models.data import CycleData, Runtime
 from models.geometry.k_center import spread_order
@@ -35,9 +37,14 @@ log = logging.getLogger(__name__)
 PROBLEMS_KEPT = 20
 """How many of the problems with annotated regions are kept in the history of a cycle."""
 
+SAMPLE_SECONDS, UPKEEP_SECONDS, CYCLE_SECONDS = 5.0, 20.0, 60.0
+"""How long images of unlabeled tasks are waited for: before the first order, in each upkeep, and in each cycle. Those
+that are missing then join the order later."""
 
-def run_cycle(job: Job) -> Version:
-    """Compare with Label Studio, train on all labels, score the pool, publish the new order, and record all of this.
+
+def run_cycle(job: Job, truth: Truth | None = None) -> Version:
+    """Compare with Label Studio (unless ``truth`` was read just now), train on all labels, score the pool, publish the
+    new order, and record all of this.
 
     A cycle that ends before its version's row is committed leaves only its record, as interrupted or failed, and the
     same work is due again. Once that row is committed, the labels count as seen, and publishing is resumed by
@@ -50,30 +57,31 @@ def run_cycle(job: Job) -> Version:
     with recorded(job) as cycle:
         report, seed = cycle.report, cycle.seed
         report("read", 0, 1)
-        truth = read_truth(job, every_task=True)
+        truth = truth or read_truth(job)
         if not truth.labels:
             raise NoLabels("There are no labels to learn from yet: label a few tasks first.")
         kind, settings = truth.kind, truth.kind.settings
-        cache = open_images(job, truth, report)
-        labels = training_labels(job, truth, cache, report)
-        pool = pool_tasks(truth, cache, seed)
-        data = cycle_data(cache, labels, pool)
-        report("train", 0, 1)
-        job.state.cycles.report(report.cycle_id, "train", 0, 1, labels=len(labels.tasks), sampler=settings.sampler)
+        with kept_full(job):
+            cache = open_images(job, truth, report, seconds=CYCLE_SECONDS)
+            labels = training_labels(job, truth, cache, report)
+            pool = pool_tasks(truth, cache, seed)
+            data = cycle_data(cache, labels, pool)
+            report("train", 0, 1)
+            job.state.cycles.report(report.cycle_id, "train", 0, 1, labels=len(labels.tasks), sampler=settings.sampler)
 
-        versions = job.state.versions.of_project(job.project.id)
-        previous = last_learner(versions, job.device) if settings.warm_start else None
-        runtime = Runtime(device=job.device, seed=seed, progress=report)
-        learner, metrics = Learner.trained(settings, kind.classes, data, runtime, previous)
-        cycle.metrics.update(metrics)
+            versions = job.state.versions.of_project(job.project.id)
+            previous = last_learner(versions, job.device) if settings.warm_start else None
+            runtime = Runtime(device=job.device, seed=seed, progress=report)
+            learner, metrics = Learner.trained(settings, kind.classes, data, runtime, previous)
+            cycle.metrics.update(metrics)
 
-        report("score", 0, len(pool))
-        scored = ScoredPool.scored(learner, cache, pool, runtime)
-        cycle.metrics.update({"labels": len(labels.tasks), "pool": len(pool), "newest_task": max(truth.sources)})
-        cycle.metrics.update(facts(truth, cache, labels.problems))
-        name = save_learner(job.folder, learner, cycle.number)
-        kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, name), runtime)
-        version = store_version(job, truth, scored, cycle, name, learner)
+            report("score", 0, len(pool))
+            scored = ScoredPool.scored(learner, cache, pool, runtime)
+            cycle.metrics.update({"labels": len(labels.tasks), "pool": len(pool), "newest_task": newest(truth)})
+            cycle.metrics.update(facts(truth, cache, labels.problems))
+            name = save_learner(job.folder, learner, cycle.number)
+            kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, name), runtime)
+            version = store_version(job, truth, scored, cycle, name, learner)
 
         report("publish", 0, len(pool))
         version = publisher.publish(job, version, lambda done, total: report("publish", done, total))
@@ -83,27 +91,38 @@ def run_cycle(job: Job) -> Version:
 
 def cold_start(job: Job, truth: Truth) -> Version:
     """Publish the first order, before any training: for some samplers images that are far from each other first, for
-    the others a random order."""
+    the others a random order, which needs no image.
+
+    An order by images is made from a sample of the pool, those that arrive in the first seconds. The others join it.
+    """
     with recorded(job) as cycle:
-        report, seed = cycle.report, cycle.seed
-        report("images", 0, 1)
-        cache = open_images(job, truth, report)
-        pool = cache.present(truth.unlabeled)
-        sampler = truth.kind.settings.sampler
-        report("score", 0, len(pool))
-        job.state.cycles.report(report.cycle_id, "score", 0, len(pool), sampler=sampler)
-        if pool and SAMPLERS[sampler].spreads_first:
-            labeled = cache.rows(cache.present(truth.labels))
-            runtime = Runtime(device=job.device, seed=seed, progress=report)
-            rank = spread_order(cache.pixels, cache.rows(pool), labeled, runtime)
+        report, sampler = cycle.report, truth.kind.settings.sampler
+        job.state.cycles.report(report.cycle_id, "images", 0, 1, sampler=sampler)
+        if SAMPLERS[sampler].spreads_first:
+            scored, cache = _spread_first(job, truth, cycle)
+            cycle.metrics.update(facts(truth, cache))
         else:
-            rank = np.random.default_rng(seed).permutation(len(pool))
-        cycle.metrics.update({"pool": len(pool), "newest_task": max(truth.sources, default=0)})
-        cycle.metrics.update(facts(truth, cache))
+            scored = ScoredPool.shuffled(truth.unlabeled, cycle.seed)
+            cycle.metrics["task"] = truth.kind.name
+        cycle.metrics.update({"pool": len(scored.tasks), "newest_task": newest(truth)})
         digest = hashlib.sha256(repr((job.project.key, time.time_ns())).encode()).hexdigest()
-        version = store_version(job, truth, ScoredPool.ranked(pool, rank), cycle, f"{sampler}-c0-{digest[:8]}")
-        report("publish", 0, len(pool))
+        version = store_version(job, truth, scored, cycle, f"{sampler}-c0-{digest[:8]}")
+        report("publish", 0, len(scored.tasks))
         return publisher.publish(job, version, lambda done, total: report("publish", done, total))
+
+
+def _spread_first(job: Job, truth: Truth, cycle: CycleRecord) -> tuple[ScoredPool, ImageCache]:
+    """The sample in the first half of the scale, images that are far from each other first."""
+    report = cycle.report
+    report("images", 0, 1)
+    cache = open_images(job, truth, report, seconds=SAMPLE_SECONDS)
+    pool = cache.present(truth.unlabeled)
+    report("score", 0, len(pool))
+    if not len(pool):
+        return ScoredPool.ranked(pool, np.arange(0)), cache
+    runtime = Runtime(device=job.device, seed=cycle.seed, progress=report)
+    rank = spread_order(cache.pixels, cache.rows(pool), cache.rows(cache.present(truth.labels)), runtime)
+    return ScoredPool.ranked(pool, rank, (0.0, 0.5)), cache
 
 
 @dataclass(frozen=True)
@@ -136,43 +155,57 @@ def recorded(job: Job) -> Iterator[CycleRecord]:
 def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
     """Score the unlabeled tasks that are missing from ``version``, with its own model, and add them to its order.
 
-    Also retries broken images that are due to be tried again, whether their tasks are missing or labeled.
+    Also fetches images that are still missing, for some seconds, and retries broken ones that are due to be tried
+    again.
 
     Returns:
         The number of tasks added.
     """
-    missing = set(truth.unlabeled) - job.state.scores.task_ids(version)
-    if job.settings.subset:  # the rest of the pool was left out on purpose: only newer tasks join
-        missing = {task for task in missing if task > version.metrics.get("newest_task", 0)}
-    now = job.state.now()
-    if not missing and not any(image.retry_at <= now for image in job.state.tasks.broken_images(job.project.id)):
-        return 0
-    cache = open_images(job, truth, lambda phase, done, total: job.check())
-    tasks = cache.present(sorted(missing))
-    if not tasks:
-        return 0
+    after = version.metrics.get("newest_task", 0) if job.settings.subset else 0  # the others were left out on purpose
+    missing = job.state.tasks.unscored(job.project.id, version, after)
     seed = cycle_seed(job.settings.seed, version.cycle)
-    scored = _score_joining(job, version, truth, cache, tasks, seed)
-    taken = np.array([stored.priority_score for stored in job.state.scores.all(version)])
-    priority_score = joining_priority_scores(scored.acquisition, taken, seed)
-    columns = (np.array(scored.tasks), priority_score, truth.kind.class_index(scored), scored.confidence)
+    rest = np.random.default_rng(seed).permutation(np.setdiff1d(truth.unlabeled, missing))
+    wanted = np.concatenate([missing, rest])
+    cache = open_images(job, truth, lambda phase, done, total: job.check(), seconds=UPKEEP_SECONDS, wanted=wanted)
+    scored = _score_joining(job, version, truth, cache, missing, seed)
+    if not len(scored.tasks):
+        return 0
+    priority_score = _free_scores(job, version, scored.acquisition, seed)
+    columns = (scored.tasks, priority_score, truth.kind.class_index(scored), scored.confidence)
     job.state.scores.add(job.project.id, job.owner, version.id, *columns)
-    log.info("Project %s: %d new tasks join %s", job.project.id, len(tasks), version.name)
-    return len(tasks)
+    log.info("Project %s: %d new tasks join %s", job.project.id, len(scored.tasks), version.name)
+    return len(scored.tasks)
 
 
 def _score_joining(
-    job: Job, version: Version, truth: Truth, cache: ImageCache, tasks: list[int], seed: int
+    job: Job, version: Version, truth: Truth, cache: ImageCache, missing: np.ndarray, seed: int
 ) -> ScoredPool:
-    """Score ``tasks`` with the model of ``version``, or at random if it has none or the project's kind of task or image
-    size has changed since."""
-    learner = None if version.checkpoint is None else Learner.load(version.checkpoint, job.device)
-    if learner is None or (learner.task, learner.frame) != (truth.kind.name, cache.frame):
-        return ScoredPool.ranked(tasks, np.random.default_rng([seed, tasks[0]]).permutation(len(tasks)))
+    """Score those of the ``missing`` tasks that have an image with the model of ``version``; or at random if it has
+    none, or the project's kind of task or image size has changed since. Behind a first order that was made from a
+    sample of the images, they have the second half of the scale."""
+    if version.checkpoint is None and not SAMPLERS[version.sampler].spreads_first:
+        return ScoredPool.shuffled(missing, seed)
+    tasks = cache.present(missing)
+    learner = None if version.checkpoint is None or not len(tasks) else Learner.load(version.checkpoint, job.device)
+    if learner is None:
+        return ScoredPool.shuffled(tasks, seed, (0.5, 1.0) if version.checkpoint is None else (0.0, 1.0))
+    if (learner.task, learner.frame) != (truth.kind.name, cache.frame):
+        return ScoredPool.shuffled(tasks, seed)
     runtime = Runtime(device=job.device, seed=seed, progress=lambda phase, done, total: job.check())
     scored = ScoredPool.scored(learner, cache, tasks, runtime)
     truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
     return scored
+
+
+def _free_scores(job: Job, version: Version, acquisition: np.ndarray, seed: int) -> np.ndarray:
+    """Priority scores of joining tasks (N,), none of which a task of ``version`` has."""
+    taken = np.empty(0)
+    while True:
+        scores = joining_priority_scores(acquisition, taken, seed)
+        found = job.state.scores.taken(version, scores)
+        if not len(found):
+            return scores
+        taken = np.concatenate([taken, found])
 
 
 def training_labels(job: Job, truth: Truth, cache: ImageCache, report: ProgressFn) -> TrainingLabels:
@@ -181,21 +214,25 @@ def training_labels(job: Job, truth: Truth, cache: ImageCache, report: ProgressF
     Raises:
         BackendError: none of them can be used; the message says why.
     """
+    sources = job.state.tasks.sources(job.project.id, truth.labels)
     return truth.kind.training_labels(
-        truth.labels, truth.sources, cache, lambda tasks: job.gateway.annotations_of(job.project.id, tasks), report
+        truth.labels, sources, cache, lambda tasks: job.gateway.annotations_of(job.project.id, tasks), report
     )
 
 
-def pool_tasks(truth: Truth, cache: ImageCache, seed: int) -> list[int]:
-    """The unlabeled tasks to score: all that have an image, or the random subset R of them."""
+def pool_tasks(truth: Truth, cache: ImageCache, seed: int) -> np.ndarray:
+    """The unlabeled tasks (N,) to score: all that have an image, or the random subset R of them."""
     pool = cache.present(truth.unlabeled)
     size = truth.kind.settings.subset
-    if 0 < size < len(pool):
-        return [pool[index] for index in random_subset(len(pool), size, seed)]
-    return pool
+    return pool[random_subset(len(pool), size, seed)] if 0 < size < len(pool) else pool
 
 
-def cycle_data(cache: ImageCache, labels: TrainingLabels, pool: Sequence[int]) -> CycleData:
+def newest(truth: Truth) -> int:
+    """The highest id of a task; 0 if there is none."""
+    return int(truth.tasks[-1]) if len(truth.tasks) else 0
+
+
+def cycle_data(cache: ImageCache, labels: TrainingLabels, pool: np.ndarray) -> CycleData:
     """The rows and targets that this cycle trains on and scores."""
     return CycleData(
         pixels=cache.pixels,
@@ -229,7 +266,7 @@ def store_version(
         checkpoint=None if learner is None else str(checkpoint_path(job.folder, name)),
         classes=() if learner is None else learner.classes,
         metrics=cycle.metrics,
-        task_ids=np.array(scored.tasks, dtype=np.int64),
+        task_ids=scored.tasks,
         priority_score=priority_scores(scored.acquisition, cycle.seed),
         class_index=truth.kind.class_index(scored),
         confidence=scored.confidence,

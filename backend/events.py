@@ -27,6 +27,10 @@ CONFIG = frozenset({"PROJECT_UPDATED"})
 TRAIN = frozenset({"START_TRAINING"})
 
 
+MOST_SUPERSEDED = 3
+"""With more superseded versions than these, the oldest are removed even while people label."""
+
+
 class MalformedEvent(BackendError):
     """The body of a webhook is not a Label Studio event."""
 
@@ -115,9 +119,9 @@ class Backlog:
     """A project's unfinished work, as far as it is stored outside the project's own row."""
 
     has_version: bool
-    unfinished: bool  # a version, or some rows of the current one, is scored but not completely published
-    superseded: bool  # there are superseded versions whose predictions are still in Label Studio
-    quiet_since: float  # when the current version was published
+    unfinished: bool  # a version is scored but not completely published, or the head of the current one is used up
+    superseded: int  # how many superseded versions still have predictions in Label Studio
+    quiet_since: float  # when the current version was published, or the last annotation arrived
     broken_due: bool  # some broken image is due to be tried again
 
 
@@ -138,7 +142,7 @@ def due(
     if project.train_requested or project.pending_annotations >= budget:
         work.add(Work.CYCLE)
     stale = project.refresh_seq > project.refresh_seen or now - project.checked_at >= reconcile_seconds
-    quiet = not work and now - backlog.quiet_since >= cleanup_seconds
-    if stale or backlog.broken_due or (backlog.superseded and quiet):
+    quiet = now - backlog.quiet_since >= cleanup_seconds or backlog.superseded > MOST_SUPERSEDED
+    if stale or backlog.broken_due or (backlog.superseded and quiet and not work):
         work.add(Work.UPKEEP)
     return frozenset(work)

@@ -46,15 +46,15 @@ class RowCache:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def rows(self, task_ids: Sequence[int]) -> np.ndarray:
+    def rows(self, task_ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """The row (N,) int64 of each task; -1 if it has none."""
         self._index.refresh()
         return self._index.rows(task_ids)
 
-    def present(self, task_ids: Iterable[int]) -> list[int]:
-        """Those of ``task_ids`` that have a row, in the given order."""
-        tasks = list(task_ids)
-        return [task for task, row in zip(tasks, self.rows(tasks).tolist(), strict=True) if row >= 0]
+    def present(self, task_ids: Iterable[int] | np.ndarray) -> np.ndarray:
+        """Those (M,) int64 of ``task_ids`` that have a row, in the given order."""
+        tasks = task_ids if isinstance(task_ids, np.ndarray) else np.array(list(task_ids), dtype=np.int64)
+        return tasks[self.rows(tasks) >= 0]
 
     def task_ids(self) -> list[int]:
         """All tasks that have a row."""

@@ -41,7 +41,7 @@ class Index:
         """The number of rows, free ones included."""
         return len(self._tasks)
 
-    def rows(self, task_ids: Sequence[int]) -> np.ndarray:
+    def rows(self, task_ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """The row (N,) int64 of each task; -1 if it has none."""
         return np.array([self._row_of.get(int(task), -1) for task in task_ids], dtype=np.int64)
 

@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -44,6 +45,12 @@ class Connection:
         self._token = token.strip()
         self._client: Any = None
         self._lock = threading.Lock()
+        self._clock: float | None = None
+
+    @property
+    def clock(self) -> float | None:
+        """The time at Label Studio in seconds since the epoch, as its last response said; None if it did not."""
+        return self._clock
 
     @property
     def display_url(self) -> str:
@@ -178,6 +185,8 @@ class Connection:
             response = self._client._client_wrapper.httpx_client.request(
                 path, method=method, params=params, request_options=self._options(timeout), **content
             )
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            self._clock = parsedate_to_datetime(response.headers["date"]).timestamp()
         if response.status_code == 401 and not renewed and self.renew_access_token():
             return self._send(method, path, params=params, body=body, timeout=timeout, renewed=True)
         self._check(response, path)

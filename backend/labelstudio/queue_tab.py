@@ -8,6 +8,7 @@ from typing import Any
 from backend.labelstudio.http import Connection
 
 QUEUE_TAB = "Acquisition queue"
+HEAD_TAB = "Acquisition queue (next tasks)"
 
 _COLUMN_WIDTHS = {
     "tasks:predictions_score": 150,
@@ -23,10 +24,11 @@ class QueueTab:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def ensure(self, project_id: int, data_key: str, columns: Sequence[str]) -> int:
+    def ensure(self, project_id: int, data_key: str, columns: Sequence[str], *, head_only: bool = False) -> int:
         """The id of the tab "Acquisition queue", which is created if there is none.
 
-        It shows the unlabeled tasks, lowest score first. The score column and the order use only the project's current
+        It shows the unlabeled tasks, lowest score first; if the order is published ``head_only``, those of its head,
+        and its title says so. The score column and the order use only the project's current
         version, because Label Studio averages ``predictions_score`` over that. The columns with the predicted class and
         the version list every version that is still stored, because Label Studio has no filter for them.
 
@@ -34,18 +36,21 @@ class QueueTab:
         """
         tabs = self._connection.get("api/dm/views/", project=project_id)
         for tab in tabs:
-            if (tab["data"] or {}).get("title") == QUEUE_TAB:
+            if (tab["data"] or {}).get("title") in (QUEUE_TAB, HEAD_TAB):
                 return int(tab["id"])
         if not tabs:  # also create the tab with all tasks, which Label Studio only creates in a project without tabs
             self._connection.post("api/dm/views/", {"project": project_id, "data": {"title": "Default"}})
         shown = {f"tasks:data.{data_key}", "tasks:id"} | {f"tasks:predictions_{name}" for name in columns}
+        filters = [number("total_annotations", "equal", 0)]
+        if head_only:
+            filters.append(number("predictions_score", "greater_or_equal", 0))
         hidden = sorted(self._columns(project_id) - shown)
         data = {
-            "title": QUEUE_TAB,
+            "title": HEAD_TAB if head_only else QUEUE_TAB,
             "type": "list",
             "target": "tasks",
             "hiddenColumns": {"explore": hidden, "labeling": hidden},
-            "filters": {"conjunction": "and", "items": [number("total_annotations", "equal", 0)]},
+            "filters": {"conjunction": "and", "items": filters},
             "ordering": ["tasks:predictions_score"],
             "columnsWidth": _COLUMN_WIDTHS,
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,25 +15,33 @@ from models.inference.predictions import Predictions
 
 @dataclass(frozen=True)
 class ScoredPool:
-    """``tasks`` (N,) with their ``acquisition`` (N,) float64, higher = label sooner, and the network's predictions for
-    them, None where no network was involved."""
+    """``tasks`` (N,) int64 with their ``acquisition`` (N,) float64, higher = label sooner, and the network's
+    predictions for them, None where no network was involved."""
 
-    tasks: list[int]
+    tasks: np.ndarray
     acquisition: np.ndarray
     predictions: Predictions | None = None
 
     @classmethod
-    def scored(cls, learner: Learner, cache: ImageCache, tasks: Sequence[int], runtime: Runtime) -> ScoredPool:
-        """``tasks``, all of them in ``cache``, scored by the learner's sampler."""
-        if not tasks:
-            return cls([], np.empty(0))
-        return cls(list(tasks), *learner.score(cache.pixels, cache.rows(tasks), runtime))
+    def scored(cls, learner: Learner, cache: ImageCache, tasks: np.ndarray, runtime: Runtime) -> ScoredPool:
+        """``tasks`` (N,), all of them in ``cache``, scored by the learner's sampler."""
+        if not len(tasks):
+            return cls(tasks, np.empty(0))
+        return cls(tasks, *learner.score(cache.pixels, cache.rows(tasks), runtime))
 
     @classmethod
-    def ranked(cls, tasks: Sequence[int], rank: np.ndarray) -> ScoredPool:
-        """``tasks`` in a given order: ``rank`` (N,), 0 = first. Their priority scores are evenly spaced in (0, 1)."""
-        share = (rank + 0.5) / max(1, len(rank))
-        return cls(list(tasks), np.log1p(-share) - np.log(share))
+    def ranked(cls, tasks: np.ndarray, rank: np.ndarray, within: tuple[float, float] = (0.0, 1.0)) -> ScoredPool:
+        """``tasks`` (N,) in a given order: ``rank`` (N,), 0 = first. Their priority scores are evenly spaced between
+        the two limits ``within`` (0, 1)."""
+        low, high = within
+        share = low + (high - low) * (rank + 0.5) / max(1, len(rank))
+        return cls(tasks, np.log1p(-share) - np.log(share))
+
+    @classmethod
+    def shuffled(cls, tasks: np.ndarray, seed: int, within: tuple[float, float] = (0.0, 1.0)) -> ScoredPool:
+        """``tasks`` (N,) in a random order; ``within`` as in :meth:`ranked`."""
+        rng = np.random.default_rng([seed, int(tasks[0]) if len(tasks) else 0])
+        return cls.ranked(tasks, rng.permutation(len(tasks)), within)
 
     @property
     def confidence(self) -> np.ndarray | None:
@@ -43,4 +50,4 @@ class ScoredPool:
     def head(self, count: int | None, seed: int) -> list[int]:
         """The first ``count`` tasks in the order of their priority scores; None means all of them."""
         order = np.argsort(priority_scores(self.acquisition, seed))
-        return [self.tasks[place] for place in order[:count]]
+        return self.tasks[order[:count]].tolist()

@@ -75,7 +75,9 @@ class Settings(SamplerSettings):
         300.0, "How often the worker compares with Label Studio without a hint.", between(1, 86400)
     )
     cleanup_seconds: float = setting(
-        120.0, "Quiet time after which superseded versions are removed from Label Studio.", between(0, 86400)
+        120.0,
+        "Time without annotations and new orders after which superseded versions are removed from Label Studio.",
+        between(0, 86400),
     )
     download_workers: int = setting(8, "Images fetched at a time.", between(1, 64))
     retry_broken_seconds: float = setting(600.0, "Wait before a broken image is tried again.", between(1, 604800))
@@ -120,6 +122,12 @@ class Settings(SamplerSettings):
     seed: int = project(0, "Where all randomness starts.", between(0, 2**31 - 1))
     manage_queue: bool = project(
         True, "Set the project's sampling and model version, and make the “Acquisition queue” tab.", YES_NO
+    )
+    publish: str = project(
+        "auto",
+        "How much of an order is written to Label Studio; auto: up to 1,000 tasks all of it, else its head; head: the "
+        "next 200 tasks, or twice the `budget` if that is more, filled up as they are labeled; all: every task.",
+        one_of("auto", "head", "all"),
     )
     shortlist: int = project(20, "Predictions written one by one before the queue switches.", between(1, 1000))
     rectangles: bool = project(False, "Masks: read `RectangleLabels` too, as filled boxes.", YES_NO)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from backend.state.cycles import Cycles
 from backend.state.database import Database
+from backend.state.labels import Labels, StoredLabel
 from backend.state.leases import Leases
 from backend.state.projects import Projects
 from backend.state.schema import BrokenImage, Cycle, Project, StoredPrediction, Version
@@ -23,7 +24,7 @@ from backend.state.versions import Versions
 if TYPE_CHECKING:
     from backend.settings.core import Settings
 
-__all__ = ["BrokenImage", "Cycle", "Project", "State", "StoredPrediction", "Version"]
+__all__ = ["BrokenImage", "Cycle", "Project", "State", "StoredLabel", "StoredPrediction", "Version"]
 
 
 class State:
@@ -34,9 +35,10 @@ class State:
         self.projects = Projects(self.database)
         self.leases = Leases(self.database)
         self.tasks = Tasks(self.database)
+        self.labels = Labels(self.database)
         self.cycles = Cycles(self.database)
         self.scores = Scores(self.database)
-        self.versions = Versions(self.database, self.scores)
+        self.versions = Versions(self.database, self.scores, self.labels)
 
     @classmethod
     def for_settings(cls, settings: Settings) -> State:

@@ -7,15 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from backend.errors import BackendError, LeaseLost
 from backend.state.schema import SCHEMA_VERSION, meta, metadata, projects
+from backend.state.upgrade import UPGRADABLE, upgrade
 
 Record = TypeVar("Record")
-CHUNK_ROWS = 5_000  # rows per transaction: SQLite has a single writer, and a webhook must not wait long for it
+CHUNK_ROWS = 2_000  # rows per transaction: SQLite has a single writer, and a webhook must not wait long for it
+_FETCH_ROWS = 10_000
 READ_CHUNK = 900  # ids per query: old versions of SQLite allow 999 bound parameters
 
 
@@ -47,6 +50,26 @@ class Database:
         """The rows of ``query``, as records whose fields have the names of its columns."""
         with self.reader.connect() as conn:
             return [record(**row) for row in conn.execute(query).mappings()]
+
+    def integers(self, query: sa.Select[Any]) -> np.ndarray:
+        """The rows of ``query``, all of integers or truth values, as an array (N, columns) int64. Memory use does not
+        grow beyond that of the array."""
+        parts = [np.empty((0, len(query.selected_columns)), dtype=np.int64)]
+        with self.reader.connect() as conn:
+            found = conn.execution_options(yield_per=_FETCH_ROWS).execute(query).partitions()
+            parts.extend(np.array([tuple(row) for row in rows], dtype=np.int64) for rows in found)
+        return np.concatenate(parts)
+
+    def delete_in_pieces(
+        self, table: sa.Table, where: Sequence[sa.ColumnElement[bool]], project_id: int, owner: str | None
+    ) -> None:
+        """Delete rows, in transactions of at most :data:`CHUNK_ROWS`. Raises :class:`LeaseLost`: see :meth:`owned`."""
+        keys = list(table.primary_key)
+        some = sa.select(*keys).where(*where).limit(CHUNK_ROWS)
+        while True:
+            with self.owned(project_id, owner) as conn:
+                if conn.execute(table.delete().where(*where, sa.tuple_(*keys).in_(some))).rowcount < CHUNK_ROWS:
+                    return
 
     @contextmanager
     def owned(self, project_id: int, owner: str | None) -> Iterator[sa.Connection]:
@@ -85,7 +108,12 @@ class Database:
             row = {"name": "schema", "value": str(SCHEMA_VERSION)}
             insert = sqlite.insert(meta) if self._sqlite else postgresql.insert(meta)
             conn.execute(insert.on_conflict_do_nothing(), [row])
-            found = conn.scalar(sa.select(meta.c.value).where(meta.c.name == "schema"))
+            # for update: of several processes that start at once, one upgrades and the others wait for it
+            query = sa.select(meta.c.value).where(meta.c.name == "schema")
+            found = conn.scalar(query if self._sqlite else query.with_for_update())
+            if found in UPGRADABLE:
+                upgrade(conn)
+                found = str(SCHEMA_VERSION)
         if found != str(SCHEMA_VERSION):
             raise BackendError(
                 f"The database holds state of format {found}; this version of the backend reads {SCHEMA_VERSION}. "

@@ -60,6 +60,8 @@ class Projects:
         change: dict[str, Any] = {"annotation_events": projects.c.annotation_events + annotations}
         if tasks or config or train:
             change["retry_at"] = 0.0
+        if annotations:
+            change["annotated_at"] = self._db.now()
         if tasks or config:
             change["refresh_seq"] = projects.c.refresh_seq + 1
         if train:

@@ -11,7 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Format 1 is that of 0.3.0: see :mod:`backend.state.upgrade`."""
 
 metadata = sa.MetaData()
 
@@ -43,6 +44,13 @@ projects = sa.Table(
     # What the last comparison with Label Studio found.
     sa.Column("new_annotations", sa.Integer, nullable=False, default=0),
     sa.Column("checked_at", sa.Float, nullable=False, default=0.0),
+    # From when on changes in Label Studio have to be read: its own clock at the last comparison. Null: read everything.
+    sa.Column("read_from", sa.Float),
+    # What the labels were read under (label config and settings), and when all of them were last read.
+    sa.Column("read_under", sa.String(64), nullable=False, default="", server_default=""),
+    sa.Column("read_whole_at", sa.Float, nullable=False, default=0.0, server_default="0"),
+    # When the last webhook about an annotation arrived.
+    sa.Column("annotated_at", sa.Float, nullable=False, default=0.0, server_default="0"),
     sa.Column("lease_owner", sa.String(128)),
     sa.Column("lease_expires", sa.Float, nullable=False, default=0.0),
     sa.Column("failures", sa.Integer, nullable=False, default=0),
@@ -59,6 +67,28 @@ tasks = sa.Table(
     sa.Column("task_id", sa.Integer, primary_key=True),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("labelled", sa.Boolean, nullable=False, default=False),
+    # Has any annotation, a label or not: Label Studio does not serve the task to its annotator again.
+    sa.Column("annotated", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
+)
+
+# What Label Studio held of each annotated task at the last comparison.
+labels = sa.Table(
+    "labels",
+    metadata,
+    sa.Column("project_id", sa.Integer, primary_key=True),
+    sa.Column("task_id", sa.Integer, primary_key=True),
+    sa.Column("label", sa.JSON),  # in the form of the kind of task; null: no annotation is a label
+    sa.Column("counted", sa.JSON, nullable=False),  # [[annotation id, its updated_at], ...] of those that are labels
+    sa.Column("submitted", sa.Integer, nullable=False),  # how many annotations there are, skipped ones apart
+    sa.Column("skipped", sa.Integer, nullable=False),
+)
+
+# Tasks whose image has to be looked at again, because the address in their data has changed.
+changed_images = sa.Table(
+    "changed_images",
+    metadata,
+    sa.Column("project_id", sa.Integer, primary_key=True),
+    sa.Column("task_id", sa.Integer, primary_key=True),
 )
 
 seen_annotations = sa.Table(
@@ -117,7 +147,8 @@ scores = sa.Table(
     sa.Column("class_index", sa.Integer),
     sa.Column("confidence", sa.Float(53)),
     sa.Column("written", sa.Boolean, nullable=False, default=False),
-    sa.Index("scores_by_written", "version_id", "written"),
+    # the order of a version, and which rows at its beginning Label Studio holds
+    sa.Index("scores_by_order", "version_id", "score", "written"),
 )
 
 broken = sa.Table(
@@ -131,7 +162,7 @@ broken = sa.Table(
     sa.Column("retry_at", sa.Float, nullable=False),
 )
 
-PER_PROJECT = (tasks, seen_annotations, cycles, broken)
+PER_PROJECT = (tasks, labels, changed_images, seen_annotations, cycles, broken)
 """Tables with a ``project_id`` whose rows are deleted with their project. (Versions and scores are handled apart.)"""
 
 
@@ -153,6 +184,10 @@ class Project:
     train_seen: int
     new_annotations: int
     checked_at: float
+    read_from: float | None
+    read_under: str
+    read_whole_at: float
+    annotated_at: float
     lease_owner: str | None
     lease_expires: float
     failures: int

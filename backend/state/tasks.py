@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 import sqlalchemy as sa
 
 from backend.state.database import CHUNK_ROWS, READ_CHUNK, Database, chunks
-from backend.state.schema import BrokenImage, broken, projects, scores, seen_annotations, tasks, versions
+from backend.state.schema import (
+    BrokenImage,
+    Version,
+    broken,
+    changed_images,
+    labels,
+    projects,
+    scores,
+    tasks,
+    versions,
+)
 
 
 class Tasks:
@@ -16,41 +27,86 @@ class Tasks:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    def sources(self, project_id: int) -> dict[int, str]:
-        """Task id → image source, for every known task."""
-        query = sa.select(tasks.c.task_id, tasks.c.source).where(tasks.c.project_id == project_id)
+    def ids(self, project_id: int) -> tuple[np.ndarray, np.ndarray]:
+        """Every known task (N,) int64, ascending, and whether it is labeled (N,) bool."""
+        query = sa.select(tasks.c.task_id, tasks.c.labelled).where(tasks.c.project_id == project_id)
+        found = self._db.integers(query.order_by(tasks.c.task_id))
+        return found[:, 0], found[:, 1].astype(bool)
+
+    def count(self, project_id: int) -> int:
+        """The number of known tasks."""
+        query = sa.select(sa.func.count()).select_from(tasks).where(tasks.c.project_id == project_id)
+        with self._db.reader.connect() as conn:
+            return int(conn.scalar(query) or 0)
+
+    def newest(self, project_id: int) -> int:
+        """The highest id of a known task; 0 if there is none."""
+        with self._db.reader.connect() as conn:
+            query = sa.select(sa.func.max(tasks.c.task_id)).where(tasks.c.project_id == project_id)
+            return int(conn.scalar(query) or 0)
+
+    def sources(self, project_id: int, task_ids: Iterable[int]) -> dict[int, str]:
+        """Task id → image source, of those of ``task_ids`` that are known, in the given order."""
+        wanted = list(task_ids)
+        found: dict[int, str] = {}
+        with self._db.reader.connect() as conn:
+            for part in chunks(wanted, READ_CHUNK):
+                query = sa.select(tasks.c.task_id, tasks.c.source).where(tasks.c.project_id == project_id)
+                found.update((row.task_id, row.source) for row in conn.execute(query.where(tasks.c.task_id.in_(part))))
+        return {task: found[task] for task in wanted if task in found}
+
+    def sources_between(self, project_id: int, after: int, upto: int | None) -> dict[int, str]:
+        """Task id → image source, of the known tasks with ``after`` < id <= ``upto``; None: no upper limit."""
+        query = sa.select(tasks.c.task_id, tasks.c.source)
+        query = query.where(tasks.c.project_id == project_id, tasks.c.task_id > after)
+        if upto is not None:
+            query = query.where(tasks.c.task_id <= upto)
         with self._db.reader.connect() as conn:
             return {row.task_id: row.source for row in conn.execute(query)}
 
-    def replace(self, project_id: int, added: Mapping[int, str], removed: Iterable[int]) -> None:
-        """Add or update tasks, and delete removed ones together with their scores and broken images."""
-        for part in chunks(list(removed), READ_CHUNK):
+    def put(self, project_id: int, found: Mapping[int, str], changed: Iterable[int] = ()) -> None:
+        """Add tasks, or update their image sources. The images of those ``changed`` have to be looked at again."""
+        rows = [{"project_id": project_id, "task_id": task, "source": source} for task, source in found.items()]
+        again = [{"project_id": project_id, "task_id": task} for task in changed]
+        for part in chunks(again, CHUNK_ROWS):  # first, so that a kill in between cannot forget it
             with self._db.engine.begin() as conn:
-                mine = sa.select(versions.c.id).where(versions.c.project_id == project_id)
-                conn.execute(scores.delete().where(scores.c.version_id.in_(mine), scores.c.task_id.in_(part)))
-                for table in (tasks, broken):
-                    conn.execute(table.delete().where(table.c.project_id == project_id, table.c.task_id.in_(part)))
-        rows = [{"project_id": project_id, "task_id": task, "source": source} for task, source in added.items()]
+                self._db.upsert(conn, changed_images, part, ("task_id",))
         for part_of_rows in chunks(rows, CHUNK_ROWS):
             with self._db.engine.begin() as conn:
                 self._db.upsert(conn, tasks, part_of_rows, ("source",))
 
-    def set_labeled(self, project_id: int, labeled: Iterable[int]) -> None:
-        """Set which tasks are labeled: exactly those in ``labeled``."""
-        mine = tasks.c.project_id == project_id
-        with self._db.reader.connect() as conn:
-            before = set(conn.scalars(sa.select(tasks.c.task_id).where(mine, tasks.c.labelled)))
-        after = set(labeled)
-        for flag, changed in ((True, after - before), (False, before - after)):
-            for part in chunks(sorted(changed), READ_CHUNK):
-                with self._db.engine.begin() as conn:
-                    conn.execute(tasks.update().where(mine, tasks.c.task_id.in_(part)).values(labelled=flag))
+    def remove(self, project_id: int, removed: Iterable[int]) -> None:
+        """Delete tasks together with everything that is stored about them."""
+        for part in chunks(list(removed), READ_CHUNK):
+            with self._db.engine.begin() as conn:
+                mine = sa.select(versions.c.id).where(versions.c.project_id == project_id)
+                conn.execute(scores.delete().where(scores.c.version_id.in_(mine), scores.c.task_id.in_(part)))
+                for table in (tasks, labels, changed_images, broken):
+                    conn.execute(table.delete().where(table.c.project_id == project_id, table.c.task_id.in_(part)))
 
-    def seen_annotations(self, project_id: int) -> dict[int, str]:
-        """Annotation id → its ``updated_at``, for the annotations that the newest model was trained on."""
-        query = sa.select(seen_annotations).where(seen_annotations.c.project_id == project_id)
+    def unscored(self, project_id: int, version: Version, after: int = 0) -> np.ndarray:
+        """The tasks (M,) int64, ascending, with an id above ``after`` that are not labeled, and that ``version`` has
+        not scored."""
+        scored = sa.select(scores.c.task_id).where(
+            scores.c.version_id == version.id, scores.c.task_id == tasks.c.task_id
+        )
+        query = sa.select(tasks.c.task_id).where(
+            tasks.c.project_id == project_id, tasks.c.task_id > after, sa.not_(tasks.c.labelled), ~scored.exists()
+        )
+        return self._db.integers(query.order_by(tasks.c.task_id))[:, 0]
+
+    def changed_images(self, project_id: int) -> list[int]:
+        """The tasks whose image has to be looked at again."""
         with self._db.reader.connect() as conn:
-            return {row.annotation_id: row.updated_at for row in conn.execute(query)}
+            query = sa.select(changed_images.c.task_id).where(changed_images.c.project_id == project_id)
+            return list(conn.scalars(query))
+
+    def clear_changed_images(self, project_id: int, task_ids: Iterable[int]) -> None:
+        """Forget that the images of these tasks have to be looked at again."""
+        for part in chunks(list(task_ids), READ_CHUNK):
+            with self._db.engine.begin() as conn:
+                mine = (changed_images.c.project_id == project_id, changed_images.c.task_id.in_(part))
+                conn.execute(changed_images.delete().where(*mine))
 
     def set_broken(self, project_id: int, found: Iterable[tuple[int, str, str]], retry_seconds: float) -> None:
         """Set images aside: (task id, source, reason) each. A task that is set aside already has its attempts
@@ -90,12 +146,3 @@ class Tasks:
         }
         with self._db.reader.connect() as conn:
             return {name: int(conn.scalar(query) or 0) for name, query in queries.items()}
-
-
-def record_seen(conn: sa.Connection, project_id: int, seen: Mapping[int, str]) -> None:
-    """Count as new only annotations that are not in ``seen``: annotation id → its ``updated_at``."""
-    conn.execute(seen_annotations.delete().where(seen_annotations.c.project_id == project_id))
-    rows = [{"project_id": project_id, "annotation_id": number, "updated_at": stamp} for number, stamp in seen.items()]
-    for part in chunks(rows, CHUNK_ROWS):
-        conn.execute(seen_annotations.insert(), part)
-    conn.execute(projects.update().where(projects.c.id == project_id).values(new_annotations=0))

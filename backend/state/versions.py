@@ -9,16 +9,16 @@ import numpy as np
 import sqlalchemy as sa
 
 from backend.state.database import Database
+from backend.state.labels import Labels, record_seen
 from backend.state.schema import Version, projects, scores, versions
 from backend.state.scores import Scores
-from backend.state.tasks import record_seen
 
 
 class Versions:
     """The orders of each pool. A version's status is draft, scored, publishing, current, superseded or removed."""
 
-    def __init__(self, database: Database, scores: Scores) -> None:
-        self._db, self._scores = database, scores
+    def __init__(self, database: Database, scores: Scores, labels: Labels) -> None:
+        self._db, self._scores, self._labels = database, scores, labels
 
     def add(
         self,
@@ -61,10 +61,11 @@ class Versions:
             draft = conn.execute(versions.insert().values(**values, status="draft", created_at=self._db.now_in(conn)))
             version_id = int(draft.inserted_primary_key[0])  # type: ignore[index]
         self._scores.add(project_id, owner, version_id, task_ids, priority_score, class_index, confidence)
+        before = {} if seen is None else self._labels.seen(project_id)
         with self._db.owned(project_id, owner) as conn:
             conn.execute(versions.update().where(versions.c.id == version_id).values(status="scored"))
             if seen is not None:
-                record_seen(conn, project_id, seen)
+                record_seen(self._db, conn, project_id, before, seen)
             if train_seen is not None:
                 conn.execute(projects.update().where(projects.c.id == project_id).values(train_seen=train_seen))
         version = self.get(version_id)
@@ -73,10 +74,14 @@ class Versions:
 
     def drop_drafts(self, project_id: int, owner: str) -> None:
         """Delete the drafts that killed processes left behind."""
-        with self._db.owned(project_id, owner) as conn:
-            drafts = sa.select(versions.c.id).where(versions.c.project_id == project_id, versions.c.status == "draft")
-            conn.execute(scores.delete().where(scores.c.version_id.in_(drafts)))
-            conn.execute(versions.delete().where(versions.c.project_id == project_id, versions.c.status == "draft"))
+        drafts = (versions.c.project_id == project_id, versions.c.status == "draft")
+        with self._db.reader.connect() as conn:
+            found = list(conn.scalars(sa.select(versions.c.id).where(*drafts)))
+        for version_id in found:
+            self._db.delete_in_pieces(scores, [scores.c.version_id == version_id], project_id, owner)
+        if found:
+            with self._db.owned(project_id, owner) as conn:
+                conn.execute(versions.delete().where(*drafts))
 
     def get(self, version_id: int) -> Version | None:
         """The version with this id, drafts included."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from backend.images.cache import Fetch, ImageCache
-    from backend.labelstudio.client import TaskAnnotations
+    from backend.labelstudio.records import TaskAnnotations
     from backend.learning.learner import Learner
     from backend.learning.pool import ScoredPool
     from backend.state import StoredPrediction
@@ -167,6 +167,14 @@ class TaskKind(ABC, Generic[Spec, Kept]):
     @abstractmethod
     def counted(self, annotations: Sequence[Annotation]) -> list[tuple[int, str]]:
         """(annotation id, ``updated_at``) of those annotations that are labels, which count toward the budget."""
+
+    def stored_label(self, label: Any) -> Any:
+        """A label in the form of JSON, as the state keeps it: the inverse of :meth:`label_from`."""
+        return label
+
+    def label_from(self, stored: Any) -> Label:
+        """The label that :meth:`stored_label` turned into JSON."""
+        return str(stored)
 
     # -- images and training -----------------------------------------------------------------------------------------
 

@@ -39,6 +39,12 @@ class Multilabel(WholeImages[ChoicesSpec, KeptProbabilities]):
     def label_of(self, annotations: Sequence[Annotation], source: str) -> frozenset[str] | None:
         return classes_of(annotations, self.spec)
 
+    def stored_label(self, label: frozenset[str]) -> list[str]:
+        return sorted(label)
+
+    def label_from(self, stored: list[str]) -> frozenset[str]:
+        return frozenset(stored)
+
     def counted(self, annotations: Sequence[Annotation]) -> list[tuple[int, str]]:
         return [
             (int(one["id"]), str(one.get("updated_at") or ""))
@@ -64,7 +70,7 @@ class Multilabel(WholeImages[ChoicesSpec, KeptProbabilities]):
         self, learner: Learner, cache: ImageCache, pool: ScoredPool, folder: Path, runtime: Runtime
     ) -> None:
         if pool.predictions is not None:
-            write_probabilities(folder, learner.classes, pool.tasks, pool.predictions.predicted)
+            write_probabilities(folder, learner.classes, pool.tasks.tolist(), pool.predictions.predicted)
 
     def open_kept(self, folder: Path) -> KeptProbabilities | None:
         return KeptProbabilities.open(folder)

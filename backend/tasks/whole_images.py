@@ -50,7 +50,7 @@ class WholeImages(TaskKind[Spec, Kept]):
     @staticmethod
     def with_image(labels: Mapping[int, Any], cache: ImageCache) -> list[int]:
         """The labeled tasks whose image is in the cache. Raises BackendError if there are none."""
-        tasks = cache.present(labels)
+        tasks: list[int] = cache.present(labels).tolist()
         if not tasks:
             raise BackendError("none of the labeled images can be read; `status` lists why")
         return tasks

@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable
 
 from backend.errors import BackendError, LabelStudioRefused
-from backend.labelstudio.client import LabelStudio, ProjectInfo
+from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.http import Connection, NotFound
+from backend.labelstudio.records import ProjectInfo
 
 log = logging.getLogger(__name__)
 

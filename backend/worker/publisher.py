@@ -1,10 +1,14 @@
 """Publishes a scored version to Label Studio exactly once, even if the process is killed at any point.
 
-Write the shortlist (the next K tasks, one by one), switch the project to the new version, then write the rest in one
-bulk call. A bulk call takes Label Studio seconds whatever its size, a single write a few hundredths of a second. So
-annotators work in the new order long before the whole pool is written, and at any moment the queue is ordered by one
-complete shortlist, either the old or the new one. If the rest contains many masks, it is written in several calls of
-bounded size.
+What is published is the head of its order, or all of it: see :mod:`backend.worker.head`. Write the shortlist (the next
+K tasks, one by one), switch the project to the new version, then write the rest. So annotators work in the new order
+long before everything is written, and at any moment the queue is ordered by one complete shortlist, either the old or
+the new one.
+
+A single write takes Label Studio a few hundredths of a second. A bulk call recounts every task of the project, which
+in a large one takes seconds that nobody can label in, whatever the size of the call. So the rest is written in one
+bulk call (in several of bounded size, if it contains many masks) only in small projects, or if the owner wants the
+whole pool published.
 
 Label Studio does not deduplicate. So if the outcome of an earlier write is unknown (a kill, a timeout, a 5xx),
 :func:`_settle` reads back which predictions of the version Label Studio holds, and only the others are written.
@@ -13,17 +17,20 @@ Label Studio does not deduplicate. So if the outcome of an earlier write is unkn
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from backend.errors import BackendError, LabelStudioUnavailable
-from backend.files import checkpoint_path, predictions_folder
+from backend.files import predictions_folder
+from backend.labelstudio.pause import Pause
 from backend.state import StoredPrediction, Version
 from backend.tasks import kind_of
 from backend.tasks.base import AnyTaskKind, Result
+from backend.worker.head import WHOLE_POOL, size_to_write
 from backend.worker.job import Job
 
 log = logging.getLogger(__name__)
@@ -53,7 +60,7 @@ def publish(job: Job, version: Version, progress: Callable[[int, int], None] = l
     job.check()
     if version.status == "scored":
         version = job.state.versions.update(version, job.owner, status="publishing")
-        rows = job.state.scores.unwritten(version)
+        rows = to_write(job, version)
     else:
         rows = _settle(job, version)
     total = len(rows)
@@ -69,9 +76,9 @@ def publish(job: Job, version: Version, progress: Callable[[int, int], None] = l
 
 
 def complete(job: Job, version: Version) -> None:
-    """Write the predictions of the current version that Label Studio is not known to hold: those of tasks that joined
-    it, or of an interrupted write."""
-    rows = _settle(job, version) if version.writing_since is not None else job.state.scores.unwritten(version)
+    """Write the predictions of the current version that Label Studio is not known to hold: those that fill up its head,
+    those of tasks that joined it, or of an interrupted write."""
+    rows = _settle(job, version) if version.writing_since is not None else to_write(job, version)
     if rows:
         version = job.state.versions.update(version, job.owner, writing_since=job.state.now())
         write_rest(job, version, rows)
@@ -79,6 +86,11 @@ def complete(job: Job, version: Version) -> None:
         job.state.versions.update(version, job.owner, writing_since=None)
     if job.settings.manage_queue and rows:
         switch(job, version)  # Label Studio refused this version until now, if it was published with an empty pool
+
+
+def to_write(job: Job, version: Version) -> list[StoredPrediction]:
+    """The predictions that should be in Label Studio and are not known to be, in the order of the queue."""
+    return job.state.scores.to_write(version, size_to_write(job.state, job.settings, job.reread().project, version))
 
 
 def switch(job: Job, version: Version) -> None:
@@ -97,9 +109,11 @@ def switch(job: Job, version: Version) -> None:
     job.state.versions.switch_to(version, job.owner)
 
 
-def write_singly(job: Job, version: Version, rows: Sequence[StoredPrediction]) -> None:
-    """Write predictions one by one. Forgets tasks that were deleted in Label Studio."""
+def write_singly(job: Job, version: Version, rows: Sequence[StoredPrediction], *, paced: bool = False) -> None:
+    """Write predictions one by one, with pauses in between if ``paced``. Forgets tasks that were deleted in Label
+    Studio."""
     results = Results.of(job, version)
+    pause = Pause() if paced else lambda: None
     for row in rows:
         job.check()
         try:
@@ -110,16 +124,17 @@ def write_singly(job: Job, version: Version, rows: Sequence[StoredPrediction]) -
             _drop_deleted(job, row.task_id, error)
         else:
             job.state.scores.mark_written(version, job.owner, [row.task_id])
+            pause()
 
 
 def write_rest(job: Job, version: Version, rows: Sequence[StoredPrediction]) -> None:
-    """Write the remaining predictions in one bulk call, or in as few as their masks allow. A small number is written
-    one by one, which is cheaper: a bulk call makes Label Studio recount every task."""
-    if len(rows) <= job.settings.shortlist:
-        write_singly(job, version, rows)
+    """Write the remaining predictions: one by one, or in one bulk call, or in as few as their masks allow."""
+    small = job.state.tasks.count(job.project.id) <= WHOLE_POOL or job.settings.publish == "all"
+    if len(rows) <= job.settings.shortlist or not small:
+        write_singly(job, version, rows, paced=len(rows) > job.settings.shortlist)
         return
     results = Results.of(job, version)
-    whole, refused = True, 0
+    refused = 0
     while rows:
         items = _next_call(version, rows, results)
         job.check()
@@ -139,12 +154,10 @@ def write_rest(job: Job, version: Version, rows: Sequence[StoredPrediction]) -> 
                 raise BackendError(message) from error
             continue
         written, rows = rows[: len(items)], rows[len(items) :]
-        whole = whole and taken == len(items)
         if taken < len(items):  # for example, the label config changed just now: the others are written in its terms
             _read_back(job, version)
         else:
-            every_row = whole and not rows  # then one SQL statement is enough
-            job.state.scores.mark_written(version, job.owner, None if every_row else [row.task_id for row in written])
+            job.state.scores.mark_written(version, job.owner, [row.task_id for row in written])
         job.state.versions.update(version, job.owner, writing_since=None)
 
 
@@ -170,36 +183,15 @@ def _without_deleted(job: Job, rows: Sequence[StoredPrediction], refusal: Backen
     if not deleted:
         raise refusal
     log.info("Project %s: %d tasks were deleted during publishing (%s)", job.project.id, len(deleted), refusal)
-    job.state.tasks.replace(job.project.id, {}, deleted)
+    job.state.tasks.remove(job.project.id, deleted)
     return [row for row in rows if row.task_id in existing]
-
-
-def remove_superseded(job: Job) -> int:
-    """Delete the predictions of superseded versions from Label Studio, and their scores, checkpoints and kept
-    predictions here. Returns the number of versions removed."""
-    removed = 0
-    current = job.state.versions.current(job.project.id)
-    keep = {current.checkpoint} if current else set()
-    held = job.gateway.model_versions(job.project.id)
-    for version in job.state.versions.of_project(job.project.id, removed=False):
-        if version.status != "superseded":
-            continue
-        job.check()
-        if held.get(version.name):
-            job.gateway.delete_version(job.project.id, version.name)
-        job.state.scores.drop(version, job.owner)
-        if version.checkpoint and version.checkpoint not in keep:
-            checkpoint_path(job.folder, version.name).unlink(missing_ok=True)
-        shutil.rmtree(predictions_folder(job.folder, version.name), ignore_errors=True)
-        removed += 1
-    return removed
 
 
 def verify(job: Job, version: Version) -> None:
     """Compare how many predictions Label Studio holds with how many it should, and repair a difference (duplicates, or
     lost predictions)."""
     held = job.gateway.model_versions(job.project.id).get(version.name, 0)
-    ours = len(job.state.scores.task_ids(version))
+    ours = len(job.state.scores.written(version))
     if held != ours:
         log.info(
             "Project %s: Label Studio holds %d predictions of %s, not %d", job.project.id, held, version.name, ours
@@ -215,13 +207,13 @@ def _settle(job: Job, version: Version) -> list[StoredPrediction]:
     have appeared, or until the call can no longer be running.
     """
     if version.writing_since is not None:
-        expected = len(job.state.scores.all(version))
+        expected = len(job.state.scores.written(version)) + len(to_write(job, version))
         until = version.writing_since + SETTLE_SECONDS + SETTLE_SECONDS_PER_ROW * expected
         while job.state.now() < until and job.gateway.model_versions(job.project.id).get(version.name, 0) < expected:
             job.check()
             time.sleep(0.5)
     _read_back(job, version)
-    return job.state.scores.unwritten(version)
+    return to_write(job, version)
 
 
 def _read_back(job: Job, version: Version) -> None:
@@ -235,17 +227,17 @@ def _read_back(job: Job, version: Version) -> None:
     for prediction_id in duplicates:
         job.check()
         job.gateway.delete_prediction(prediction_id)
-    ours = job.state.scores.task_ids(version)
     # In this order: a kill in between must not leave a held prediction marked as unwritten, or it is written twice.
-    job.state.scores.mark_written(version, job.owner, sorted(ours & held))
-    job.state.scores.mark_written(version, job.owner, sorted(ours - held), written=False)
+    job.state.scores.mark_written(version, job.owner, sorted(held))
+    lost = np.setdiff1d(job.state.scores.written(version), np.array(sorted(held), dtype=np.int64))
+    job.state.scores.mark_written(version, job.owner, lost.tolist(), written=False)
 
 
 def _drop_deleted(job: Job, task_id: int, error: BackendError) -> None:
     """Forget the task of a refused prediction if it was deleted in Label Studio; otherwise raise ``error``."""
     if any(task.id == task_id for task in job.gateway.tasks(job.project.id, after_id=task_id - 1)):
         raise error
-    job.state.tasks.replace(job.project.id, {}, [task_id])
+    job.state.tasks.remove(job.project.id, [task_id])
 
 
 def project_kind(job: Job) -> AnyTaskKind:

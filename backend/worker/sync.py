@@ -1,37 +1,57 @@
-"""Brings the state in line with Label Studio, the source of truth: tasks, annotations, label config and images."""
+"""Brings the state in line with Label Studio, the source of truth: tasks, annotations and label config.
+
+A comparison reads only what changed since the one before. Whatever such a read can miss (a bulk change that leaves no
+trace, a deletion) shows in Label Studio's own counts; then, after a restart, and from time to time, everything is read
+again. Everything else works on the state.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from backend.errors import ImageError, OwnerError
-from backend.images.cache import ImageCache
-from backend.images.source import fetch_image, sources
-from backend.labelstudio.client import TaskRef
+import numpy as np
+
+from backend.labelstudio.records import ProjectInfo, TaskAnnotations
+from backend.state import StoredLabel
 from backend.tasks import kind_of
 from backend.tasks.base import AnyTaskKind, Label
 from backend.tasks.label_config import image_source
 from backend.worker.job import Job
-from models import ProgressFn
 
 log = logging.getLogger(__name__)
+
+OVERLAP_SECONDS = 60.0
+"""How far a read reaches back before the one before: longer than a transaction of Label Studio may stay open."""
+
+WHOLE_SECONDS = 6 * 3600.0
+"""How often everything is read although nothing seems to be missing."""
+
+ATTEMPTS = 3
+"""How often changes are read again while Label Studio's counts do not fit, because people go on annotating."""
+
+FORMAT = 1
+"""Increased whenever annotations are understood differently, so that all of them are read again."""
 
 
 @dataclass(frozen=True)
 class Truth:
     """What Label Studio held at one moment.
 
-    ``kind``: the kind of task that the label config asks for. ``sources``: task id → image source, for every task.
-    ``labels``: task id → what its annotations say, in the terms of ``kind``, for every labeled task. ``annotations``:
-    annotation id → its ``updated_at``, for every annotation that is a label. ``new_annotations``: how many of these are
-    new or changed since the last cycle. ``refresh_seq``, ``train_seq`` and ``events`` are the hint counters, read
-    *before* the comparison, so that hints which arrive during it stay unseen.
+    ``kind``: the kind of task that the label config asks for. ``tasks``: (N,) int64, every task, ascending.
+    ``unlabeled``: (U,) int64, those without a label. ``labels``: task id → what its annotations say, in the terms of
+    ``kind``, for every labeled task. ``annotations``: annotation id → its ``updated_at``, for every annotation that is
+    a label. ``new_annotations``: how many of these are new or changed since the last cycle. ``refresh_seq``,
+    ``train_seq`` and ``events`` are the hint counters, read *before* the comparison, so that hints which arrive during
+    it stay unseen.
     """
 
     kind: AnyTaskKind
-    sources: dict[int, str]
+    tasks: np.ndarray
+    unlabeled: np.ndarray
     labels: dict[int, Label]
     annotations: dict[int, str]
     new_annotations: int
@@ -39,137 +59,172 @@ class Truth:
     train_seq: int
     events: int
 
-    @property
-    def unlabeled(self) -> list[int]:
-        """The tasks without a label."""
-        return [task for task in self.sources if task not in self.labels]
 
+def read_truth(job: Job, *, whole: bool = False) -> Truth:
+    """Read what changed in Label Studio, and update the state's tasks, labels and counters.
 
-def read_truth(job: Job, *, every_task: bool = False) -> Truth:
-    """Read what changed in Label Studio, and update the state's tasks, labeled flags and counters.
-
-    ``every_task``: read the known tasks again as well (0.4 s for 1,000). Label Studio does not report changes of a
-    task's data, so they are looked for when they matter: in a cycle, and while an image is broken, which its owner may
-    have fixed.
+    ``whole``: read everything. That takes 0.3 ms for each task and 1.7 ms for each label, in pages with pauses.
 
     Raises:
         LabelConfigError, SettingsError, LabelStudioRefused: the owner has to act.
         LabelStudioUnavailable: try again later.
     """
     job = job.reread()
-    project, state, gateway = job.project, job.state, job.gateway
-    info = gateway.project(project.id)
+    project, state = job.project, job.state
+    info = job.gateway.project(project.id)
     kind = kind_of(info.label_config, job.settings)
-    whole = info.label_config != project.label_config and kind.data_key != _data_key(job, project.label_config)
-    whole = whole or every_task or bool(state.tasks.broken_images(project.id))
-    known = {} if whole else state.tasks.sources(project.id)
-    sources = _list_tasks(job, kind.data_key, known, info.task_number)
-    job.check()
-    before = state.tasks.sources(project.id)
-    added = {task: source for task, source in sources.items() if before.get(task) != source}
-    state.tasks.replace(project.id, added, before.keys() - sources.keys())
+    under = _read_under(info, job)
+    now = state.now()
+    whole = whole or project.read_from is None or project.read_under != under
+    whole = whole or now - project.read_whole_at >= WHOLE_SECONDS
+    comparison = Comparison(job, kind)
+    if not whole and not comparison.of_changes(info):
+        log.info("Project %s: Label Studio's counts do not fit what is known; reading everything", project.id)
+        whole = True
+    if whole:
+        comparison.of_everything()
+    truth = _truth_of_state(job, kind)
+    clock = now if info.clock is None else info.clock
+    state.projects.update(
+        project.id,
+        job.owner,
+        title=info.title,
+        label_config=info.label_config,
+        checked_at=state.now(),
+        new_annotations=truth.new_annotations,
+        read_from=clock - OVERLAP_SECONDS,
+        read_under=under,
+        read_whole_at=now if whole else project.read_whole_at,
+    )
+    state.projects.settle_events(project.id, truth.events)
+    return truth
 
-    labels, annotations = _read_labels(job, kind, sources)
-    state.tasks.set_labeled(project.id, labels)
-    seen = state.tasks.seen_annotations(project.id)
-    new = sum(1 for number, stamp in annotations.items() if seen.get(number) != stamp)
-    truth = Truth(
+
+def _read_under(info: ProjectInfo, job: Job) -> str:
+    """A digest of everything that decides what annotations mean. If it changes, all of them are read again."""
+    decisive = [FORMAT, info.label_config, sorted(job.settings.options().items())]
+    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
+
+
+def _truth_of_state(job: Job, kind: AnyTaskKind) -> Truth:
+    state, project = job.state, job.project
+    tasks, labeled = state.tasks.ids(project.id)
+    stored = state.labels.all(project.id)
+    annotations = {int(number): str(stamp) for one in stored for number, stamp in one.counted}
+    seen = state.labels.seen(project.id)
+    return Truth(
         kind,
-        sources,
-        labels,
+        tasks,
+        tasks[~labeled],
+        {one.task_id: kind.label_from(one.label) for one in stored if one.label is not None},
         annotations,
-        new,
+        sum(1 for number, stamp in annotations.items() if seen.get(number) != stamp),
         project.refresh_seq,
         project.train_seq,
         project.annotation_events,
     )
-    _note_comparison(job, truth, info.title, info.label_config)
-    return truth
 
 
-def _read_labels(job: Job, kind: AnyTaskKind, sources: Mapping[int, str]) -> tuple[dict[int, Label], dict[int, str]]:
-    """``labels`` and ``annotations`` as in :class:`Truth`."""
-    labels: dict[int, Label] = {}
-    annotations: dict[int, str] = {}
-    for item in job.gateway.annotated(job.project.id, results=kind.reads_results, drawn=kind.draws):
-        job.check()
-        if item.task_id not in sources:
-            continue
-        label = kind.label_of(item.annotations, sources[item.task_id])
-        if label is not None:
-            labels[item.task_id] = label
-            annotations.update(kind.counted(item.annotations))
-    return labels, annotations
+@dataclass(frozen=True)
+class Comparison:
+    """One comparison of the state with Label Studio."""
 
+    job: Job
+    kind: AnyTaskKind
 
-def _note_comparison(job: Job, truth: Truth, title: str, label_config: str) -> None:
-    state, project = job.state, job.project
-    state.projects.update(
-        project.id,
-        job.owner,
-        title=title,
-        label_config=label_config,
-        checked_at=state.now(),
-        new_annotations=truth.new_annotations,
-    )
-    state.projects.settle_events(project.id, truth.events)
+    def of_changes(self, before: ProjectInfo) -> bool:
+        """Read what changed since the last comparison. Returns whether the state then has as many tasks and annotations
+        as Label Studio. ``before``: the project as it was a moment ago."""
+        for attempt in range(ATTEMPTS):
+            self._read_changes()
+            if self._fits(before, before):
+                return True
+            after = self.job.gateway.project(before.id)
+            if self._fits(before, after):
+                return True
+            if attempt == 0 and self._tasks_are_missing(after):
+                return False
+            before = after
+        return False
 
+    def of_everything(self) -> None:
+        """Read every task and every annotation."""
+        job, state, project_id = self.job, self.job.state, self.job.project.id
+        after = 0
+        page: dict[int, str] = {}
+        for task in job.gateway.tasks(project_id):
+            page[task.id] = image_source(task.data, self.kind.data_key) or ""
+            if len(page) == 500:
+                after = self._compare_tasks(page, after, max(page))
+                page = {}
+        self._compare_tasks(page, after, None)
+        annotated: set[int] = set()
+        batch: list[TaskAnnotations] = []
+        for item in job.gateway.annotated(project_id, results=self.kind.reads_results, drawn=self.kind.draws):
+            annotated.add(item.task_id)
+            batch.append(item)
+            if len(batch) == 100:
+                self._store(batch)
+                batch = []
+        self._store(batch)
+        gone = {one.task_id for one in state.labels.all(project_id)} - annotated
+        state.labels.remove(project_id, sorted(gone))
 
-def _list_tasks(job: Job, data_key: str, known: dict[int, str], expected: int) -> dict[int, str]:
-    """The image source of every task. Reads only tasks newer than the last known one; if the number of tasks is then
-    not ``expected``, because some were deleted, reads them all."""
-    gateway, project_id = job.gateway, job.project.id
-    sources = dict(known)
-    last = max(known, default=0)
-    sources.update(_sources(gateway.tasks(project_id, after_id=last), data_key))
-    if len(sources) != expected and known:
-        log.info("Project %s: %d tasks known, %d expected; listing them all", project_id, len(sources), expected)
-        sources = _sources(gateway.tasks(project_id), data_key)
-    return sources
+    def _read_changes(self) -> None:
+        job, state, project = self.job, self.job.state, self.job.project
+        assert project.read_from is not None
+        found: dict[int, str] = {}
+        annotated: list[int] = []
+        bare: list[int] = []
+        for task in job.gateway.changed(project.id, project.read_from, state.tasks.newest(project.id)):
+            found[task.id] = image_source(task.data, self.kind.data_key) or ""
+            (annotated if task.annotations else bare).append(task.id)
+        self._put_tasks(found, state.tasks.sources(project.id, found))
+        state.labels.remove(project.id, bare)
+        self._store(job.gateway.annotations_of(project.id, annotated, results=self.kind.reads_results))
 
-
-def _sources(tasks: Iterable[TaskRef], data_key: str) -> dict[int, str]:
-    return {task.id: image_source(task.data, data_key) or "" for task in tasks}
-
-
-def _data_key(job: Job, label_config: str) -> str | None:
-    try:
-        return kind_of(label_config, job.settings).data_key
-    except OwnerError:  # what was wrong with the old config no longer matters
-        return None
-
-
-def open_images(job: Job, truth: Truth, report: ProgressFn) -> ImageCache:
-    """The project's image cache, filled with every image that can be fetched and decoded; the others are set aside.
-
-    Broken images are tried again when they are due, or at once if their source changed.
-    """
-    project, state, settings = job.project, job.state, job.settings
-    now = state.now()
-    waiting = {
-        item.task_id
-        for item in state.tasks.broken_images(project.id)
-        if item.retry_at > now and truth.sources.get(item.task_id) == item.source
-    }
-    wanted = [(task, source) for task, source in truth.sources.items() if task not in waiting]
-
-    available = sources(job.gateway, settings)
-
-    def fetch(task: int, source: str) -> bytes:
-        job.check()
-        if not source:
-            raise ImageError(f'the task has no "{truth.kind.data_key}"')
-        return fetch_image(source, task, available)
-
-    cache = truth.kind.open_cache(job.folder, wanted, fetch, job.device.type)
-    found = cache.sync(wanted, fetch, settings.download_workers, report)
-    cache.forget(set(cache.task_ids()) - truth.sources.keys())
-    broken_now = {item.task_id for item in found}
-    if found:
-        log.warning("Project %s: %d images set aside; first: %s", project.id, len(found), found[0].reason)
-        state.tasks.set_broken(
-            project.id, [(i.task_id, i.source, i.reason) for i in found], settings.retry_broken_seconds
+    def _fits(self, before: ProjectInfo, after: ProjectInfo) -> bool:
+        """Whether the state's counts are those of Label Studio, or between those at two moments around the read."""
+        state, project_id = self.job.state, self.job.project.id
+        submitted, skipped = state.labels.totals(project_id)
+        ours = (state.tasks.count(project_id), submitted, skipped)
+        counts = [(info.task_number, info.submitted, info.skipped) for info in (before, after)]
+        return all(
+            min(first, last) <= own <= max(first, last) or -1 in (first, last)
+            for own, first, last in zip(ours, *counts, strict=True)
         )
-    fixed = {item.task_id for item in state.tasks.broken_images(project.id)} - broken_now - waiting
-    state.tasks.clear_broken(project.id, fixed)
-    return cache
+
+    def _tasks_are_missing(self, info: ProjectInfo) -> bool:
+        """Whether tasks were deleted: reading changes again would not show which."""
+        return info.task_number < self.job.state.tasks.count(self.job.project.id)
+
+    def _compare_tasks(self, found: dict[int, str], after: int, upto: int | None) -> int:
+        """Bring the tasks with ``after`` < id <= ``upto`` in line with those ``found``. Returns ``upto``."""
+        known = self.job.state.tasks.sources_between(self.job.project.id, after, upto)
+        self._put_tasks(found, known)
+        self.job.check()
+        self.job.state.tasks.remove(self.job.project.id, sorted(known.keys() - found.keys()))
+        return after if upto is None else upto
+
+    def _put_tasks(self, found: dict[int, str], known: dict[int, str]) -> None:
+        self.job.check()
+        different = {task: source for task, source in found.items() if known.get(task) != source}
+        self.job.state.tasks.put(self.job.project.id, different, changed=different.keys() & known.keys())
+
+    def _store(self, annotated: Iterable[TaskAnnotations]) -> None:
+        """Store what annotations say."""
+        job, state, project_id = self.job, self.job.state, self.job.project.id
+        items = list(annotated)
+        job.check()
+        sources = state.tasks.sources(project_id, [item.task_id for item in items])
+        state.labels.put(
+            project_id,
+            [self._stored_label(item, sources[item.task_id]) for item in items if item.task_id in sources],
+        )
+
+    def _stored_label(self, item: TaskAnnotations, source: str) -> StoredLabel:
+        label = self.kind.label_of(item.annotations, source)
+        counted = [] if label is None else self.kind.counted(item.annotations)
+        skipped = sum(1 for annotation in item.annotations if annotation.get("was_cancelled"))
+        stored = None if label is None else self.kind.stored_label(label)
+        return StoredLabel(item.task_id, stored, counted, len(item.annotations) - skipped, skipped)

@@ -31,7 +31,7 @@ from backend.events import Backlog, Work
 from backend.labelstudio.client import LabelStudio, import_ahead
 from backend.settings.core import Settings
 from backend.state import Project, State, Version
-from backend.worker import publisher, sync
+from backend.worker import head, publisher, removal, sync
 from backend.worker.device import choose_device
 from backend.worker.job import Job
 from backend.worker.leases import Leases
@@ -45,8 +45,9 @@ log = logging.getLogger(__name__)
 FIRST_RETRY_SECONDS = 2.0
 LONGEST_RETRY_SECONDS = 300.0
 STOP_SECONDS = 5.0
-COLD_START_GROWTH = 0.1
-"""The first order is rebuilt, rather than extended, when more than this share of the unlabeled tasks is new."""
+COLD_START_GROWTH, SMALL_FIRST_ORDER = 0.1, 250
+"""A first order of fewer tasks than the latter is rebuilt, rather than extended, when more than the former share of the
+unlabeled tasks is new."""
 
 
 class Worker:
@@ -61,6 +62,9 @@ class Worker:
         self.leases = Leases(self.state, self.name, settings.lease_seconds, self.stop)
         self._device: torch.device | None = None
         self._started = self.state.now()
+        self._removal_due: dict[int, float] = {}
+        """By project: no earlier, because nothing could be removed that was superseded."""
+        self._in_cycle = threading.Event()
 
     def run(self) -> None:
         """Work until :attr:`stop` is set."""
@@ -95,11 +99,17 @@ class Worker:
             busy = False
             try:
                 for project in self.state.projects.all():  # each in turn: a busy project must not starve the others
-                    busy |= self.work_on(project, work)
+                    if not self._leaves_to_cycle(project, work):
+                        busy |= self.work_on(project, work)
             except Exception:  # for example, the database cannot be reached; the lane has to survive that
                 log.exception("Looking for due work failed")
             if not busy:
                 self.stop.wait(self.settings.poll_seconds)
+
+    def _leaves_to_cycle(self, project: Project, work: Work) -> bool:
+        """Whether the upkeep lane leaves the project to the other one, which is free: upkeep may be due again and again
+        for as long as images are missing."""
+        return work is Work.UPKEEP and not self._in_cycle.is_set() and Work.CYCLE in self.due(project)
 
     def due(self, project: Project) -> frozenset[Work]:
         """The work that is due for the project: see :func:`backend.events.due`."""
@@ -113,23 +123,24 @@ class Worker:
         compared = project.checked_at >= self._started  # hints may have been lost while no worker was running
         return events.due(
             project,
-            self._backlog(project),
+            self._backlog(project, settings),
             self.state.now(),
             budget=settings.budget,
             reconcile_seconds=settings.reconcile_seconds if compared else 0.0,
             cleanup_seconds=settings.cleanup_seconds,
         )
 
-    def _backlog(self, project: Project) -> Backlog:
+    def _backlog(self, project: Project, settings: Settings) -> Backlog:
         versions = self.state.versions.of_project(project.id, removed=False)
         current = next((v for v in versions if v.id == project.current_version_id), None)
         now = self.state.now()
+        superseded = sum(version.status == "superseded" for version in versions)
         return Backlog(
             has_version=current is not None,
             unfinished=self.state.versions.unpublished(project.id) is not None
-            or (current is not None and self.state.scores.has_rows(current, written=False)),
-            superseded=any(version.status == "superseded" for version in versions),
-            quiet_since=(current.published_at or 0.0) if current else now,
+            or (current is not None and head.is_used_up(self.state, settings, project, current)),
+            superseded=superseded if now >= self._removal_due.get(project.id, 0.0) else 0,
+            quiet_since=max(project.annotated_at, (current.published_at or 0.0) if current else now),
             broken_due=any(image.retry_at <= now for image in self.state.tasks.broken_images(project.id)),
         )
 
@@ -171,15 +182,17 @@ class Worker:
     def _cycle(self, job: Job) -> None:
         from backend import cycle  # here: it imports torch
 
-        if not job.project.train_requested:
-            truth = sync.read_truth(job)  # the budget counts annotations that exist, not webhooks
-            if truth.new_annotations < job.settings.budget:
-                return
+        self._in_cycle.set()
         try:
-            cycle.run_cycle(job.reread())
+            truth = sync.read_truth(job)
+            # the budget counts annotations that exist, not webhooks
+            if job.project.train_requested or truth.new_annotations >= job.settings.budget:
+                cycle.run_cycle(job.reread(), truth)
         except NoLabels:
             self.state.projects.update(job.project.id, job.owner, train_seen=job.project.train_seq)
             raise
+        finally:
+            self._in_cycle.clear()
 
     def _upkeep(self, job: Job) -> None:
         from backend import cycle
@@ -195,25 +208,35 @@ class Worker:
             return
         truth = sync.read_truth(job)
         current = state.versions.current(project_id)
-        if current is None or self._outgrown(current, truth.unlabeled):
+        if current is None or self._outgrown(current, truth):
             cycle.cold_start(job, truth)
         else:
-            cycle.join_new_tasks(job, current, truth)
-            publisher.complete(job, current)
+            publisher.complete(job, current)  # first: annotators wait for nothing that comes after
+            if cycle.join_new_tasks(job, current, truth):
+                publisher.complete(job, current)
             publisher.verify(job, current)
-            if self.settings.cleanup_seconds <= state.now() - (current.published_at or 0.0):
-                publisher.remove_superseded(job)
+            self._remove_superseded(job)
         self._prepare_project(job)
         # Last, so that the refresh stays due if the process is killed before.
         state.projects.update(project_id, job.owner, refresh_seen=truth.refresh_seq)
 
-    def _outgrown(self, version: Version, unlabeled: list[int]) -> bool:
-        """Whether a first order lacks so many tasks that it has to be rebuilt."""
-        if version.checkpoint is not None:
+    def _outgrown(self, version: Version, truth: sync.Truth) -> bool:
+        """Whether a small first order lacks so many tasks that it has to be rebuilt."""
+        if version.checkpoint is not None or self.state.scores.at_least(version, SMALL_FIRST_ORDER):
             return False
-        missing = len(set(unlabeled) - self.state.scores.task_ids(version))
+        missing = len(self.state.tasks.unscored(version.project_id, version))
         broken = len(self.state.tasks.broken_images(version.project_id))
-        return missing - broken > COLD_START_GROWTH * len(unlabeled)
+        return missing - broken > COLD_START_GROWTH * len(truth.unlabeled)
+
+    def _remove_superseded(self, job: Job) -> None:
+        """Remove superseded versions if now is the time for it: see :func:`backend.events.due`."""
+        project = job.reread().project
+        backlog = self._backlog(project, job.settings)
+        quiet = self.state.now() - backlog.quiet_since >= self.settings.cleanup_seconds
+        if not backlog.superseded or not (quiet or backlog.superseded > events.MOST_SUPERSEDED):
+            return
+        if not removal.remove_superseded(job):
+            self._removal_due[project.id] = self.state.now() + self.settings.reconcile_seconds
 
     def _prepare_project(self, job: Job) -> None:
         """Create the queue's tab, once: from then on it belongs to the owner. And add our credentials to Label Studio's
@@ -225,7 +248,9 @@ class Worker:
             job.gateway.update_webhook_headers(project_id, header)
         if settings.manage_queue and not job.project.queue_ready:
             kind = publisher.project_kind(job)
-            job.gateway.queue_tab.ensure(project_id, kind.data_key, kind.queue_columns)
+            current = self.state.versions.current(project_id)
+            head_only = current is not None and head.head_size(self.state, settings, current) is not None
+            job.gateway.queue_tab.ensure(project_id, kind.data_key, kind.queue_columns, head_only=head_only)
             self.state.projects.update(project_id, job.owner, queue_ready=True)
 
     # -- failures ----------------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ class _Bench:
         """Seconds until the new order is served, and until all of it is written. The served task gets labeled."""
         draw, count = np.random.default_rng(number), len(acquisition)
         predictions = Predictions(draw.integers(0, len(CLASSES), count), draw.uniform(0.1, 1.0, count))
-        scored = ScoredPool(self.open_tasks, acquisition, predictions)
+        scored = ScoredPool(np.array(self.open_tasks), acquisition, predictions)
         truth = read_truth(self.job)
         served: list[tuple[float, dict[str, object] | None]] = []
 
@@ -134,7 +134,7 @@ def _open(folder: Path, server: LabelStudioServer, count: int) -> _Bench:
     settings = Settings(model_dir=str(folder / "publish"), sampler="dast-al", device="cpu")
     state = State.for_settings(settings)
     state.projects.connect(project_id, info.key, info.label_config, {}, server.url, token)
-    state.tasks.replace(project_id, {task: f"http://127.0.0.1/{task}.png" for task in tasks}, [])
+    state.tasks.put(project_id, {task: f"http://127.0.0.1/{task}.png" for task in tasks})
     if not state.leases.take(project_id, OWNER, _LEASE_SECONDS):
         raise RuntimeError("the project is leased already")
     project = state.projects.get(project_id)

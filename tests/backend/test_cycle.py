@@ -27,7 +27,8 @@ from backend.tasks.segmentation.config import segmentation_spec
 from backend.tasks.segmentation.masks import regions_to_mask
 from backend.tasks.segmentation.predictions import KeptMasks
 from backend.worker import publisher
-from backend.worker.sync import open_images, read_truth
+from backend.worker.images import open_images
+from backend.worker.sync import read_truth
 from models.data import Runtime
 from models.inference import predictions as inference
 from tests.backend.workbench import (
@@ -99,7 +100,7 @@ def test_a_cycle_learns_from_every_label_and_publishes_every_other_task(bench: W
     scores = {row.task_id: row.priority_score for row in bench.state.scores.all(version)}
     assert scores == pytest.approx(expected(bench, version, pool), rel=1e-6)
     assert bench.state.projects.get(bench.project.id).new_annotations == 0  # type: ignore[union-attr]
-    assert len(bench.state.tasks.seen_annotations(bench.project.id)) == 5
+    assert len(bench.state.labels.seen(bench.project.id)) == 5
 
 
 @pytest.mark.parametrize("sampler", ["dast-al", "random"])
@@ -128,10 +129,7 @@ def test_what_is_stopped_in_training_leaves_all_due(bench: Workbench) -> None:
     with pytest.raises(Stopped):
         cycle.run_cycle(replace(bench.job, show=show))
     assert (newest(bench).status, newest(bench).phase) == ("interrupted", "train")
-    assert (
-        bench.state.versions.of_project(bench.project.id) == []
-        and bench.state.tasks.seen_annotations(bench.project.id) == {}
-    )
+    assert bench.state.versions.of_project(bench.project.id) == [] and bench.state.labels.seen(bench.project.id) == {}
     assert read_truth(bench.job).new_annotations == 4
 
 

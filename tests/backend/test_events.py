@@ -15,10 +15,11 @@ from backend.state import Project, State
 PROJECT = Project(
     id=1, key="1.5", title="", label_config="<View/>", extra_params={}, url="", token="",
     annotation_events=0, refresh_seq=3, refresh_seen=3, train_seq=0, train_seen=0, new_annotations=0, checked_at=1000.0,
+    read_from=940.0, read_under="", read_whole_at=0.0, annotated_at=0.0,
     lease_owner=None, lease_expires=0.0, failures=0, retry_at=0.0, last_error=None, queue_ready=True,
     current_version_id=1,
 )  # fmt: skip
-DONE = Backlog(has_version=True, unfinished=False, superseded=False, quiet_since=1000.0, broken_due=False)
+DONE = Backlog(has_version=True, unfinished=False, superseded=0, quiet_since=1000.0, broken_due=False)
 
 
 def work(project: Project = PROJECT, backlog: Backlog = DONE, now: float = 1001.0, **changes: Any) -> frozenset[Work]:
@@ -89,7 +90,7 @@ def test_a_changed_pool_is_looked_at() -> None:
 
 
 def test_superseded_versions_go_when_it_is_quiet() -> None:
-    backlog = replace(DONE, superseded=True)
+    backlog = replace(DONE, superseded=1)
     assert work(backlog=backlog, now=1059.0) == frozenset()
     assert work(backlog=backlog, now=1060.0) == {Work.UPKEEP}
     assert work(backlog=backlog, now=1060.0, new_annotations=10) == {Work.CYCLE}

@@ -26,7 +26,8 @@ from backend.tasks import kept_probabilities
 from backend.tasks.kept_probabilities import KeptProbabilities
 from backend.web.app import create_app
 from backend.worker import publisher
-from backend.worker.sync import open_images, read_truth
+from backend.worker.images import open_images
+from backend.worker.sync import read_truth
 from models.data import Runtime
 from tests.backend.workbench import OWNER, Workbench, add_tasks, annotate, tags_config, ticked, workbench
 from tests.integration.helpers import choices_config

@@ -103,7 +103,7 @@ def finished(rig: Rig, project: LabelProject, version: str) -> None:
     def quiet() -> bool:
         current = rig.seen.state.versions.current(project.id)
         whole = current is not None and (current.name, current.status) == (version, "current")
-        return whole and rig.seen.idle(project) and not rig.seen.state.scores.unwritten(current)
+        return whole and rig.seen.idle(project) and not rig.seen.state.scores.to_write(current, None)
 
     wait_for(f"{version} to be finished", quiet)
 

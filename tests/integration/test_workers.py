@@ -220,10 +220,10 @@ def everything(rig: Rig, project: LabelProject) -> dict[str, object]:
     state = rig.seen.state
     found: dict[str, object] = {
         "cycles": state.cycles.recent(project.id),
-        "seen": state.tasks.seen_annotations(project.id),
+        "seen": state.labels.seen(project.id),
         "queue": project.version(),
         "held": sorted((item["id"], item["score"], item["model_version"]) for item in project.predictions()),
     }
     for version in state.versions.of_project(project.id):
-        found[version.name] = (version, state.scores.all(version), state.scores.unwritten(version))
+        found[version.name] = (version, state.scores.all(version), state.scores.to_write(version, None))
     return found

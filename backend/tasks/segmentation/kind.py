@@ -114,7 +114,7 @@ class Segmentation(TaskKind[SegmentationSpec, KeptMasks]):
         from backend.tasks.segmentation.mask_cache import open_masks
         from models.data import MaskTargets
 
-        tasks = cache.present(labels)
+        tasks: list[int] = cache.present(labels).tolist()
         if not tasks:
             raise BackendError("none of the labeled images can be read; `status` lists why")
         masks, problems = open_masks(self.spec, self.settings, labels, sources, cache, read_annotations, report)

@@ -21,7 +21,7 @@ import numpy as np
 from backend.files import replace_file
 from backend.images.cache import ImageCache
 from backend.images.row_cache import RowCache
-from backend.labelstudio.client import TaskAnnotations
+from backend.labelstudio.records import TaskAnnotations
 from backend.settings.core import Settings
 from backend.tasks.base import ReadAnnotations
 from backend.tasks.segmentation.annotations import decisive_annotation, mask_digest
@@ -59,7 +59,7 @@ class MaskCache(RowCache):
         """(K, H, W) uint8, as a read-only memory map. Index it with :meth:`rows`; never copy all of it."""
         return self.mapped(_MASKS)
 
-    def rows(self, task_ids: Sequence[int]) -> np.ndarray:
+    def rows(self, task_ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """The row (N,) int64 of each task's mask; -1 if it has none, or if all its pixels are unknown."""
         rows = super().rows(task_ids)
         usable = np.append(self.mapped(_USABLE), 0)  # the last one is for row -1

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from backend.errors import BackendError, LeaseLost
-from backend.state import State, Version
+from backend.state import State, StoredLabel, Version
 
 CONFIG = '<View><Image name="i" value="$image"/><Choices name="c" toName="i"><Choice value="a"/></Choices></View>'
 
@@ -68,12 +68,16 @@ def test_changed_parameters_ask_for_a_look_at_once(state: State) -> None:
 
 def test_another_project_with_the_same_id_starts_from_nothing(state: State) -> None:
     assert state.leases.take(1, "a", 60)
-    state.tasks.replace(1, {1: "one"}, [])
+    state.tasks.put(1, {1: "one"})
     version = add_version(state, "a")
     state.versions.switch_to(version, "a")
     state.projects.connect(1, "1.200", CONFIG, {}, "http://label-studio", "token")
-    assert state.versions.of_project(1) == [] and state.tasks.sources(1) == {} and state.scores.of_tasks(1, [1]) == {}
-    assert state.scores.task_ids(version) == set()
+    assert (
+        state.versions.of_project(1) == []
+        and state.tasks.sources_between(1, 0, None) == {}
+        and state.scores.of_tasks(1, [1]) == {}
+    )
+    assert set(state.scores.order(version).tolist()) == set()
 
 
 def test_hints_add_up_and_unknown_projects_are_told_apart(state: State) -> None:
@@ -140,7 +144,7 @@ def test_who_lost_the_lease_writes_nothing(state: State) -> None:
         add_version(state, "slow", seen={1: "x"})
     with pytest.raises(LeaseLost):
         state.cycles.finish(cycle, 1, "slow", status="done")
-    assert state.versions.of_project(1) == [] and state.tasks.seen_annotations(1) == {}
+    assert state.versions.of_project(1) == [] and state.labels.seen(1) == {}
 
 
 def test_a_version_is_a_draft_until_its_last_score_is_in(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,27 +179,37 @@ def test_unwritten_rows_come_in_the_order_in_which_they_are_served(state: State)
     assert state.leases.take(1, "a", 60)
     version = add_version(state, "a")
     state.scores.mark_written(version, "a", [10, 3])
-    left = [answer.task_id for answer in state.scores.unwritten(version)]
+    left = [answer.task_id for answer in state.scores.to_write(version, None)]
     assert left == [9, 8, 7, 6, 5, 4, 2, 1]
-    state.scores.mark_written(version, "a", None)
-    assert state.scores.unwritten(version) == [] and not state.scores.has_rows(version, written=False)
+    state.scores.mark_written(version, "a", list(range(1, 11)))
+    assert state.scores.to_write(version, None) == [] and not state.scores.has_rows(version, written=False)
 
 
 def test_a_deleted_task_takes_its_scores_and_its_broken_image_along(state: State) -> None:
     assert state.leases.take(1, "a", 60)
-    state.tasks.replace(1, {i: f"image-{i}" for i in range(1, 11)}, [])
+    state.tasks.put(1, {i: f"image-{i}" for i in range(1, 11)})
     version = add_version(state, "a")
     state.tasks.set_broken(1, [(4, "image-4", "no such file")], 60)
-    state.tasks.replace(1, {}, [4, 5])
-    assert set(state.tasks.sources(1)) == {1, 2, 3, 6, 7, 8, 9, 10}
-    assert state.scores.task_ids(version) == set(state.tasks.sources(1)) and state.tasks.broken_images(1) == []
+    state.tasks.remove(1, [4, 5])
+    assert set(state.tasks.sources_between(1, 0, None)) == {1, 2, 3, 6, 7, 8, 9, 10}
+    assert set(state.scores.order(version).tolist()) == set(state.tasks.sources_between(1, 0, None))
+    assert state.tasks.broken_images(1) == []
 
 
 def test_labeled_flags_follow_the_truth_both_ways(state: State) -> None:
-    state.tasks.replace(1, {1: "a", 2: "b", 3: "c"}, [])
-    state.tasks.set_labeled(1, [1, 2])
-    state.tasks.set_labeled(1, [2])
-    assert state.tasks.counts(1)["labelled"] == 1
+    state.tasks.put(1, {1: "a", 2: "b", 3: "c"})
+    state.labels.put(1, [labeled(1, "cat"), labeled(2, "dog")])
+    assert state.tasks.counts(1)["labelled"] == 2
+    state.labels.put(1, [StoredLabel(1, None, [], 0, 1)])  # skipped instead: no label, but annotated
+    assert state.tasks.counts(1)["labelled"] == 1 and state.labels.totals(1) == (1, 1)
+    state.labels.remove(1, [2])
+    ids, flags = state.tasks.ids(1)
+    assert ids.tolist() == [1, 2, 3] and not flags.any()
+    assert [one.task_id for one in state.labels.all(1)] == [1]
+
+
+def labeled(task: int, label: str) -> StoredLabel:
+    return StoredLabel(task, label, [[10 * task, "monday"]], 1, 0)
 
 
 def test_a_broken_image_counts_its_attempts(state: State) -> None:
@@ -211,7 +225,7 @@ def test_the_truth_a_version_was_learnt_from_is_seen_as_soon_as_the_version_is_t
     number = state.cycles.next_number(1)
     state.cycles.start(1, "a", number, "vaal", 0)
     add_version(state, "a", seen={7: "monday", 8: "tuesday"}, train_seen=2)
-    assert state.tasks.seen_annotations(1) == {7: "monday", 8: "tuesday"}
+    assert state.labels.seen(1) == {7: "monday", 8: "tuesday"}
     project = state.projects.get(1)
     assert project is not None and project.new_annotations == 0 and project.train_seen == 2
     assert state.cycles.next_number(1) == number + 1
@@ -224,7 +238,7 @@ def test_a_version_that_loses_the_lease_half_way_leaves_the_truth_unseen(
     monkeypatch.setattr(state.scores, "add", lambda *_, **__: state.leases.take(1, "quick", 60))
     with pytest.raises(LeaseLost):
         add_version(state, "slow", seen={7: "monday"}, train_seen=2)
-    assert state.tasks.seen_annotations(1) == {} and state.versions.of_project(1) == []
+    assert state.labels.seen(1) == {} and state.versions.of_project(1) == []
     assert state.projects.get(1).train_seen == 0  # type: ignore[union-attr]
 
 
@@ -243,7 +257,7 @@ def test_a_cycle_that_was_cut_off_while_publishing_is_done_once_its_version_is_o
 def test_many_rows_go_through(state: State) -> None:
     assert state.leases.take(1, "a", 60)
     version = add_version(state, "a", rows=12_000)  # several chunks
-    assert len(state.scores.task_ids(version)) == 12_000
+    assert len(set(state.scores.order(version).tolist())) == 12_000
     assert len(state.scores.of_tasks(1, range(1, 3000))) == 0  # not current yet
     state.versions.switch_to(version, "a")
     assert len(state.scores.of_tasks(1, range(1, 3000))) == 2_999

@@ -21,7 +21,7 @@ from label_studio_sdk.label_interface import LabelInterface
 
 from backend.errors import BackendError, LabelConfigError
 from backend.images.cache import ImageCache
-from backend.labelstudio.client import TaskAnnotations
+from backend.labelstudio.records import TaskAnnotations
 from backend.learning.learner import Learner
 from backend.learning.pool import ScoredPool
 from backend.settings.core import Settings
@@ -173,9 +173,7 @@ def run(name: str, folder: Path, labeled: Sequence[int] = LABELED) -> Cycle:
         return (TaskAnnotations(task, annotated[task]) for task in wanted)
 
     training = kind.training_labels(labels, dict(tasks), cache, read_annotations, lambda *_: None)
-    data = CycleData(
-        cache.pixels, cache.rows(training.tasks), cache.rows(POOL), training.targets, training.num_classes
-    )
+    data = CycleData(cache.pixels, cache.rows(training.tasks), cache.rows(POOL), training.targets, training.num_classes)
     learner, _ = Learner.trained(kind.settings, kind.classes, data, runtime)
     pool = ScoredPool.scored(learner, cache, POOL, runtime)
     kind.keep_predictions(learner, cache, pool, folder / "answers" / VERSION, runtime)

@@ -803,7 +803,7 @@ def test_no_webhook_is_lost_when_many_come_at_once_and_the_database_is_written(
 
     def write() -> None:
         while not stop.is_set():
-            state.tasks.replace(32, dict.fromkeys(range(2000), "x"), [])
+            state.tasks.put(32, dict.fromkeys(range(2000), "x"))
 
     writer = threading.Thread(target=write)
     writer.start()

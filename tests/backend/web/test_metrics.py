@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from backend.settings.core import Settings
-from backend.state import State
+from backend.state import State, StoredLabel
 from backend.web.app import create_app
 from backend.web.metrics import Metrics, cycle_summary, phase_seconds
 from tests.backend.small_label_studio import CONFIG
@@ -43,8 +43,8 @@ def of(name: str, **labels: str) -> tuple[str, Labels]:
 def fill(state: State) -> None:
     """Project 1: five tasks, two labeled, one broken; a done and a failed cycle, one running; two versions."""
     state.projects.connect(1, "1.1", CONFIG, {"budget": 7}, "", "")
-    state.tasks.replace(1, {task: f"{task}.png" for task in range(1, 6)}, [])
-    state.tasks.set_labeled(1, [1, 2])
+    state.tasks.put(1, {task: f"{task}.png" for task in range(1, 6)})
+    state.labels.put(1, [StoredLabel(task, "cat", [[task, "monday"]], 1, 0) for task in (1, 2)])
     state.tasks.set_broken(1, [(5, "5.png", "not an image")], 600)
     state.projects.hint(1, annotations=3)
     state.leases.take(1, "w", 60)

@@ -19,7 +19,7 @@ from backend.state import StoredPrediction, Version
 from backend.tasks.segmentation.config import segmentation_spec
 from backend.tasks.segmentation.masks import regions_to_mask
 from backend.tasks.segmentation.predictions import KeptMasks
-from backend.worker import publisher
+from backend.worker import publisher, removal
 from tests.backend.workbench import OWNER, Workbench, add_tasks, masks_config, workbench
 from tests.integration.helpers import UNCERTAINTY, choices_config
 from tests.rig.servers import LabelStudioServer
@@ -139,7 +139,7 @@ def test_a_bulk_call_that_was_never_sent_is_not_waited_for(bench: Workbench) -> 
     version = bench.scored()
     away = replace(bench.job, check=bench.proxy.go_down)  # asked right before the call
     with pytest.raises(LabelStudioUnavailable) as caught:
-        publisher.write_rest(away, version, bench.state.scores.unwritten(version))
+        publisher.write_rest(away, version, bench.state.scores.to_write(version, None))
     assert not caught.value.maybe_written
     found = bench.state.versions.get(version.id)
     assert found is not None and found.writing_since is None
@@ -193,7 +193,7 @@ def test_reading_back_that_is_cut_off_makes_no_doubles(bench: Workbench, monkeyp
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
             patched.setattr(bench.state.scores, "mark_written", die)
             publisher.verify(bench.job, version)
-        assert not bench.state.scores.unwritten(version)  # so nothing that is held would be written again
+        assert not bench.state.scores.to_write(version, None)  # so nothing that is held would be written again
     publisher.verify(bench.job, version)
     check_out(bench, version)
 
@@ -263,7 +263,7 @@ def test_what_label_studio_leaves_out_of_a_bulk_call_stays_unwritten(bench: Work
 
     bench.proxy.set(*BULK, before=rename)
     publish(bench, version)
-    left = bench.state.scores.unwritten(version)
+    left = bench.state.scores.to_write(version, None)
     assert len(left) == TASKS - len(project.predictions(version.name)) > 0
     publisher.complete(bench.job, bench.state.versions.get(version.id) or version)
     check_out(bench, version)
@@ -309,14 +309,14 @@ def test_superseded_versions_are_removed_with_all_they_left(bench: Workbench, tm
         (folder / f"{name}.pt").write_bytes(b"weights")
         versions.append(bench.scored(name=name, seed=seed, checkpoint=folder / f"{name}.pt"))
         publish(bench, versions[-1])
-    assert publisher.remove_superseded(bench.job) == 2
+    assert removal.remove_superseded(bench.job)
     *old, current = versions
     assert {item["model_version"] for item in bench.project.predictions()} == {current.name}
     assert [path.name for path in folder.iterdir()] == [f"{current.name}.pt"]
     assert [bench.status(version) for version in old] == ["removed", "removed"]
-    assert all(bench.state.scores.task_ids(version) == set() for version in old)
+    assert all(set(bench.state.scores.order(version).tolist()) == set() for version in old)
     check_out(bench, current)
-    assert publisher.remove_superseded(bench.job) == 0
+    assert not removal.remove_superseded(bench.job)
 
 
 def test_removing_that_is_cut_off_goes_on(bench: Workbench) -> None:
@@ -324,11 +324,12 @@ def test_removing_that_is_cut_off_goes_on(bench: Workbench) -> None:
     publish(bench, old)
     new = bench.scored(seed=2)
     publish(bench, new)
-    bench.proxy.set("DELETE", "/model-versions", cut="after", stays=True)
+    bench.proxy.set("DELETE", "/api/predictions/", cut="after", stays=True)
     with pytest.raises(LabelStudioUnavailable):
-        publisher.remove_superseded(bench.job)
+        removal.remove_superseded(bench.job)
     bench.proxy.clear()
-    assert publisher.remove_superseded(bench.restarted()) == 1
+    assert removal.remove_superseded(bench.restarted())
+    assert bench.status(old) == "removed"
     check_out(bench, new)
 
 
@@ -353,7 +354,7 @@ def test_a_refusal_that_is_no_deleted_task_reaches_the_owner(bench: Workbench) -
     version = bench.state.versions.of_project(bench.project.id)[0]
     with pytest.raises(BackendError, match="struck"):
         publisher.write_singly(bench.job, version, [row])
-    assert row.task_id in bench.state.scores.task_ids(version)
+    assert row.task_id in set(bench.state.scores.order(version).tolist())
 
 
 # -- masks -------------------------------------------------------------------------------------------------------------
@@ -536,7 +537,7 @@ def test_masks_go_with_their_superseded_version(canvas: Workbench) -> None:
     publish(canvas, old)
     new, _ = canvas.scored_masks(2, name="segmenting-c2-11111111", seed=1)
     publish(canvas, new)
-    assert publisher.remove_superseded(canvas.job) == 1
+    assert removal.remove_superseded(canvas.job)
     assert [path.name for path in (canvas.job.folder / "answers").iterdir()] == [new.name]
     assert same_masks(drawn(canvas, new), kept(canvas, new))
 

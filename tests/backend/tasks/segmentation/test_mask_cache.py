@@ -23,7 +23,8 @@ from backend.labelstudio import http as labelstudio_http
 from backend.tasks.segmentation.config import segmentation_spec
 from backend.tasks.segmentation.mask_cache import MadeMask, MaskCache, open_masks
 from backend.tasks.segmentation.masks import regions_to_mask
-from backend.worker.sync import Truth, open_images, read_truth
+from backend.worker.images import open_images
+from backend.worker.sync import Truth, read_truth
 from models import IGNORE
 from tests.backend.killing import kill_writer
 from tests.backend.tasks.segmentation.making import FRAME, Maker, digest, plain, wanted

@@ -1,0 +1,64 @@
+"""What the client returns: plain records of what Label Studio holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ProjectInfo:
+    """A project as Label Studio describes it.
+
+    ``key`` is "<id>.<created>", as in ``/setup``; unlike an id, it is never reused. ``submitted`` and ``skipped`` count
+    its annotations, -1 where Label Studio does not say. ``clock`` is its time in seconds since the epoch.
+    """
+
+    id: int
+    key: str
+    title: str
+    label_config: str
+    model_version: str
+    sampling: str
+    task_number: int
+    submitted: int = -1
+    skipped: int = -1
+    clock: float | None = None
+
+
+@dataclass(frozen=True)
+class TaskRef:
+    """A task and its data, as it is stored."""
+
+    id: int
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ChangedTask:
+    """A task that may have changed: its data, and how many annotations it has, submitted or skipped."""
+
+    id: int
+    data: dict[str, Any]
+    annotations: int
+
+
+@dataclass(frozen=True)
+class TaskAnnotations:
+    """The submitted annotations of one task, including skipped ones.
+
+    Each has ``id``, ``result`` if requested, ``was_cancelled``, ``ground_truth``, ``created_at``, ``updated_at`` and
+    ``completed_by``. ``is_labeled``: the task has as many annotations as its overlap requires, and is no longer served.
+    """
+
+    task_id: int
+    annotations: list[dict[str, Any]]
+    is_labeled: bool = True
+
+
+@dataclass(frozen=True)
+class PredictionRef:
+    """A prediction that Label Studio holds."""
+
+    id: int
+    task_id: int

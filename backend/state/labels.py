@@ -1,0 +1,90 @@
+"""What the annotations of each task said when they were last read, and which of them the newest model learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from backend.state.database import CHUNK_ROWS, READ_CHUNK, Database, chunks
+from backend.state.schema import labels, projects, seen_annotations, tasks
+
+
+@dataclass(frozen=True)
+class StoredLabel:
+    """An annotated task: its ``label`` in the form of its kind of task, None if no annotation is one; ``counted``, the
+    (annotation id, ``updated_at``) of those that are; and how many annotations it has, submitted and skipped."""
+
+    task_id: int
+    label: Any
+    counted: Sequence[Sequence[Any]]
+    submitted: int
+    skipped: int
+
+
+class Labels:
+    """The labels of each project, as :mod:`backend.worker.sync` last read them."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def all(self, project_id: int) -> list[StoredLabel]:
+        """Every annotated task, by id."""
+        columns = [column for column in labels.c if column.name != "project_id"]
+        query = sa.select(*columns).where(labels.c.project_id == project_id).order_by(labels.c.task_id)
+        return self._db.rows(query, StoredLabel)
+
+    def totals(self, project_id: int) -> tuple[int, int]:
+        """How many annotations all tasks have: submitted ones, and skipped ones."""
+        query = sa.select(sa.func.sum(labels.c.submitted), sa.func.sum(labels.c.skipped))
+        with self._db.reader.connect() as conn:
+            submitted, skipped = conn.execute(query.where(labels.c.project_id == project_id)).one()
+        return int(submitted or 0), int(skipped or 0)
+
+    def put(self, project_id: int, found: Iterable[StoredLabel]) -> None:
+        """Store what the annotations of these tasks say now."""
+        rows = [{"project_id": project_id, **asdict(label)} for label in found]
+        for part in chunks(rows, READ_CHUNK):
+            with self._db.engine.begin() as conn:
+                self._db.upsert(conn, labels, part, ("label", "counted", "submitted", "skipped"))
+                for labeled in (True, False):
+                    chosen = [row["task_id"] for row in part if (row["label"] is not None) == labeled]
+                    self._flag(conn, project_id, chosen, labelled=labeled, annotated=True)
+
+    def remove(self, project_id: int, task_ids: Iterable[int]) -> None:
+        """Forget the labels of these tasks: they have no annotation any more."""
+        for part in chunks(list(task_ids), READ_CHUNK):
+            with self._db.engine.begin() as conn:
+                conn.execute(labels.delete().where(labels.c.project_id == project_id, labels.c.task_id.in_(part)))
+                self._flag(conn, project_id, part, labelled=False, annotated=False)
+
+    def _flag(self, conn: sa.Connection, project_id: int, task_ids: Sequence[int], **flags: bool) -> None:
+        if task_ids:
+            mine = (tasks.c.project_id == project_id, tasks.c.task_id.in_(task_ids))
+            conn.execute(tasks.update().where(*mine).values(**flags))
+
+    def seen(self, project_id: int) -> dict[int, str]:
+        """Annotation id → its ``updated_at``, for the annotations that the newest model was trained on."""
+        query = sa.select(seen_annotations).where(seen_annotations.c.project_id == project_id)
+        with self._db.reader.connect() as conn:
+            return {row.annotation_id: row.updated_at for row in conn.execute(query)}
+
+
+def record_seen(
+    database: Database, conn: sa.Connection, project_id: int, before: Mapping[int, str], seen: Mapping[int, str]
+) -> None:
+    """Count as new only annotations that are not in ``seen``: annotation id → its ``updated_at``. ``before``: what
+    :meth:`Labels.seen` says now; only the difference is written."""
+    mine = seen_annotations.c.project_id == project_id
+    for part in chunks(sorted(before.keys() - seen.keys()), READ_CHUNK):
+        conn.execute(seen_annotations.delete().where(mine, seen_annotations.c.annotation_id.in_(part)))
+    rows = [
+        {"project_id": project_id, "annotation_id": number, "updated_at": stamp}
+        for number, stamp in seen.items()
+        if before.get(number) != stamp
+    ]
+    for part_of_rows in chunks(rows, CHUNK_ROWS):
+        database.upsert(conn, seen_annotations, part_of_rows, ("updated_at",))
+    conn.execute(projects.update().where(projects.c.id == project_id).values(new_annotations=0))

@@ -1,0 +1,85 @@
+"""The head of an order: the next tasks that annotators are served, which is all that a large pool needs published.
+
+Publishing costs Label Studio 0.05 s a prediction, and so does removing it. A pool of ten thousand tasks of which fifty
+are served before the next order is therefore published as its head, which is filled up as it is used. The others
+have their predictions here, where ``/predict`` finds them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from backend.errors import BackendError, LeaseLost, Stopped
+from backend.settings.core import Settings
+from backend.state import Project, State, Version
+from backend.worker.job import Job
+
+log = logging.getLogger(__name__)
+
+WHOLE_POOL = 1_000
+"""``publish`` is "auto": a pool of up to so many tasks is published whole."""
+
+SHORTEST_HEAD = 200
+
+LOOK_SECONDS = 2.0
+"""How often a cycle looks whether the head that is being labeled has to be filled up."""
+
+
+def head_size(state: State, settings: Settings, version: Version) -> int | None:
+    """How many tasks at the beginning of the order of ``version`` are published; None: all."""
+    if settings.publish == "all":
+        return None
+    if settings.publish == "auto" and not state.scores.at_least(version, WHOLE_POOL + 1):
+        return None
+    return max(SHORTEST_HEAD, 2 * settings.budget)
+
+
+def size_to_write(state: State, settings: Settings, project: Project, version: Version) -> int | None:
+    """Like :func:`head_size`, and one more for each annotation that may have been made since the last comparison:
+    the state does not know yet which tasks it has used up."""
+    size = head_size(state, settings, version)
+    return None if size is None else size + project.annotation_events
+
+
+def is_used_up(state: State, settings: Settings, project: Project, version: Version) -> bool:
+    """Whether predictions of the current version have to be written: less than half of its head is left, or, where
+    all of the order is published, anything of it."""
+    size = size_to_write(state, settings, project, version)
+    if size is None:
+        return state.scores.has_rows(version, written=False)
+    written, missing = state.scores.head(version, size)
+    return missing > 0 and written - project.annotation_events < (size - project.annotation_events) / 2
+
+
+@contextmanager
+def kept_full(job: Job) -> Iterator[None]:
+    """While a cycle trains and scores inside the block, fill up the head of the order that is being labeled. Nothing
+    that happens to it ends the cycle."""
+    done = threading.Event()
+    thread = threading.Thread(target=_keep_full, args=(job, done), name=f"head {job.project.id}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _keep_full(job: Job, done: threading.Event) -> None:
+    from backend.worker import publisher
+
+    while not done.wait(LOOK_SECONDS):
+        try:
+            now = job.reread()
+            version = job.state.versions.current(job.project.id)
+            if version is not None and is_used_up(job.state, job.settings, now.project, version):
+                publisher.complete(now, version)
+        except (LeaseLost, Stopped):
+            return
+        except BackendError as error:
+            log.info("Project %s: the queue could not be filled up, trying again: %s", job.project.id, error)
+        except Exception:
+            log.exception("Project %s: the queue could not be filled up", job.project.id)

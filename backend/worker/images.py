@@ -1,0 +1,144 @@
+"""Fills a project's image cache, in the order in which the images will be needed, and sets broken images aside."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from backend.errors import ImageError
+from backend.images.cache import Broken, Fetch, ImageCache
+from backend.images.source import fetch_image, sources
+from backend.state import BrokenImage
+from backend.worker.job import Job
+from backend.worker.sync import Truth
+from models import ProgressFn
+
+log = logging.getLogger(__name__)
+
+_SLICE = 256  # images between two looks at the clock
+
+
+def open_images(
+    job: Job,
+    truth: Truth,
+    report: ProgressFn,
+    *,
+    seconds: float | None = None,
+    wanted: np.ndarray | None = None,
+) -> ImageCache:
+    """The project's image cache, filled with the images of all labeled tasks that can be fetched and decoded, and then
+    with those of others. Broken ones are set aside; they are tried again when they are due, or at once if their source
+    changed.
+
+    Args:
+        seconds: how long to go on with tasks that are not labeled; None: until all are there. If some are left, the
+            project's upkeep stays due, which goes on with them.
+        wanted: tasks (M,) without a label to fetch; None: all, in an order drawn at random, so that those which arrive
+            first are a sample of the pool.
+    """
+    state, project_id = job.state, job.project.id
+    fetch = _fetcher(job, truth)
+    if wanted is None:
+        wanted = np.random.default_rng([job.settings.seed, len(truth.tasks)]).permutation(truth.unlabeled)
+    labeled = np.array(sorted(truth.labels), dtype=np.int64)
+    first = itertools.chain(labeled.tolist(), wanted.tolist())
+    cache = truth.kind.open_cache(job.folder, _with_sources(job, first), fetch, job.device.type)
+
+    set_aside = {image.task_id: image for image in state.tasks.broken_images(project_id)}
+    again = set(state.tasks.changed_images(project_id)) | set_aside.keys()
+    missing = [_missing(cache, tasks, again) for tasks in (labeled, wanted)]
+    until = None if seconds is None else time.monotonic() + seconds
+    filling = _Filling(job, cache, fetch, set_aside, report, sum(map(len, missing)))
+    filling.fill(missing[0], None)
+    if not filling.fill(missing[1], until):
+        state.projects.hint(project_id, tasks=True)
+    cache.forget(np.setdiff1d(np.array(cache.task_ids(), dtype=np.int64), truth.tasks).tolist())
+    filling.record()
+    return cache
+
+
+class _Filling:
+    """One filling of the cache: what was tried, and what was found broken."""
+
+    def __init__(
+        self,
+        job: Job,
+        cache: ImageCache,
+        fetch: Fetch,
+        set_aside: dict[int, BrokenImage],
+        report: ProgressFn,
+        total: int,
+    ) -> None:
+        self._job, self._cache, self._fetch, self._set_aside = job, cache, fetch, set_aside
+        self._report, self._total = report, total
+        self._now = job.state.now()
+        self._tried: set[int] = set()
+        self._waiting: set[int] = set()
+        self._broken: dict[int, Broken] = {}
+
+    def fill(self, tasks: np.ndarray, until: float | None) -> bool:
+        """Fetch the images of ``tasks`` (M,), in their order, until the monotonic time ``until``, but at least some of
+        them. Returns whether all were tried."""
+        for start in range(0, len(tasks), _SLICE):
+            if until is not None and start and time.monotonic() >= until:
+                return False
+            some = self._job.state.tasks.sources(self._job.project.id, tasks[start : start + _SLICE].tolist())
+            wanted = [item for item in some.items() if not self._waits(*item)]
+            found = self._cache.sync(wanted, self._fetch, self._job.settings.download_workers, self._progress)
+            self._tried |= some.keys()
+            self._broken |= {image.task_id: image for image in found}
+        return True
+
+    def _progress(self, phase: str, done: int, total: int) -> None:
+        self._report(phase, len(self._tried) + done, max(self._total, len(self._tried) + done))
+
+    def record(self) -> None:
+        """Store which images are set aside and which no longer are."""
+        job, state, project_id = self._job, self._job.state, self._job.project.id
+        if found := list(self._broken.values()):
+            log.warning("Project %s: %d images set aside; first: %s", project_id, len(found), found[0].reason)
+            rows = [(image.task_id, image.source, image.reason) for image in found]
+            state.tasks.set_broken(project_id, rows, job.settings.retry_broken_seconds)
+        fixed = {task for task in self._tried & self._set_aside.keys() if not self._still_broken(task)}
+        state.tasks.clear_broken(project_id, fixed)
+        state.tasks.clear_changed_images(project_id, self._tried)
+
+    def _still_broken(self, task: int) -> bool:
+        return task in self._broken or task in self._waiting
+
+    def _waits(self, task: int, source: str) -> bool:
+        """Whether an image is set aside, and is neither due to be tried again nor has another address by now."""
+        image = self._set_aside.get(task)
+        waits = image is not None and image.retry_at > self._now and image.source == source
+        if waits:
+            self._waiting.add(task)
+        return waits
+
+
+def _fetcher(job: Job, truth: Truth) -> Fetch:
+    available = sources(job.gateway, job.settings)
+
+    def fetch(task: int, source: str) -> bytes:
+        job.check()
+        if not source:
+            raise ImageError(f'the task has no "{truth.kind.data_key}"')
+        return fetch_image(source, task, available)
+
+    return fetch
+
+
+def _with_sources(job: Job, tasks: Iterable[int]) -> Iterator[tuple[int, str]]:
+    """(task id, source) of each of ``tasks``, read from the state as they are asked for."""
+    remaining = iter(tasks)
+    while some := list(itertools.islice(remaining, _SLICE)):
+        yield from job.state.tasks.sources(job.project.id, some).items()
+
+
+def _missing(cache: ImageCache, tasks: np.ndarray, again: set[int]) -> np.ndarray:
+    """Those of ``tasks`` (M,) that have no row in the cache, or that have to be looked at ``again``, in their order."""
+    looked_at = np.isin(tasks, np.array(sorted(again), dtype=np.int64))
+    return tasks[(cache.rows(tasks) < 0) | looked_at]
