@@ -1,0 +1,116 @@
+"""A model of what Label Studio tells of a project's tasks and annotations: its clock, its stamps and its counts, and
+the changes that leave no stamp."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from backend.labelstudio.records import ChangedTask, ProjectInfo, TaskAnnotations, TaskRef
+
+CONFIG = """<View><Image name="pic" value="$image"/><Choices name="what" toName="pic">
+<Choice value="cat"/><Choice value="dog"/></Choices></View>"""
+CLASSES = ("cat", "dog")
+
+
+@dataclass
+class ModelTask:
+    data: dict[str, str]
+    updated_at: float
+    annotations: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+class ModelStudio:
+    """Has one project. Stands where a :class:`backend.labelstudio.client.LabelStudio` does, for reading only."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+        self.config = CONFIG
+        self.contents: dict[int, ModelTask] = {}
+        self.number = 0
+        self.read_whole = 0
+        """How often all tasks were listed."""
+
+    # -- what people do ----------------------------------------------------------------------------------------------
+
+    def new_number(self) -> int:
+        self.number += 1
+        return self.number
+
+    def import_tasks(self, count: int, *, late: float = 0.0) -> list[int]:
+        """``late``: seconds for which the transaction that does it stays open."""
+        made = [self.new_number() for _ in range(count)]
+        for task in made:
+            self.contents[task] = ModelTask({"image": f"http://host/{task}.png"}, self.now - late)
+        return made
+
+    def annotate(self, task: int, choice: str, *, skipped: bool = False, late: float = 0.0) -> int:
+        number = self.new_number()
+        self.contents[task].annotations[number] = {
+            "id": number,
+            "was_cancelled": skipped,
+            "ground_truth": False,
+            "created_at": _stamp(self.now - late),
+            "updated_at": _stamp(self.now - late),
+            "result": _result(choice),
+        }
+        self.contents[task].updated_at = self.now - late
+        return number
+
+    def update(self, task: int, number: int, choice: str, *, skipped: bool, traced: bool = True) -> None:
+        changed = {"result": _result(choice), "was_cancelled": skipped}
+        self.contents[task].annotations[number] |= changed
+        if traced:
+            self.contents[task].annotations[number]["updated_at"] = _stamp(self.now)
+            self.contents[task].updated_at = self.now
+
+    def delete_annotation(self, task: int, number: int, *, traced: bool = True) -> None:
+        del self.contents[task].annotations[number]
+        if traced:
+            self.contents[task].updated_at = self.now
+
+    def delete_task(self, task: int) -> None:
+        del self.contents[task]
+
+    def change_data(self, task: int, address: str) -> None:
+        self.contents[task].data = {"image": address}
+        self.contents[task].updated_at = self.now
+
+    # -- what the backend asks ---------------------------------------------------------------------------------------
+
+    def project(self, project_id: int) -> ProjectInfo:
+        every = [one for task in self.contents.values() for one in task.annotations.values()]
+        skipped = sum(one["was_cancelled"] for one in every)
+        return ProjectInfo(
+            project_id, f"{project_id}.5", "model", self.config, "", "", len(self.contents), len(every) - skipped,
+            skipped, self.now,
+        )  # fmt: skip
+
+    def tasks(self, project_id: int, after_id: int = 0) -> Iterator[TaskRef]:
+        self.read_whole += 1
+        yield from (TaskRef(task, one.data) for task, one in sorted(self.contents.items()) if task > after_id)
+
+    def changed(self, project_id: int, since: float, newest_id: int) -> Iterator[ChangedTask]:
+        for task, one in sorted(self.contents.items()):
+            if one.updated_at > since or task > newest_id:
+                yield ChangedTask(task, one.data, len(one.annotations))
+
+    def annotated(self, project_id: int, *, results: bool = True, drawn: bool = False) -> Iterator[TaskAnnotations]:
+        yield from self.annotations_of(project_id, [task for task, one in self.contents.items() if one.annotations])
+
+    def annotations_of(
+        self, project_id: int, task_ids: Sequence[int], *, results: bool = True
+    ) -> Iterator[TaskAnnotations]:
+        for task in sorted(task_ids):
+            if task in self.contents:
+                yield TaskAnnotations(task, [dict(one) for one in self.contents[task].annotations.values()])
+
+
+def _stamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def _result(choice: str) -> list[dict[str, Any]]:
+    return [{"from_name": "what", "to_name": "pic", "type": "choices", "value": {"choices": [choice]}}]

@@ -1,0 +1,260 @@
+"""Reading only what changed gives what reading everything gives, whatever people do in Label Studio."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from backend.labelstudio.client import LabelStudio
+from backend.settings.core import Settings
+from backend.state import State
+from backend.worker import sync
+from backend.worker.job import Job
+from backend.worker.sync import Truth, read_truth
+from tests.backend.worker.model_studio import CLASSES, CONFIG, ModelStudio
+
+OWNER = "reader"
+
+
+def job_on(studio: ModelStudio, folder: Path, **changes: Any) -> Job:
+    state = State(f"sqlite:///{folder / 'state.sqlite3'}")
+    state.projects.connect(1, "1.5", CONFIG, {}, "", "")
+    assert state.leases.take(1, OWNER, 10_000)
+    project = state.projects.get(1)
+    assert project is not None
+    gateway = cast(LabelStudio, studio)
+    return Job(project, Settings(**changes), state, gateway, OWNER, torch.device("cpu"), lambda: None)
+
+
+def assert_is_truth(truth: Truth, studio: ModelStudio, state: State) -> None:
+    """``truth`` and the state say what is in ``studio``."""
+    expected = {
+        task: label
+        for task, one in studio.contents.items()
+        if (label := truth.kind.label_of(list(one.annotations.values()), "")) is not None
+    }
+    assert truth.labels == expected
+    assert truth.tasks.tolist() == sorted(studio.contents)
+    assert truth.unlabeled.tolist() == sorted(studio.contents.keys() - expected.keys())
+    counted = [pair for one in studio.contents.values() for pair in truth.kind.counted(list(one.annotations.values()))]
+    assert truth.annotations == dict(counted)
+    assert state.tasks.sources_between(1, 0, None) == {t: one.data["image"] for t, one in studio.contents.items()}
+    every = [one["was_cancelled"] for task in studio.contents.values() for one in task.annotations.values()]
+    assert state.labels.totals(1) == (len(every) - sum(every), sum(every))
+
+
+class Reading(RuleBasedStateMachine):
+    """Anything that people do, in any order, with comparisons in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.studio = ModelStudio()
+        self.job = job_on(self.studio, self.folder)
+        self.hidden = False
+        """Something changed that neither a stamp nor a count shows."""
+
+    def teardown(self) -> None:
+        self.job.state.close()
+        shutil.rmtree(self.folder)
+
+    def any_task(self, data: st.DataObject) -> int:
+        return data.draw(st.sampled_from(sorted(self.studio.contents)))
+
+    def any_annotation(self, data: st.DataObject) -> tuple[int, int] | None:
+        pairs = [(task, number) for task, one in sorted(self.studio.contents.items()) for number in one.annotations]
+        return data.draw(st.sampled_from(pairs)) if pairs else None
+
+    @initialize(count=st.integers(0, 5))
+    def connect(self, count: int) -> None:
+        self.studio.import_tasks(count)
+        read_truth(self.job)
+
+    @rule(seconds=st.sampled_from([0.01, 1.0, 59.0, 3000.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.studio.now += seconds
+
+    @rule(count=st.integers(1, 3), late=st.sampled_from([0.0, 30.0]))
+    def import_tasks(self, count: int, late: float) -> None:
+        self.studio.import_tasks(count, late=late)
+
+    @precondition(lambda self: self.studio.contents)
+    @rule(data=st.data(), choice=st.sampled_from(CLASSES), skipped=st.booleans(), late=st.sampled_from([0.0, 50.0]))
+    def annotate(self, data: st.DataObject, choice: str, skipped: bool, late: float) -> None:
+        self.studio.annotate(self.any_task(data), choice, skipped=skipped, late=late)
+
+    @rule(data=st.data(), choice=st.sampled_from(CLASSES), skipped=st.booleans())
+    def update(self, data: st.DataObject, choice: str, skipped: bool) -> None:
+        if found := self.any_annotation(data):
+            self.studio.update(*found, choice, skipped=skipped)
+
+    @rule(data=st.data(), choice=st.sampled_from(CLASSES))
+    def update_without_a_trace(self, data: st.DataObject, choice: str) -> None:
+        if found := self.any_annotation(data):
+            skipped = self.studio.contents[found[0]].annotations[found[1]]["was_cancelled"]
+            self.studio.update(*found, choice, skipped=skipped, traced=False)
+            self.hidden = True
+
+    @rule(data=st.data(), traced=st.booleans())
+    def delete_annotation(self, data: st.DataObject, traced: bool) -> None:
+        if found := self.any_annotation(data):
+            self.studio.delete_annotation(*found, traced=traced)
+            self.hidden |= not traced  # one that is made before the next look makes up for it in the counts
+
+    @precondition(lambda self: self.studio.contents)
+    @rule(data=st.data())
+    def delete_task(self, data: st.DataObject) -> None:
+        self.studio.delete_task(self.any_task(data))
+
+    @precondition(lambda self: self.studio.contents)
+    @rule(data=st.data())
+    def delete_and_import_again(self, data: st.DataObject) -> None:
+        """The same image under a new number: the count of tasks does not change."""
+        self.studio.delete_task(self.any_task(data))
+        self.studio.import_tasks(1)
+
+    @precondition(lambda self: self.studio.contents)
+    @rule(data=st.data(), name=st.sampled_from("ab"))
+    def move_image(self, data: st.DataObject, name: str) -> None:
+        self.studio.change_data(self.any_task(data), f"http://host/{name}.png")
+
+    @precondition(lambda self: not self.hidden)
+    @rule()
+    def compare(self) -> None:
+        assert_is_truth(read_truth(self.job), self.studio, self.job.state)
+
+    @rule()
+    def compare_with_everything(self) -> None:
+        assert_is_truth(read_truth(self.job, whole=True), self.studio, self.job.state)
+        self.hidden = False
+
+    @invariant()
+    def flags_belong_to_labels(self) -> None:
+        ids, labeled = self.job.state.tasks.ids(1)
+        stored = {one.task_id for one in self.job.state.labels.all(1) if one.label is not None}
+        assert set(ids[labeled].tolist()) == stored & set(ids.tolist())
+
+
+def test_what_changed_is_as_good_as_everything() -> None:
+    run_state_machine_as_test(
+        Reading,
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+        ),
+    )
+
+
+@pytest.fixture
+def studio() -> ModelStudio:
+    made = ModelStudio()
+    for task in made.import_tasks(40)[:10]:
+        made.annotate(task, "cat")
+    return made
+
+
+def test_everything_is_read_once_and_then_no_more(studio: ModelStudio, tmp_path: Path) -> None:
+    job = job_on(studio, tmp_path)
+    for _ in range(5):
+        studio.now += 100.0
+        studio.annotate(40, "dog")
+        read_truth(job)
+    assert studio.read_whole == 1
+
+
+def test_a_deletion_that_leaves_no_stamp_shows_in_the_counts(studio: ModelStudio, tmp_path: Path) -> None:
+    job = job_on(studio, tmp_path)
+    read_truth(job)
+    studio.now += 1000.0
+    read_truth(job)  # from now on the stamps of the first tasks are of the past
+    studio.delete_annotation(1, min(studio.contents[1].annotations), traced=False)
+    truth = read_truth(job)
+    assert 1 not in truth.labels and studio.read_whole == 2
+
+
+def test_people_who_go_on_annotating_make_nobody_read_everything(
+    studio: ModelStudio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_on(studio, tmp_path)
+    read_truth(job)
+    ask = studio.changed
+
+    def while_they_annotate(*args: Any) -> Any:
+        found = list(ask(*args))
+        studio.annotate(30, "dog")  # after the read, before the counts are looked at again
+        return iter(found)
+
+    monkeypatch.setattr(studio, "changed", while_they_annotate)
+    read_truth(job)
+    assert studio.read_whole == 1
+
+
+@pytest.mark.parametrize("what", ["label config", "setting", "time", "format"])
+def test_what_annotations_mean_may_change_and_then_all_are_read(
+    studio: ModelStudio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    job = job_on(studio, tmp_path)
+    read_truth(job)
+    if what == "label config":
+        studio.config = CONFIG.replace('"cat"', '"lynx"')
+    elif what == "setting":
+        job = job_on(studio, tmp_path, budget=7)
+    elif what == "time":
+        monkeypatch.setattr(sync, "WHOLE_SECONDS", 0.0)
+    else:
+        monkeypatch.setattr(sync, "FORMAT", sync.FORMAT + 1)
+    assert len(read_truth(job).labels) == (0 if what == "label config" else 10)
+    assert studio.read_whole == 2
+
+
+def test_a_clock_that_is_wrong_by_an_hour_misses_nothing(studio: ModelStudio, tmp_path: Path) -> None:
+    studio.now -= 3600.0
+    job = job_on(studio, tmp_path)
+    read_truth(job)
+    studio.now += 10.0
+    studio.annotate(30, "dog")
+    assert read_truth(job).labels[30] == "dog" and studio.read_whole == 1
+
+
+def test_a_changed_address_is_remembered_until_its_image_was_looked_at(studio: ModelStudio, tmp_path: Path) -> None:
+    job = job_on(studio, tmp_path)
+    read_truth(job)
+    assert job.state.tasks.changed_images(1) == []
+    studio.now += 1.0
+    studio.change_data(7, "http://host/other.png")
+    read_truth(job)
+    assert job.state.tasks.changed_images(1) == [7]
+    job.state.tasks.clear_changed_images(1, [7])
+    read_truth(job)
+    assert job.state.tasks.changed_images(1) == []
+
+
+def test_pages_of_any_length_are_compared(tmp_path: Path) -> None:
+    studio = ModelStudio()
+    studio.import_tasks(1203)
+    job = job_on(studio, tmp_path)
+    read_truth(job)
+    for task in (1, 2, 500, 501, 1000, 1001, 1203):
+        studio.delete_task(task)
+    studio.import_tasks(7)  # so that their number is the same
+    studio.now += 1000.0
+    truth = read_truth(job)
+    assert np.array_equal(truth.tasks, np.array(sorted(studio.contents)))
