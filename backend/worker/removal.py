@@ -64,10 +64,11 @@ def _is_in_use(job: Job, version: Version, current: Version | None) -> bool:
 
 
 def _delete_predictions(job: Job, version: Version, until: float) -> bool:
-    """Delete the predictions of ``version`` until the monotonic time ``until``. Returns whether none is left."""
+    """Delete the predictions of ``version`` until the monotonic time ``until``, but at least one. Returns whether none
+    is left."""
     pause = Pause()
-    for prediction in job.gateway.predictions(job.project.id, version.name):
-        if time.monotonic() >= until:
+    for place, prediction in enumerate(job.gateway.predictions(job.project.id, version.name)):
+        if place and time.monotonic() >= until:
             return False
         job.check()
         job.gateway.delete_prediction(prediction.id)

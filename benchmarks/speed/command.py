@@ -101,6 +101,12 @@ def _webhook(session: Session) -> Measured:
     return webhook.measure(session.folder, session.label_studio(), session.small)
 
 
+def _labeling(session: Session) -> Measured:
+    from benchmarks.speed import labeling
+
+    return labeling.measure(session.folder, session.label_studio(), session.small)
+
+
 # In the order of the table; the rows without a server first.
 ROWS: dict[str, Callable[[Session], Measured]] = {
     "epmcm": _epmcm,
@@ -111,6 +117,7 @@ ROWS: dict[str, Callable[[Session], Measured]] = {
     "memory": _memory,
     "memory-masks": _memory_masks,
     "publish": _publish,
+    "labeling": _labeling,
     "webhook": _webhook,
 }
 

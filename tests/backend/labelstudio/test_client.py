@@ -352,6 +352,36 @@ def annotate(api: Any, task: int, label: str | None, **more: Any) -> int:
     return int(api("POST", f"tasks/{task}/annotations/", json={"result": result} | more)["id"])
 
 
+def test_whatever_changes_a_task_shows_in_what_changed(
+    api: Any, gateway: LabelStudio, project: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labelstudio, "_TASKS_A_PAGE", 3)
+    ids = add_tasks(api, project, 12)
+    annotations = [annotate(api, task, "cat") for task in ids[:4]]
+    clock = gateway.project(project).clock
+    assert clock is not None and abs(clock - time.time()) < 30
+    since = time.time()
+    assert [task.id for task in gateway.changed(project, since, ids[-1])] == []
+    assert [task.id for task in gateway.changed(project, since, ids[7])] == ids[8:]
+    api("PATCH", f"annotations/{annotations[0]}/", json={"result": choices_result(SPEC, ["dog"], 1.0)})
+    api("DELETE", f"annotations/{annotations[1]}/")
+    body = {"selectedItems": {"all": False, "included": [ids[2]]}, "project": project}
+    api("POST", f"dm/actions?id=delete_tasks_annotations&project={project}", json=body)
+    annotate(api, ids[4], None, was_cancelled=True)
+    api("PATCH", f"tasks/{ids[5]}/", json={"data": {"image": "s3://bucket/other.png"}})
+    gateway.create_prediction(ids[6], [], 0.5, "v-c1-aa")
+    found = {task.id: task for task in gateway.changed(project, since, ids[-1])}
+    assert sorted(found) == [*ids[:3], *ids[4:7]]
+    assert [found[task].annotations for task in sorted(found)] == [1, 0, 0, 1, 0, 0]
+    assert found[ids[5]].data == {"image": "s3://bucket/other.png"}
+    info = gateway.project(project)
+    assert (info.task_number, info.submitted, info.skipped) == (12, 2, 1)
+    (prediction,) = gateway.predictions(project, "v-c1-aa")
+    since = time.time()
+    gateway.delete_prediction(prediction.id)
+    assert [task.id for task in gateway.changed(project, since, ids[-1])] == [ids[6]]
+
+
 def test_annotated(api: Any, gateway: LabelStudio, project: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labelstudio, "_ANNOTATED_A_PAGE", 3)
     ids = add_tasks(api, project, 12)

@@ -1,0 +1,201 @@
+"""The head of an order in a real Label Studio: what is published of a large pool, and that it is filled up in time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from backend.errors import LabelStudioUnavailable
+from backend.events import Work
+from backend.labelstudio import http as labelstudio_http
+from backend.state import Version
+from backend.worker import head, publisher, removal
+from backend.worker.worker import Worker
+from tests.backend.workbench import OWNER, Workbench, add_tasks, label, workbench
+from tests.rig.servers import LabelStudioServer
+from tests.rig.waiting import wait_for
+
+pytestmark = pytest.mark.slow
+
+TASKS, HEAD = 40, 10
+SINGLE = ("POST", "^/api/predictions/$")
+BULK = ("POST", "import/predictions")
+
+
+@pytest.fixture
+def bench(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
+    monkeypatch.setattr(labelstudio_http, "RETRY_AFTER", (0.01, 0.02))
+    monkeypatch.setattr(publisher, "SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr(head, "SHORTEST_HEAD", HEAD)
+    monkeypatch.setattr(publisher, "WHOLE_POOL", HEAD)  # so that the project counts as a large one
+    settings = {"sampler": "random", "shortlist": 3, "budget": 4, "publish": "head", "reconcile_seconds": 10_000.0}
+    with workbench(label_studio, tmp_path, tasks=TASKS, pictures=True, **settings) as made:
+        made.state.leases.release(made.project.id, OWNER)
+        yield made
+
+
+def hire(bench: Workbench, **changes: object) -> Worker:
+    key = {"label_studio_api_key": bench.job.gateway._token}
+    return Worker(replace(bench.job.settings, **{**key, **changes}))
+
+
+def work(bench: Workbench, hand: Worker, turn: Work = Work.UPKEEP) -> bool:
+    project = bench.state.projects.get(bench.project.id)
+    assert project is not None
+    return hand.work_on(project, turn)
+
+
+def current(bench: Workbench) -> Version:
+    found = bench.state.versions.current(bench.project.id)
+    assert found is not None
+    return found
+
+
+def served(bench: Workbench) -> int:
+    task = bench.project.next_task()
+    assert task is not None
+    return int(task["id"])
+
+
+def serve_and_label(bench: Workbench) -> int:
+    """The task that Label Studio serves next, labeled, with the webhook that says so."""
+    task = served(bench)
+    bench.project.annotate(task, bench.project.classes[0])
+    bench.state.projects.hint(bench.project.id, annotations=1)
+    return task
+
+
+def held(bench: Workbench) -> list[int]:
+    return [int(item["task"]) for item in bench.project.predictions()]
+
+
+def asked(bench: Workbench, method: str, part: str) -> bool:
+    return any(call.method == method and part in call.path for call in list(bench.proxy.requests))
+
+
+def test_only_the_head_is_written_and_the_rest_is_known_here(bench: Workbench) -> None:
+    assert work(bench, hire(bench))
+    order = bench.order(current(bench))
+    assert len(order) == TASKS and sorted(held(bench)) == sorted(order[:HEAD])
+    assert len(bench.state.scores.of_tasks(bench.project.id, order)) == TASKS
+    assert not asked(bench, *BULK)
+    tabs = bench.project.studio.get("/api/dm/views/", project=bench.project.id)
+    assert "Acquisition queue (next tasks)" in [tab["data"]["title"] for tab in tabs]
+
+
+def test_the_order_is_served_past_the_end_of_the_head(bench: Workbench) -> None:
+    hand = hire(bench)
+    work(bench, hand)
+    order = bench.order(current(bench))
+    opened = []
+    for _ in order:
+        opened.append(serve_and_label(bench))
+        work(bench, hand)
+    assert opened == order
+    assert sorted(held(bench)) == sorted(order)  # each was written once
+    assert not work(bench, hand)
+
+
+def test_nothing_is_due_while_half_of_the_head_is_left(bench: Workbench) -> None:
+    hand = hire(bench)
+    work(bench, hand)
+    for _ in range(HEAD // 2):
+        assert not work(bench, hand)
+        serve_and_label(bench)
+    serve_and_label(bench)
+    assert work(bench, hand)
+    assert len(held(bench)) == HEAD + HEAD // 2 + 1
+
+
+def test_a_skipped_task_uses_the_head_up_as_well(bench: Workbench) -> None:
+    hand = hire(bench)
+    work(bench, hand)
+    for _ in range(HEAD // 2 + 1):
+        task = served(bench)
+        bench.project.studio.post(f"/api/tasks/{task}/annotations/", {"result": [], "was_cancelled": True})
+        bench.state.projects.hint(bench.project.id, annotations=1)
+    assert work(bench, hand)
+    assert len(held(bench)) == HEAD + HEAD // 2 + 1
+
+
+@pytest.mark.parametrize("times", [1, 4])
+def test_filling_up_that_is_cut_off_goes_on_and_writes_nothing_twice(bench: Workbench, times: int) -> None:
+    hand = hire(bench)
+    work(bench, hand)
+    order = bench.order(current(bench))
+    for _ in range(HEAD // 2 + 1):
+        serve_and_label(bench)
+    bench.proxy.set(*SINGLE, cut="after", nth=times)
+    work(bench, hand)
+    bench.proxy.clear()
+    bench.state.projects.update(bench.project.id, retry_at=0.0)
+    wait_for("upkeep", lambda: work(bench, hire(bench)))
+    assert sorted(held(bench)) == sorted(order[: HEAD + HEAD // 2 + 1])
+
+
+def test_the_head_is_filled_up_while_a_cycle_trains(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head, "LOOK_SECONDS", 0.05)
+    work(bench, hire(bench))
+    order = bench.order(current(bench))
+    assert bench.state.leases.take(bench.project.id, OWNER, 600)
+    with head.kept_full(bench.job.reread()):
+        opened = [serve_and_label(bench) for _ in range(HEAD // 2 + 1)]
+        wait_for("more of the head", lambda: len(held(bench)) > HEAD)
+        opened += [serve_and_label(bench) for _ in range(HEAD // 2 + 1)]
+    assert opened == order[: len(opened)]
+
+
+def test_what_joins_in_front_is_written_and_what_joins_behind_is_not(bench: Workbench) -> None:
+    hand = hire(bench)
+    work(bench, hand)
+    add_tasks(bench.project, TASKS, pictures=True, seed=1)
+    bench.state.projects.hint(bench.project.id, tasks=True)
+    work(bench, hand)
+    order = bench.order(current(bench))
+    assert len(order) == 2 * TASKS
+    assert set(order[:HEAD]) <= set(held(bench)) and len(held(bench)) <= 2 * HEAD
+
+
+def test_a_superseded_head_goes_one_by_one_and_never_the_version_in_use(bench: Workbench) -> None:
+    hand = hire(bench, cleanup_seconds=0.0)
+    work(bench, hand)
+    first = current(bench)
+    label(bench, 4)
+    bench.state.projects.hint(bench.project.id, annotations=4)
+    assert work(bench, hand, Work.CYCLE)
+    second = current(bench)
+    bench.project.studio.patch(f"/api/projects/{bench.project.id}/", {"model_version": first.name})  # a stale page
+    work(bench, hand)
+    assert bench.project.info()["model_version"] == second.name
+    assert set(held(bench)) == set(bench.order(second)[:HEAD]) and bench.status(first) == "removed"
+    assert not asked(bench, "DELETE", "model-versions")
+
+
+def test_removing_stops_in_time_and_goes_on_later(bench: Workbench) -> None:
+    work(bench, hire(bench))
+    first = current(bench)
+    assert bench.state.leases.take(bench.project.id, OWNER, 600)
+    second = bench.scored(bench.order(first)[5:], name="random-c1-00000001")
+    publisher.publish(bench.job.reread(), second)
+    before = len(held(bench))
+    assert removal.remove_superseded(bench.job, seconds=0.1)
+    assert 2 * HEAD > len(held(bench)) >= HEAD or before == len(held(bench))
+    until = time.monotonic() + 60
+    while bench.status(first) != "removed" and time.monotonic() < until:
+        assert removal.remove_superseded(bench.job, seconds=0.2)
+    assert sorted(held(bench)) == sorted(bench.order(second)[:HEAD])
+
+
+def test_nothing_is_removed_by_a_label_studio_that_does_not_answer(bench: Workbench) -> None:
+    work(bench, hire(bench))
+    first = current(bench)
+    assert bench.state.leases.take(bench.project.id, OWNER, 600)
+    publisher.publish(bench.job.reread(), bench.scored(name="random-c1-00000001"))
+    bench.proxy.set("DELETE", "/api/predictions/", cut="before", stays=True)
+    with pytest.raises(LabelStudioUnavailable):
+        removal.remove_superseded(bench.job)
+    assert bench.status(first) == "superseded" and len(bench.order(first)) == TASKS
