@@ -23,10 +23,10 @@ from backend.learning.scores import joining_priority_scores, priority_scores
 from backend.state import Version
 from backend.tasks.base import TrainingLabels
 from backend.worker import publisher
-from backend.worker.head import kept_full
 from backend.worker.images import open_images
 from backend.worker.job import Job, Reporter
 from backend.worker.sync import Truth, read_truth
+from backend.worker.topping_up import kept_full
 from models import ProgressFn
 from models.data import CycleData, Runtime
 from models.geometry.k_center import spread_order

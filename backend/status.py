@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from backend.errors import OwnerError
+from backend.head import head_size
 from backend.settings.core import Settings
 from backend.state import Project, State, Version
 from backend.tasks import KINDS
@@ -45,6 +46,7 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
         "task": newest.get("task"),
         "frame": newest.get("frame"),
         "counts": state.tasks.counts(project.id),
+        "head": _head(state, settings, project, versions),
         "pending_annotations": project.pending_annotations,
         "budget": budget,
         "due": due_in_words(project, versions, budget),
@@ -65,6 +67,21 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
         "regions_unread": newest.get("regions_unread", []),
         "regions_unread_count": newest.get("regions_unread_count", 0),
     }
+
+
+def _head(state: State, settings: Settings, project: Project, versions: list[Version]) -> dict[str, int] | None:
+    """If only the head of the current order is published: how many tasks that is, and how many of their predictions are
+    written already. None: all of it is published, or there is none."""
+    current = next((version for version in versions if version.id == project.current_version_id), None)
+    try:
+        own = settings.for_project(project.extra_params)
+    except OwnerError:
+        return None
+    size = None if current is None else head_size(state, own, current)
+    if current is None or size is None:
+        return None
+    written, missing = state.scores.head(current, size)
+    return {"size": written + missing, "written": written}
 
 
 def due_in_words(project: Project, versions: list[Version], budget: int) -> list[str]:
@@ -100,8 +117,8 @@ def show(found: dict[str, Any], console: Console) -> None:
 
 
 def _overview(found: dict[str, Any]) -> Table:
-    names = ("project", "task", "sampler", "tasks", "labeled", "scored", "broken", "new labels", "due", "running")
-    table = _table("Projects", *names)
+    names = ("project", "task", "sampler", "tasks", "labeled", "scored", "published", "broken", "new labels", "due")
+    table = _table("Projects", *names, "running")
     for project in found["projects"]:
         counts, running = project["counts"], project["running"]
         phase = ""
@@ -114,12 +131,22 @@ def _overview(found: dict[str, Any]) -> Table:
             f"{project['id']} {project['title']}".strip(),
             _task_and_frame(project),
             project["sampler"],
-            *(str(counts[key]) for key in ("tasks", "labelled", "scored", "broken")),
+            *(str(counts[key]) for key in ("tasks", "labelled", "scored")),
+            _published(project["head"]),
+            str(counts["broken"]),
             f"{project['pending_annotations']}/{project['budget']}",
             ", ".join(project["due"]) or "-",
             phase or "-",
         )
     return table
+
+
+def _published(head: dict[str, int] | None) -> str:
+    """How much of the order is in Label Studio."""
+    if head is None:
+        return "all"
+    written = "" if head["written"] == head["size"] else f"{head['written']} of "
+    return f"the next {written}{head['size']}"
 
 
 def _task_and_frame(project: dict[str, Any]) -> str:

@@ -40,16 +40,18 @@ BACKEND: dict[str, set[str]] = {
     "tasks": {"errors", "files", "images", "labelstudio", "settings", "state"},
     "learning": {"errors", "files", "images", "settings", "state", "tasks"},
     "events": {"errors", "state"},
+    "head": {"settings", "state"},
     "cycle": {"errors", "files", "images", "learning", "state", "tasks", "worker"},
     "worker": {
-        *("cycle", "errors", "events", "files", "images", "labelstudio", "learning", "settings", "state", "tasks"),
+        *("cycle", "errors", "events", "files", "head", "images", "labelstudio", "learning", "settings", "state"),
+        "tasks",
     },
     "supervisor": {"errors", "logs"},
     "web": {
         *("errors", "events", "files", "images", "labelstudio", "learning", "logs", "settings", "state"),
         *("supervisor", "tasks"),
     },
-    "status": {"errors", "settings", "state", "tasks", "web"},
+    "status": {"errors", "head", "settings", "state", "tasks", "web"},
     "__main__": {"errors", "logs", "settings", "state", "status", "supervisor", "tasks", "worker"},
 }
 MODELS: dict[str, set[str]] = {

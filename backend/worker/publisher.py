@@ -26,11 +26,11 @@ import numpy as np
 
 from backend.errors import BackendError, LabelStudioUnavailable
 from backend.files import predictions_folder
+from backend.head import WHOLE_POOL, size_to_write
 from backend.labelstudio.pause import Pause
 from backend.state import StoredPrediction, Version
 from backend.tasks import kind_of
 from backend.tasks.base import AnyTaskKind, Result
-from backend.worker.head import WHOLE_POOL, size_to_write
 from backend.worker.job import Job
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ import uuid
 from base64 import b64encode
 from typing import TYPE_CHECKING
 
-from backend import events
+from backend import events, head
 from backend.errors import (
     BackendError,
     LabelStudioRefused,
@@ -31,7 +31,7 @@ from backend.events import Backlog, Work
 from backend.labelstudio.client import LabelStudio, import_ahead
 from backend.settings.core import Settings
 from backend.state import Project, State, Version
-from backend.worker import head, publisher, removal, sync
+from backend.worker import publisher, removal, sync
 from backend.worker.device import choose_device
 from backend.worker.job import Job
 from backend.worker.leases import Leases

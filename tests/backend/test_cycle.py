@@ -108,7 +108,8 @@ def test_the_first_order_needs_no_label(bench: Workbench, sampler: str) -> None:
     version = cycle.cold_start(bench.with_settings(sampler=sampler), read_truth(bench.job))
     assert version.name.startswith(f"{sampler}-c0-") and version.checkpoint is None and files(bench) == []
     scores = [row.priority_score for row in bench.state.scores.all(version)]
-    assert scores == pytest.approx((np.arange(TASKS) + 0.5) / TASKS)  # evenly spread over (0, 1)
+    scale = 0.5 if sampler == "dast-al" else 1.0  # behind an order by images is room for those that arrive later
+    assert scores == pytest.approx(scale * (np.arange(TASKS) + 0.5) / TASKS)  # evenly spread
     assert bench.project.published_order(version.name) == bench.order(version) != bench.tasks
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from backend import head
 from backend.errors import LabelStudioUnavailable
 from backend.events import Work
 from backend.labelstudio import http as labelstudio_http
 from backend.state import Version
-from backend.worker import head, publisher, removal
+from backend.worker import publisher, removal, topping_up
 from backend.worker.worker import Worker
 from tests.backend.workbench import OWNER, Workbench, add_tasks, label, workbench
 from tests.rig.servers import LabelStudioServer
@@ -138,11 +139,11 @@ def test_filling_up_that_is_cut_off_goes_on_and_writes_nothing_twice(bench: Work
 
 
 def test_the_head_is_filled_up_while_a_cycle_trains(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(topping_up, "LOOK_SECONDS", 0.05)
     work(bench, hire(bench))
     order = bench.order(current(bench))
     assert bench.state.leases.take(bench.project.id, OWNER, 600)
-    with head.kept_full(bench.job.reread()):
+    with topping_up.kept_full(bench.job.reread()):
         opened = [serve_and_label(bench) for _ in range(HEAD // 2 + 1)]
         wait_for("more of the head", lambda: len(held(bench)) > HEAD)
         opened += [serve_and_label(bench) for _ in range(HEAD // 2 + 1)]

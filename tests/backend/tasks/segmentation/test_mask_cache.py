@@ -292,7 +292,8 @@ def masks_of(bench: Workbench, truth: Truth, cache: ImageCache) -> tuple[MaskCac
         return job.gateway.annotations_of(job.project.id, tasks)
 
     labels = {task: str(digest) for task, digest in truth.labels.items()}
-    return open_masks(kind.spec, kind.settings, labels, truth.sources, cache, read_annotations, lambda *_: None)
+    sources = bench.state.tasks.sources(bench.project.id, truth.labels)
+    return open_masks(kind.spec, kind.settings, labels, sources, cache, read_annotations, lambda *_: None)
 
 
 def box_mask(bench: Workbench, task: int) -> np.ndarray:

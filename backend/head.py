@@ -7,25 +7,13 @@ have their predictions here, where ``/predict`` finds them.
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from backend.errors import BackendError, LeaseLost, Stopped
 from backend.settings.core import Settings
 from backend.state import Project, State, Version
-from backend.worker.job import Job
-
-log = logging.getLogger(__name__)
 
 WHOLE_POOL = 1_000
 """``publish`` is "auto": a pool of up to so many tasks is published whole."""
 
 SHORTEST_HEAD = 200
-
-LOOK_SECONDS = 2.0
-"""How often a cycle looks whether the head that is being labeled has to be filled up."""
 
 
 def head_size(state: State, settings: Settings, version: Version) -> int | None:
@@ -52,34 +40,3 @@ def is_used_up(state: State, settings: Settings, project: Project, version: Vers
         return state.scores.has_rows(version, written=False)
     written, missing = state.scores.head(version, size)
     return missing > 0 and written - project.annotation_events < (size - project.annotation_events) / 2
-
-
-@contextmanager
-def kept_full(job: Job) -> Iterator[None]:
-    """While a cycle trains and scores inside the block, fill up the head of the order that is being labeled. Nothing
-    that happens to it ends the cycle."""
-    done = threading.Event()
-    thread = threading.Thread(target=_keep_full, args=(job, done), name=f"head {job.project.id}", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-def _keep_full(job: Job, done: threading.Event) -> None:
-    from backend.worker import publisher
-
-    while not done.wait(LOOK_SECONDS):
-        try:
-            now = job.reread()
-            version = job.state.versions.current(job.project.id)
-            if version is not None and is_used_up(job.state, job.settings, now.project, version):
-                publisher.complete(now, version)
-        except (LeaseLost, Stopped):
-            return
-        except BackendError as error:
-            log.info("Project %s: the queue could not be filled up, trying again: %s", job.project.id, error)
-        except Exception:
-            log.exception("Project %s: the queue could not be filled up", job.project.id)
