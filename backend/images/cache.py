@@ -40,11 +40,12 @@ Parts = tuple[np.ndarray, ...]
 Decode = Callable[[bytes], Parts]
 """Encoded image → its row in each file. Raises ImageError."""
 
-_Item = tuple[int, str, bytes]
+_Item = tuple[int, str]
 
 LARGE_SIZE = 224
 _PIXELS, _SIZES = "pixels.u8", "sizes.u32"
 _SAMPLED, _TRIED = 16, 64  # images that are measured to choose a size, and that are tried at most
+_COMPARED = 1 << 14  # sources that are compared at a time
 
 
 @dataclass(frozen=True)
@@ -154,24 +155,33 @@ class ImageCache(RowCache):
             The images that could not be fetched or decoded.
         """
         with self._writing():
-            digests = [(task, source, _digest(source)) for task, source in tasks]
-            missing = [item for item in digests if self._index.digest(item[0]) != item[2]]
+            missing = self._missing(tasks)
             if not missing:
                 return []
             broken: list[Broken] = []
-            with self._batch() as batch, contextlib.closing(self._in_threads(missing, fetch, workers)) as results:
-                for done, (task, source, digest, outcome) in enumerate(results, 1):
+            results = self._in_threads(missing, fetch, workers)
+            with self._batch() as batch, contextlib.closing(results):
+                for done, (task, source, outcome) in enumerate(results, 1):
                     if isinstance(outcome, ImageError):
                         broken.append(Broken(task, source, str(outcome)))
                         batch.drop(task)  # its row, if any, is that of an earlier source
                     else:
-                        batch.add(task, digest, *outcome)
+                        batch.add(task, _digest(source), *outcome)
                     report("images", done, len(missing))
         return broken
 
+    def _missing(self, tasks: Iterable[_Item]) -> list[_Item]:
+        """Those of ``tasks`` that have no row, or one of another source, in the given order."""
+        missing: list[_Item] = []
+        waiting = iter(tasks)
+        while part := list(itertools.islice(waiting, _COMPARED)):
+            outdated = self._index.outdated([task for task, _ in part], [_digest(source) for _, source in part])
+            missing += itertools.compress(part, outdated.tolist())
+        return missing
+
     def _in_threads(
         self, missing: Sequence[_Item], fetch: Fetch, workers: int
-    ) -> Generator[tuple[int, str, bytes, Parts | ImageError], None, None]:
+    ) -> Generator[tuple[int, str, Parts | ImageError], None, None]:
         """The parts of each item's row, or an ImageError, in the order in which they are ready."""
 
         def one(task: int, source: str) -> Parts | ImageError:
@@ -186,7 +196,7 @@ class ImageCache(RowCache):
             try:
                 while True:
                     for item in itertools.islice(waiting, 4 * max(1, workers) - len(running)):
-                        running[executor.submit(one, item[0], item[1])] = item
+                        running[executor.submit(one, *item)] = item
                     if not running:
                         return
                     ready, _ = wait(running, return_when=FIRST_COMPLETED)
