@@ -15,6 +15,7 @@ import itertools
 import json
 import logging
 import math
+import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -145,11 +146,20 @@ class ImageCache(RowCache):
         fetch: Fetch,
         workers: int = 8,
         report: ProgressFn = lambda phase, done, total: None,
+        *,
+        seconds: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> list[Broken]:
-        """Fetch and decode, in ``workers`` threads, images that are missing or whose source changed.
+        """Fetch and decode, in ``workers`` threads, images that are missing or whose source changed, in the order of
+        ``tasks``.
 
         Memory use stays flat: at most four images per thread are in flight at a time. If ``fetch`` raises anything but
         ImageError (Label Studio is down, the lease is lost, the disk is full), the sync ends; what was done is kept.
+
+        Args:
+            seconds: start no fetch when this much time has passed since the first one. One image is tried in any case;
+                those that are not tried stay missing.
+            clock: the time in seconds.
 
         Returns:
             The images that could not be fetched or decoded.
@@ -159,7 +169,8 @@ class ImageCache(RowCache):
             if not missing:
                 return []
             broken: list[Broken] = []
-            results = self._in_threads(missing, fetch, workers)
+            until = math.inf if seconds is None else clock() + seconds
+            results = self._in_threads(missing, fetch, workers, lambda: clock() >= until)
             with self._batch() as batch, contextlib.closing(results):
                 for done, (task, source, outcome) in enumerate(results, 1):
                     if isinstance(outcome, ImageError):
@@ -180,18 +191,22 @@ class ImageCache(RowCache):
         return missing
 
     def _in_threads(
-        self, missing: Sequence[_Item], fetch: Fetch, workers: int
+        self, missing: Sequence[_Item], fetch: Fetch, workers: int, too_late: Callable[[], bool]
     ) -> Generator[tuple[int, str, Parts | ImageError], None, None]:
-        """The parts of each item's row, or an ImageError, in the order in which they are ready."""
+        """The parts of each item's row, or an ImageError, in the order in which they are ready. Once it is
+        ``too_late``, no item is begun but the first."""
+        begun = itertools.count()
 
-        def one(task: int, source: str) -> Parts | ImageError:
+        def one(task: int, source: str) -> Parts | ImageError | None:
+            if next(begun) and too_late():
+                return None
             try:
                 return self._decode(fetch(task, source))
             except ImageError as error:
                 return error
 
         waiting = iter(missing)
-        running: dict[Future[Parts | ImageError], _Item] = {}
+        running: dict[Future[Parts | ImageError | None], _Item] = {}
         with ThreadPoolExecutor(max(1, workers), thread_name_prefix="images") as executor:
             try:
                 while True:
@@ -201,7 +216,11 @@ class ImageCache(RowCache):
                         return
                     ready, _ = wait(running, return_when=FIRST_COMPLETED)
                     for future in ready:
-                        yield (*running.pop(future), future.result())
+                        item, outcome = running.pop(future), future.result()
+                        if outcome is None:
+                            waiting = iter(())  # it is too late for the rest as well
+                        else:
+                            yield (*item, outcome)
             finally:
                 executor.shutdown(wait=True, cancel_futures=True)
 
