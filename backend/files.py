@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,6 +31,24 @@ def replace_file(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically."""
     with whole_file(path) as file:
         file.write(data)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make sure that the names of the files in ``folder`` are on disk, which a file's own fsync does not see to."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems cannot, and have no need to
+            os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def write_at(file: int, data: bytes, offset: int) -> None:
+    """Write all of ``data`` to an open file, at ``offset``."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, offset)
+        view, offset = view[written:], offset + written
 
 
 def project_folder(model_dir: str | Path, key: str) -> Path:

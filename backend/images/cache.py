@@ -15,6 +15,7 @@ import itertools
 import json
 import logging
 import math
+import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -40,11 +41,12 @@ Parts = tuple[np.ndarray, ...]
 Decode = Callable[[bytes], Parts]
 """Encoded image → its row in each file. Raises ImageError."""
 
-_Item = tuple[int, str, bytes]
+_Item = tuple[int, str]
 
 LARGE_SIZE = 224
 _PIXELS, _SIZES = "pixels.u8", "sizes.u32"
 _SAMPLED, _TRIED = 16, 64  # images that are measured to choose a size, and that are tried at most
+_COMPARED = 1 << 14  # sources that are compared at a time
 
 
 @dataclass(frozen=True)
@@ -144,54 +146,81 @@ class ImageCache(RowCache):
         fetch: Fetch,
         workers: int = 8,
         report: ProgressFn = lambda phase, done, total: None,
+        *,
+        seconds: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> list[Broken]:
-        """Fetch and decode, in ``workers`` threads, images that are missing or whose source changed.
+        """Fetch and decode, in ``workers`` threads, images that are missing or whose source changed, in the order of
+        ``tasks``.
 
         Memory use stays flat: at most four images per thread are in flight at a time. If ``fetch`` raises anything but
         ImageError (Label Studio is down, the lease is lost, the disk is full), the sync ends; what was done is kept.
+
+        Args:
+            seconds: start no fetch when this much time has passed since the first one. One image is tried in any case;
+                those that are not tried stay missing.
+            clock: the time in seconds.
 
         Returns:
             The images that could not be fetched or decoded.
         """
         with self._writing():
-            digests = [(task, source, _digest(source)) for task, source in tasks]
-            missing = [item for item in digests if self._index.digest(item[0]) != item[2]]
+            missing = self._missing(tasks)
             if not missing:
                 return []
             broken: list[Broken] = []
-            with self._batch() as batch, contextlib.closing(self._in_threads(missing, fetch, workers)) as results:
-                for done, (task, source, digest, outcome) in enumerate(results, 1):
+            until = math.inf if seconds is None else clock() + seconds
+            results = self._in_threads(missing, fetch, workers, lambda: clock() >= until)
+            with self._batch() as batch, contextlib.closing(results):
+                for done, (task, source, outcome) in enumerate(results, 1):
                     if isinstance(outcome, ImageError):
                         broken.append(Broken(task, source, str(outcome)))
                         batch.drop(task)  # its row, if any, is that of an earlier source
                     else:
-                        batch.add(task, digest, *outcome)
+                        batch.add(task, _digest(source), *outcome)
                     report("images", done, len(missing))
         return broken
 
-    def _in_threads(
-        self, missing: Sequence[_Item], fetch: Fetch, workers: int
-    ) -> Generator[tuple[int, str, bytes, Parts | ImageError], None, None]:
-        """The parts of each item's row, or an ImageError, in the order in which they are ready."""
+    def _missing(self, tasks: Iterable[_Item]) -> list[_Item]:
+        """Those of ``tasks`` that have no row, or one of another source, in the given order."""
+        missing: list[_Item] = []
+        waiting = iter(tasks)
+        while part := list(itertools.islice(waiting, _COMPARED)):
+            outdated = self._index.outdated([task for task, _ in part], [_digest(source) for _, source in part])
+            missing += itertools.compress(part, outdated.tolist())
+        return missing
 
-        def one(task: int, source: str) -> Parts | ImageError:
+    def _in_threads(
+        self, missing: Sequence[_Item], fetch: Fetch, workers: int, too_late: Callable[[], bool]
+    ) -> Generator[tuple[int, str, Parts | ImageError], None, None]:
+        """The parts of each item's row, or an ImageError, in the order in which they are ready. Once it is
+        ``too_late``, no item is begun but the first."""
+        begun = itertools.count()
+
+        def one(task: int, source: str) -> Parts | ImageError | None:
+            if next(begun) and too_late():
+                return None
             try:
                 return self._decode(fetch(task, source))
             except ImageError as error:
                 return error
 
         waiting = iter(missing)
-        running: dict[Future[Parts | ImageError], _Item] = {}
+        running: dict[Future[Parts | ImageError | None], _Item] = {}
         with ThreadPoolExecutor(max(1, workers), thread_name_prefix="images") as executor:
             try:
                 while True:
                     for item in itertools.islice(waiting, 4 * max(1, workers) - len(running)):
-                        running[executor.submit(one, item[0], item[1])] = item
+                        running[executor.submit(one, *item)] = item
                     if not running:
                         return
                     ready, _ = wait(running, return_when=FIRST_COMPLETED)
                     for future in ready:
-                        yield (*running.pop(future), future.result())
+                        item, outcome = running.pop(future), future.result()
+                        if outcome is None:
+                            waiting = iter(())  # it is too late for the rest as well
+                        else:
+                            yield (*item, outcome)
             finally:
                 executor.shutdown(wait=True, cancel_futures=True)
 

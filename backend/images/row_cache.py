@@ -1,7 +1,7 @@
 """A directory with one row of bytes for each task, in which images and masks are cached.
 
     <name>.u8 …  one or more files that consist of rows of a fixed length
-    index        row → task id and digest of what the row was made from; replaced atomically
+    index        row → task id and digest of what the row was made from; changes are appended
     lock         held while something is written, so that there is only one writer
 
 A row's bytes reach the disk before the index that names it, and a row that is named by the index on disk is never
@@ -14,14 +14,16 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from backend.files import write_at
 from backend.images.row_index import Index
+from backend.images.row_table import TaskIds, as_array
 
 _BATCH_ROWS, _BATCH_SECONDS = 512, 5.0  # how much work a kill may lose
 
@@ -46,18 +48,18 @@ class RowCache:
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    def rows(self, task_ids: Sequence[int] | np.ndarray) -> np.ndarray:
+    def rows(self, task_ids: TaskIds) -> np.ndarray:
         """The row (N,) int64 of each task; -1 if it has none."""
         self._index.refresh()
         return self._index.rows(task_ids)
 
-    def present(self, task_ids: Iterable[int] | np.ndarray) -> np.ndarray:
+    def present(self, task_ids: TaskIds) -> np.ndarray:
         """Those (M,) int64 of ``task_ids`` that have a row, in the given order."""
-        tasks = task_ids if isinstance(task_ids, np.ndarray) else np.array(list(task_ids), dtype=np.int64)
+        tasks = as_array(task_ids)
         return tasks[self.rows(tasks) >= 0]
 
     def task_ids(self) -> list[int]:
-        """All tasks that have a row."""
+        """All tasks that have a row, in the order of their rows."""
         self._index.refresh()
         return self._index.task_ids()
 
@@ -74,7 +76,7 @@ class RowCache:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def forget(self, task_ids: Collection[int]) -> None:
+    def forget(self, task_ids: TaskIds) -> None:
         """Remove tasks. Their rows will be reused."""
         with self._writing():
             if self._index.drop(task_ids):
@@ -84,14 +86,17 @@ class RowCache:
     def _writing(self) -> Iterator[None]:
         with (self.directory / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # released when the process ends, however it ends
-            self._index.refresh()
+            self._index.begin()
             yield
 
     @contextlib.contextmanager
-    def _batch(self, before_index: Callable[[], None] = lambda: None) -> Iterator[Batch]:
+    def _batch(
+        self, before_index: Callable[[], None] = lambda: None, at_least: Callable[[], int] = lambda: 0
+    ) -> Iterator[Batch]:
         """Write rows inside the block. What was written is kept, even if the block raises. ``before_index`` is called
-        before each time the index is saved."""
-        batch = Batch(self, before_index)
+        before each time the index is saved. Where that is much work, ``at_least`` says how many rows should be written
+        in between."""
+        batch = Batch(self, before_index, at_least)
         try:
             yield batch
         finally:
@@ -107,8 +112,9 @@ class RowCache:
 class Batch:
     """Writes each row at once, and the index from time to time."""
 
-    def __init__(self, cache: RowCache, before_index: Callable[[], None]) -> None:
-        self._cache, self._index, self._before_index = cache, cache._index, before_index
+    def __init__(self, cache: RowCache, before_index: Callable[[], None], at_least: Callable[[], int]) -> None:
+        self._cache, self._index = cache, cache._index
+        self._before_index, self._at_least = before_index, at_least
         self._open: dict[str, int] = {}
         self._since, self._count = time.monotonic(), 0
 
@@ -121,11 +127,10 @@ class Batch:
             if len(data) != row_bytes(row):
                 raise ValueError(f"a row of {name} has {row_bytes(row)} bytes, not {len(data)}")
             # written, not mapped, so that a full disk raises an error here instead of killing the process (SIGBUS)
-            _write_all(self._open[name], data, self._index.next_row() * len(data))
+            write_at(self._open[name], data, self._index.next_row() * len(data))
         self._index.place(task, digest)
         self._count += 1
-        # saving writes the whole index, so a large one is saved less often
-        enough = self._count >= max(_BATCH_ROWS, self._index.row_count // 16)
+        enough = self._count >= max(_BATCH_ROWS, self._at_least())
         if enough or time.monotonic() - self._since >= _BATCH_SECONDS:
             self._save()
 
@@ -153,10 +158,3 @@ class Batch:
 def row_bytes(row: Row) -> int:
     """The length of a row in bytes."""
     return np.dtype(row[0]).itemsize * prod(row[1])
-
-
-def _write_all(file: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(file, view, offset)
-        view, offset = view[written:], offset + written

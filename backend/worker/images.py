@@ -52,7 +52,7 @@ def open_images(
     again = set(state.tasks.changed_images(project_id)) | set_aside.keys()
     missing = [_missing(cache, tasks, again) for tasks in (labeled, wanted)]
     until = None if seconds is None else time.monotonic() + seconds
-    filling = _Filling(job, cache, fetch, set_aside, report, sum(map(len, missing)))
+    filling = _Filling(job, cache, fetch, set_aside, again, report, sum(map(len, missing)))
     filling.fill(missing[0], None)
     if not filling.fill(missing[1], until):
         state.projects.hint(project_id, tasks=True)
@@ -70,10 +70,11 @@ class _Filling:
         cache: ImageCache,
         fetch: Fetch,
         set_aside: dict[int, BrokenImage],
+        again: set[int],
         report: ProgressFn,
         total: int,
     ) -> None:
-        self._job, self._cache, self._fetch, self._set_aside = job, cache, fetch, set_aside
+        self._job, self._cache, self._fetch, self._set_aside, self._again = job, cache, fetch, set_aside, again
         self._report, self._total = report, total
         self._now = job.state.now()
         self._tried: set[int] = set()
@@ -88,10 +89,25 @@ class _Filling:
                 return False
             some = self._job.state.tasks.sources(self._job.project.id, tasks[start : start + _SLICE].tolist())
             wanted = [item for item in some.items() if not self._waits(*item)]
-            found = self._cache.sync(wanted, self._fetch, self._job.settings.download_workers, self._progress)
-            self._tried |= some.keys()
+            left = None if until is None else max(0.0, until - time.monotonic())
+            workers = self._job.settings.download_workers
+            found = self._cache.sync(wanted, self._fetch, workers, self._progress, seconds=left)
             self._broken |= {image.task_id: image for image in found}
+            if until is not None and time.monotonic() >= until:
+                return self._note_tried(list(some)) and start + _SLICE >= len(tasks)
+            self._tried |= some.keys()
         return True
+
+    def _note_tried(self, tasks: list[int]) -> bool:
+        """Note which of ``tasks`` were tried before the time was up. Returns whether it was all of them."""
+        fetched = self._cache.rows(tasks) >= 0
+        tried = {
+            task
+            for task, there in zip(tasks, fetched.tolist(), strict=True)
+            if self._still_broken(task) or (there and task not in self._again)
+        }
+        self._tried |= tried
+        return len(tried) == len(tasks)
 
     def _progress(self, phase: str, done: int, total: int) -> None:
         self._report(phase, len(self._tried) + done, max(self._total, len(self._tried) + done))

@@ -10,6 +10,7 @@ It is a folder inside the cache of the corresponding images, in the format of :m
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ import numpy as np
 from backend.files import replace_file
 from backend.images.cache import ImageCache
 from backend.images.row_cache import RowCache
+from backend.images.row_table import TaskIds
 from backend.labelstudio.records import TaskAnnotations
 from backend.settings.core import Settings
 from backend.tasks.base import ReadAnnotations
@@ -59,7 +61,7 @@ class MaskCache(RowCache):
         """(K, H, W) uint8, as a read-only memory map. Index it with :meth:`rows`; never copy all of it."""
         return self.mapped(_MASKS)
 
-    def rows(self, task_ids: Sequence[int] | np.ndarray) -> np.ndarray:
+    def rows(self, task_ids: TaskIds) -> np.ndarray:
         """The row (N,) int64 of each task's mask; -1 if it has none, or if all its pixels are unknown."""
         rows = super().rows(task_ids)
         usable = np.append(self.mapped(_USABLE), 0)  # the last one is for row -1
@@ -96,10 +98,11 @@ class MaskCache(RowCache):
         """
         with self._writing():
             stale = [task for task in self._index.task_ids() if task not in digests and task not in keep]
-            missing = [task for task, digest in digests.items() if self._index.digest(task) != bytes.fromhex(digest)]
+            outdated = self._index.outdated(digests, [bytes.fromhex(digest) for digest in digests.values()])
+            missing = list(itertools.compress(digests, outdated.tolist()))
             if not missing and not stale:
                 return
-            with self._batch(self._write_problems) as batch:
+            with self._batch(self._write_problems, lambda: len(self._problems) // 16) as batch:
                 for task in stale:
                     batch.drop(task)
                 deleted = set(missing)
@@ -115,10 +118,11 @@ class MaskCache(RowCache):
 
     def _write_problems(self) -> None:
         """Written before the index. Problems only count together with their digest, so one too many does no harm."""
+        known = self._index.rows(self._problems) >= 0
         self._problems = {
             task: problems
-            for task, problems in self._problems.items()
-            if problems[1] and self._index.digest(task) is not None
+            for (task, problems), kept in zip(self._problems.items(), known.tolist(), strict=True)
+            if problems[1] and kept
         }
         replace_file(self._problem_file, json.dumps(self._problems).encode())
 
