@@ -57,7 +57,10 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
     with recorded(job) as cycle:
         report, seed = cycle.report, cycle.seed
         report("read", 0, 1)
-        truth = truth or read_truth(job)
+        if truth is None:
+            truth = read_truth(job)
+        else:
+            report.seconds["read"] = truth.seconds
         if not truth.labels:
             raise NoLabels("There are no labels to learn from yet: label a few tasks first.")
         kind, settings = truth.kind, truth.kind.settings

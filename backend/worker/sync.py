@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ class Truth:
     ``kind``, for every labeled task. ``annotations``: annotation id → its ``updated_at``, for every annotation that is
     a label. ``new_annotations``: how many of these are new or changed since the last cycle. ``refresh_seq``,
     ``train_seq`` and ``events`` are the hint counters, read *before* the comparison, so that hints which arrive during
-    it stay unseen.
+    it stay unseen. ``seconds``: how long reading took.
     """
 
     kind: AnyTaskKind
@@ -58,6 +59,7 @@ class Truth:
     refresh_seq: int
     train_seq: int
     events: int
+    seconds: float
 
 
 def read_truth(job: Job, *, whole: bool = False) -> Truth:
@@ -69,6 +71,7 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
         LabelConfigError, SettingsError, LabelStudioRefused: the owner has to act.
         LabelStudioUnavailable: try again later.
     """
+    started = time.monotonic()
     job = job.reread()
     project, state = job.project, job.state
     info = job.gateway.project(project.id)
@@ -83,7 +86,7 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
         whole = True
     if whole:
         comparison.of_everything()
-    truth = _truth_of_state(job, kind)
+    truth = _truth_of_state(job, kind, started)
     clock = now if info.clock is None else info.clock
     state.projects.update(
         project.id,
@@ -106,7 +109,7 @@ def _read_under(info: ProjectInfo, job: Job) -> str:
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
-def _truth_of_state(job: Job, kind: AnyTaskKind) -> Truth:
+def _truth_of_state(job: Job, kind: AnyTaskKind, started: float) -> Truth:
     state, project = job.state, job.project
     tasks, labeled = state.tasks.ids(project.id)
     stored = state.labels.all(project.id)
@@ -122,6 +125,7 @@ def _truth_of_state(job: Job, kind: AnyTaskKind) -> Truth:
         project.refresh_seq,
         project.train_seq,
         project.annotation_events,
+        time.monotonic() - started,
     )
 
 

@@ -25,6 +25,7 @@ from tests.rig.servers import BackendServer, LabelStudioServer
 
 LONGEST_SECONDS, ABOVE_IDLE_SECONDS = 2.0, 0.5
 _PATIENCE = 600.0
+_PARAMS = {"sampler": "entropy", "task_width": 4, "epochs": 2}
 _A_CALL = 500  # tasks that are imported at a time
 
 
@@ -118,15 +119,16 @@ class _Stream:
     def connect(self) -> float:
         """Connect the backend; the seconds until `next` serves by its first order."""
         started = time.monotonic()
-        # never due by labels alone, until ask_for_cycles
-        params = {"sampler": "entropy", "budget": 1_000_000, "publish": "auto", "task_width": 4, "epochs": 2}
+        # no cycle is due before ask_for_cycles
+        params = {**_PARAMS, "budget": 2 * self._load.idle}
         self._connection = self._annotator.connect(self._project, self._backend.url, params)
         self.wait(lambda: self._version() is not None)
         return time.monotonic() - started
 
     def ask_for_cycles(self) -> None:
-        params = {"sampler": "entropy", "budget": self._load.budget, "task_width": 4, "epochs": 2}
-        self._annotator.call("PATCH", f"/api/ml/{self._connection}", json={"extra_params": params})
+        params = {**_PARAMS, "budget": self._load.budget}
+        changed = {"project": self._project, "url": self._backend.url, "extra_params": params}
+        self._annotator.call("PATCH", f"/api/ml/{self._connection}", json=changed)
 
     def through_cycles(self, waits: Waits) -> None:
         """Label until the last cycle's order is out and half of its head is used up."""
