@@ -142,7 +142,13 @@ def due(
     if project.train_requested or project.pending_annotations >= budget:
         work.add(Work.CYCLE)
     stale = project.refresh_seq > project.refresh_seen or now - project.checked_at >= reconcile_seconds
-    quiet = now - backlog.quiet_since >= cleanup_seconds or backlog.superseded > MOST_SUPERSEDED
-    if stale or backlog.broken_due or (backlog.superseded and quiet and not work):
+    if stale or backlog.broken_due or (not work and removal_due(backlog, now, cleanup_seconds)):
         work.add(Work.UPKEEP)
     return frozenset(work)
+
+
+def removal_due(backlog: Backlog, now: float, cleanup_seconds: float) -> bool:
+    """Whether superseded versions are to be removed from Label Studio now: when nobody has labeled for some time, or
+    when there are too many of them."""
+    quiet = now - backlog.quiet_since >= cleanup_seconds
+    return backlog.superseded > 0 and (quiet or backlog.superseded > MOST_SUPERSEDED)

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from backend import head
 from backend.errors import BackendError, LeaseLost, Stopped
@@ -33,9 +34,14 @@ def kept_full(job: Job) -> Iterator[None]:
 
 
 def _keep_full(job: Job, done: threading.Event) -> None:
+    def check() -> None:
+        job.check()
+        if done.is_set():  # the cycle does not wait for the rest of an order that is about to be replaced
+            raise Stopped("the cycle goes on")
+
     while not done.wait(LOOK_SECONDS):
         try:
-            now = job.reread()
+            now = replace(job.reread(), check=check)
             version = job.state.versions.current(job.project.id)
             if version is not None and head.is_used_up(job.state, job.settings, now.project, version):
                 publisher.complete(now, version)

@@ -215,7 +215,10 @@ class Worker:
             if cycle.join_new_tasks(job, current, truth):
                 publisher.complete(job, current)
             publisher.verify(job, current)
-            self._remove_superseded(job)
+            backlog = self._backlog(job.reread().project, job.settings)
+            due = events.removal_due(backlog, state.now(), self.settings.cleanup_seconds)
+            if due and not removal.remove_superseded(job):
+                self._removal_due[project_id] = state.now() + self.settings.reconcile_seconds
         self._prepare_project(job)
         # Last, so that the refresh stays due if the process is killed before.
         state.projects.update(project_id, job.owner, refresh_seen=truth.refresh_seq)
@@ -227,16 +230,6 @@ class Worker:
         missing = len(self.state.tasks.unscored(version.project_id, version))
         broken = len(self.state.tasks.broken_images(version.project_id))
         return missing - broken > COLD_START_GROWTH * len(truth.unlabeled)
-
-    def _remove_superseded(self, job: Job) -> None:
-        """Remove superseded versions if now is the time for it: see :func:`backend.events.due`."""
-        project = job.reread().project
-        backlog = self._backlog(project, job.settings)
-        quiet = self.state.now() - backlog.quiet_since >= self.settings.cleanup_seconds
-        if not backlog.superseded or not (quiet or backlog.superseded > events.MOST_SUPERSEDED):
-            return
-        if not removal.remove_superseded(job):
-            self._removal_due[project.id] = self.state.now() + self.settings.reconcile_seconds
 
     def _prepare_project(self, job: Job) -> None:
         """Create the queue's tab, once: from then on it belongs to the owner. And add our credentials to Label Studio's

@@ -96,6 +96,17 @@ def test_superseded_versions_go_when_it_is_quiet() -> None:
     assert work(backlog=backlog, now=1060.0, new_annotations=10) == {Work.CYCLE}
 
 
+def test_many_superseded_versions_go_although_people_label() -> None:
+    assert work(backlog=replace(DONE, superseded=events.MOST_SUPERSEDED)) == frozenset()
+    assert work(backlog=replace(DONE, superseded=events.MOST_SUPERSEDED + 1)) == {Work.UPKEEP}
+
+
+def test_an_annotation_ends_the_quiet(state: State) -> None:
+    assert state.projects.get(1).annotated_at == 0.0  # type: ignore[union-attr]
+    handle(state, body("ANNOTATION_CREATED", annotation={"id": 1}))
+    assert abs(state.projects.get(1).annotated_at - state.now()) < 10  # type: ignore[union-attr]
+
+
 def test_a_failing_project_waits_for_its_next_attempt() -> None:
     assert work(new_annotations=50, retry_at=1002.0) == frozenset()
     assert work(new_annotations=50, retry_at=1001.0) == {Work.CYCLE}

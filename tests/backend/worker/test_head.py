@@ -15,6 +15,7 @@ from backend.events import Work
 from backend.labelstudio import http as labelstudio_http
 from backend.state import Version
 from backend.worker import publisher, removal, topping_up
+from backend.worker.sync import read_truth
 from backend.worker.worker import Worker
 from tests.backend.workbench import OWNER, Workbench, add_tasks, label, workbench
 from tests.rig.servers import LabelStudioServer
@@ -136,6 +137,29 @@ def test_filling_up_that_is_cut_off_goes_on_and_writes_nothing_twice(bench: Work
     bench.state.projects.update(bench.project.id, retry_at=0.0)
     wait_for("upkeep", lambda: work(bench, hire(bench)))
     assert sorted(held(bench)) == sorted(order[: HEAD + HEAD // 2 + 1])
+
+
+BREAKS = {
+    "broken off before": {"cut": "before"},
+    "broken off after": {"cut": "after"},
+    "502, yet written": {"cut": "after", "status": 502},
+}
+
+
+@pytest.mark.parametrize("how", BREAKS)
+@pytest.mark.parametrize("nth", [2, 6], ids=["in the shortlist", "after the switch"])
+def test_publishing_a_head_that_breaks_is_resumed_and_nothing_is_doubled(bench: Workbench, nth: int, how: str) -> None:
+    assert bench.state.leases.take(bench.project.id, OWNER, 600)
+    read_truth(bench.job.reread())
+    version = bench.scored(name="random-c1-00000001")
+    bench.proxy.set(*SINGLE, nth=nth, **BREAKS[how])
+    with pytest.raises(LabelStudioUnavailable):
+        publisher.publish(bench.job.reread(), version)
+    fresh = bench.state.versions.get(version.id)
+    assert fresh is not None
+    publisher.publish(bench.restarted(), fresh)
+    assert sorted(held(bench)) == sorted(bench.order(version)[:HEAD])
+    assert bench.project.info()["model_version"] == version.name and bench.status(version) == "current"
 
 
 def test_the_head_is_filled_up_while_a_cycle_trains(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
