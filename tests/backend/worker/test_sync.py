@@ -39,7 +39,8 @@ def job_on(studio: ModelStudio, folder: Path, **changes: Any) -> Job:
     project = state.projects.get(1)
     assert project is not None
     gateway = cast(LabelStudio, studio)
-    return Job(project, Settings(**changes), state, gateway, OWNER, torch.device("cpu"), lambda: None)
+    own = Settings(model_dir=str(folder), **changes)
+    return Job(project, own, state, gateway, OWNER, torch.device("cpu"), lambda: None)
 
 
 def assert_is_truth(truth: Truth, studio: ModelStudio, state: State) -> None:
