@@ -20,7 +20,7 @@ def head_size(state: State, settings: Settings, version: Version) -> int | None:
     """How many tasks at the beginning of the order of ``version`` are published; None: all."""
     if settings.publish == "all":
         return None
-    if settings.publish == "auto" and not state.scores.at_least(version, WHOLE_POOL + 1):
+    if settings.publish == "auto" and not state.tasks.has_unlabeled(version.project_id, WHOLE_POOL + 1):
         return None
     return max(SHORTEST_HEAD, 2 * settings.budget)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from backend.head import SHORTEST_HEAD, WHOLE_POOL
 from backend.state import Cycle, State, Version
 from demo.annotator import Annotator, PreannotationError, Prediction, image_index
 from demo.subjects.base import Proposal, Subject
@@ -61,7 +62,8 @@ class Oracle:
 
         Raises:
             QueueError: Label Studio orders by another version, or holds not exactly one prediction for each
-                unlabeled task, or two with the same score, or a pre-annotation at the head that cannot be shown.
+                unlabeled task (of a large pool, for none), or two with the same score, or a pre-annotation at the head
+                that cannot be shown.
         """
         orders_by = self.annotator.project(self.project)["model_version"]
         if orders_by != version.name:
@@ -73,7 +75,8 @@ class Oracle:
         if len({prediction.score for prediction in predictions}) != len(predictions):
             raise QueueError(f"{version.name}: some tasks have the same score, so their order is left to chance")
         open_tasks = self.subject.count - len(self.labeled)
-        if len(set(tasks) - self.labeled) != open_tasks:
+        published = len(set(tasks) - self.labeled)
+        if published != open_tasks and (open_tasks <= WHOLE_POOL or not published):
             raise QueueError(f"{version.name}: {len(tasks)} predictions, but {open_tasks} unlabeled tasks")
         seconds = {phase: float(spent) for phase, spent in cycle.metrics.get("seconds", {}).items()}
         labels = int(cycle.metrics.get("labels", 0))
@@ -102,9 +105,8 @@ class Oracle:
         Raises:
             QueueError: see above. A task that was served out of order is not labeled.
         """
-        due = iter([task for task in current.published if task not in self.labeled])
         for done in range(count):
-            task = self.served(current, next(due, None))
+            task = self.served(current, self._due(current))
             if task is None:
                 return done
             self.labeled.add(int(task["id"]))
@@ -126,7 +128,16 @@ class Oracle:
 
     def check_next(self, current: Round) -> None:
         """Checks the next task without labeling it."""
-        self.served(current, next((task for task in current.published if task not in self.labeled), None))
+        self.served(current, self._due(current))
+
+    def _due(self, current: Round) -> int | None:
+        """The first published task that is not labeled. Of a large pool only the head is published, which is filled up
+        as it is used: once less than half of it is left, what is published is read again."""
+        left = [task for task in current.published if task not in self.labeled]
+        if len(left) < SHORTEST_HEAD // 2 and self.subject.count - len(self.labeled) > len(left):
+            current.published = [row.task for row in self.annotator.predictions(self.project, current.version)]
+            left = [task for task in current.published if task not in self.labeled]
+        return left[0] if left else None
 
 
 def finished_version(state: State, project: int, after: str | None) -> tuple[Version, Cycle] | None:

@@ -39,6 +39,12 @@ class Tasks:
         with self._db.reader.connect() as conn:
             return int(conn.scalar(query) or 0)
 
+    def has_unlabeled(self, project_id: int, count: int) -> bool:
+        """Whether ``count`` tasks or more are not labeled."""
+        query = sa.select(tasks.c.task_id).where(tasks.c.project_id == project_id, sa.not_(tasks.c.labelled))
+        with self._db.reader.connect() as conn:
+            return conn.scalar(query.order_by(tasks.c.task_id).offset(count - 1).limit(1)) is not None
+
     def newest(self, project_id: int) -> int:
         """The highest id of a known task; 0 if there is none."""
         with self._db.reader.connect() as conn:

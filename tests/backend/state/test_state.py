@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 
 from backend.errors import BackendError, LeaseLost
+from backend.head import head_size
+from backend.settings.core import Settings
 from backend.state import State, StoredLabel, Version
 
 CONFIG = '<View><Image name="i" value="$image"/><Choices name="c" toName="i"><Choice value="a"/></Choices></View>'
@@ -271,3 +274,32 @@ def test_a_database_of_another_format_is_refused_in_words(url: str) -> None:
         conn.execute(sa.text("update meta set value = '999'"))
     with pytest.raises(BackendError, match="format 999"):
         State(url)
+
+
+@pytest.mark.parametrize(("publish", "unlabeled", "size"), [
+    ("auto", 1000, None), ("auto", 1001, 200), ("head", 10, 200), ("all", 1001, None),
+])  # fmt: skip
+def test_a_large_pool_is_published_as_its_head(state: State, publish: str, unlabeled: int, size: int | None) -> None:
+    assert state.leases.take(1, "a", 60)
+    state.tasks.put(1, {task: f"{task}.png" for task in range(1, unlabeled + 3)})
+    state.labels.put(1, [labeled(1, "cat"), labeled(2, "dog")])
+    version = add_version(state, "a")
+    settings = Settings(publish=publish, budget=50)
+    assert head_size(state, settings, version) == size
+    if size:
+        assert head_size(state, replace(settings, budget=150), version) == 300
+
+
+def test_the_head_is_counted_over_tasks_without_any_annotation(state: State) -> None:
+    assert state.leases.take(1, "a", 60)
+    state.tasks.put(1, {task: f"{task}.png" for task in range(1, 11)})
+    version = add_version(state, "a")
+    order = state.scores.order(version).tolist()
+    assert [row.task_id for row in state.scores.to_write(version, 4)] == order[:4]
+    state.scores.mark_written(version, "a", order[:4])
+    assert state.scores.head(version, 4) == (4, 0)
+    state.labels.put(1, [labeled(order[0], "cat"), StoredLabel(order[1], None, [], 0, 1)])  # a label and a skip
+    assert state.scores.head(version, 4) == (2, 2)
+    assert [row.task_id for row in state.scores.to_write(version, 4)] == order[4:6]
+    assert [row.task_id for row in state.scores.to_write(version, 99)] == order[4:]
+    assert state.scores.written(version).tolist() == sorted(order[:4])
