@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     import models.networks.classifier
     import models.networks.discriminator
     import models.networks.drn
+    import models.networks.residual
     import models.networks.segmenter
     import models.networks.torchvision_segmenters
     import models.networks.two_classifiers
