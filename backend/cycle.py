@@ -26,7 +26,7 @@ from backend.worker import publisher
 from backend.worker.job import Job, Reporter
 from backend.worker.sync import Truth, open_images, read_truth
 from models import ProgressFn
-from models.data import CycleData, Runtime
+from models.data import SCORE_DTYPES, CycleData, Runtime
 from models.geometry.k_center import spread_order
 from samplers import SAMPLERS
 
@@ -63,7 +63,8 @@ def run_cycle(job: Job) -> Version:
 
         versions = job.state.versions.of_project(job.project.id)
         previous = last_learner(versions, job.device) if settings.warm_start else None
-        runtime = Runtime(device=job.device, seed=seed, progress=report)
+        dtype = SCORE_DTYPES[settings.score_dtype]
+        runtime = Runtime(device=job.device, seed=seed, progress=report, score_dtype=dtype)
         learner, metrics = Learner.trained(settings, kind.classes, data, runtime, previous)
         cycle.metrics.update(metrics)
 
@@ -169,7 +170,7 @@ def _score_joining(
     learner = None if version.checkpoint is None else Learner.load(version.checkpoint, job.device)
     if learner is None or (learner.task, learner.frame) != (truth.kind.name, cache.frame):
         return ScoredPool.ranked(tasks, np.random.default_rng([seed, tasks[0]]).permutation(len(tasks)))
-    runtime = Runtime(device=job.device, seed=seed, progress=lambda phase, done, total: job.check())
+    runtime = learner.runtime(seed, lambda phase, done, total: job.check())
     scored = ScoredPool.scored(learner, cache, tasks, runtime)
     truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
     return scored

@@ -63,22 +63,19 @@ class Classifier(TaskNet):
 
     def features(self, x: Tensor) -> Tensor:
         """Channel means of the trunk's last maps: (B, 3, H, W) -> (B, F) float32."""
-        with self._precision(x):
+        with self.precision(x):
             maps = self.trunk(x)
         return maps.float().mean(dim=(2, 3))
 
     def features_and_taps(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The same, and the channel means of the outputs of the last four stages, each (B, T_k) float32."""
         taps = []
-        with self._precision(x):
+        with self.precision(x):
             for name, layer in self.trunk.named_children():
                 x = layer(x)
                 if name in self._taps:
                     taps.append(x)
         return x.float().mean(dim=(2, 3)), tuple(maps.float().mean(dim=(2, 3)) for maps in taps)
-
-    def _precision(self, x: Tensor) -> torch.autocast:
-        return torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.training and x.is_cuda)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, C) float32 of images (B, 3, H, W)."""

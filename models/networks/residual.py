@@ -9,6 +9,8 @@ Axis letters: B batch, H W map.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -32,7 +34,10 @@ class HalvingShortcut(nn.Conv2d):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions of one dilation, and a shortcut around them: a 1 x 1 convolution where the shape changes."""
+    """Two 3 x 3 convolutions of one dilation and a shortcut, which is a 1 x 1 convolution where the shape changes."""
+
+    feeds: ClassVar[tuple[tuple[str, str], ...]] = (("conv1", "bn1"), ("conv2", "bn2"))
+    """See `models.inference.fused`."""
 
     def __init__(self, channels_in: int, channels: int, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()

@@ -34,6 +34,7 @@ class DeepLabTrunk(nn.Module):
     """
 
     def __init__(self) -> None:
+        from torchvision.models.resnet import Bottleneck
         from torchvision.models.segmentation import deeplabv3_resnet50
 
         super().__init__()
@@ -46,6 +47,12 @@ class DeepLabTrunk(nn.Module):
         shortcut[0] = HalvingShortcut(shortcut[0].in_channels, shortcut[0].out_channels)
         self.backbone = model.backbone
         self.classifier = nn.Sequential(pyramid, *refine)
+        blocks = [name for name, block in self.backbone.named_modules() if isinstance(block, Bottleneck)]
+        self.feeds = (  # see `models.inference.fused`
+            ("backbone.conv1", "backbone.bn1"),
+            *((f"backbone.{block}.conv{n}", f"backbone.{block}.bn{n}") for block in blocks for n in (1, 2, 3)),
+            ("classifier.0.convs.4.1", "classifier.0.convs.4.2"),  # behind the global pooling
+        )
         self.stride = 8
         self.channels = 256
         self.tap_channels = (256, 512, 1024, 2048)

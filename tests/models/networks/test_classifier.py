@@ -58,10 +58,10 @@ def test_large_resnet18_computes_what_torchvisions_does() -> None:
 def test_an_undilated_block_is_torchvisions() -> None:
     """The same function with the same gradients and batch statistics, under the same names."""
     shortcut = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 1, stride=2, bias=False), torch.nn.BatchNorm2d(5))
-    reference = torchvision.models.resnet.BasicBlock(3, 5, 2, shortcut)
-    block = ResidualBlock(3, 5, stride=2)
+    reference = torchvision.models.resnet.BasicBlock(3, 5, 2, shortcut).double()
+    block = ResidualBlock(3, 5, stride=2).double()
     block.load_state_dict(reference.state_dict())
-    images = torch.randn(4, 3, 9, 9)
+    images = torch.randn(4, 3, 9, 9, dtype=torch.float64)
     outputs = [one(images) for one in (block, reference)]
     torch.testing.assert_close(*outputs)
     for output in outputs:
