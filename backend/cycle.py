@@ -28,7 +28,7 @@ from backend.worker.job import Job, Reporter
 from backend.worker.sync import Truth, read_truth
 from backend.worker.topping_up import kept_full
 from models import ProgressFn
-from models.data import CycleData, Runtime
+from models.data import SCORE_DTYPES, CycleData, Runtime
 from models.geometry.k_center import spread_order
 from samplers import SAMPLERS
 
@@ -74,7 +74,8 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
 
             versions = job.state.versions.of_project(job.project.id)
             previous = last_learner(versions, job.device) if settings.warm_start else None
-            runtime = Runtime(device=job.device, seed=seed, progress=report)
+            dtype = SCORE_DTYPES[settings.score_dtype]
+            runtime = Runtime(device=job.device, seed=seed, progress=report, score_dtype=dtype)
             learner, metrics = Learner.trained(settings, kind.classes, data, runtime, previous)
             cycle.metrics.update(metrics)
 
@@ -194,7 +195,7 @@ def _score_joining(
         return ScoredPool.shuffled(tasks, seed, (0.5, 1.0) if version.checkpoint is None else (0.0, 1.0))
     if (learner.task, learner.frame) != (truth.kind.name, cache.frame):
         return ScoredPool.shuffled(tasks, seed)
-    runtime = Runtime(device=job.device, seed=seed, progress=lambda phase, done, total: job.check())
+    runtime = learner.runtime(seed, lambda phase, done, total: job.check())
     scored = ScoredPool.scored(learner, cache, tasks, runtime)
     truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
     return scored

@@ -19,6 +19,9 @@ from models import ProgressFn as ProgressFn
 
 T = TypeVar("T", bound="Targets")
 
+SCORE_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""What convolutions may compute in while scoring; see `Runtime`."""
+
 
 class DataError(ValueError):
     """The rows, targets or pixels do not fit together; the message says what is wrong."""
@@ -178,12 +181,14 @@ class Runtime:
     seed             the cycle's seed; all random draws come from `generator` or `rng`, none from a global one.
     progress         see `ProgressFn`.
     eval_batch_size  rows per batch while scoring; 0 = chosen by device and image size.
+    score_dtype      what convolutions compute in while scoring: one of SCORE_DTYPES.
     """
 
     device: torch.device
     seed: int
     progress: ProgressFn = no_progress
     eval_batch_size: int = 0
+    score_dtype: torch.dtype = torch.float32
 
     def generator(self, purpose: str, device: torch.device | str | None = None) -> torch.Generator:
         """A fresh torch.Generator for one purpose, on `device` (default: the runtime's).

@@ -138,16 +138,13 @@ class AdversarialSampler(Sampler[AdversarialT]):
     ) -> tuple[np.ndarray, ...]:
         """`compute` on every row in one pass: images (B, 3, S, S) at the working size -> tensors (B, ...), as (N, ...).
 
-        The networks are in eval mode meanwhile and afterwards as they were. All in float32 on every device: an order
-        of the pool needs more digits than the eight bits of bfloat16.
+        What it runs of the networks is to be of `scoring_part`.
         """
 
         def of_batch(images: Tensor) -> tuple[Tensor, ...]:
             return compute(models.networks.vae.prepare(images, self.working_size()))
 
-        streaming = models.inference.streaming
-        with streaming.evaluating(*(() if self.networks is None else (self.networks,))):
-            return streaming.map_rows(pixels, rows, runtime, of_batch, phase)
+        return models.inference.streaming.map_rows(pixels, rows, runtime, of_batch, phase)
 
     def order(
         self,
@@ -167,6 +164,10 @@ class AdversarialSampler(Sampler[AdversarialT]):
             if isinstance(net, kind):
                 return net
         raise NotFitted(f"sampler {self.name}: its networks were neither trained nor loaded yet")
+
+    def scoring_part(self, kind: type[NetT], runtime: Runtime) -> NetT:
+        """The same as it scores, for one pass: see `models.inference.fused.scoring_copy`."""
+        return models.inference.fused.scoring_copy(self.part(kind), runtime)
 
     # --- from cycle to cycle ---
 
@@ -225,6 +226,6 @@ class CodeSampler(AdversarialSampler[AdversarialT]):
         return models.training.adversarial_trainers.VaalTrainer(vae, discriminator, recipe, noise)
 
     def score_rows(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
-        encoder = self.part(models.networks.vae.VAE).encoder
-        discriminator = self.part(models.networks.discriminator.Discriminator)
+        encoder = self.scoring_part(models.networks.vae.VAE, runtime).encoder
+        discriminator = self.scoring_part(models.networks.discriminator.Discriminator, runtime)
         return self.order(pixels, rows, runtime, lambda images: -discriminator(encoder.means(images)), phase)

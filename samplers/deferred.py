@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import models.inference.disagreement
     import models.inference.dropout
     import models.inference.epmcm
+    import models.inference.fused
     import models.inference.per_class
     import models.inference.per_pixel
     import models.inference.predictions
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
     import models.networks.classifier
     import models.networks.discriminator
     import models.networks.drn
+    import models.networks.precision
+    import models.networks.residual
     import models.networks.segmenter
     import models.networks.torchvision_segmenters
     import models.networks.two_classifiers

@@ -154,8 +154,9 @@ class TaVaalSampler(AdversarialSampler[TaVaalOptions]):
         return self._ranking.predictor_for(net)
 
     def score_rows(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
-        vae, ranker = self.part(models.networks.vae.VAE), self.ranker(net)
-        discriminator = self.part(models.networks.discriminator.Discriminator)
+        vae = self.scoring_part(models.networks.vae.VAE, runtime)
+        discriminator = self.scoring_part(models.networks.discriminator.Discriminator, runtime)
+        ranker = models.inference.fused.scoring_copy(self.ranker(net), runtime)
 
         def minus_logit(forward: ForwardPass) -> Tensor:
             _, condition = rank_conditions(ranker(forward.taps), self.options.ta_vaal_rank)
@@ -163,10 +164,9 @@ class TaVaalSampler(AdversarialSampler[TaVaalOptions]):
             logits: Tensor = discriminator(means, condition)
             return -logits
 
-        with models.inference.streaming.evaluating(vae, discriminator, ranker):
-            predictions, values = models.inference.predictions.predict_and_measure_forward(
-                net, pixels, rows, runtime, minus_logit, phase
-            )
+        predictions, values = models.inference.predictions.predict_and_measure_forward(
+            net, pixels, rows, runtime, minus_logit, phase
+        )
         return Scored(values, predictions)
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:

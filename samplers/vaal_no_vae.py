@@ -43,7 +43,7 @@ class VaalNoVaeSampler(AdversarialSampler[DiscriminatorOptions]):
         return models.training.adversarial_trainers.ImageTrainer(discriminator, recipe, runtime.device)
 
     def score_rows(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
-        discriminator = self.part(models.networks.discriminator.ImageDiscriminator)
+        discriminator = self.scoring_part(models.networks.discriminator.ImageDiscriminator, runtime)
         return self.order(pixels, rows, runtime, lambda images: -discriminator(images), phase)
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:

@@ -72,14 +72,16 @@ class VaalWassersteinSampler(AdversarialSampler[WassersteinOptions]):
         return models.training.adversarial_trainers.AutoencoderTrainer(vae, recipe, noise)
 
     def finish(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
-        encoder, centroid = self.part(models.networks.vae.VAE).encoder, self.part(models.networks.centroid.Centroid)
+        encoder = self.scoring_part(models.networks.vae.VAE, runtime).encoder
+        centroid = self.part(models.networks.centroid.Centroid)
         means, deviations = self.measure(data.pixels, data.labeled, runtime, partial(posterior, encoder), "fit")
         centroid.mean.copy_(torch.from_numpy(means.mean(axis=0, dtype=np.float64)))
         centroid.deviation.copy_(torch.from_numpy(deviations.mean(axis=0, dtype=np.float64)))
         return {}
 
     def score_rows(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
-        encoder, centroid = self.part(models.networks.vae.VAE).encoder, self.part(models.networks.centroid.Centroid)
+        encoder = self.scoring_part(models.networks.vae.VAE, runtime).encoder
+        centroid = self.part(models.networks.centroid.Centroid)
 
         def distance(images: Tensor) -> Tensor:
             squared = wasserstein_squared(*posterior(encoder, images), centroid.mean, centroid.deviation)

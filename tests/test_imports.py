@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -328,6 +329,8 @@ def test_only_the_cycle_and_what_it_is_made_of_need_torch_at_start() -> None:
     assert wrong == []
 
 
+SLOW_IN_TORCH = {"torchvision", "torch._dynamo", "torch._inductor", "sympy"}
+"""What comes with `import torchvision`: as much processor time again as torch itself."""
 HEAVY = {"torch", "torchvision", "cv2", "PIL", "label_studio_sdk.client", "label_studio_sdk.label_interface"}
 
 
@@ -336,6 +339,8 @@ HEAVY = {"torch", "torchvision", "cv2", "PIL", "label_studio_sdk.client", "label
     [
         ("backend.web.app", HEAVY),
         ("backend.worker.worker", {"torch", "torchvision", "cv2"}),
+        ("backend.cycle", {*SLOW_IN_TORCH, "cv2"}),
+        ("backend.learning.learner", SLOW_IN_TORCH),
         ("backend.tasks", HEAVY),
         ("samplers", {"torch", "torchvision"}),
         ("models", {"torch", "torchvision", "numpy"}),
@@ -349,6 +354,34 @@ def test_what_is_loaded_at_once_loads_nothing_heavy(module: str, without: set[st
     loaded = set(run.stdout.split())
     assert module in loaded
     assert without & loaded == set()
+
+
+def test_a_network_of_our_own_predicts_without_torchvision() -> None:
+    """It is loaded for pretrained weights and for the networks that are its own, no sooner. (Training loads
+    torch._dynamo, with torch's optimizers.)"""
+    code = """
+        import sys
+        import numpy as np
+        import torch
+        from models.data import Runtime
+        from models.inference.predictions import predict
+        from models.networks.classifier import NetConfig
+        from models.networks.segmenter import SegmenterConfig
+        from models.tasks import task_named
+
+        nets = {"classification": [NetConfig("resnet18", 3, 32, 4), NetConfig("vgg16-bn", 3, 32, 4)]}
+        nets["segmentation"] = [SegmenterConfig("drn-d-22", 3, 1)]
+        for task, configs in nets.items():
+            for config in configs:
+                net = task_named(task).build(config, 0)
+                predict(net, np.zeros((2, 32, 32, 3), np.uint8), np.arange(2), Runtime(torch.device("cpu"), 0))
+        print(*sorted(sys.modules))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    # torch takes sympy when it moves a network from the meta device
+    assert set(done.stdout.split()) & SLOW_IN_TORCH <= {"sympy"}
 
 
 def test_modules_import_each_other_in_one_direction() -> None:

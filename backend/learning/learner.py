@@ -21,8 +21,8 @@ from backend.errors import BackendError
 from backend.learning.scores import priority_scores
 from backend.settings.core import Settings
 from backend.tasks import KINDS
-from models import checkpoint
-from models.data import CycleData, Runtime
+from models import ProgressFn, checkpoint
+from models.data import SCORE_DTYPES, CycleData, Runtime, no_progress
 from models.inference.predictions import Predictions, predict
 from models.networks.base import TaskConfig, TaskNet
 from models.tasks import task_name_of, task_named
@@ -177,6 +177,11 @@ class Learner:
         metrics |= {f"fit_{k}": v for k, v in self.sampler.fit(self.net, data, runtime).items()}
         return metrics
 
+    def runtime(self, seed: int, progress: ProgressFn = no_progress) -> Runtime:
+        """For scoring later on: on the same device and with the same precision as the pool was scored."""
+        dtype = SCORE_DTYPES[self.options.get("score_dtype", "float32")]  # checkpoints of 0.4.0 do not contain it
+        return Runtime(device=self.device, seed=seed, progress=progress, score_dtype=dtype)
+
     def score(self, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> tuple[np.ndarray, Predictions]:
         """The acquisition (N,) float64, higher = label sooner, and the network's predictions for ``rows`` (N,) of
         ``pixels`` (M, H, W, 3) uint8."""
@@ -185,7 +190,7 @@ class Learner:
 
     def predict(self, images: np.ndarray) -> tuple[Predictions, np.ndarray]:
         """Predictions and priority scores (B,) for ``images`` (B, H, W, 3) uint8 that belong to no pool."""
-        runtime = Runtime(device=self.device, seed=0)
+        runtime = self.runtime(seed=0)
         acquisition, predictions = self.score(images, np.arange(len(images)), runtime)
         return predictions, priority_scores(acquisition, seed=0)
 

@@ -118,6 +118,11 @@ class Settings(SamplerSettings):
     momentum: float = project(0.9, "Momentum of the task network's SGD.", between(0, 0.999))
     weight_decay: float = project(5e-4, "Weight decay of the task network's SGD.", between(0, 1))
     warm_start: bool = project(True, "Go on from the last cycle's networks instead of fresh ones.", YES_NO)
+    score_dtype: str = project(
+        "float32",
+        "What convolutions compute in while scoring; bfloat16: for CUDA, images with close scores change places.",
+        one_of("float32", "bfloat16"),
+    )
     subset: int = project(0, "Score a random subset of this many tasks; 0: the whole pool.", at_least(0))
     seed: int = project(0, "Where all randomness starts.", between(0, 2**31 - 1))
     manage_queue: bool = project(

@@ -21,7 +21,7 @@ from benchmarks.curves.plan import Plan, Run, code_digest, initial_set, trial_se
 from benchmarks.curves.store import Line, RunStore
 from benchmarks.curves.tasks.base import CurveTask
 from benchmarks.speed.memory import status_bytes
-from models.data import Runtime
+from models.data import SCORE_DTYPES, Runtime
 
 Progress = Callable[[int, str, int, int], None]
 """(cycle, counted from 1, phase, done, total)"""
@@ -52,7 +52,12 @@ def _play_cycle(
     """Train on what is labeled, test, and buy labels for the next cycle, unless this is the last."""
     last = cycle == plan.cycles
     seed = cycle_seed(settings.seed, cycle)
-    runtime = Runtime(device, seed, lambda phase, done, total: progress(cycle, phase, done, total))
+    runtime = Runtime(
+        device,
+        seed,
+        lambda phase, done, total: progress(cycle, phase, done, total),
+        score_dtype=SCORE_DTYPES[settings.score_dtype],
+    )
     if cycle > 1:
         labeled = store.labeled(cycle - 1)
         previous = Learner.load(store.checkpoint(cycle - 1), device) if settings.warm_start else None

@@ -59,6 +59,30 @@ def _vaal(session: Session) -> Measured:
     return scoring.measure_vaal(session.folder, session.small)
 
 
+def _epmcm_fused(session: Session) -> Measured:
+    from benchmarks.speed import scoring
+
+    return scoring.measure_epmcm(session.folder, session.small, fused=True)
+
+
+def _vaal_fused(session: Session) -> Measured:
+    from benchmarks.speed import scoring
+
+    return scoring.measure_vaal(session.folder, session.small, fused=True)
+
+
+def _bfloat16(session: Session) -> Measured:
+    from benchmarks.speed import precision
+
+    return precision.measure(session.small)
+
+
+def _decode(session: Session) -> Measured:
+    from benchmarks.speed import decoding
+
+    return decoding.measure(session.small)
+
+
 def _sampler(name: str, session: Session) -> Measured:
     from benchmarks.speed import scoring
 
@@ -110,8 +134,12 @@ def _labeling(session: Session) -> Measured:
 # In the order of the table; the rows without a server first.
 ROWS: dict[str, Callable[[Session], Measured]] = {
     "epmcm": _epmcm,
+    "epmcm-fused": _epmcm_fused,
     "epmcm-pixels": _epmcm_pixels,
     "vaal": _vaal,
+    "vaal-fused": _vaal_fused,
+    "bfloat16": _bfloat16,
+    "decode": _decode,
     **{f"score-{name}": partial(_sampler, name) for name in SAMPLER_NAMES},
     "k-center": _k_center,
     "memory": _memory,

@@ -5,6 +5,9 @@ against a bare loop of the same net over the same rows of the same cache, in the
 sampler's scores against a bare loop of its encoder to the means; the task network's predictions, which the worker
 also wants, are no part of either. Core-set's picks: the greedy loop against the products that it cannot do without.
 
+The rows "fused" have the fastest loop that we know of in place of the bare one: the same loop with batch normalization
+folded into the convolutions beforehand, as scoring has it too (:func:`models.inference.fused.scoring_copy`).
+
 The bare loops do what an evaluation loop has to: read rows from the cache, convert them on the device, run the net, and
 bring the results to the host. They do not read ahead, check nothing and report no progress.
 """
@@ -23,6 +26,7 @@ from benchmarks.speed.measuring import Measured, in_turns, seconds_of
 from benchmarks.speed.pool import fill_cache, trained_learner
 from models.data import Runtime
 from models.geometry.k_center import k_center_greedy
+from models.inference.fused import scoring_copy
 from models.inference.streaming import eval_batch_size
 from models.networks.base import TaskNet
 from models.networks.vae import prepare
@@ -39,21 +43,21 @@ _POINTS, _FEATURES, _PICKS = 10_000, 512, 1_000
 _LABELS = 64  # enough that no class is without a covariance
 
 
-def measure_epmcm(folder: Path, small: bool) -> Measured:
-    """ResNet-18 at the width that a CPU gets by default, 10 classes, 32 px."""
+def measure_epmcm(folder: Path, small: bool, fused: bool = False) -> Measured:
+    """ResNet-18 at the width that a CPU gets by default, 10 classes, 32 px. ``fused``: against a fused loop."""
     count = _SMALL_ROWS if small else _EPMCM_ROWS
     cache = fill_cache(folder / "scoring", max(count, 2 * _LABELS))
     learner, runtime = trained_learner(cache, Settings(sampler="dast-al", epochs=1), _LABELS)
     pixels, rows = cache.pixels, cache.rows(range(1, count + 1))
-    forward = predictions_of(learner.net)
+    forward = predictions_of(scoring_copy(learner.net, runtime) if fused else learner.net)
     over, under = in_turns(
         lambda: learner.score(pixels, rows, runtime),
         lambda: bare_loop(forward, pixels, rows, runtime),
         2 if small else _REPETITIONS,
     )
     return Measured(
-        "epmcm",
-        "EPMCM scoring ÷ bare inference of the same net",
+        "epmcm-fused" if fused else "epmcm",
+        f"EPMCM scoring ÷ {'fused' if fused else 'bare'} inference of the same net",
         over,
         under,
         "s",
@@ -66,8 +70,8 @@ def measure_epmcm(folder: Path, small: bool) -> Measured:
     )
 
 
-def measure_vaal(folder: Path, small: bool) -> Measured:
-    """The autoencoder at the width that a CPU gets by default, latent 32, 32 px."""
+def measure_vaal(folder: Path, small: bool, fused: bool = False) -> Measured:
+    """The autoencoder at the width that a CPU gets by default, latent 32, 32 px. ``fused``: against a fused loop."""
     count = _SMALL_ROWS if small else _VAAL_ROWS
     cache = fill_cache(folder / "scoring", max(count, 2 * _LABELS))
     settings = Settings(sampler="vaal", epochs=1, task_width=4)
@@ -77,9 +81,10 @@ def measure_vaal(folder: Path, small: bool) -> Measured:
     sampler = learner.sampler
     assert isinstance(sampler, VaalSampler) and sampler.vae is not None
     vae = sampler.vae.eval()
+    encoder = scoring_copy(vae.encoder, runtime) if fused else vae.encoder
 
     def means(images: Tensor) -> tuple[Tensor, ...]:
-        return (vae.encoder.means(prepare(images, vae.config.image_size)),)
+        return (encoder.means(prepare(images, vae.config.image_size)),)
 
     over, under = in_turns(
         lambda: sampler.score(learner.net, pixels, rows, runtime),
@@ -87,8 +92,8 @@ def measure_vaal(folder: Path, small: bool) -> Measured:
         2 if small else _REPETITIONS,
     )
     return Measured(
-        "vaal",
-        "VAAL scoring ÷ bare encoder forward",
+        "vaal-fused" if fused else "vaal",
+        f"VAAL scoring ÷ {'fused' if fused else 'bare'} encoder forward",
         over,
         under,
         "s",

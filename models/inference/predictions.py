@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from models.data import Runtime, check_pixels, check_rows
-from models.inference.streaming import batches_of, evaluating, map_rows, stream_batches
+from models.inference.fused import scoring_copy
+from models.inference.streaming import batches_of, map_rows, stream_batches
 from models.networks.base import TaskNet
 from models.networks.segmenter import enlarge
 from models.pixels import normalize
@@ -68,18 +69,19 @@ def measure(
     """Run `net` once over the rows and hand features and logits of each batch to `compute`.
 
     Returns one array (N, ...) per tensor that `compute` gives, in the order of `rows` (see
-    `models.inference.streaming.map_rows`). The network is in eval mode meanwhile and afterwards as it was.
+    `models.inference.streaming.map_rows`). What runs is a `models.inference.fused.scoring_copy`; `net` stays as it is.
     Raises models.data.DataError for pixels or rows of the wrong kind.
     """
     check_pixels(pixels)
     check_rows(rows, len(pixels))
 
-    def batch(images: Tensor) -> tuple[Tensor, ...]:
-        features = net.features(normalize(images))
-        return compute(features, net.head(features))
+    copied = scoring_copy(net, runtime)
 
-    with evaluating(net):
-        return map_rows(pixels, rows, runtime, batch, phase)
+    def batch(images: Tensor) -> tuple[Tensor, ...]:
+        features = copied.features(normalize(images))
+        return compute(features, copied.head(features))
+
+    return map_rows(pixels, rows, runtime, batch, phase)
 
 
 def predict(
@@ -130,12 +132,13 @@ def measure_forward(
     check_pixels(pixels)
     check_rows(rows, len(pixels))
 
-    def batch(images: Tensor) -> tuple[Tensor, ...]:
-        features, taps = net.features_and_taps(normalize(images))
-        return compute(ForwardPass(images, features, taps, net.head(features)))
+    copied = scoring_copy(net, runtime)
 
-    with evaluating(net):
-        return map_rows(pixels, rows, runtime, batch, phase)
+    def batch(images: Tensor) -> tuple[Tensor, ...]:
+        features, taps = copied.features_and_taps(normalize(images))
+        return compute(ForwardPass(images, features, taps, copied.head(features)))
+
+    return map_rows(pixels, rows, runtime, batch, phase)
 
 
 def predict_and_measure_forward(
@@ -175,18 +178,18 @@ def predict_masks(
     """Every row's mask at the size of its image, a batch at a time: they are never all in memory.
 
     Gives positions (B,) in `rows`, masks (B, H, W) uint8 and the confidence in each pixel (B, H, W) uint8, where 255 is
-    a softmax probability of 1. In ascending order of rows; the network is in eval mode until the iterator is closed.
-    Calls runtime.progress(phase, rows done, N). Raises NonFiniteOutputs when the network's weights are broken.
+    a softmax probability of 1. In ascending order of rows. Calls runtime.progress(phase, rows done, N). Raises
+    NonFiniteOutputs when the network's weights are broken.
     """
     check_pixels(pixels)
     check_rows(rows, len(pixels))
     parts = batches_of(rows, runtime, pixels)
-    done = 0
+    done, copied = 0, scoring_copy(net, runtime)
     stream = stream_batches(pixels, (rows[part] for part in parts), runtime.device)
-    with evaluating(net), torch.inference_mode(), closing(stream) as images_of:
+    with torch.inference_mode(), closing(stream) as images_of:
         for part, images in zip(parts, images_of, strict=True):
             # Logits of full size are the largest there is, C numbers a pixel: of one image at a time.
-            maps = net.head(net.features(normalize(images))).split(1)
+            maps = copied.head(copied.features(normalize(images))).split(1)
             per_image = [most_likely(enlarge(one, images.shape[1:3])) for one in maps]
             masks = torch.cat([predicted.to(torch.uint8) for predicted, _ in per_image]).cpu()
             confidence = torch.cat([sure for _, sure in per_image]).cpu()

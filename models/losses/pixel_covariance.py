@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from models.data import IGNORE, CycleData, MaskTargets, Runtime, targets_of
+from models.inference.fused import scoring_copy
 from models.inference.per_pixel import CHUNK, pixel_rows, pixels_at_a_time
-from models.inference.streaming import batches_of, evaluating, stream_batches
+from models.inference.streaming import batches_of, stream_batches
 from models.losses.isda import CovarianceEstimator
 from models.networks.base import TaskNet
 from models.pixels import normalize
@@ -84,8 +85,8 @@ def pixel_covariance(
 ) -> tuple[Tensor, Tensor]:
     """Class covariances of the labeled pixels' features: (C, F) or (C, F, F) float64, and their number (C,) float64.
 
-    batches: images (B, 3, H, W) normalized float, targets (B, H, W), both on the network's device. One pass with the
-    network in eval mode, and afterwards as it was. The covariances are biased ones; a class with fewer than two
+    batches: images (B, 3, H, W) normalized float, targets (B, H, W), both on the network's device. One pass of the
+    network as it scores. The covariances are biased ones; a class with fewer than two
     pixels has none. Targets are those nearest to the features.
 
     Of an image with more labeled pixels at the features' resolution than `pixels_per_image` as many are drawn, each
@@ -93,8 +94,8 @@ def pixel_covariance(
     seed: what is drawn depends on neither the batches nor the order of the images.
     """
     estimator = estimator_for(net, kind, torch.float64)
-    with evaluating(net), torch.inference_mode():
-        for features, targets in _drawn(net, batches, runtime, pixels_per_image):
+    with torch.inference_mode():
+        for features, targets in _drawn(scoring_copy(net, runtime), batches, runtime, pixels_per_image):
             update_from_pixels(estimator, features, targets)
     return estimator.covariance[:-1], estimator.count[:-1]
 

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+import torch
 from torch import Tensor, nn
+
+from models.networks.precision import ReducedScoring
 
 if TYPE_CHECKING:
     from models.tasks.base import Task
@@ -48,7 +52,7 @@ class TaskConfig(ABC):
         """Whether such a network has this many outputs and reads images of this size (the longer side in pixels)."""
 
 
-class TaskNet(nn.Module, ABC):
+class TaskNet(ReducedScoring, ABC):
     """A trunk that gives features, and a head, one linear layer, that gives logits of C classes.
 
     task      the kind of task it was built for (`models.tasks`), which knows what its outputs mean.
@@ -56,8 +60,9 @@ class TaskNet(nn.Module, ABC):
     trunk, head  its two parts. `head.weight.flatten(1)` is (C, F).
     tap_channels  T_k, how wide the taps are.
 
-    On CUDA the trunk trains in bfloat16; features and logits leave in float32 always, and evaluation is in
-    float32 throughout, because the order of a pool needs more digits than bfloat16's eight bits.
+    On CUDA the trunk trains in bfloat16. Evaluation is in float32, because the order of a pool needs more digits than
+    bfloat16's eight bits, unless the trunk of a copy is to score in bfloat16 (`models.inference.fused`). Features and
+    logits leave in float32 always.
     """
 
     task: Task
@@ -75,6 +80,12 @@ class TaskNet(nn.Module, ABC):
     def feature_channels(self) -> int:
         """F."""
         return self.head.weight.shape[1]
+
+    def precision(self, x: Tensor) -> AbstractContextManager[object]:
+        """In which the trunk runs on `x`, whatever is in force around it."""
+        if not self.training and self.score_dtype is not torch.float32:
+            return self.scoring_precision(x)
+        return torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.training and x.is_cuda)
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:

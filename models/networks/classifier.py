@@ -12,12 +12,9 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torchvision.models import ResNet18_Weights, VGG16_BN_Weights
-from torchvision.models.resnet import BasicBlock
-from torchvision.models.vgg import make_layers
 
 from models.networks.base import PretrainedUnavailable, TaskConfig, TaskNet
+from models.networks.residual import residual_stage
 
 SMALL_IMAGE = 64  # images up to this side get the CIFAR stem (3x3 convolution, no pooling)
 CLASSIFIER_WIDTH = 64  # channels of the first stage in the papers and in torchvision
@@ -66,22 +63,19 @@ class Classifier(TaskNet):
 
     def features(self, x: Tensor) -> Tensor:
         """Channel means of the trunk's last maps: (B, 3, H, W) -> (B, F) float32."""
-        with self._precision(x):
+        with self.precision(x):
             maps = self.trunk(x)
         return maps.float().mean(dim=(2, 3))
 
     def features_and_taps(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The same, and the channel means of the outputs of the last four stages, each (B, T_k) float32."""
         taps = []
-        with self._precision(x):
+        with self.precision(x):
             for name, layer in self.trunk.named_children():
                 x = layer(x)
                 if name in self._taps:
                     taps.append(x)
         return x.float().mean(dim=(2, 3)), tuple(maps.float().mean(dim=(2, 3)) for maps in taps)
-
-    def _precision(self, x: Tensor) -> torch.autocast:
-        return torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.training and x.is_cuda)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, C) float32 of images (B, 3, H, W)."""
@@ -126,33 +120,9 @@ def _resnet18_trunk(config: NetConfig) -> Trunk:
         trunk.add_module("maxpool", nn.MaxPool2d(3, stride=2, padding=1))
     for stage in range(4):
         channels = width << stage
-        trunk.add_module(f"layer{stage + 1}", _resnet_stage(max(width, channels // 2), channels, stage > 0))
+        stride = 2 if stage else 1
+        trunk.add_module(f"layer{stage + 1}", residual_stage(max(width, channels // 2), channels, stride))
     return trunk, ["layer1", "layer2", "layer3", "layer4"]
-
-
-def _resnet_stage(channels_in: int, channels: int, halves: bool) -> nn.Module:
-    stride, shortcut = 1, None
-    if halves:
-        stride = 2
-        shortcut = nn.Sequential(HalvingShortcut(channels_in, channels), nn.BatchNorm2d(channels))
-    return nn.Sequential(BasicBlock(channels_in, channels, stride, shortcut), BasicBlock(channels, channels))
-
-
-class HalvingShortcut(nn.Conv2d):
-    """A 1 x 1 convolution of stride 2. On a CPU every second pixel is picked before it instead of within it: oneDNN's
-    backward pass of the strided one writes outside of its memory for narrow, large, channels_last inputs (seen with
-    torch 2.15: 8 channels at 56 x 56).
-    """
-
-    def __init__(self, channels_in: int, channels: int) -> None:
-        super().__init__(channels_in, channels, 1, stride=2, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, channels_in, H, W) -> (B, channels, ceil(H / 2), ceil(W / 2))."""
-        if x.is_cuda:
-            return super().forward(x)
-        picked = x[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
-        return functional.conv2d(picked, self.weight)
 
 
 def _vgg16_trunk(config: NetConfig) -> Trunk:
@@ -161,8 +131,15 @@ def _vgg16_trunk(config: NetConfig) -> Trunk:
     """
     if config.image_size < 32:
         raise ValueError(f"vgg16-bn halves images five times and needs 32 px or more, got {config.image_size}")
-    plan = [entry if isinstance(entry, str) else entry * config.width for entry in _VGG16]
-    trunk = make_layers(plan, batch_norm=True)
+    trunk, channels_in = nn.Sequential(), 3
+    for entry in _VGG16:
+        if isinstance(entry, str):
+            trunk.append(nn.MaxPool2d(2, stride=2))
+            continue
+        channels = entry * config.width
+        convolution = nn.Conv2d(channels_in, channels, 3, padding=1)
+        trunk.extend([convolution, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)])
+        channels_in = channels
     poolings = [name for name, layer in trunk.named_children() if isinstance(layer, nn.MaxPool2d)]
     return trunk, poolings[1:]
 
@@ -200,6 +177,8 @@ def _load_pretrained(net: Classifier, config: NetConfig) -> None:
             f"pretrained weights exist for task_width {CLASSIFIER_WIDTH} only, not for {config.width}: "
             f"set task_width to {CLASSIFIER_WIDTH} or pretrained to false"
         )
+    from torchvision.models import ResNet18_Weights, VGG16_BN_Weights  # here: it takes seconds, and few ask for it
+
     weights = ResNet18_Weights.IMAGENET1K_V1 if config.name == "resnet18" else VGG16_BN_Weights.IMAGENET1K_V1
     try:
         state = weights.get_state_dict(progress=False, check_hash=True)

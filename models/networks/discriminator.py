@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.networks.precision import ReducedScoring
 from models.networks.vae import ENCODED_SIDE, VAEConfig, encoder_trunk, with_condition
 
 HIDDEN = 512
@@ -41,7 +42,7 @@ class Discriminator(nn.Module):
         return logits.squeeze(1)
 
 
-class ImageDiscriminator(nn.Module):
+class ImageDiscriminator(ReducedScoring):
     """The convolutions of VAAL's encoder and one linear layer: (B, 3, S, S) -> logits (B,) float32 of "labeled"."""
 
     def __init__(self, config: VAEConfig) -> None:
@@ -52,7 +53,7 @@ class ImageDiscriminator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B,) float32 of "labeled" from images (B, 3, S, S)."""
-        flat = self.trunk(x).flatten(1).float()
+        flat = self.flat_maps(self.trunk, x)
         with torch.autocast(x.device.type, enabled=False):
             logits: Tensor = self.last(flat)
         return logits.squeeze(1)

@@ -16,9 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import Tensor, nn
-from torch.nn import functional
 
-from models.networks.classifier import HalvingShortcut
+from models.networks.residual import residual_stage
 
 DRN_WIDTH = 16
 STRIDE = 8
@@ -42,10 +41,10 @@ class DilatedResidualTrunk(nn.Module):
         self.layer0 = _conv_stage(3, width, kernel=7)
         self.layer1 = _conv_stage(width, width)
         self.layer2 = _conv_stage(width, 2 * width, stride=2)
-        self.layer3 = _residual_stage(2 * width, 4 * width, stride=2)
-        self.layer4 = _residual_stage(4 * width, 8 * width, stride=2)
-        self.layer5 = _residual_stage(8 * width, 16 * width, dilation=2)
-        self.layer6 = _residual_stage(16 * width, 32 * width, dilation=4)
+        self.layer3 = residual_stage(2 * width, 4 * width, stride=2)
+        self.layer4 = residual_stage(4 * width, 8 * width, stride=2)
+        self.layer5 = residual_stage(8 * width, 16 * width, dilation=2)
+        self.layer6 = residual_stage(16 * width, 32 * width, dilation=4)
         self.layer7 = _conv_stage(32 * width, 32 * width, dilation=2)
         self.layer8 = _conv_stage(32 * width, 32 * width)
 
@@ -58,44 +57,7 @@ class DilatedResidualTrunk(nn.Module):
         return x
 
 
-class DilatedBlock(nn.Module):
-    """Two 3 x 3 convolutions of one dilation around a shortcut, which is a 1 x 1 convolution where the shape changes.
-
-    torchvision's BasicBlock refuses to be dilated.
-    """
-
-    def __init__(self, channels_in: int, channels: int, stride: int, dilation: int) -> None:
-        super().__init__()
-        self.conv1 = _conv3x3(channels_in, channels, stride, dilation)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = _conv3x3(channels, channels, 1, dilation)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.downsample: nn.Module | None = None
-        if stride == 2:
-            self.downsample = nn.Sequential(HalvingShortcut(channels_in, channels), nn.BatchNorm2d(channels))
-        elif channels_in != channels:
-            plain = nn.Conv2d(channels_in, channels, 1, bias=False)
-            self.downsample = nn.Sequential(plain, nn.BatchNorm2d(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, channels_in, h, w) -> (B, channels, h, w), both halved where the stride is 2."""
-        out = functional.relu(self.bn1(self.conv1(x)), inplace=True)
-        out = self.bn2(self.conv2(out))
-        out += x if self.downsample is None else self.downsample(x)
-        return functional.relu(out, inplace=True)
-
-
-def _residual_stage(channels_in: int, channels: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        DilatedBlock(channels_in, channels, stride, dilation), DilatedBlock(channels, channels, 1, dilation)
-    )
-
-
 def _conv_stage(channels_in: int, channels: int, kernel: int = 3, stride: int = 1, dilation: int = 1) -> nn.Sequential:
     padding = dilation * (kernel // 2)
     convolution = nn.Conv2d(channels_in, channels, kernel, stride, padding, dilation, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
-
-
-def _conv3x3(channels_in: int, channels: int, stride: int, dilation: int) -> nn.Conv2d:
-    return nn.Conv2d(channels_in, channels, 3, stride, dilation, dilation, bias=False)

@@ -80,7 +80,7 @@ class Segmenter(TaskNet):
         return maps, tuple(taps)
 
     def _maps(self, x: Tensor, tap: Callable[[Tensor], None]) -> Tensor:
-        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.training and x.is_cuda):
+        with self.precision(x):
             maps: Tensor = self.trunk(x, tap)
         return maps.float()
 

@@ -14,20 +14,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models.segmentation import (
-    DeepLabV3_ResNet50_Weights,
-    LRASPP_MobileNet_V3_Large_Weights,
-    deeplabv3_resnet50,
-    lraspp_mobilenet_v3_large,
-)
 
 from models.networks.base import PretrainedUnavailable
-from models.networks.classifier import HalvingShortcut
 from models.networks.drn import Tap
+from models.networks.residual import HalvingShortcut
 
-_WEIGHTS = {
-    "deeplabv3-resnet50": DeepLabV3_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1,
-    "lraspp-mobilenetv3": LRASPP_MobileNet_V3_Large_Weights.COCO_WITH_VOC_LABELS_V1,
+_WEIGHTS = {  # by name: an import of torchvision costs a process seconds, and few processes need one of these networks
+    "deeplabv3-resnet50": "DeepLabV3_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1",
+    "lraspp-mobilenetv3": "LRASPP_MobileNet_V3_Large_Weights.COCO_WITH_VOC_LABELS_V1",
 }
 
 
@@ -40,6 +34,9 @@ class DeepLabTrunk(nn.Module):
     """
 
     def __init__(self) -> None:
+        from torchvision.models.resnet import Bottleneck
+        from torchvision.models.segmentation import deeplabv3_resnet50
+
         super().__init__()
         model = deeplabv3_resnet50(weights=None, weights_backbone=None, aux_loss=False)
         pyramid, *refine, _ = model.classifier  # the last is the 1 x 1 convolution to the classes
@@ -50,6 +47,12 @@ class DeepLabTrunk(nn.Module):
         shortcut[0] = HalvingShortcut(shortcut[0].in_channels, shortcut[0].out_channels)
         self.backbone = model.backbone
         self.classifier = nn.Sequential(pyramid, *refine)
+        blocks = [name for name, block in self.backbone.named_modules() if isinstance(block, Bottleneck)]
+        self.feeds = (  # see `models.inference.fused`
+            ("backbone.conv1", "backbone.bn1"),
+            *((f"backbone.{block}.conv{n}", f"backbone.{block}.bn{n}") for block in blocks for n in (1, 2, 3)),
+            ("classifier.0.convs.4.1", "classifier.0.convs.4.2"),  # behind the global pooling
+        )
         self.stride = 8
         self.channels = 256
         self.tap_channels = (256, 512, 1024, 2048)
@@ -73,6 +76,8 @@ class LiteRasppTrunk(nn.Module):
     """
 
     def __init__(self) -> None:
+        from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+
         super().__init__()
         model = lraspp_mobilenet_v3_large(weights=None, weights_backbone=None)
         self.backbone = model.backbone
@@ -115,8 +120,10 @@ def download_trunk_state(name: str) -> Mapping[str, Tensor]:
 
     Raises PretrainedUnavailable when they cannot be fetched.
     """
+    from torchvision.models import get_weight
+
     try:
-        state: Mapping[str, Tensor] = _WEIGHTS[name].get_state_dict(progress=False, check_hash=True)
+        state: Mapping[str, Tensor] = get_weight(_WEIGHTS[name]).get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise PretrainedUnavailable(
             f"the pretrained weights of {name} could not be downloaded ({error}): "

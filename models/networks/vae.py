@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from models.data import Runtime
 from models.inference.streaming import stream_batches
+from models.networks.precision import ReducedScoring
 from models.pixels import normalize
 
 WORKING_SIZES = (32, 64)
@@ -70,7 +71,7 @@ class VAEConfig:
         return cls(**values)
 
 
-class Encoder(nn.Module):
+class Encoder(ReducedScoring):
     """Convolutions of stride 2 down to 2 x 2: w, 2w, 4w, 8w channels, and once more 8w at 64 px.
 
     forward(x): (B, 3, S, S) -> means (B, Z) and logarithms of variances (B, Z), float32. `means` gives only those.
@@ -85,13 +86,13 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images (B, 3, S, S) -> means and logarithms of variances of their codes, (B, Z) each, float32."""
-        flat = self.trunk(x).flatten(1).float()
+        flat = self.flat_maps(self.trunk, x)
         with torch.autocast(x.device.type, enabled=False):  # the discriminator sees all digits
             return self.mean(flat), self.log_variance(flat)
 
     def means(self, x: Tensor) -> Tensor:
         """The means alone."""
-        flat = self.trunk(x).flatten(1).float()
+        flat = self.flat_maps(self.trunk, x)
         with torch.autocast(x.device.type, enabled=False):
             means: Tensor = self.mean(flat)
         return means

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from models.data import CycleData, Runtime
 from models.inference.disagreement import StreamingFigure
+from models.inference.fused import scoring_copy
 from models.inference.predictions import Predictions
-from models.inference.streaming import evaluating, map_rows
+from models.inference.streaming import map_rows
 from models.networks.base import TaskConfig, TaskNet
 from models.pixels import normalize
 from models.tasks.base import Task
@@ -78,17 +79,16 @@ def predict_and_disagree(
     figure: one of `models.inference.disagreement`; of an image it is what the kind of task says
     (`models.tasks.base.Task.streaming`). `rows` must not be empty.
     """
-    nets = [net, *members]
+    first, *others = (scoring_copy(one, runtime) for one in (net, *members))
 
     def batch(images: Tensor) -> tuple[Tensor, ...]:
         inputs = normalize(images)
-        own = net.head(net.features(inputs))
+        own = first.head(first.features(inputs))
         streaming = net.task.streaming(figure)
         streaming.add(own)
-        for member in nets[1:]:
+        for member in others:
             streaming.add(member.head(member.features(inputs)))
         return (*net.task.predict(own), streaming.result())
 
-    with evaluating(*nets):
-        predicted, confidence, values = map_rows(pixels, rows, runtime, batch)
+    predicted, confidence, values = map_rows(pixels, rows, runtime, batch)
     return Predictions(predicted, confidence.astype(np.float64)), values.astype(np.float64)

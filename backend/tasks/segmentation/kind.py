@@ -172,10 +172,9 @@ class Segmentation(TaskKind[SegmentationSpec, KeptMasks]):
     ) -> Iterator[tuple[int, FreshPrediction]]:
         """One image at a time, because each takes long."""
         from backend.state import StoredPrediction  # here: benchmarks on a GPU run without a database
-        from models.data import Runtime
         from models.inference.predictions import predict_masks
 
-        runtime = Runtime(device=learner.device, seed=0)
+        runtime = learner.runtime(seed=0)
         for done, (task, (pixels, size)) in enumerate(fetched.items()):
             if time.monotonic() > until:
                 log.warning("%d masks were not predicted in time", len(fetched) - done)

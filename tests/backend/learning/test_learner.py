@@ -204,6 +204,23 @@ def test_a_checkpoint_of_before_there_were_masks_is_read(tmp_path: Path) -> None
     assert np.array_equal(scores(learner), scores(again))
 
 
+def test_later_scores_have_the_precision_of_the_version(tmp_path: Path) -> None:
+    """Also after the setting was changed, and of a version from before there was one."""
+    learner = trained(with_sampler("margin", score_dtype="bfloat16"))
+    learner.save(tmp_path / "reduced.pt")
+    assert Learner.load(tmp_path / "reduced.pt", CPU).runtime(seed=3) == Runtime(CPU, 3, score_dtype=torch.bfloat16)
+    pixels, _ = pictures(36)
+    rows = np.arange(12, 36)
+    reduced = learner.score(pixels, rows, learner.runtime(seed=5))[0]
+    assert not np.array_equal(reduced, scores(learner)), "in float32"
+    _, fresh = learner.predict(pixels[rows])
+    assert np.array_equal(fresh, priority_scores(reduced, seed=0)), "a new task is scored like the pool"
+    payload = learner.payload()
+    payload["options"] = {key: value for key, value in payload["options"].items() if key != "score_dtype"}
+    checkpoint.save(tmp_path / "old.pt", payload)
+    assert Learner.load(tmp_path / "old.pt", CPU).runtime(seed=0) == Runtime(CPU, 0)
+
+
 def test_each_cycle_has_a_seed_of_its_own() -> None:
     seeds = {cycle_seed(seed, number) for seed in range(20) for number in range(20)}
     assert len(seeds) == 400 and all(0 <= seed < 2**62 for seed in seeds)

@@ -7,10 +7,12 @@ import math
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from benchmarks.speed import command as bench
+from benchmarks.speed import decoding, precision
 from benchmarks.speed.measuring import Bound, Measured, in_turns, machine, percentile
 from benchmarks.speed.memory import PeakAnonymous
 from benchmarks.speed.pool import SIZE, fill_cache
@@ -134,6 +136,22 @@ def test_the_table_is_stored_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
             bench.parse(["--write", *partly])
 
 
+@pytest.mark.parametrize("shape", [(480, 640), (1536, 1100)])
+def test_both_decoders_show_the_same_image(shape: tuple[int, int]) -> None:
+    """They shrink by different filters, so not to the bit; a shift by one of 224 px would be seen."""
+    file = decoding.photograph(0, shape)
+    ours, theirs = (one(file, decoding.SIDE).astype(np.float64) for one in (decoding.decode, decoding.decode_reduced))
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).mean() < 4.0 < np.abs(ours[:, 1:] - theirs[:, :-1]).mean()
+
+
+def test_rank_correlation_is_spearmans() -> None:
+    """1 - 6 Σ d² / (n (n² - 1)) without ties: ranks 0 1 2 3 and 0 2 1 3 differ by 1 twice, so 1 - 12 / 60."""
+    assert precision.rank_correlation(np.array([1.0, 2.0, 30.0, 40.0]), np.array([0.1, 0.3, 0.2, 9.0])) == (
+        pytest.approx(0.8)
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_row_measures_something(label_studio: LabelStudioServer, tmp_path: Path) -> None:
@@ -152,8 +170,12 @@ def test_every_row_measures_something(label_studio: LabelStudioServer, tmp_path:
         assert all(math.isfinite(value) and value > 0 for value in (*measured.over, *measured.under, measured.ratio))
     assert {outcome.key for outcome in outcomes} == few | {
         "epmcm",
+        "epmcm-fused",
         "epmcm-pixels",
         "vaal",
+        "vaal-fused",
+        "bfloat16",
+        "decode",
         "k-center",
         "memory",
         "memory-masks",

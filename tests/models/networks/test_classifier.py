@@ -9,16 +9,15 @@ import torchvision
 from torch import Tensor
 from torch.nn import functional
 
-from models.networks import classifier
 from models.networks.base import PretrainedUnavailable
 from models.networks.carry_over import carry_over
 from models.networks.classifier import (
     Classifier,
-    HalvingShortcut,
     NetConfig,
     build_classifier,
     load_torchvision_state,
 )
+from models.networks.residual import HalvingShortcut, ResidualBlock
 
 
 def parameters(config: NetConfig) -> int:
@@ -56,6 +55,24 @@ def test_large_resnet18_computes_what_torchvisions_does() -> None:
         torch.testing.assert_close(net(images), reference(images), rtol=1e-4, atol=1e-5)
 
 
+def test_an_undilated_block_is_torchvisions() -> None:
+    """The same function with the same gradients and batch statistics, under the same names."""
+    shortcut = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 1, stride=2, bias=False), torch.nn.BatchNorm2d(5))
+    reference = torchvision.models.resnet.BasicBlock(3, 5, 2, shortcut).double()
+    block = ResidualBlock(3, 5, stride=2).double()
+    block.load_state_dict(reference.state_dict())
+    images = torch.randn(4, 3, 9, 9, dtype=torch.float64)
+    outputs = [one(images) for one in (block, reference)]
+    torch.testing.assert_close(*outputs)
+    for output in outputs:
+        output.square().sum().backward()
+    for (name, one), (other_name, other) in zip(block.named_parameters(), reference.named_parameters(), strict=True):
+        assert name == other_name
+        torch.testing.assert_close(one.grad, other.grad)
+    for one, other in zip(block.buffers(), reference.buffers(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_vgg_features_are_the_mean_of_torchvisions() -> None:
     reference = torchvision.models.vgg16_bn(num_classes=7).eval()
     config = NetConfig("vgg16-bn", 7, 64)
@@ -84,7 +101,7 @@ def test_pretrained_needs_the_full_width() -> None:
 
 
 def test_pretrained_that_cannot_be_downloaded_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    weights = classifier.ResNet18_Weights.IMAGENET1K_V1
+    weights = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))  # an empty cache, whatever this machine has
     # nothing listens on this port: a real refused connection
     monkeypatch.setattr(type(weights), "url", property(lambda self: "http://127.0.0.1:1/resnet18-f37072fd.pth"))
