@@ -35,9 +35,9 @@ def scoring_copy(net: NetT, runtime: Runtime) -> NetT:
     """The network for one pass over rows of the pool: in eval mode, fused, its trunk in the runtime's `score_dtype`.
 
     A structure of its own on the same memory: only the weights of fused convolutions are new, in the memory layout of
-    the old ones. `net` keeps its parameters, buffers and modes, and may be trained on, which the copy half follows; so
-    a copy is for one pass and not to be kept. Hooks of `net` are called with the copy's modules; what has a hook is
-    not fused, so that the hook sees what it always saw.
+    the old ones. `net` keeps its parameters, buffers and modes. A copy is for one pass: what `net` learns afterwards
+    would reach it in part. Hooks of `net` are called with the copy's modules; what has a hook is not fused, so that the
+    hook sees what it always saw.
     """
     copied = _on_the_same_memory(net, {})
     _fuse(copied)

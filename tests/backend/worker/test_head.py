@@ -86,7 +86,9 @@ def test_only_the_head_is_written_and_the_rest_is_known_here(bench: Workbench) -
     assert len(bench.state.scores.of_tasks(bench.project.id, order)) == TASKS
     assert not asked(bench, *BULK)
     tabs = bench.project.studio.get("/api/dm/views/", project=bench.project.id)
-    assert "Acquisition queue (next tasks)" in [tab["data"]["title"] for tab in tabs]
+    (tab,) = [tab for tab in tabs if tab["data"]["title"] == "Acquisition queue (next tasks)"]
+    shown = bench.project.studio.get("/api/tasks/", project=bench.project.id, view=tab["id"])
+    assert [task["id"] for task in shown["tasks"]] == order[:HEAD]
 
 
 def test_the_order_is_served_past_the_end_of_the_head(bench: Workbench) -> None:

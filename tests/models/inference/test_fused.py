@@ -255,3 +255,18 @@ def test_bfloat16_codes_leave_the_encoder_in_float32() -> None:
     torch.testing.assert_close(codes, exact, rtol=0.1, atol=0.1 * float(exact.abs().max()))
     # all its digits are in use: the linear layer behind the trunk is not in bfloat16
     assert not np.array_equal(codes.numpy(), codes.to(torch.bfloat16).float().numpy())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_on_cuda(dtype: torch.dtype) -> None:
+    """In float32 as unfused, save for what TF32 may round there; in bfloat16 to its eight bits."""
+    net = used(build_classifier(NetConfig("resnet18", 5, 32, 16), 0)).cuda().eval()
+    inputs = images(8, 3, 32, 32).cuda()
+    with torch.inference_mode():
+        found = scoring_copy(net, Runtime(torch.device("cuda"), 0, score_dtype=dtype))(inputs)
+        expected = net(inputs)
+    assert found.dtype == torch.float32
+    share = 5e-2 if dtype is torch.bfloat16 else 5e-3
+    torch.testing.assert_close(found, expected, rtol=share, atol=share * float(expected.abs().max()))
