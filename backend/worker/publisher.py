@@ -79,13 +79,14 @@ def complete(job: Job, version: Version) -> None:
     """Write the predictions of the current version that Label Studio is not known to hold: those that fill up its head,
     those of tasks that joined it, or of an interrupted write."""
     rows = _settle(job, version) if version.writing_since is not None else to_write(job, version)
+    first = not job.state.scores.has_rows(version, written=True)
     if rows:
         version = job.state.versions.update(version, job.owner, writing_since=job.state.now())
         write_rest(job, version, rows)
     if version.writing_since is not None:
         job.state.versions.update(version, job.owner, writing_since=None)
-    if job.settings.manage_queue and rows:
-        switch(job, version)  # Label Studio refused this version until now, if it was published with an empty pool
+    if job.settings.manage_queue and rows and first:
+        switch(job, version)  # Label Studio refused this version until now: it was published with an empty pool
 
 
 def to_write(job: Job, version: Version) -> list[StoredPrediction]:
@@ -235,7 +236,8 @@ def _read_back(job: Job, version: Version) -> None:
 
 def _drop_deleted(job: Job, task_id: int, error: BackendError) -> None:
     """Forget the task of a refused prediction if it was deleted in Label Studio; otherwise raise ``error``."""
-    if any(task.id == task_id for task in job.gateway.tasks(job.project.id, after_id=task_id - 1)):
+    following = next(job.gateway.tasks(job.project.id, after_id=task_id - 1), None)
+    if following is not None and following.id == task_id:
         raise error
     job.state.tasks.remove(job.project.id, [task_id])
 
