@@ -122,7 +122,7 @@ class Versions:
         """Make this the current version, which serves ``/predict``, and mark older ones as superseded. The rest of its
         predictions may still have to be written."""
         with self._db.owned(version.project_id, owner) as conn:
-            older = (versions.c.project_id == version.project_id, versions.c.id != version.id)
+            older = (versions.c.project_id == version.project_id, versions.c.id < version.id)
             live = versions.c.status.in_(("scored", "publishing", "current"))
             conn.execute(versions.update().where(*older, live).values(status="superseded"))
             conn.execute(

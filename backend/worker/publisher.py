@@ -79,13 +79,12 @@ def complete(job: Job, version: Version) -> None:
     """Write the predictions of the current version that Label Studio is not known to hold: those that fill up its head,
     those of tasks that joined it, or of an interrupted write."""
     rows = _settle(job, version) if version.writing_since is not None else to_write(job, version)
-    first = not job.state.scores.has_rows(version, written=True)
     if rows:
         version = job.state.versions.update(version, job.owner, writing_since=job.state.now())
         write_rest(job, version, rows)
     if version.writing_since is not None:
         job.state.versions.update(version, job.owner, writing_since=None)
-    if job.settings.manage_queue and rows and first:
+    if job.settings.manage_queue and rows:
         switch(job, version)  # Label Studio refused this version until now: it was published with an empty pool
 
 

@@ -178,6 +178,15 @@ def test_switching_supersedes_the_older_version_and_answers_by_the_new_one(state
     assert {v.name: v.status for v in state.versions.of_project(1)}["vaal-c1-old"] == "superseded"
 
 
+def test_topping_up_the_current_version_leaves_the_one_that_follows_alone(state: State) -> None:
+    assert state.leases.take(1, "a", 60)
+    old = add_version(state, "a", "vaal-c1-old")
+    state.versions.switch_to(old, "a")
+    add_version(state, "a", "vaal-c2-new")
+    state.versions.switch_to(old, "a")
+    assert {v.name: v.status for v in state.versions.of_project(1)}["vaal-c2-new"] == "scored"
+
+
 def test_unwritten_rows_come_in_the_order_in_which_they_are_served(state: State) -> None:
     assert state.leases.take(1, "a", 60)
     version = add_version(state, "a")
