@@ -151,7 +151,7 @@ class Cycle:
                 float(confidence[place]),
                 0.1 + place / 10,
             )
-            for place, task in enumerate(self.pool.tasks)
+            for place, task in enumerate(self.pool.tasks.tolist())
         ]
 
 
@@ -175,7 +175,7 @@ def run(name: str, folder: Path, labeled: Sequence[int] = LABELED) -> Cycle:
     training = kind.training_labels(labels, dict(tasks), cache, read_annotations, lambda *_: None)
     data = CycleData(cache.pixels, cache.rows(training.tasks), cache.rows(POOL), training.targets, training.num_classes)
     learner, _ = Learner.trained(kind.settings, kind.classes, data, runtime)
-    pool = ScoredPool.scored(learner, cache, POOL, runtime)
+    pool = ScoredPool.scored(learner, cache, np.array(POOL), runtime)
     kind.keep_predictions(learner, cache, pool, folder / "answers" / VERSION, runtime)
     return Cycle(kind, cache, training, data, learner, pool, folder / "answers" / VERSION, files)
 
