@@ -108,6 +108,16 @@ class Settings(SamplerSettings):
         zero_or(16, 1024),
     )
     epochs: int = project(0, "Epochs of task training in a cycle; 0: scaled to labels and device.", zero_or(1, 10_000))
+    train_images: int = project(
+        0,
+        "Most images that the training of a network looks at in a cycle, epochs × labels; 0: no bound.",
+        zero_or(100, 1_000_000_000),
+    )
+    fit_seconds: float = project(
+        0.0,
+        "Most seconds that a cycle trains, the task network and the sampler's own networks together; 0: no bound.",
+        zero_or(1, 604_800),
+    )
     batch_size: int = project(128, "Batch of task training.", between(2, 4096))
     learning_rate: float = project(0.1, "Initial learning rate of the task network's SGD.", above(0, 10))
     momentum: float = project(0.9, "Momentum of the task network's SGD.", between(0, 0.999))

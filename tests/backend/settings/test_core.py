@@ -92,6 +92,8 @@ def test_the_environment_is_read_by_upper_case_names_and_types() -> None:
         ("RECTANGLES", "some", "true or false"),
         ("CROP_SIZE", "8", "0, or 32 to 1024"),
         ("PREANNOTATE", "-1", "0 to 1000000"),
+        ("TRAIN_IMAGES", "99", "0, or 100 to 1000000000"),
+        ("FIT_SECONDS", "0.5", "0, or 1 to 604800"),
     ],
 )
 def test_a_bad_environment_is_refused_by_name_value_and_what_is_allowed(name: str, text: str, allowed: str) -> None:
