@@ -119,6 +119,7 @@ class Backlog:
     superseded: bool  # there are superseded versions whose predictions are still in Label Studio
     quiet_since: float  # when the current version was published
     broken_due: bool  # some broken image is due to be tried again
+    labels: int = 0  # that the current version learned from
 
 
 def due(

@@ -85,6 +85,12 @@ class Settings(SamplerSettings):
         Check("empty or one of " + ", ".join(PRESETS), lambda value: value == "" or value in PRESETS),
     )
     budget: int = project(50, "New annotations that make a cycle due.", between(1, 1_000_000))
+    budget_growth: float = project(
+        0.0,
+        "Share of the labels that the last cycle learned from: so many new annotations make the next one due, if that "
+        "is more than `budget`; 0: always `budget`.",
+        between(0, 1),
+    )
     task: str = project(
         "auto",
         "What is learned; auto: by the label config: classification where it has a single-choice `Choices`, else "
@@ -199,6 +205,11 @@ class Settings(SamplerSettings):
             given[key] = checked(item, from_json(item, value), f"extra_params: {key}")
         values: dict[str, Any] = {**PRESETS.get(given.get("preset", ""), {}), **given}
         return replace(self, **values, given=self.given | set(values))
+
+    def budget_after(self, labels: int) -> int:
+        """How many new annotations make a cycle due after one that learned from so many ``labels``. With growth, the
+        number of cycles grows with the logarithm of the labels."""
+        return max(self.budget, round(self.budget_growth * labels))
 
     def options(self) -> dict[str, Any]:
         """The settings a project may override, by name: what samplers and training choose theirs from."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backend.errors import ImageError, OwnerError
 from backend.images.cache import ImageCache
@@ -70,6 +70,8 @@ def read_truth(job: Job, *, every_task: bool = False) -> Truth:
     state.tasks.replace(project.id, added, before.keys() - sources.keys())
 
     labels, annotations = _read_labels(job, kind, sources)
+    # What an order has to last for, and so how many of its tasks get more than a score, follows from the budget.
+    kind.settings = replace(kind.settings, budget=kind.settings.budget_after(len(labels)))
     state.tasks.set_labeled(project.id, labels)
     seen = state.tasks.seen_annotations(project.id)
     new = sum(1 for number, stamp in annotations.items() if seen.get(number) != stamp)

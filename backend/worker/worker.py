@@ -111,11 +111,12 @@ class Worker:
             self._note_failure(project, error)
             return frozenset()
         compared = project.checked_at >= self._started  # hints may have been lost while no worker was running
+        backlog = self._backlog(project)
         return events.due(
             project,
-            self._backlog(project),
+            backlog,
             self.state.now(),
-            budget=settings.budget,
+            budget=settings.budget_after(backlog.labels),
             reconcile_seconds=settings.reconcile_seconds if compared else 0.0,
             cleanup_seconds=settings.cleanup_seconds,
         )
@@ -131,6 +132,7 @@ class Worker:
             superseded=any(version.status == "superseded" for version in versions),
             quiet_since=(current.published_at or 0.0) if current else now,
             broken_due=any(image.retry_at <= now for image in self.state.tasks.broken_images(project.id)),
+            labels=current.labels if current else 0,
         )
 
     def work_on(self, project: Project, work: Work) -> bool:
@@ -173,7 +175,7 @@ class Worker:
 
         if not job.project.train_requested:
             truth = sync.read_truth(job)  # the budget counts annotations that exist, not webhooks
-            if truth.new_annotations < job.settings.budget:
+            if truth.new_annotations < job.settings.budget_after(self.state.versions.learned(job.project.id)):
                 return
         try:
             cycle.run_cycle(job.reread())
