@@ -123,6 +123,7 @@ class Backlog:
     superseded: int  # how many superseded versions still have predictions in Label Studio
     quiet_since: float  # when the current version was published, or the last annotation arrived
     broken_due: bool  # some broken image is due to be tried again
+    labels: int = 0  # that the current version learned from
 
 
 def due(

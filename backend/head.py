@@ -22,7 +22,7 @@ def head_size(state: State, settings: Settings, version: Version) -> int | None:
         return None
     if settings.publish == "auto" and not state.tasks.has_unlabeled(version.project_id, WHOLE_POOL + 1):
         return None
-    return max(SHORTEST_HEAD, 2 * settings.budget)
+    return max(SHORTEST_HEAD, 2 * settings.budget_after(version.labels))
 
 
 def size_to_write(state: State, settings: Settings, project: Project, version: Version) -> int | None:

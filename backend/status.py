@@ -35,7 +35,8 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
         own = settings.for_project(project.extra_params)
         if kind := KINDS.get(str(newest.get("task"))):
             own = kind.with_default_sampler(own)
-        sampler, budget, error = own.sampler, own.budget, project.last_error
+        sampler, error = own.sampler, project.last_error
+        budget = own.budget_after(state.versions.learned(project.id))
     except OwnerError as refused:
         sampler, budget, error = "?", 0, str(refused)
     running = next((cycle for cycle in cycles if cycle.status == "running"), None)

@@ -5,8 +5,10 @@ Axis letters: M cached images, K masks, L labeled rows, U unlabeled rows, B batc
 
 from __future__ import annotations
 
+import time
 import zlib
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self, TypeVar
 
@@ -174,6 +176,28 @@ def targets_of(data: CycleData, kind: type[T]) -> T:
 
 
 @dataclass(frozen=True)
+class Deadline:
+    """When training has to be over: ``at`` on ``clock``, both in seconds."""
+
+    at: float
+    clock: Callable[[], float] = time.monotonic
+
+    @classmethod
+    def after(cls, seconds: float, clock: Callable[[], float] = time.monotonic) -> Deadline:
+        """So many seconds from now."""
+        return cls(clock() + seconds, clock)
+
+    def left(self) -> float:
+        """Seconds from now; 0 or less once it has passed."""
+        return self.at - self.clock()
+
+    def share(self, share: float) -> Deadline:
+        """When this share of the time that is left will have passed."""
+        now = self.clock()
+        return replace(self, at=now + share * (self.at - now))
+
+
+@dataclass(frozen=True)
 class Runtime:
     """Where and how to run; handed to everything that computes.
 
@@ -182,6 +206,7 @@ class Runtime:
     progress         see `ProgressFn`.
     eval_batch_size  rows per batch while scoring; 0 = chosen by device and image size.
     score_dtype      what convolutions compute in while scoring: one of SCORE_DTYPES.
+    deadline         when every loop of training steps has to end; None = none of them is cut short.
     """
 
     device: torch.device
@@ -189,6 +214,7 @@ class Runtime:
     progress: ProgressFn = no_progress
     eval_batch_size: int = 0
     score_dtype: torch.dtype = torch.float32
+    deadline: Deadline | None = None
 
     def generator(self, purpose: str, device: torch.device | str | None = None) -> torch.Generator:
         """A fresh torch.Generator for one purpose, on `device` (default: the runtime's).

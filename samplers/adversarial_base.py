@@ -82,6 +82,11 @@ class AdversarialSampler(Sampler[AdversarialT]):
     # --- a cycle ---
 
     @property
+    def trainings(self) -> int:
+        """The task network's, and the one of `networks`."""
+        return 2
+
+    @property
     def vae(self) -> VAE | None:
         """None before the first `fit`."""
         return None if self.networks is None else self.part(models.networks.vae.VAE)

@@ -117,6 +117,13 @@ class Sampler(ABC, Generic[OptionsT]):
         self.image_size = image_size
         self.device = torch.device(device)
 
+    @property
+    def trainings(self) -> int:
+        """How many trainings of about the same cost a cycle comes to, the task network's counted: the seconds that a
+        cycle may train are shared out evenly among them. Those after the first are what `fit` trains.
+        """
+        return 1
+
     def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> Objective:
         """What the task network trains on this cycle. Default: cross entropy."""
         return net.task.cross_entropy()
@@ -125,7 +132,8 @@ class Sampler(ABC, Generic[OptionsT]):
         """Train the sampler's own networks or estimates after the task network was trained.
 
         Warm from loaded state where there is one. `data.unlabeled` and `data.labeled` may be empty: then do
-        what is possible and leave `score` usable. Leaves `net` as it found it. Returns metrics to log.
+        what is possible and leave `score` usable. Leaves `net` as it found it. Returns metrics to log. A loop of steps
+        ends by `runtime.deadline`, if there is one: see `models.training.budget.Pace`.
         """
         return {}
 

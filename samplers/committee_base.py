@@ -57,12 +57,17 @@ class CommitteeSampler(Sampler[CommitteeT]):
     members: nn.ModuleList | None = None
     seeds: Sequence[int] = ()
 
+    @property
+    def trainings(self) -> int:
+        """M, as large as the options want the committee."""
+        return self.options.ensemble_size or (CUDA_SIZE if self.device.type == "cuda" else CPU_SIZE)
+
     def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         """Train the members on the labeled rows. Raises models.data.DataError without any."""
         if len(data.labeled) == 0:
             raise models.data.DataError(f"sampler {self.name}: there is no labeled row to train its committee on")
         committee = models.training.committee
-        size = self.options.ensemble_size or (CUDA_SIZE if self.device.type == "cuda" else CPU_SIZE)
+        size = self.trainings
         seeds = committee.member_seeds(size - 1, runtime)
         kept = [member for member in self._networks() if member.config.bare() == net.config.bare()][: size - 1]
         fresh = [committee.place_member(net.task, net.config, seed, self.device) for seed in seeds[len(kept) :]]

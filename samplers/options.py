@@ -83,8 +83,14 @@ class TrainingOptions(SamplerOptions):
     learning_rate: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    train_images: int = 0
 
     def recipe(self) -> Recipe:
         return models.training.schedule.Recipe(
-            self.epochs, self.batch_size, self.learning_rate, self.momentum, self.weight_decay
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            images=self.train_images,
         )

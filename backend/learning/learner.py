@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from backend.learning.scores import priority_scores
 from backend.settings.core import Settings
 from backend.tasks import KINDS
 from models import ProgressFn, checkpoint
-from models.data import SCORE_DTYPES, CycleData, Runtime, no_progress
+from models.data import SCORE_DTYPES, CycleData, Deadline, Runtime, no_progress
 from models.inference.predictions import Predictions, predict
 from models.networks.base import TaskConfig, TaskNet
 from models.tasks import task_name_of, task_named
@@ -161,7 +161,10 @@ class Learner:
 
     def learn(self, data: CycleData, settings: Settings, runtime: Runtime) -> dict[str, float]:
         """Train the task network with the sampler's objective, then the sampler's own networks. Returns metrics to log:
-        ``train_…`` of the former, ``fit_…`` of the latter."""
+        ``train_…`` of the former, ``fit_…`` of the latter.
+
+        ``settings.fit_seconds`` is for all of it: the task network gets its share, and whatever that leaves is for the
+        sampler's own."""
         if settings.class_balance:
             data = task_named(self.task).balanced(data)
         recipe = Recipe(
@@ -171,15 +174,19 @@ class Learner:
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
             crop=settings.crop_size,
+            images=settings.train_images,
         )
-        objective = self.sampler.objective(self.net, data, runtime)
-        metrics = {f"train_{k}": v for k, v in train_network(self.net, data, objective, recipe, runtime).items()}
-        metrics |= {f"fit_{k}": v for k, v in self.sampler.fit(self.net, data, runtime).items()}
+        deadline = Deadline.after(settings.fit_seconds) if settings.fit_seconds else None
+        first = replace(runtime, deadline=deadline and deadline.share(1 / self.sampler.trainings))
+        objective = self.sampler.objective(self.net, data, first)
+        metrics = {f"train_{k}": v for k, v in train_network(self.net, data, objective, recipe, first).items()}
+        rest = replace(runtime, deadline=deadline)
+        metrics |= {f"fit_{k}": v for k, v in self.sampler.fit(self.net, data, rest).items()}
         return metrics
 
     def runtime(self, seed: int, progress: ProgressFn = no_progress) -> Runtime:
         """For scoring later on: on the same device and with the same precision as the pool was scored."""
-        dtype = SCORE_DTYPES[self.options.get("score_dtype", "float32")]  # checkpoints of 0.4.0 do not contain it
+        dtype = SCORE_DTYPES[self.options.get("score_dtype", "float32")]  # checkpoints of 0.3.0 do not contain it
         return Runtime(device=self.device, seed=seed, progress=progress, score_dtype=dtype)
 
     def score(self, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> tuple[np.ndarray, Predictions]:

@@ -9,8 +9,7 @@ same place, and the table in docs/settings.md is generated from it. The environm
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,14 +18,12 @@ from typing import Any
 from backend.errors import SettingsError
 from backend.settings.samplers import PRESETS, SamplerSettings
 from backend.settings.spec import ANY_TEXT, YES_NO, matching, project, setting, spec_of
+from backend.settings.values import checked, from_json, from_text, shown
 from samplers import SAMPLER_NAMES
 from samplers.base import TASKS
 from samplers.options import Check, above, at_least, between, one_of, zero_or
 
-_TRUE = frozenset({"1", "true", "yes", "on"})
-_FALSE = frozenset({"0", "false", "no", "off"})
 SHOWN_KEYS = 12
-_KIND = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 @dataclass(frozen=True)
@@ -90,6 +87,12 @@ class Settings(SamplerSettings):
         Check("empty or one of " + ", ".join(PRESETS), lambda value: value == "" or value in PRESETS),
     )
     budget: int = project(50, "New annotations that make a cycle due.", between(1, 1_000_000))
+    budget_growth: float = project(
+        0.0,
+        "Share of the labels that the last cycle learned from: so many new annotations make the next one due, if that "
+        "is more than `budget`; 0: always `budget`.",
+        between(0, 1),
+    )
     task: str = project(
         "auto",
         "What is learned; auto: by the label config: classification where it has a single-choice `Choices`, else "
@@ -113,6 +116,16 @@ class Settings(SamplerSettings):
         zero_or(16, 1024),
     )
     epochs: int = project(0, "Epochs of task training in a cycle; 0: scaled to labels and device.", zero_or(1, 10_000))
+    train_images: int = project(
+        0,
+        "Most images that the training of a network looks at in a cycle, epochs × labels; 0: no bound.",
+        zero_or(100, 1_000_000_000),
+    )
+    fit_seconds: float = project(
+        0.0,
+        "Most seconds that a cycle trains, the task network and the sampler's own networks together; 0: no bound.",
+        zero_or(1, 604_800),
+    )
     batch_size: int = project(128, "Batch of task training.", between(2, 4096))
     learning_rate: float = project(0.1, "Initial learning rate of the task network's SGD.", above(0, 10))
     momentum: float = project(0.9, "Momentum of the task network's SGD.", between(0, 0.999))
@@ -176,7 +189,7 @@ class Settings(SamplerSettings):
         for item in all_settings():
             text = environ.get(item.name.upper(), "").strip()
             if text:
-                given[item.name] = _checked(item, _from_text(item, text), item.name.upper())
+                given[item.name] = checked(item, from_text(item, text), item.name.upper())
         values: dict[str, Any] = {**PRESETS.get(given.get("preset", ""), {}), **given}
         settings = cls(**values, given=frozenset(values))
         if bool(settings.basic_auth_user) != bool(settings.basic_auth_pass):
@@ -197,14 +210,19 @@ class Settings(SamplerSettings):
         for key, value in parse_extra_params(extra_params).items():
             item = known.get(key)
             if item is None:
-                raise SettingsError(f"extra_params: unknown key {_shown(key)}; {_known_keys(key)}")
+                raise SettingsError(f"extra_params: unknown key {shown(key)}; {_known_keys(key)}")
             if not spec_of(item).per_project:
                 raise SettingsError(
                     f"extra_params: {key} cannot be set per project; set {key.upper()} in the backend's environment"
                 )
-            given[key] = _checked(item, _from_json(item, value), f"extra_params: {key}")
+            given[key] = checked(item, from_json(item, value), f"extra_params: {key}")
         values: dict[str, Any] = {**PRESETS.get(given.get("preset", ""), {}), **given}
         return replace(self, **values, given=self.given | set(values))
+
+    def budget_after(self, labels: int) -> int:
+        """How many new annotations make a cycle due after one that learned from so many ``labels``. With growth, the
+        number of cycles grows with the logarithm of the labels."""
+        return max(self.budget, round(self.budget_growth * labels))
 
     def options(self) -> dict[str, Any]:
         """The settings a project may override, by name: what samplers and training choose theirs from."""
@@ -266,40 +284,3 @@ def parse_extra_params(extra_params: Mapping[str, Any] | str | None) -> Mapping[
     if not isinstance(extra_params, Mapping):
         raise SettingsError('extra_params must be a JSON object such as {"sampler": "vaal", "budget": 50}')
     return extra_params
-
-
-def _from_text(item: Field[Any], text: str) -> Any:
-    """The value that an environment variable spells; the text itself when it spells none of its type."""
-    kind: Callable[[str], Any] = type(item.default)
-    try:
-        if kind is bool:
-            return True if text.lower() in _TRUE else False if text.lower() in _FALSE else text
-        if item.name == "log_level":
-            return text.upper()
-        return kind(text)
-    except ValueError:
-        return text
-
-
-def _from_json(item: Field[Any], value: Any) -> Any:
-    """JSON writes 1 for 1.0; everything else must have the type already."""
-    if type(item.default) is float and type(value) is int and abs(value) < 2**53:
-        return float(value)
-    return value
-
-
-def _checked(item: Field[Any], value: Any, name: str) -> Any:
-    kind, check = type(item.default), spec_of(item).check
-    shown = "" if spec_of(item).secret else f", not {_shown(value)}"
-    finite = not isinstance(value, float) or math.isfinite(value)
-    if type(value) is not kind or not finite:
-        words = _KIND[kind] if check.allowed == _KIND[kind] else f"{_KIND[kind]} ({check.allowed})"
-        raise SettingsError(f"{name} must be {words}{shown}")
-    if not check.holds(value):
-        raise SettingsError(f"{name} must be {check.allowed}{shown}")
-    return value
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -224,6 +224,11 @@ class Version:
     published_at: float | None
     writing_since: float | None
 
+    @property
+    def labels(self) -> int:
+        """How many labels its model learned from; 0 for a first order, which has none."""
+        return int(self.metrics.get("labels", 0))
+
 
 @dataclass(frozen=True)
 class Cycle:

@@ -101,6 +101,11 @@ class Versions:
         found = self._db.rows(query.where(projects.c.id == project_id), Version)
         return found[0] if found else None
 
+    def learned(self, project_id: int) -> int:
+        """How many labels the model of the current version learned from; 0 if there is none."""
+        current = self.current(project_id)
+        return current.labels if current else 0
+
     def unpublished(self, project_id: int) -> Version | None:
         """The newest version that is scored but not yet completely published."""
         for version in self.of_project(project_id, removed=False):

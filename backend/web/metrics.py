@@ -100,7 +100,8 @@ class StateCollector(Collector):
         counts["unlabelled"] = counts["tasks"] - counts["labelled"]
         counts["pending"] = project.pending_annotations
         try:
-            counts["budget"] = self._settings.for_project(project.extra_params).budget
+            settings = self._settings.for_project(project.extra_params)
+            counts["budget"] = settings.budget_after(self._state.versions.learned(project.id))
         except OwnerError:  # stored by another version of the backend; the worker reports it to the owner
             counts["budget"] = float("nan")
         counts["failing"] = project.last_error is not None

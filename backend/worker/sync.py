@@ -12,7 +12,7 @@ import json
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -87,6 +87,8 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
     if whole:
         comparison.of_everything()
     truth = _truth_of_state(job, kind, started)
+    # What an order has to last for, and so how many of its tasks get more than a score, follows from the budget.
+    kind.settings = replace(kind.settings, budget=kind.settings.budget_after(len(truth.labels)))
     clock = now if info.clock is None else info.clock
     state.projects.update(
         project.id,

@@ -121,11 +121,12 @@ class Worker:
             self._note_failure(project, error)
             return frozenset()
         compared = project.checked_at >= self._started  # hints may have been lost while no worker was running
+        backlog = self._backlog(project, settings)
         return events.due(
             project,
-            self._backlog(project, settings),
+            backlog,
             self.state.now(),
-            budget=settings.budget,
+            budget=settings.budget_after(backlog.labels),
             reconcile_seconds=settings.reconcile_seconds if compared else 0.0,
             cleanup_seconds=settings.cleanup_seconds,
         )
@@ -142,6 +143,7 @@ class Worker:
             superseded=superseded if now >= self._removal_due.get(project.id, 0.0) else 0,
             quiet_since=max(project.annotated_at, (current.published_at or 0.0) if current else now),
             broken_due=any(image.retry_at <= now for image in self.state.tasks.broken_images(project.id)),
+            labels=current.labels if current else 0,
         )
 
     def work_on(self, project: Project, work: Work) -> bool:
@@ -185,8 +187,9 @@ class Worker:
         self._in_cycle.set()
         try:
             truth = sync.read_truth(job)
+            budget = job.settings.budget_after(self.state.versions.learned(job.project.id))
             # the budget counts annotations that exist, not webhooks
-            if job.project.train_requested or truth.new_annotations >= job.settings.budget:
+            if job.project.train_requested or truth.new_annotations >= budget:
                 cycle.run_cycle(job.reread(), truth)
         except NoLabels:
             self.state.projects.update(job.project.id, job.owner, train_seen=job.project.train_seq)

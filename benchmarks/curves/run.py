@@ -82,7 +82,7 @@ def _play_cycle(
             learner.save(store.checkpoint(cycle))
     line = {"sampler": run.sampler, "trial": run.trial, "cycle": cycle, "labels": len(labeled)}
     line |= {**judged, **{f"{phase}_seconds": round(spent, 3) for phase, spent in seconds.items()}}
-    line |= {"epochs": int(metrics["train_epochs"]), **_peaks(device), "code": code_digest()}
+    line |= {"epochs": round(metrics["train_epochs"], 2), **_peaks(device), "code": code_digest()}
     store.finish_cycle(line, last)
 
 

@@ -13,6 +13,8 @@ What differs from the authors' code, and why:
   its batch statistics stay as they are. In the agreement pass they move, as everything in the trunk does.
 - The last epoch has no such passes: training ends with a labeled one, as in the paper.
 - An epoch's passes see at most as many unlabeled rows as below, drawn again each time, and not one fixed subset.
+  Where a deadline cuts labeled passes short, these get shorter with them, and none is begun that would leave no time
+  for a labeled one after it.
 
 Axis letters: B batch, H pixels.
 """
@@ -34,27 +36,28 @@ from models.networks.base import TaskNet
 from models.networks.two_classifiers import TwoClassifiers, agreement_loss, discrepancy_loss, one_vs_all_loss
 from models.pixels import augment, normalize
 from models.training.rows import TrainingRows, batches_per_epoch
-from models.training.schedule import Recipe, batch_size_for, epochs_for
+from models.training.schedule import Recipe, length_for
 
 ROWS_CUDA = 10_000  # most unlabeled rows of a pass on CUDA; the paper's number
 LABELED_SHARE_CPU = 1.0  # most batches of a pass on a CPU, as a share of the labeled pass's
 
 
 def plan(recipe: Recipe, labeled: int, unlabeled: int, device: torch.device) -> tuple[int, int, int]:
-    """Epochs of the training, batches of each of the two passes, and rows in such a batch, from the numbers of rows.
+    """Passes of the training over the labels, batches of each of the two passes over unlabeled rows, and rows in such a
+    batch, from the numbers of rows.
 
     On CUDA 10,000 rows in batches of the recipe's size, whatever the number of labels. On a CPU no more batches than
     the labeled pass has, and of the same size, so that the training takes about three times as long as a plain one.
     Never more rows than there are.
     """
-    epochs = epochs_for(recipe, labeled, device)
+    length = length_for(recipe, labeled, device)
     if device.type == "cuda":
         size, rows = recipe.batch_size, min(ROWS_CUDA, unlabeled)
     else:
-        size = batch_size_for(recipe, labeled, epochs)
-        rows = min(round(LABELED_SHARE_CPU * batches_per_epoch(labeled, size)) * size, unlabeled)
+        size = length.batch_size
+        rows = min(round(LABELED_SHARE_CPU * batches_per_epoch(length.rows, size)) * size, unlabeled)
     size = max(2, min(size, unlabeled))
-    return epochs, math.ceil(rows / size), size
+    return length.passes, math.ceil(rows / size), size
 
 
 class Alignment:
@@ -128,6 +131,8 @@ class AgreementDiscrepancy(Objective):
 
     def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
         """Cross entropy of the head + one-vs-all losses of both classifiers, scalar; targets (B,) int64."""
+        if self._passes is not None:
+            self._passes.labeled += 1
         features = net.features(images)
         own = functional.cross_entropy(net.head(features), targets)
         return own + one_vs_all_loss(self.classifiers(features), targets)
@@ -143,30 +148,55 @@ class AgreementDiscrepancy(Objective):
 
 
 class _Passes:
-    """The rows of the two passes, in streams of their own that last as long as the training."""
+    """The rows of the two passes, in streams of their own that last as long as the training.
+
+    labeled  batches of the labeled pass since the last `run`.
+    """
 
     def __init__(self, alignment: Alignment, data: CycleData, runtime: Runtime, recipe: Recipe) -> None:
         self._alignment = alignment
         self._progress = runtime.progress
         self._epochs, self._steps, size = plan(recipe, len(data.labeled), len(data.unlabeled), runtime.device)
+        length = length_for(recipe, len(data.labeled), runtime.device)
+        self._planned = batches_per_epoch(length.rows, length.batch_size)
+        self.labeled, self._deadline = 0, runtime.deadline
+        self._resumed = 0.0 if self._deadline is None else self._deadline.clock()
         self._targets = torch.as_tensor(targets_of(data, ClassTargets).classes, dtype=torch.int64).to(runtime.device)
         self._labeled = _endless(data, data.labeled, size, "align labelled", runtime)
         self._unlabeled = _endless(data, data.unlabeled, size, "align unlabelled", runtime)
         self._crops = runtime.generator("align augmentation")
 
     def run(self, progress: float, learning_rate: float) -> None:
-        if round(progress * self._epochs) >= self._epochs - 1:
-            return
-        self._alignment.set_learning_rate(learning_rate)
-        for step in range(self._steps):
+        if round(progress * self._epochs) < self._epochs - 1:
+            self._alignment.set_learning_rate(learning_rate)
+            steps = self._affordable()
+            for step in range(2 * steps):
+                if self._deadline is not None and self._deadline.left() <= 0.0:
+                    break
+                self._step(agreement=step < steps)
+                self._progress("align", step + 1, 2 * steps)
+        self.labeled = 0
+        if self._deadline is not None:
+            self._resumed = self._deadline.clock()
+
+    def _step(self, agreement: bool) -> None:
+        if agreement:
             _, unknown = next(self._unlabeled)
             self._alignment.agreement_step(self._inputs(unknown))
-            self._progress("align", step + 1, 2 * self._steps)
-        for step in range(self._steps, 2 * self._steps):
+        else:
             positions, known = next(self._labeled)
             _, unknown = next(self._unlabeled)
             self._alignment.discrepancy_step(self._inputs(known), self._targets[positions], self._inputs(unknown))
-            self._progress("align", step + 1, 2 * self._steps)
+
+    def _affordable(self) -> int:
+        """Batches of each pass now: as large a share of those planned as the labeled pass was of its own. None where
+        the time left would not do for them and another labeled pass, taking every batch for as long as a labeled one.
+        """
+        if self._deadline is None:
+            return self._steps
+        steps = min(self._steps, math.ceil(self._steps * self.labeled / self._planned))
+        seconds = self._deadline.clock() - self._resumed
+        return steps if self._deadline.left() >= seconds * (1 + 2 * steps / self.labeled) else 0
 
     def close(self) -> None:
         self._labeled.close()

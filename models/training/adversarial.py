@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from models.data import CycleData, DataError, Runtime
 from models.networks.vae import KL_REDUCTIONS, prepare
+from models.training.budget import Pace
 from models.training.rows import TrainingRows
 from models.training.task_network import TrainingDiverged
 from models.training.working_copy import working_copy
@@ -161,12 +162,14 @@ class AdversarialTrainer:
 def train_adversarially(
     trainer: AdversarialTrainer, data: CycleData, iterations: int, batch_size: int, runtime: Runtime, size: int = 0
 ) -> dict[str, float]:
-    """Train for `iterations` over endless shuffled streams of labeled and of unlabeled rows, each of its own seed.
+    """Train for `iterations` over endless shuffled streams of labeled and of unlabeled rows, each of its own seed, or
+    for fewer of them until `runtime.deadline`, give or take one.
 
     size: S, at which the trainer sees images; much larger ones are shrunk to it beforehand, once; 0: never. A set
     smaller than the batch is gone through more than once in it. Leaves all networks in eval mode. Calls
     runtime.progress("fit", iteration, iterations). Returns metrics to log: iterations, batch_size, seconds,
-    iterations_per_second and the trainer's losses (means over the last tenth).
+    iterations_per_second, bounded_by_seconds (1 where the deadline came first, else 0) and the trainer's losses (means
+    over the last tenth).
 
     Raises models.data.DataError when either set is empty, TrainingDiverged when a loss is not finite.
     """
@@ -177,14 +180,15 @@ def train_adversarially(
     often = 2 * iterations * batch_size > len(everything)  # what is seen once at most is not worth a copy
     with working_copy(data.pixels, everything, size if often else 0, runtime) as (pixels, rows):
         labeled, unlabeled = (TrainingRows(pixels, part, runtime) for part in np.split(rows, [len(data.labeled)]))
-        totals, counted = _iterate(trainer, labeled, unlabeled, iterations, batch_size, runtime)
+        pace = Pace(iterations, runtime.deadline, runtime.device)
+        losses = _iterate(trainer, labeled, unlabeled, pace, batch_size, runtime).tolist()
     seconds = time.perf_counter() - started
-    losses = (totals / counted).tolist()
     return {
-        "iterations": iterations,
+        "iterations": pace.taken,
         "batch_size": batch_size,
         "seconds": seconds,
-        "iterations_per_second": iterations / seconds,
+        "iterations_per_second": pace.taken / seconds,
+        "bounded_by_seconds": float(pace.taken < iterations),
         **dict(zip(trainer.losses, losses, strict=True)),
     }
 
@@ -193,28 +197,33 @@ def _iterate(
     trainer: AdversarialTrainer,
     labeled: TrainingRows,
     unlabeled: TrainingRows,
-    iterations: int,
+    pace: Pace,
     batch_size: int,
     runtime: Runtime,
-) -> tuple[Tensor, int]:
-    """The iterations. Returns the sum of the losses over the last tenth, on the device, and how many those are."""
+) -> Tensor:
+    """The iterations. Returns the mean of the losses over the last tenth, on the device."""
+    iterations = pace.steps
     report_every, tail = max(1, iterations // REPORTS), iterations - max(1, iterations // 10)
-    totals = torch.zeros(len(trainer.losses), device=runtime.device)
+    totals, counted = torch.zeros(len(trainer.losses), device=runtime.device), 0
+    place, over = 0.0, False
     with (
         closing(labeled.endless(batch_size, runtime.generator("vaal labelled", labeled.device))) as left,
         closing(unlabeled.endless(batch_size, runtime.generator("vaal unlabelled", unlabeled.device))) as right,
     ):
         batches = (Batch(a, b, at_a, at_b) for (at_a, a), (at_b, b) in zip(left, right, strict=True))
-        for iteration in range(1, iterations + 1):
+        while not over:
             totals += trainer.iterate(batches)
-            if iteration % report_every == 0 or iteration == iterations:
-                _check_finite(totals, trainer.recipe)  # the only wait for the device
-                runtime.progress("fit", iteration, iterations)
-            if iteration == tail:
-                totals.zero_()
+            counted += 1
+            pace.step()
+            before, place, over = place, pace.place, pace.over
+            if pace.taken % report_every == 0 or over:
+                _check_finite(totals, trainer.recipe)  # the only wait for the device, unless there is a deadline
+                runtime.progress("fit", iterations if over else int(place), iterations)
+            if before < tail <= place and not over:
+                totals, counted = totals.zero_(), 0
     for net in trainer.networks.values():
         net.eval()
-    return totals, iterations - tail
+    return totals / counted
 
 
 def _check_finite(totals: Tensor, recipe: AdversarialRecipe) -> None:

@@ -46,8 +46,10 @@ def train_members(
 ) -> dict[str, float]:
     """Train each of the M - 1 members in place with cross entropy, `seeds` giving its order and augmentation.
 
-    Reports runtime.progress("fit", ..) after each epoch of each, over all of them. Returns metrics to log: members,
-    loss (the mean of theirs in their last epoch) and seconds.
+    What is left until `runtime.deadline` is shared out evenly among those to come; the recipe's bound on the images is
+    each network's own. Reports runtime.progress("fit", ..) after each pass of each, over all of them. Returns metrics
+    to log: members, loss (the mean of theirs in their last pass), images and seconds in all, and bounded_by_images and
+    bounded_by_seconds, 1 where that holds for any.
 
     Raises what `models.training.task_network.train_network` does.
     """
@@ -57,12 +59,14 @@ def train_members(
         def progress(_: str, done: int, total: int, before: int = number) -> None:
             runtime.progress("fit", before * total + done, len(members) * total)
 
-        own = replace(runtime, seed=seed, progress=progress)
+        deadline = runtime.deadline and runtime.deadline.share(1 / (len(members) - number))
+        own = replace(runtime, seed=seed, progress=progress, deadline=deadline)
         figures.append(train_network(member, data, member.task.cross_entropy(), recipe, own))
     return {
         "members": float(len(members)),
         "loss": float(np.mean([one["loss"] for one in figures])),
-        "seconds": float(sum(one["seconds"] for one in figures)),
+        **{key: float(sum(one[key] for one in figures)) for key in ("images", "seconds")},
+        **{key: max(one[key] for one in figures) for key in ("bounded_by_images", "bounded_by_seconds")},
     }
 
 

@@ -5,7 +5,7 @@ Axis letters: L labeled rows, B batch, C classes, H W pixels, h w those of a cro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import Protocol
 
 from torch import Tensor
@@ -23,7 +23,7 @@ class Examples(Protocol):
 
     rows: TrainingRows
 
-    def batches(self, plan: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, plan: Iterable[Tensor]) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Images (B, h, w, 3) uint8 and targets (B, ...), both on the device, for each batch of positions in `plan`."""
 
 
@@ -36,7 +36,7 @@ class LabeledImages:
         self._targets = targets.to(runtime.device)
         self._draws = runtime.generator("train augmentation")
 
-    def batches(self, plan: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, plan: Iterable[Tensor]) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Images (B, H, W, 3) uint8 and targets (B, ...) for each batch of positions."""
         for positions, images in self.rows.batches(plan):
             yield augment(images, self._draws), self._targets[positions]
@@ -54,7 +54,7 @@ class LabeledMasks:
         self._crop = (recipe.crop, recipe.crop) if recipe.crop else data.frame
         self._draws = runtime.generator("train augmentation")
 
-    def batches(self, plan: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, plan: Iterable[Tensor]) -> Generator[tuple[Tensor, Tensor], None, None]:
         """Images (B, h, w, 3) uint8 and masks (B, h, w) uint8 for each batch of positions."""
         plan = list(plan)
         for (_, images), (_, masks) in zip(self.rows.batches(plan), self._masks.batches(plan), strict=True):

@@ -114,6 +114,17 @@ def epoch_positions(count: int, batch_size: int, generator: torch.Generator) -> 
     return shuffled.tensor_split(batches_per_epoch(count, batch_size))
 
 
+def passes_over(count: int, rows: int, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
+    """Passes without end over `rows` of the positions 0..count-1, each as `epoch_positions` gives it. Where they are
+    fewer than `count`, a pass goes on where the one before it ended, so that none is seen twice before all are seen.
+    """
+    if rows == count:
+        while True:
+            yield epoch_positions(count, batch_size, generator)
+    for positions in endless_positions(count, rows, generator):
+        yield positions.tensor_split(batches_per_epoch(rows, batch_size))
+
+
 def batches_per_epoch(count: int, batch_size: int) -> int:
     """How many batches `epoch_positions` makes: as many as needed, but each of two rows or more."""
     return max(1, min(-(-count // batch_size), count // 2))

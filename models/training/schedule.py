@@ -5,12 +5,15 @@ Recipe of the papers (Yoo & Kweon 2019, section 4.1, and DAST-AL): SGD, momentum
 
 Segmentation goes by the same recipe with other sizes: batches of at most 8, as in VAAL and TA-VAAL, fewer epochs, and
 mirror images only, unless crops are asked for.
+
+Where the number of images is bounded, a training keeps its passes, each over fewer labels: what is laid over the
+training by shares, such as the drop of the learning rate or the strength of an objective's terms, stays as it is.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -49,6 +52,7 @@ class Recipe:
     batch_size     the largest; short trainings take smaller ones (`batch_size_for`).
     learning_rate  for a full batch; a smaller one gets less (`peak_rate_for`).
     crop           side in pixels of the crops that a segmenter is trained on; 0 = whole images.
+    images         most images that the training looks at, epochs x labels; 0 = no bound.
     """
 
     epochs: int = 0
@@ -57,6 +61,7 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     crop: int = 0
+    images: int = 0
 
 
 def epochs_for(recipe: Recipe, labels: int, device: torch.device, sizes: Sizes = WHOLE_IMAGES) -> int:
@@ -69,13 +74,47 @@ def epochs_for(recipe: Recipe, labels: int, device: torch.device, sizes: Sizes =
     return min(most, max(fewest, round(sizes.cpu_images / labels)))
 
 
-def batch_size_for(recipe: Recipe, labels: int, epochs: int, sizes: Sizes = WHOLE_IMAGES) -> int:
-    """The recipe's batch size, or the multiple of the smallest below it that gives about the steps of `sizes` in all.
+@dataclass(frozen=True)
+class Length:
+    """How long a training is: so many passes, each over `rows` labels, in batches of at most `batch_size`."""
+
+    passes: int
+    rows: int
+    batch_size: int
+
+    @property
+    def images(self) -> int:
+        """How many images it looks at."""
+        return self.passes * self.rows
+
+    def within(self, images: int) -> Length:
+        """As long as this many images allow: passes over fewer labels and, below a batch each, fewer passes."""
+        if self.images <= images:
+            return self
+        passes = max(1, min(self.passes, images // min(self.batch_size, self.rows)))
+        return replace(self, passes=passes, rows=min(self.rows, max(2, images // passes)))
+
+    def lasting(self, steps: int) -> Length:
+        """This cut to so many steps, or a few more: passes of fewer batches and, below one each, fewer passes."""
+        passes = min(self.passes, steps)
+        return replace(self, passes=passes, rows=min(self.rows, math.ceil(steps / passes) * self.batch_size))
+
+
+def length_for(recipe: Recipe, labels: int, device: torch.device, sizes: Sizes = WHOLE_IMAGES) -> Length:
+    """All labels in each of the recipe's epochs, or what its bound on the images leaves of them."""
+    epochs = epochs_for(recipe, labels, device, sizes)
+    images = min(epochs * labels, recipe.images or epochs * labels)
+    return Length(epochs, labels, batch_size_for(recipe, images, sizes)).within(images)
+
+
+def batch_size_for(recipe: Recipe, images: int, sizes: Sizes = WHOLE_IMAGES) -> int:
+    """For a training that looks at `images`: the recipe's batch size, or the multiple of the smallest below it that
+    gives about the steps of `sizes` in all.
 
     Steps are what a short training lacks: on a CPU, batches of 16 to 32 learn more from the same number of images
     than 128 do, at nearly the same cost. 200 epochs of 192 labels or more keep the papers' 128.
     """
-    wanted = round(labels * epochs / sizes.fewest_steps / sizes.smallest) * sizes.smallest
+    wanted = round(images / sizes.fewest_steps / sizes.smallest) * sizes.smallest
     return max(2, min(recipe.batch_size, sizes.largest, max(sizes.smallest, wanted)))
 
 
@@ -85,8 +124,8 @@ def peak_rate_for(recipe: Recipe, batch_size: int, sizes: Sizes = WHOLE_IMAGES) 
     return recipe.learning_rate * math.sqrt(min(1.0, batch_size / full))
 
 
-def learning_rate_at(step: int, steps: int, peak: float, warm_up: int) -> float:
-    """Learning rate of step 0..steps-1: a linear rise over `warm_up` steps, `peak`, a tenth of it from 80 % on."""
+def learning_rate_at(step: float, steps: int, peak: float, warm_up: int) -> float:
+    """Learning rate at 0 <= step < steps: a linear rise over `warm_up` steps, `peak`, a tenth of it from 80 % on."""
     if step < warm_up:
         return peak * (step + 1) / (warm_up + 1)
     return peak if step < DECAY_AT * steps else peak / 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import closing
 
 import torch
 from torch import Tensor
@@ -12,8 +13,9 @@ from models.data import CycleData, DataError, Runtime
 from models.losses.objectives import Objective
 from models.networks.base import TaskNet
 from models.pixels import normalize
-from models.training.rows import batches_per_epoch, epoch_positions
-from models.training.schedule import WARM_UP, Recipe, batch_size_for, epochs_for, learning_rate_at, peak_rate_for
+from models.training.budget import Pace
+from models.training.rows import batches_per_epoch, passes_over
+from models.training.schedule import WARM_UP, Length, Recipe, epochs_for, learning_rate_at, length_for, peak_rate_for
 
 
 class TrainingDiverged(ArithmeticError):
@@ -25,8 +27,11 @@ def train_network(
 ) -> dict[str, float]:
     """Train `net` in place on the labeled rows; it moves to `runtime.device` and stays there, in eval mode.
 
-    Reports runtime.progress("train", epoch, epochs) after each epoch. Returns metrics to log: labels, epochs,
-    steps, batch_size, loss (mean over the last epoch), seconds, images_per_second.
+    It ends by `runtime.deadline`, if there is one, give or take a step; then the same seed need not give the same
+    weights. Reports runtime.progress("train", passes, all of them) after each pass over the labels. Returns metrics to
+    log: labels, images (how many were looked at), epochs (images / labels), steps, batch_size, loss (mean over the last
+    pass), seconds, images_per_second, and what kept the images below the recipe's epochs, 1 or 0 each:
+    bounded_by_images, bounded_by_seconds.
 
     Raises models.data.DataError without labeled rows or for a mask with a class that there is not, TrainingDiverged
     when the loss is not finite.
@@ -36,42 +41,22 @@ def train_network(
     started = time.perf_counter()
     try:
         run = _Run(net, data, objective, recipe, runtime)
-        loss = torch.zeros((), device=runtime.device)
-        for epoch in range(run.epochs):
-            loss = run.epoch(epoch)
-            runtime.progress("train", epoch + 1, run.epochs)
-        run.eval()
+        loss = run.train()
     finally:
         objective.finish()
-    final_loss = float(loss)  # the first wait for the device
+    final_loss = float(loss)  # the first wait for the device, unless there is a deadline
     if not math.isfinite(final_loss):
         raise TrainingDiverged("the training loss is not finite: try a lower learning rate")
     seconds = time.perf_counter() - started
-    labels = len(data.labeled)
-    return {
-        "labels": labels,
-        "epochs": run.epochs,
-        "steps": run.steps,
-        "batch_size": run.batch_size,
-        "loss": final_loss,
-        "seconds": seconds,
-        "images_per_second": labels * run.epochs / seconds,
-    }
+    return run.figures() | {"loss": final_loss, "seconds": seconds, "images_per_second": run.images / seconds}
 
 
 class _Run:
     """One training: the network, its optimizer, the rows on the device, and the schedule's place."""
 
     def __init__(self, net: TaskNet, data: CycleData, objective: Objective, recipe: Recipe, runtime: Runtime) -> None:
-        self._labels, self._device = len(data.labeled), runtime.device
-        labels = self._labels
-        self.epochs = epochs_for(recipe, labels, runtime.device, net.task.sizes)
-        self.batch_size = batch_size_for(recipe, labels, self.epochs, net.task.sizes)
-        self.steps = self.epochs * batches_per_epoch(labels, self.batch_size)
-        self._step = 0
-        self._peak = peak_rate_for(recipe, self.batch_size, net.task.sizes)
-        reduced = self.batch_size < recipe.batch_size
-        self._warm_up = round(WARM_UP * self.steps) if reduced else 0
+        self._labels, self._device, self._recipe = len(data.labeled), runtime.device, recipe
+        self._sizes, self._progress = net.task.sizes, runtime.progress
         self._net = net.to(runtime.device).to(memory_format=torch.channels_last)
         self._examples = net.task.examples(data, recipe, runtime)
         self._order = runtime.generator("train order", self._examples.rows.device)
@@ -80,31 +65,89 @@ class _Run:
         self._nets = [net, *objective.networks]
         self._optimizer = torch.optim.SGD(
             [parameter for one in self._nets for parameter in one.parameters()],
-            lr=self._peak,
+            lr=recipe.learning_rate,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
         )
+        self.images, self._measured = 0, False
+        self._pace = Pace(1, runtime.deadline, runtime.device)
+        length = length_for(recipe, self._labels, runtime.device, self._sizes)
+        self._bound = length.images
+        self._plan(length)
 
-    def epoch(self, epoch: int) -> Tensor:
-        """One pass over the labeled rows; returns the mean loss (), still on the device."""
+    def _plan(self, length: Length) -> None:
+        """Make the training as long as this, with what was taken of it."""
+        self._length = length
+        self._passes = passes_over(self._labels, length.rows, length.batch_size, self._order)
+        steps = length.passes * batches_per_epoch(length.rows, length.batch_size)
+        self._pace.steps = steps
+        self._peak = peak_rate_for(self._recipe, length.batch_size, self._sizes)
+        self._warm_up = round(WARM_UP * steps) if length.batch_size < self._recipe.batch_size else 0
+
+    def train(self) -> Tensor:
+        """The whole training. Returns the mean loss of the last pass, (), still on the device."""
+        while True:
+            loss = self._pass()
+            over = self._pace.over
+            passes = self._length.passes
+            self._progress("train", passes if over else self._pace.part(passes), passes)
+            if over:
+                break
+        for one in self._nets:
+            one.eval()
+        return loss
+
+    def _pass(self) -> Tensor:
+        """One pass over the labeled rows, as far as its part of the time does for it; returns the mean loss ()."""
         for one in self._nets:
             one.train()
         total, batches = torch.zeros((), device=self._device), 0
-        plan = epoch_positions(self._labels, self.batch_size, self._order)
-        for images, targets in self._examples.batches(plan):
-            rate = learning_rate_at(self._step, self.steps, self._peak, self._warm_up)
-            for group in self._optimizer.param_groups:
-                group["lr"] = rate
-            loss = self._objective.loss(self._net, normalize(images), targets, epoch / self.epochs)
-            self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self._optimizer.step()
-            total += loss.detach()
-            self._step += 1
-            batches += 1
-        self._objective.after_epoch(self._net, epoch / self.epochs, rate)
+        part = self._pace.part(self._length.passes)
+        progress = part / self._length.passes
+        self._pace.resume()
+        with closing(self._examples.batches(next(self._passes))) as examples:
+            for images, targets in examples:
+                rate = learning_rate_at(self._pace.place, self._pace.steps, self._peak, self._warm_up)
+                total += self._step(images, targets, progress, rate)
+                batches += 1
+                if self._pace.over or self._shorten() or self._pace.part(self._length.passes) > part:
+                    break
+        self._objective.after_epoch(self._net, progress, rate)
         return total / batches
 
-    def eval(self) -> None:
-        for one in self._nets:
-            one.eval()
+    def _step(self, images: Tensor, targets: Tensor, progress: float, rate: float) -> Tensor:
+        """One step of the optimizer; returns the loss ()."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        loss = self._objective.loss(self._net, normalize(images), targets, progress)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimizer.step()
+        self._pace.step()
+        self.images += min(len(images), self._labels)  # a single label is given twice
+        return loss.detach()
+
+    def _shorten(self) -> bool:
+        """Once the first steps tell what the time will do for: plan for that, where it is less than what is planned."""
+        affordable = None if self._measured else self._pace.affordable()
+        if affordable is None:
+            return False
+        self._measured = True
+        steps = self._pace.taken + affordable
+        if steps >= self._pace.steps:
+            return False
+        self._plan(self._length.lasting(steps))
+        return True
+
+    def figures(self) -> dict[str, float]:
+        """What there is to log of how much was looked at, and what kept that below the recipe's epochs."""
+        whole = self._labels * epochs_for(self._recipe, self._labels, self._device, self._sizes)
+        return {
+            "labels": self._labels,
+            "images": self.images,
+            "epochs": self.images / self._labels,
+            "steps": self._pace.taken,
+            "batch_size": self._length.batch_size,
+            "bounded_by_images": float(self._bound < whole),
+            "bounded_by_seconds": float(self.images < self._bound),
+        }

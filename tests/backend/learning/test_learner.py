@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from backend.settings.core import Settings
 from backend.tasks.segmentation.kind import DRN_CPU_WIDTH
 from backend.tasks.whole_images import CLASSIFIER_CPU_WIDTH, CLASSIFIER_WIDTH
 from models import IGNORE, checkpoint
-from models.data import ClassTargets, CycleData, MaskTargets, MultilabelTargets, Runtime
+from models.data import ClassTargets, CycleData, Deadline, MaskTargets, MultilabelTargets, Runtime
 from models.inference.predictions import predict_masks
 from models.networks.classifier import NetConfig
 from models.networks.segmenter import Segmenter, SegmenterConfig
 from models.pixels import normalize
+from models.training import adversarial, task_network
+from models.training.budget import Pace
 from samplers import SAMPLER_NAMES
 from tests.integration.helpers import drawing
 
@@ -87,6 +90,43 @@ def test_what_was_saved_scores_and_predicts_the_same(name: str, tmp_path: Path) 
     assert np.array_equal(scores(learner), scores(again))
     pixels, _ = pictures(36)
     assert same_predictions(learner, again, pixels[:5])
+
+
+@pytest.mark.parametrize("name", ["ensemble", "vaal"])
+def test_what_trains_besides_the_task_network_gets_its_share_of_the_seconds(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deadline of its own for the task network at half of the time; the sampler's networks end with the cycle's."""
+    ends: list[float] = []
+
+    class Noted(Pace):
+        def __init__(self, steps: int, deadline: Deadline | None, device: torch.device) -> None:
+            assert deadline is not None
+            ends.append(deadline.at)
+            super().__init__(steps, deadline, device)
+
+    for module in (task_network, adversarial):
+        monkeypatch.setattr(module, "Pace", Noted)
+    pixels, kinds = pictures(36)
+    data = CycleData(pixels, np.arange(12), np.arange(12, 36), ClassTargets(kinds[:12]), 3)
+    settings = with_sampler(name, fit_seconds=1.0, epochs=10_000, vaal_iterations=1_000_000)
+    began = time.monotonic()
+    figures = Learner.fresh(settings, CLASSES, 32, CPU, 5).learn(data, settings, Runtime(CPU, 5))
+    assert figures["train_bounded_by_seconds"] == figures["fit_bounded_by_seconds"] == 1
+    first, second = ends
+    assert second - first == pytest.approx(0.5, abs=0.01)
+    assert began < first < second
+
+
+@pytest.mark.parametrize("name", ["margin", "ensemble", "ads"])
+def test_the_bound_on_the_images_is_each_networks_own(name: str) -> None:
+    pixels, kinds = pictures(240)
+    data = CycleData(pixels, np.arange(120), np.arange(120, 240), ClassTargets(kinds[:120]), 3)
+    settings = with_sampler(name, train_images=100)
+    figures = Learner.fresh(settings, CLASSES, 32, CPU, 5).learn(data, settings, Runtime(CPU, 5))
+    assert 90 < figures["train_images"] <= 100 and figures["train_bounded_by_images"] == 1
+    if name == "ensemble":
+        assert figures["fit_images"] == figures["train_images"], "of two networks, the task network among them"
 
 
 def same_predictions(one: Learner, other: Learner, images: np.ndarray) -> bool:

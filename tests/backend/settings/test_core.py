@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import fields, replace
 from typing import Any
 
@@ -52,6 +53,32 @@ def test_the_names_of_the_networks_are_those_that_can_be_built() -> None:
     assert next(spec_of(item).check.allowed for item in all_settings() if item.name == "segmentation_net") == choices
 
 
+@pytest.mark.parametrize(("labels", "due"), [(0, 50), (499, 50), (500, 50), (510, 51), (2_000, 200)])
+def test_the_budget_grows_once_its_share_of_the_labels_is_more(labels: int, due: int) -> None:
+    assert Settings(budget=50, budget_growth=0.1).budget_after(labels) == due
+    assert Settings(budget=50).budget_after(labels) == 50
+
+
+@pytest.mark.parametrize("growth", [0.02, 0.05, 0.1, 1.0])
+@pytest.mark.parametrize("goal", [2_000, 20_000, 200_000])
+def test_with_growth_a_whole_project_costs_a_constant_for_each_label(growth: float, goal: int) -> None:
+    """Cycle k + 1 has (1 + g) times the labels of cycle k, so that the sum is geometric: at most (1 + g) / g times the
+    last one, even where each looks at every label 6 times; and there are log(goal) / log(1 + g) of them, after those of
+    the constant budget, each of at most about 9,000 images."""
+    import torch
+
+    from models.training.schedule import Recipe, length_for
+
+    settings, labels, cycles, images = Settings(budget=50, budget_growth=growth), 50, 0, 0
+    while labels <= goal:
+        images += length_for(Recipe(), labels, torch.device("cpu")).images
+        labels += settings.budget_after(labels)
+        cycles += 1
+    assert cycles <= 1 / growth + math.log(max(1.0, goal * growth / 50)) / math.log(1 + growth) + 2
+    constant = 10_000 * (1 / growth + math.log(1_500 * growth / 50 + 1) / math.log(1 + growth) + 2)
+    assert images <= constant + 6 * goal * (1 + growth) / growth
+
+
 def test_defaults_pass_their_own_checks() -> None:
     for item in all_settings():
         assert spec_of(item).check.holds(item.default), item.name
@@ -92,6 +119,9 @@ def test_the_environment_is_read_by_upper_case_names_and_types() -> None:
         ("RECTANGLES", "some", "true or false"),
         ("CROP_SIZE", "8", "0, or 32 to 1024"),
         ("PREANNOTATE", "-1", "0 to 1000000"),
+        ("TRAIN_IMAGES", "99", "0, or 100 to 1000000000"),
+        ("FIT_SECONDS", "0.5", "0, or 1 to 604800"),
+        ("BUDGET_GROWTH", "1.5", "0 to 1"),
     ],
 )
 def test_a_bad_environment_is_refused_by_name_value_and_what_is_allowed(name: str, text: str, allowed: str) -> None:

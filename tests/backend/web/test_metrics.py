@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from backend.settings.core import Settings
 from backend.state import State, StoredLabel
+from backend.status import snapshot
 from backend.web.app import create_app
 from backend.web.metrics import Metrics, cycle_summary, phase_seconds
 from tests.backend.small_label_studio import CONFIG
@@ -40,9 +42,10 @@ def of(name: str, **labels: str) -> tuple[str, Labels]:
     return f"active_learning_{name}", tuple(sorted(labels.items()))
 
 
-def fill(state: State) -> None:
-    """Project 1: five tasks, two labeled, one broken; a done and a failed cycle, one running; two versions."""
-    state.projects.connect(1, "1.1", CONFIG, {"budget": 7}, "", "")
+def fill(state: State, params: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None) -> None:
+    """Project 1: five tasks, two labeled, one broken; a done and a failed cycle, one running; two versions with these
+    metrics."""
+    state.projects.connect(1, "1.1", CONFIG, params or {"budget": 7}, "", "")
     state.tasks.put(1, {task: f"{task}.png" for task in range(1, 6)})
     state.labels.put(1, [StoredLabel(task, "cat", [[task, "monday"]], 1, 0) for task in (1, 2)])
     state.tasks.set_broken(1, [(5, "5.png", "not an image")], 600)
@@ -63,7 +66,7 @@ def fill(state: State) -> None:
             sampler="vaal",
             checkpoint=None,
             classes=["cat", "dog"],
-            metrics={},
+            metrics=metrics or {},
             task_ids=np.array([3, 4]),
             priority_score=np.array([0.1, 0.2]),
             class_index=None,
@@ -104,6 +107,13 @@ def test_the_figures_of_every_project(state: State, settings: Settings) -> None:
         of("cycle_running", project="2"): 0,
     }
     assert {key: found.get(key) for key in expected} == expected
+
+
+def test_a_growing_budget_is_that_of_the_labels_learned_from(state: State, settings: Settings) -> None:
+    """A tenth of the 200 labels of the current version, not of those that came since."""
+    fill(state, {"budget": 7, "budget_growth": 0.1}, {"labels": 200})
+    assert read(Metrics(state, settings).text())[of("budget", project="1")] == 20
+    assert snapshot(state, settings)["projects"][0]["budget"] == 20
 
 
 def test_a_scrape_reads_the_state_as_it_is_then(state: State, settings: Settings) -> None:

@@ -103,6 +103,21 @@ def test_the_budget_is_counted_in_annotations_not_in_webhooks(bench: Workbench) 
     assert [cycle.number for cycle in bench.state.cycles.recent(bench.project.id)] == [0]
 
 
+def test_a_growing_budget_waits_for_its_share_of_the_labels_learned_from(bench: Workbench) -> None:
+    """Six labels, and a growth of 1: the next cycle is due after six new ones, not after the budget's three."""
+    hand = hire(bench, budget_growth=1.0)
+    work_off(bench, hand)
+    for new, cycle in ((6, 1), (BUDGET, 1), (3, 2)):
+        label(bench, new)
+        bench.state.projects.hint(bench.project.id, annotations=new)
+        work_off(bench, hand)
+        assert current(bench).cycle == cycle
+    bench.state.projects.hint(bench.project.id, annotations=11)
+    assert hand.due(row(bench)) == frozenset()  # twelve labels by now
+    bench.state.projects.hint(bench.project.id, annotations=1)
+    assert hand.due(row(bench)) == {Work.CYCLE}
+
+
 def test_few_new_tasks_join_and_many_make_the_first_order_again(bench: Workbench) -> None:
     hand = hire(bench)
     work_off(bench, hand)

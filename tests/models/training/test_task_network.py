@@ -56,7 +56,7 @@ def test_the_papers_schedule() -> None:
     assert (recipe.momentum, recipe.weight_decay) == (0.9, 5e-4)
     epochs = epochs_for(recipe, 1000, CUDA)
     assert epochs == 200
-    assert batch_size_for(recipe, 1000, epochs) == 128
+    assert batch_size_for(recipe, 1000 * epochs) == 128
     assert peak_rate_for(recipe, 128) == 0.1
     rates = [learning_rate_at(step, 1600, 0.1, 0) for step in range(1600)]
     assert set(rates[: 160 * 8]) == {0.1}
@@ -71,10 +71,10 @@ def test_epochs_on_a_cpu_scale_with_the_labels() -> None:
 
 def test_short_trainings_take_smaller_batches_at_a_lower_rate() -> None:
     recipe = Recipe()
-    assert batch_size_for(recipe, 20, 120) == 16
-    assert batch_size_for(recipe, 300, 30) == 32
-    assert batch_size_for(recipe, 50_000, 6) == 128
-    assert batch_size_for(Recipe(batch_size=8), 300, 30) == 8
+    assert batch_size_for(recipe, 20 * 120) == 16
+    assert batch_size_for(recipe, 300 * 30) == 32
+    assert batch_size_for(recipe, 50_000 * 6) == 128
+    assert batch_size_for(Recipe(batch_size=8), 300 * 30) == 8
     assert peak_rate_for(recipe, 32) == pytest.approx(0.05)  # sqrt(32 / 128) = 1/2
 
 
@@ -250,11 +250,11 @@ def test_sizes_of_a_segmenters_training() -> None:
     labels = sizes.cpu_images // (most - 1)
     assert labels * epochs_for(recipe, labels, CPU, sizes) == pytest.approx(sizes.cpu_images, rel=0.05)
     for labels in (1, 10, 100, 10_000):
-        size = batch_size_for(recipe, labels, 10, sizes)
+        size = batch_size_for(recipe, labels * 10, sizes)
         assert sizes.smallest <= size <= sizes.largest <= 8 and size % sizes.smallest == 0
         assert 0.0 < peak_rate_for(recipe, size, sizes) <= recipe.learning_rate
-    assert batch_size_for(recipe, 10_000, 10, sizes) == sizes.largest
-    assert batch_size_for(Recipe(batch_size=2), 10_000, 10, sizes) == 2
+    assert batch_size_for(recipe, 100_000, sizes) == sizes.largest
+    assert batch_size_for(Recipe(batch_size=2), 100_000, sizes) == 2
 
 
 def halves(count: int, height: int = 24, width: int = 40, seed: int = 0) -> CycleData:

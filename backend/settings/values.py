@@ -1,0 +1,55 @@
+"""Values of settings as they are given, in the environment or as JSON, and whether they are allowed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import Field
+from typing import Any
+
+from backend.errors import SettingsError
+from backend.settings.spec import spec_of
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+_KIND = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def from_text(item: Field[Any], text: str) -> Any:
+    """The value that an environment variable spells; the text itself when it spells none of its type."""
+    kind: Callable[[str], Any] = type(item.default)
+    try:
+        if kind is bool:
+            return True if text.lower() in _TRUE else False if text.lower() in _FALSE else text
+        if item.name == "log_level":
+            return text.upper()
+        return kind(text)
+    except ValueError:
+        return text
+
+
+def from_json(item: Field[Any], value: Any) -> Any:
+    """JSON writes 1 for 1.0; everything else must have the type already."""
+    if type(item.default) is float and type(value) is int and abs(value) < 2**53:
+        return float(value)
+    return value
+
+
+def checked(item: Field[Any], value: Any, name: str) -> Any:
+    """``value``, which was given as ``name``. Raises SettingsError if it has another type or is not allowed."""
+    kind, check = type(item.default), spec_of(item).check
+    instead = "" if spec_of(item).secret else f", not {shown(value)}"
+    finite = not isinstance(value, float) or math.isfinite(value)
+    if type(value) is not kind or not finite:
+        words = _KIND[kind] if check.allowed == _KIND[kind] else f"{_KIND[kind]} ({check.allowed})"
+        raise SettingsError(f"{name} must be {words}{instead}")
+    if not check.holds(value):
+        raise SettingsError(f"{name} must be {check.allowed}{instead}")
+    return value
+
+
+def shown(value: Any) -> str:
+    """A value as messages quote it."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
