@@ -180,5 +180,6 @@ def test_every_row_measures_something(label_studio: LabelStudioServer, tmp_path:
         "memory",
         "memory-masks",
         "publish",
+        "labeling",
         "webhook",
     }
