@@ -219,12 +219,14 @@ def test_masks_leave_the_network_in_the_mode_it_was_in(segmenter: Segmenter, wid
     modes = [module.training for module in segmenter.modules()]
     before = {key: value.clone() for key, value in segmenter.state_dict().items()}
     stream = predict_masks(segmenter, wide, np.arange(20), Runtime(CPU, 0, eval_batch_size=6))
-    next(stream)
-    assert not any(module.training for module in segmenter.modules())
+    _, masks, _ = next(stream)
+    assert [module.training for module in segmenter.modules()] == modes
     stream.close() if early else list(stream)  # type: ignore[attr-defined]
     assert [module.training for module in segmenter.modules()] == modes
     assert all(torch.equal(value, before[key]) for key, value in segmenter.state_dict().items())
     assert not torch.is_inference_mode_enabled()
+    _, evaluated, _ = next(predict_masks(segmenter.eval(), wide, np.arange(20), Runtime(CPU, 0, eval_batch_size=6)))
+    assert np.array_equal(masks, evaluated)
 
 
 def test_masks_of_broken_weights_or_of_rows_that_do_not_exist_are_errors(
