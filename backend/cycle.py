@@ -15,6 +15,7 @@ import numpy as np
 
 from backend.errors import NoLabels, Stopped, message_of
 from backend.files import checkpoint_path, predictions_folder
+from backend.head import SMALL_FIRST_ORDER
 from backend.images.cache import ImageCache
 from backend.learning.checkpoints import last_learner, save_learner
 from backend.learning.learner import Learner, cycle_seed, random_subset
@@ -36,6 +37,9 @@ log = logging.getLogger(__name__)
 
 PROBLEMS_KEPT = 20
 """How many of the problems with annotated regions are kept in the history of a cycle."""
+
+LONGEST_SAMPLE_SECONDS = 30.0
+"""How long to go on before the first order where so few images arrive that it would be rebuilt soon."""
 
 SAMPLE_SECONDS, UPKEEP_SECONDS, CYCLE_SECONDS = 5.0, 20.0, 60.0
 """How long images of unlabeled tasks are waited for: before the first order, in each upkeep, and in each cycle. Those
@@ -119,8 +123,14 @@ def _spread_first(job: Job, truth: Truth, cycle: CycleRecord) -> tuple[ScoredPoo
     """The sample in the first half of the scale, images that are far from each other first."""
     report = cycle.report
     report("images", 0, 1)
-    cache = open_images(job, truth, report, seconds=SAMPLE_SECONDS)
-    pool = cache.present(truth.unlabeled)
+    until = time.monotonic() + LONGEST_SAMPLE_SECONDS
+    enough, before = min(SMALL_FIRST_ORDER, len(truth.unlabeled)), -1
+    while True:
+        cache = open_images(job, truth, report, seconds=SAMPLE_SECONDS)
+        pool = cache.present(truth.unlabeled)
+        if len(pool) >= enough or len(pool) == before or time.monotonic() >= until:
+            break
+        before = len(pool)
     report("score", 0, len(pool))
     if not len(pool):
         return ScoredPool.ranked(pool, np.arange(0)), cache

@@ -15,6 +15,9 @@ WHOLE_POOL = 1_000
 
 SHORTEST_HEAD = 200
 
+SMALL_FIRST_ORDER = 100
+"""A first order of fewer tasks is rebuilt, not extended, when many join it: somebody may be labeling a larger one."""
+
 
 def head_size(state: State, settings: Settings, version: Version) -> int | None:
     """How many tasks at the beginning of the order of ``version`` are published; None: all."""

@@ -42,7 +42,7 @@ BACKEND: dict[str, set[str]] = {
     "learning": {"errors", "files", "images", "settings", "state", "tasks"},
     "events": {"errors", "state"},
     "head": {"settings", "state"},
-    "cycle": {"errors", "files", "images", "learning", "state", "tasks", "worker"},
+    "cycle": {"errors", "files", "head", "images", "learning", "state", "tasks", "worker"},
     "worker": {
         *("cycle", "errors", "events", "files", "head", "images", "labelstudio", "learning", "settings", "state"),
         "tasks",

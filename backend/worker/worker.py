@@ -45,9 +45,8 @@ log = logging.getLogger(__name__)
 FIRST_RETRY_SECONDS = 2.0
 LONGEST_RETRY_SECONDS = 300.0
 STOP_SECONDS = 5.0
-COLD_START_GROWTH, SMALL_FIRST_ORDER = 0.1, 250
-"""A first order of fewer tasks than the latter is rebuilt, rather than extended, when more than the former share of the
-unlabeled tasks is new."""
+COLD_START_GROWTH = 0.1
+"""A small first order is rebuilt, rather than extended, when more than this share of the unlabeled tasks is new."""
 
 
 class Worker:
@@ -228,7 +227,7 @@ class Worker:
 
     def _outgrown(self, version: Version, truth: sync.Truth) -> bool:
         """Whether a small first order lacks so many tasks that it has to be rebuilt."""
-        if version.checkpoint is not None or self.state.scores.at_least(version, SMALL_FIRST_ORDER):
+        if version.checkpoint is not None or self.state.scores.at_least(version, head.SMALL_FIRST_ORDER):
             return False
         missing = len(self.state.tasks.unscored(version.project_id, version))
         broken = len(self.state.tasks.broken_images(version.project_id))
