@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     import models.losses.pixel_covariance
     import models.losses.pixel_cross_entropy
     import models.losses.pseudo_labels
+    import models.networks.backbones
     import models.networks.base
     import models.networks.carry_over
     import models.networks.centroid

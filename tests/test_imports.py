@@ -24,7 +24,7 @@ PRODUCT = ("backend", "models", "samplers")
 
 # Top-level names that a package may import besides the standard library; those that are not here, any.
 MAY_IMPORT = {
-    "models": {"models", "torch", "torchvision", "numpy"},
+    "models": {"models", "torch", "torchvision", "timm", "safetensors", "numpy"},
     "samplers": {"samplers", "models", "torch", "numpy"},
 }
 
