@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -11,10 +12,13 @@ from typing import TYPE_CHECKING
 
 from backend import __version__, logs
 from backend.errors import BackendError, OwnerError, SettingsError
+from backend.files import keep_private
 from backend.settings.core import Settings, settings_table
 
 if TYPE_CHECKING:
     from backend.state import State
+
+log = logging.getLogger(__name__)
 
 FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 
@@ -25,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.from_env(os.environ)
         logs.configure(settings.log_level, logs.Redactor(settings.secrets()))
+        keep_private()
         command: Callable[[argparse.Namespace, Settings], int] = args.command
         return command(args, settings)
     except SettingsError as error:
@@ -60,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     add("worker", _worker, "Train, score and publish for every project that is due. Any number of workers may run.")
     status = add("status", _status, "Show projects, versions, work that is due or running, and images set aside.")
     status.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    add("check-worker", _check_worker, "Whether a worker runs on this machine: exit code 0, else 1. For containers.")
     cycle = add("run-cycle", _run_cycle, "Run one cycle of a project now, with a progress bar.")
     cycle.add_argument("project", type=int, metavar="PROJECT", help="the project's id in Label Studio")
     add("settings", _settings, "Print the table of all settings, in Markdown.")
@@ -82,9 +88,14 @@ def _state(settings: Settings) -> State:
 
 
 def _serve(args: argparse.Namespace, settings: Settings) -> int:
-    from backend import supervisor
+    from backend import exposure, supervisor
 
-    _state(settings).close()  # fail once here, rather than again and again in two child processes
+    state = _state(settings)  # fail once here, rather than again and again in two child processes
+    warning = exposure.open_door(args.host, args.port, settings)
+    state.notes.put(exposure.NOTE, warning)
+    state.close()
+    if warning:
+        log.warning("%s", warning)
     return supervisor.serve(args.host, args.port, worker=not args.no_worker)
 
 
@@ -96,6 +107,16 @@ def _worker(_: argparse.Namespace, settings: Settings) -> int:
     share_cores()
     commands.run(settings)
     return 0
+
+
+def _check_worker(_: argparse.Namespace, settings: Settings) -> int:
+    from backend.worker import heartbeat
+
+    silent = heartbeat.silent_seconds(settings.directory)
+    if silent < heartbeat.SILENT_SECONDS:
+        return 0
+    words = "has been seen" if silent == float("inf") else f"has been seen for {silent:.0f} s"
+    raise BackendError(f"No worker {words} on this machine.")
 
 
 def _status(args: argparse.Namespace, settings: Settings) -> int:

@@ -8,6 +8,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+
+def keep_private() -> None:
+    """Whatever this process and its children create from now on, only its user can read: the images may be anybody's,
+    and the state may hold a token. For entry points."""
+    os.umask(0o077)
+
+
 DRAFT = ".draft"
 """Suffix of a file that is still being written. A killed process may leave one behind; it is safe to delete."""
 

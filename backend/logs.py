@@ -5,11 +5,17 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable
 
 REDACTED = "[hidden]"
 _SHORTEST = 4
 """Shorter secrets are not hidden: they would remove parts of unrelated words from every line."""
+
+MOST_ADDED = 64
+"""How many values that were added later are known at a time, because each is looked for in every line. The oldest are
+forgotten first; most tokens are recognized by their form, too."""
 
 _PATTERNS = (
     re.compile(r"eyJ[\w-]{8,}\.[\w-]+\.[\w-]*"),  # a JSON web token: Label Studio's personal and access tokens
@@ -24,17 +30,25 @@ class Redactor:
     """Removes secrets from text: known values, and everything that looks like a token."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._known: set[str] = set()
-        for secret in secrets:
-            self.add(secret)
+        self._own = {secret for secret in secrets if len(secret) >= _SHORTEST}
+        self._added: OrderedDict[str, None] = OrderedDict()  # newest last
+        self._lock = threading.Lock()
 
     def add(self, secret: str) -> None:
-        """Hide one more value, such as the token that came with ``/setup``."""
-        if len(secret) >= _SHORTEST:
-            self._known.add(secret)
+        """Hide one more value, such as the token that came with ``/setup``. Only for values that Label Studio has
+        accepted: whoever could add any word would decide what the log may say."""
+        if len(secret) < _SHORTEST or secret in self._own:
+            return
+        with self._lock:
+            self._added[secret] = None
+            self._added.move_to_end(secret)
+            while len(self._added) > MOST_ADDED:
+                self._added.popitem(last=False)
 
     def __call__(self, text: str) -> str:
-        for secret in sorted(self._known, key=len, reverse=True):
+        with self._lock:
+            known = [*self._own, *self._added]
+        for secret in sorted(known, key=len, reverse=True):
             text = text.replace(secret, REDACTED)
         for pattern in _PATTERNS:
             text = pattern.sub(REDACTED, text)

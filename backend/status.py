@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from backend import exposure
 from backend.errors import OwnerError
 from backend.head import head_size
 from backend.settings.core import Settings
@@ -24,7 +25,13 @@ BROKEN_SHOWN = 20
 def snapshot(state: State, settings: Settings) -> dict[str, Any]:
     """Everything that ``status`` shows, as plain data. Times are in seconds since the epoch."""
     now = state.now()
-    return {"time": now, "projects": [_project(state, settings, project, now) for project in state.projects.all()]}
+    projects = [_project(state, settings, project, now) for project in state.projects.all()]
+    return {"time": now, "warnings": _warnings(state), "projects": projects}
+
+
+def _warnings(state: State) -> list[str]:
+    """What concerns all projects. A password that has been set since the last start is not asked for yet."""
+    return [warning for warning in [state.notes.get(exposure.NOTE)] if warning]
 
 
 def _project(state: State, settings: Settings, project: Project, now: float) -> dict[str, Any]:
@@ -103,6 +110,8 @@ def due_in_words(project: Project, versions: list[Version], budget: int) -> list
 
 def show(found: dict[str, Any], console: Console) -> None:
     """Print the snapshot as tables."""
+    for warning in found["warnings"]:
+        console.print(warning, style="yellow", markup=False)
     if not found["projects"]:
         console.print("No project is connected yet.")
         return

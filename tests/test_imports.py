@@ -42,6 +42,7 @@ BACKEND: dict[str, set[str]] = {
     "learning": {"errors", "files", "images", "settings", "state", "tasks"},
     "events": {"errors", "state"},
     "head": {"settings", "state"},
+    "exposure": {"settings"},
     "cycle": {"errors", "files", "head", "images", "learning", "state", "tasks", "worker"},
     "worker": {
         *("cycle", "errors", "events", "files", "head", "images", "labelstudio", "learning", "settings", "state"),
@@ -52,8 +53,9 @@ BACKEND: dict[str, set[str]] = {
         *("errors", "events", "files", "images", "labelstudio", "learning", "logs", "settings", "state"),
         *("supervisor", "tasks"),
     },
-    "status": {"errors", "head", "settings", "state", "tasks", "web"},
-    "__main__": {"errors", "logs", "settings", "state", "status", "supervisor", "tasks", "worker"},
+    "_wsgi": {"web"},
+    "status": {"errors", "exposure", "head", "settings", "state", "tasks", "web"},
+    "__main__": {"errors", "exposure", "files", "logs", "settings", "state", "status", "supervisor", "tasks", "worker"},
 }
 MODELS: dict[str, set[str]] = {
     "data": set(),

@@ -122,7 +122,7 @@ class Batch:
         """Write one task's row: one part per file, in the order of the files."""
         for (name, row), part in zip(self._cache._files.items(), parts, strict=True):
             if name not in self._open:
-                self._open[name] = os.open(self._cache.directory / name, os.O_RDWR | os.O_CREAT, 0o644)
+                self._open[name] = os.open(self._cache.directory / name, os.O_RDWR | os.O_CREAT, 0o600)
             data = np.ascontiguousarray(part, row[0]).tobytes()
             if len(data) != row_bytes(row):
                 raise ValueError(f"a row of {name} has {row_bytes(row)} bytes, not {len(data)}")

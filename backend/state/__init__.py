@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backend.state.cycles import Cycles
-from backend.state.database import Database
+from backend.state.database import Database, database_file
 from backend.state.labels import Labels, StoredLabel
 from backend.state.leases import Leases
+from backend.state.notes import Notes
+from backend.state.private import private_database, private_folder
 from backend.state.projects import Projects
 from backend.state.schema import BrokenImage, Cycle, Project, StoredPrediction, Version
 from backend.state.scores import Scores
@@ -39,15 +41,23 @@ class State:
         self.cycles = Cycles(self.database)
         self.scores = Scores(self.database)
         self.versions = Versions(self.database, self.scores, self.labels)
+        self.notes = Notes(self.database)
 
     @classmethod
     def for_settings(cls, settings: Settings) -> State:
-        """The state in the database that the settings name; the tables are created if they are missing."""
-        if settings.database_url:
-            return cls(settings.database_url)
+        """The state in the database that the settings name; the tables are created if they are missing. Its files, and
+        those of ``MODEL_DIR``, become private; tokens that a key of our own makes useless are forgotten."""
         folder = Path(settings.model_dir).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-        return cls(f"sqlite:///{(folder / 'state.sqlite3').resolve()}")
+        if not settings.database_url:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(folder)
+        url = settings.database_url or f"sqlite:///{(folder / 'state.sqlite3').resolve()}"
+        if path := database_file(url):
+            private_database(path)
+        state = cls(url)
+        if settings.label_studio_api_key:
+            state.projects.forget_tokens()
+        return state
 
     def now(self) -> float:
         """The database's clock: see :meth:`backend.state.database.Database.now`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -125,6 +126,13 @@ def chunks(items: Sequence[Record], size: int) -> Iterator[Sequence[Record]]:
     """``items`` in slices of at most ``size``."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def database_file(url: str) -> Path | None:
+    """The file of an SQLite database; None for one in memory and for other databases."""
+    found = sa.engine.make_url(url)
+    named = found.database if found.drivername.startswith("sqlite") else None
+    return None if named in (None, "", ":memory:") or str(named).startswith("file:") else Path(str(named))
 
 
 def _engine(url: str) -> sa.Engine:

@@ -84,6 +84,15 @@ class Projects:
         with self._db.owned(project_id, owner) as conn:
             conn.execute(projects.update().where(projects.c.id == project_id).values(**values))
 
+    def forget_tokens(self) -> None:
+        """Delete the tokens that came with ``/setup``: a key of our own is used in their place."""
+        held = projects.c.token != ""
+        with self._db.reader.connect() as conn:
+            if not conn.scalar(sa.select(sa.exists().where(held))):
+                return
+        with self._db.engine.begin() as conn:
+            conn.execute(projects.update().where(held).values(token=""))
+
     def settle_events(self, project_id: int, events: int) -> None:
         """Forget the first ``events`` annotation events, because their annotations have been counted. Later ones
         stay."""

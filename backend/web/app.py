@@ -32,6 +32,7 @@ from werkzeug.exceptions import BadRequest, HTTPException
 from backend import __version__, logs
 from backend.errors import OwnerError
 from backend.events import MalformedEvent, project_number
+from backend.files import keep_private
 from backend.labelstudio.client import import_ahead
 from backend.settings.core import Settings
 from backend.state import Version
@@ -67,6 +68,7 @@ def create_app(settings: Settings) -> flask.Flask:
 def from_environment() -> flask.Flask:
     """The application for gunicorn, with settings from the environment. Also configures logging."""
     settings = Settings.from_env(os.environ)
+    keep_private()
     import_ahead()
     app = create_app(settings)
     logs.configure(settings.log_level, app.extensions["services"].redact)

@@ -102,12 +102,12 @@ class ActiveLearningBackend(Plugin):
             raise OwnerError("The request does not say which project it is for.")
         params = dict(parse_extra_params(extra_params))
         settings = kind_of(self.label_config, self.services.settings.for_project(params)).settings
-        self.services.redact.add(self._access_token)
         key = self._checked_key(settings)
+        token = self._token_to_keep(settings)
         known = self.services.state.projects.get(self.project_id)
-        if known is not None and not self._differs(known, key, params):
+        if known is not None and not self._differs(known, key, params, token):
             return
-        values = (self.project_id, key, self.label_config, params, self._hostname, self._access_token)
+        values = (self.project_id, key, self.label_config, params, self._hostname, token)
         self.services.write(lambda: self.services.state.projects.connect(*values), SETUP_SECONDS)
         log.info("Project %s is connected: sampler %s, budget %d", key, settings.sampler, settings.budget)
 
@@ -130,11 +130,18 @@ class ActiveLearningBackend(Plugin):
                 f"Project {self.project_id} there is not the one being connected:"
                 " does LABEL_STUDIO_URL point to a different Label Studio?"
             )
+        if info is not None and not settings.label_studio_api_key:
+            self.services.redact.add(token)  # Label Studio accepted it, so it is a secret and no ordinary word
         known = self.services.state.projects.get(self.project_id)
         return self._key or (info.key if info else known.key if known else str(self.project_id))
 
-    def _differs(self, known: Project, key: str, params: dict[str, Any]) -> bool:
-        now = (key, self.label_config, params, self._hostname, self._access_token)
+    def _token_to_keep(self, settings: Settings) -> str:
+        """The token that came with the request, if it is what opens Label Studio: a key of ours makes it useless, and
+        what is not stored cannot be stolen."""
+        return "" if settings.label_studio_api_key else self._access_token
+
+    def _differs(self, known: Project, key: str, params: dict[str, Any], token: str) -> bool:
+        now = (key, self.label_config, params, self._hostname, token)
         return now != (known.key, known.label_config, known.extra_params, known.url, known.token)
 
     # -- /predict ----------------------------------------------------------------------------------------------------

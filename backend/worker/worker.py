@@ -31,7 +31,7 @@ from backend.events import Backlog, Work
 from backend.labelstudio.client import LabelStudio, import_ahead
 from backend.settings.core import Settings
 from backend.state import Project, State, Version
-from backend.worker import publisher, removal, sync
+from backend.worker import heartbeat, publisher, removal, sync
 from backend.worker.device import choose_device
 from backend.worker.job import Job
 from backend.worker.leases import Leases
@@ -75,7 +75,10 @@ class Worker:
         lanes.append(threading.Thread(target=self.leases.keep_renewing, name="leases", daemon=True))
         for lane in lanes:
             lane.start()
-        self.stop.wait()
+        heartbeat.beat(self.settings.directory)
+        while not self.stop.wait(heartbeat.EVERY_SECONDS):
+            if all(lane.is_alive() for lane in lanes):
+                heartbeat.beat(self.settings.directory)
         until = time.monotonic() + STOP_SECONDS
         for lane in lanes:
             lane.join(max(0.0, until - time.monotonic()))

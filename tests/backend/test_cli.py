@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from backend import __version__
+from backend.exposure import is_loopback
 from backend.settings.core import Settings, settings_table
 from backend.state import State
 from samplers import SAMPLER_NAMES, SAMPLERS
 from tests.backend.web.test_metrics import fill
 from tests.rig.processes import HOST, answers, children_of, clean_environment, free_port
-from tests.rig.servers import BackendServer
+from tests.rig.servers import BackendServer, WorkerProcess
 from tests.rig.waiting import PATIENCE, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -206,6 +208,101 @@ def test_serve_without_a_worker_over_a_port_of_its_choice(tmp_path: Path) -> Non
     finally:
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 0
+
+
+def test_a_worker_shows_that_it_lives_and_one_that_hangs_does_not(tmp_path: Path) -> None:
+    environment = {
+        "MODEL_DIR": str(tmp_path),
+        "LABEL_STUDIO_URL": "http://127.0.0.1:9",
+        "LABEL_STUDIO_API_KEY": "k" * 9,
+    }
+    before = run("check-worker", **environment)
+    assert (before.returncode, "No worker has been seen on this machine" in before.stderr) == (1, True)
+    with WorkerProcess(tmp_path, "http://127.0.0.1:9", "k" * 9):
+        wait_for("a sign of life", lambda: run("check-worker", **environment).returncode == 0)
+    (sign,) = (tmp_path / "workers").iterdir()
+    os.utime(sign, (0, 0))
+    assert run("check-worker", **environment).returncode == 1
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+def test_an_open_door_is_said_at_the_start_and_in_status(tmp_path: Path) -> None:
+    words = "it asks for no password: set BASIC_AUTH_USER and BASIC_AUTH_PASS"
+    password = {"BASIC_AUTH_USER": "me", "BASIC_AUTH_PASS": "open-sesame"}
+    cases: list[tuple[str, dict[str, str], bool]] = [
+        ("0.0.0.0", {}, True),
+        ("0.0.0.0", password, False),
+        ("0.0.0.0", {}, True),
+        ("127.0.0.1", {}, False),
+    ]
+    for number, (host, environment, said) in enumerate(cases):
+        log = tmp_path / f"log-{number}"
+        command = [sys.executable, "-m", "backend", "serve", "--no-worker", "--host", host, "--port", "0"]
+        with log.open("w") as file:
+            env = clean_environment({"MODEL_DIR": str(tmp_path / "data")}, environment)
+            process = subprocess.Popen(command, cwd=ROOT, env=env, stderr=file)
+        try:
+            wait_for("the address", lambda log=log: "Listening at" in log.read_text())  # type: ignore[misc]
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE) == 0
+        assert (words in log.read_text()) == said, (host, environment)
+        told = run("status", "--json", MODEL_DIR=str(tmp_path / "data"), **environment).stdout
+        assert (words in " ".join(json.loads(told)["warnings"])) == said, (host, environment)
+        shown = run("status", MODEL_DIR=str(tmp_path / "data"), COLUMNS="400", **environment).stdout
+        assert (words in shown) == said
+
+
+@pytest.mark.parametrize(
+    ("host", "alone"),
+    [
+        *[("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True)],
+        *[("0.0.0.0", False), ("::", False), ("10.0.0.7", False), ("no-such-host.invalid", False)],
+    ],
+)
+def test_what_counts_as_this_machine_alone(host: str, alone: bool) -> None:
+    assert is_loopback(host) is alone
+
+
+def test_all_that_the_backend_writes_is_its_users_alone(tmp_path: Path) -> None:
+    """Also what an earlier version left open, and where the whole is a folder that the owner made."""
+    directory = tmp_path / "data"
+    old = directory / "projects" / "1-100" / "checkpoints"
+    old.mkdir(parents=True)
+    for path in (directory, *(parent for parent in old.parents if directory in parent.parents), old):
+        path.chmod(0o755)
+    (old / "dast-al-c1-8f2d1a90.pt").write_bytes(b"weights")
+    (old / "dast-al-c1-8f2d1a90.pt").chmod(0o644)
+    State.for_settings(Settings(model_dir=str(directory))).close()
+    (directory / "state.sqlite3").chmod(0o644)
+
+    server = BackendServer(directory, "http://127.0.0.1:9", "some-key-or-other")
+    server.log_path.touch(mode=0o600)  # the log's place here is the tests' own choice
+    with server:
+        wait_for("the worker", lambda: "Worker" in server.log_path.read_text())
+        found = {path.relative_to(tmp_path): oct(mode_of(path)) for path in [directory, *directory.rglob("*")]}
+    folders = {path for path in found if (tmp_path / path).is_dir()}
+    assert {found[path] for path in folders} == {"0o700"}, found
+    assert {found[path] for path in found if path not in folders} == {"0o600"}, found
+    assert Path("data/state.sqlite3-wal") in found
+
+
+def test_a_folder_that_is_not_the_backends_alone_keeps_its_rights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, home = tmp_path / "shared", tmp_path / "home"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    home.mkdir()
+    home.chmod(0o755)
+    monkeypatch.setenv("HOME", str(home))
+    for folder, mode in ((shared, 0o1777), (home, 0o755)):
+        State.for_settings(Settings(model_dir=str(folder))).close()
+        assert mode_of(folder) == mode
+        assert mode_of(folder / "state.sqlite3") == 0o600
 
 
 def test_a_port_in_use_is_found_out_before_anything_starts(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from backend.logs import RedactingFormatter, Redactor
+from backend.logs import MOST_ADDED, RedactingFormatter, Redactor
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJ0b2tlbl90eXBlIjoicmVmcmVzaCJ9.c2lnbmF0dXJl"
 LEGACY = "0123456789abcdef0123456789abcdef01234567"
@@ -31,6 +31,15 @@ def test_what_is_known_or_looks_like_a_secret_is_struck_out(text: str, secret: s
 def test_ordinary_lines_stay_as_they_are() -> None:
     line = "Project 5: version dast-al-c3-8f2d1a90 is published, http://127.0.0.1:8080/api/token/refresh/ asked"
     assert Redactor(["", "abc"])(line) == line
+
+
+def test_values_that_are_added_later_are_bounded_and_never_push_out_a_setting() -> None:
+    redact = Redactor(["a-secret-of-the-settings"])
+    for number in range(10 * MOST_ADDED):
+        redact.add(f"token-number-{number}")
+    assert redact("a-secret-of-the-settings") == "[hidden]"
+    hidden = [number for number in range(10 * MOST_ADDED) if "[hidden]" in redact(f"token-number-{number}.")]
+    assert hidden == list(range(9 * MOST_ADDED, 10 * MOST_ADDED))
 
 
 def test_arguments_and_tracebacks_are_covered() -> None:

@@ -290,7 +290,7 @@ def test_connecting_twice_is_harmless_and_asks_label_studio_once(
     assert (first.status, first.json) == (200, {"model_version": ""})
     before, asked = state.projects.get(11), len(studio.asked)
     assert before is not None and before.extra_params == {"sampler": "vaal", "budget": 5}
-    assert (before.key, before.url, before.token) == (project_key(11), "http://localhost:8080", BROUGHT)
+    assert (before.key, before.url, before.token) == (project_key(11), "http://localhost:8080", "")
 
     again = call(server.url, "POST", "/setup", setup_body(11, json.dumps({"sampler": "vaal", "budget": 5})))
     assert again.status == 200
@@ -366,6 +366,37 @@ def test_a_token_that_label_studio_brought_and_refuses(
     assert app.test_client().post("/setup", json=setup_body(1, hostname=studio.url)).status_code == 200
     assert studio.asked[-1][1] == f"Token {BROUGHT}"
     assert BROUGHT not in caplog.text
+    known = app.extensions["services"].state.projects.get(1)
+    assert known.token == BROUGHT, "without a key of our own it is the only way into Label Studio"
+
+
+def test_a_token_that_came_with_setup_is_not_stored_beside_a_key_of_our_own(
+    tmp_path: Path, studio: SmallLabelStudio
+) -> None:
+    import_ahead()
+    app = create_app(Settings(model_dir=str(tmp_path)))
+    assert app.test_client().post("/setup", json=setup_body(1, hostname=studio.url)).status_code == 200
+    assert app.extensions["services"].state.projects.get(1).token == BROUGHT
+    app.extensions["services"].close()
+
+    own = Settings(model_dir=str(tmp_path), label_studio_url=studio.url, label_studio_api_key=TOKEN)
+    state = State.for_settings(own)
+    known = state.projects.get(1)
+    assert known is not None and known.token == "", "one that was stored before there was a key is forgotten"
+    state.close()
+
+
+@pytest.mark.parametrize("mode", ["refuses", "hangs"])
+def test_what_nobody_has_checked_does_not_decide_what_the_log_may_say(
+    tmp_path: Path, studio: SmallLabelStudio, mode: str
+) -> None:
+    import_ahead()
+    app = create_app(Settings(model_dir=str(tmp_path)))
+    studio.mode = mode
+    studio.let_go.clear()
+    app.test_client().post("/setup", json=setup_body(1, hostname=studio.url, access_token="Project"))
+    redact = app.extensions["services"].redact
+    assert redact("Project 5 is published") == "Project 5 is published"
 
 
 def test_setup_answers_in_time_while_label_studio_hangs(
