@@ -110,10 +110,13 @@ audit: setup
 	$(RUN) .ci/audit.py requirements.txt requirements-dev.txt
 
 # Exact versions for everything that requirements*.in ask for; `make lock LOCK_ARGS=--upgrade` takes newer ones.
-COMPILE = $(RUN) -m uv pip compile --quiet --universal --python-version 3.11 \
+COMPILE = $(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command 'make lock' $(LOCK_ARGS)
 
+# requirements-cpu.txt is made from requirements.txt, so that both images run the same versions.
 lock: $(VENV)/.installed
+	$(COMPILE) requirements-uv.in -o requirements-uv.txt
 	$(COMPILE) --override requirements-overrides.txt requirements.in -o requirements.txt
+	$(RUN) .ci/cpu_lock.py < requirements.txt > requirements-cpu.txt
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
 	$(COMPILE) requirements-label-studio.in -o requirements-label-studio.txt

@@ -6,6 +6,7 @@ errors), the Dockerfile by hadolint; the rest keeps both in step with the Makefi
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -26,18 +27,28 @@ DOCKER = ROOT / "docker"
 DOCKERFILE = DOCKER / "Dockerfile"
 COMPOSE = DOCKER / "docker-compose.yml"
 CPU = DOCKER / "docker-compose.cpu.yml"
+EXISTING = DOCKER / "docker-compose.existing.yml"
+EXAMPLES = {COMPOSE: DOCKER / ".env.example", EXISTING: DOCKER / ".env.existing.example"}
+MAY_BE_EMPTY = ("BASIC_AUTH_USER", "BASIC_AUTH_PASS", "SAMPLER")
+"""In the main file; the other one requires the password, because there the backend is reached from outside."""
 VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
-def example() -> dict[str, str]:
-    """Name → value of .env.example."""
-    lines = [line for line in (DOCKER / ".env.example").read_text().splitlines() if line and not line.startswith("#")]
+def variables(path: Path) -> dict[str, str]:
+    """Name → value of a file for the environment."""
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
     return dict(line.split("=", 1) for line in lines)
 
 
-def filled_in() -> dict[str, str]:
-    """.env.example as an owner would fill it in."""
-    return {name: value or ("" if name == "SAMPLER" else "Filled1n") for name, value in example().items()}
+def example(file: Path = COMPOSE) -> dict[str, str]:
+    """The variables of the example that goes with a compose file."""
+    return variables(EXAMPLES[file])
+
+
+def filled_in(file: Path = COMPOSE) -> dict[str, str]:
+    """The example as an owner would fill it in."""
+    values = {"SAMPLER": "", "LABEL_STUDIO_URL": "http://label-studio:8080"}
+    return {name: value or values.get(name, "Filled1n") for name, value in example(file).items()}
 
 
 def interpolate(text: str, values: Mapping[str, str]) -> str:
@@ -55,7 +66,9 @@ def interpolate(text: str, values: Mapping[str, str]) -> str:
 
 
 def parsed(text: str) -> dict[str, Any]:
-    """Through the parser of the specification, references between services, volumes and networks included."""
+    """Through the parser of the specification, references between services, volumes and networks included. It does not
+    know Docker's word for the machine itself."""
+    text = text.replace(":host-gateway", ":192.0.2.1")
     compose = PyOptions(apply_merge=True).from_yaml(text)
     compose.validate()
     result: dict[str, Any] = compose.to_dict()
@@ -65,6 +78,16 @@ def parsed(text: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
     return parsed(interpolate(COMPOSE.read_text(), filled_in()))
+
+
+@pytest.fixture(scope="module")
+def existing() -> dict[str, Any]:
+    return parsed(interpolate(EXISTING.read_text(), filled_in(EXISTING)))
+
+
+@pytest.fixture(params=[COMPOSE, EXISTING], ids=lambda path: path.name)
+def either(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return parsed(interpolate(request.param.read_text(), filled_in(request.param)))
 
 
 def environment(compose: dict[str, Any], service: str) -> dict[str, Any]:
@@ -88,6 +111,125 @@ def test_the_compose_file_follows_the_specification(compose: dict[str, Any]) -> 
     assert set(compose["services"]) == {"label-studio", "backend", "worker", "database"}
 
 
+def test_the_file_for_a_label_studio_that_runs_already_brings_none(existing: dict[str, Any]) -> None:
+    assert set(existing["services"]) == {"backend", "worker"}
+
+
+def test_every_service_has_a_limit_of_memory_and_is_asked_for_its_health(either: dict[str, Any]) -> None:
+    for name, service in either["services"].items():
+        assert re.fullmatch(r"\d+gb", str(service.get("mem_limit"))), name
+        check = service["healthcheck"]
+        assert check.get("test") and not check.get("disable"), name
+        assert service["restart"] == "unless-stopped", name
+
+
+def test_the_health_checks_run(either: dict[str, Any]) -> None:
+    """What they run exists: the command line's part, and the line of Python, which fails while nobody listens."""
+    for name in ("backend", "worker", "label-studio"):
+        if name in either["services"]:
+            kind, _, *arguments = either["services"][name]["healthcheck"]["test"]
+            assert kind == "CMD"
+            if arguments[0] == "-c":
+                compile(arguments[1], name, "exec")
+                assert re.search(r"http://127\.0\.0\.1:\d+/health", arguments[1])
+            else:
+                assert arguments[:2] == ["-m", "backend"]
+                shown = subprocess.run(
+                    [sys.executable, *arguments, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120
+                )
+                assert shown.returncode == 0, shown.stderr
+
+
+def test_nobody_signs_up_uninvited(compose: dict[str, Any]) -> None:
+    assert environment(compose, "label-studio")["DISABLE_SIGNUP_WITHOUT_LINK"] == "true"
+
+
+# -- the instructions, in the order in which they are written ----------------------------------------------------------
+
+
+def make_env(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs make-env.sh on a copy of docker/."""
+    copy = directory / "docker"
+    if not copy.exists():
+        shutil.copytree(DOCKER, copy, ignore=shutil.ignore_patterns(".env", ".env.existing"))
+    given = {"PATH": os.environ["PATH"], **environment}
+    command = ["sh", "docker/make-env.sh", *arguments]
+    return subprocess.run(command, cwd=directory, env=given, capture_output=True, text=True, timeout=60)
+
+
+def steps(text: str) -> list[str]:
+    """The commands of a file's heading, in order."""
+    heading = text.split("\nname:")[0]
+    return re.findall(
+        r"(sh docker/make-env\.sh(?: existing)?|docker compose (?:-f|--env-file) \S+(?: -f \S+)*)", heading
+    )
+
+
+def test_the_instructions_work_in_the_order_in_which_they_are_written(tmp_path: Path) -> None:
+    """All that the compose file asks for is there after the first step, before there is a Label Studio."""
+    first, *others = steps(COMPOSE.read_text())
+    assert first == "sh docker/make-env.sh"
+    assert others == [
+        "docker compose -f docker/docker-compose.yml",
+        "docker compose -f docker/docker-compose.yml -f docker/docker-compose.cpu.yml",
+    ]
+    done = make_env(tmp_path)
+    assert done.returncode == 0, done.stderr
+    made = tmp_path / "docker" / ".env"  # Docker Compose reads it from beside the first compose file
+    assert made.stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in made.parent.iterdir() if path.name.startswith(".env.")) == sorted(
+        path.name for path in EXAMPLES.values()
+    )
+    values = variables(made)
+    compose = parsed(interpolate(COMPOSE.read_text(), values))
+    settings = Settings.from_env({name: str(value or "") for name, value in environment(compose, "backend").items()})
+    assert settings.basic_auth_user and len(settings.basic_auth_pass) >= 32
+    assert re.fullmatch(r"[0-9a-f]{40}", settings.label_studio_api_key), "the form of Label Studio's own tokens"
+    assert environment(compose, "label-studio")["LABEL_STUDIO_USER_TOKEN"] == settings.label_studio_api_key
+    assert re.fullmatch(r"[A-Za-z0-9]+", values["POSTGRES_PASSWORD"]), "it becomes part of an address"
+    assert "@" in values["LABEL_STUDIO_USERNAME"] and len(values["LABEL_STUDIO_PASSWORD"]) >= 8
+
+
+def test_a_second_run_changes_nothing_and_two_installations_share_no_secret(tmp_path: Path) -> None:
+    assert make_env(tmp_path).returncode == 0
+    before = variables(tmp_path / "docker" / ".env")
+    again = make_env(tmp_path)
+    assert again.returncode == 1 and "exists already" in again.stderr
+    assert variables(tmp_path / "docker" / ".env") == before
+    (tmp_path / "docker" / ".env").unlink()
+    assert make_env(tmp_path).returncode == 0
+    other = variables(tmp_path / "docker" / ".env")
+    secret = {"POSTGRES_PASSWORD", "LABEL_STUDIO_PASSWORD", "LABEL_STUDIO_API_KEY", "BASIC_AUTH_PASS"}
+    assert {name for name in before if before[name] != other[name]} == secret
+
+
+def test_beside_a_label_studio_that_runs_already_its_token_is_asked_for(tmp_path: Path) -> None:
+    text = EXISTING.read_text()
+    assert steps(text) == [
+        "sh docker/make-env.sh existing",
+        "docker compose --env-file docker/.env.existing -f docker/docker-compose.existing.yml",
+    ]
+    assert text.index("Personal Access Token") < text.index("LABEL_STUDIO_API_KEY=<the token>")
+    without = make_env(tmp_path, "existing", LABEL_STUDIO_URL="http://label-studio:8080")
+    assert without.returncode != 0 and "personal access token" in without.stderr
+    assert not (tmp_path / "docker" / ".env.existing").exists()
+    token = "eyJh.eyJ0-_&\\/.c2ln"
+    done = make_env(tmp_path, "existing", LABEL_STUDIO_URL="http://label-studio:8080", LABEL_STUDIO_API_KEY=token)
+    assert done.returncode == 0, done.stderr
+    compose = parsed(interpolate(text, variables(tmp_path / "docker" / ".env.existing")))
+    settings = Settings.from_env({name: str(value or "") for name, value in environment(compose, "worker").items()})
+    assert (settings.label_studio_api_key, settings.basic_auth_user) == (token, "label-studio")
+
+
+def test_the_backend_asks_for_a_password_where_it_is_reached_from_outside() -> None:
+    values = filled_in(EXISTING)
+    for name in ("BASIC_AUTH_USER", "BASIC_AUTH_PASS"):
+        with pytest.raises(KeyError, match=name):
+            interpolate(EXISTING.read_text(), {**values, name: ""})
+    (port,) = parsed(interpolate(COMPOSE.read_text(), filled_in()))["services"]["backend"]["ports"]
+    assert "127.0.0.1" in str(port), "in the other file, beyond the compose network it is this machine's alone"
+
+
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
@@ -109,12 +251,13 @@ def test_docker_compose_itself_accepts_the_files(tmp_path: Path) -> None:
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True).returncode != 0:
         pytest.skip("docker compose is not installed")
     filled = tmp_path / "filled.env"
-    filled.write_text("".join(f"{name}={value}\n" for name, value in filled_in().items()))
-    files = ["-f", str(COMPOSE), "-f", str(CPU)]
-    run = subprocess.run(
-        [docker, "compose", "--env-file", str(filled), *files, "config", "--quiet"], capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr
+    for file in (COMPOSE, EXISTING):
+        filled.write_text("".join(f"{name}={value}\n" for name, value in filled_in(file).items()))
+        files = ["-f", str(file), "-f", str(CPU)]
+        run = subprocess.run(
+            [docker, "compose", "--env-file", str(filled), *files, "config", "--quiet"], capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stderr
 
 
 def test_label_studio_is_pinned_and_lets_the_backend_in(compose: dict[str, Any]) -> None:
@@ -145,8 +288,8 @@ def test_the_backend_is_let_into_label_studio(compose: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("service", ["backend", "worker"])
-def test_the_environment_is_settings_that_exist_and_are_valid(compose: dict[str, Any], service: str) -> None:
-    given = {name: str(value or "") for name, value in environment(compose, service).items()}
+def test_the_environment_is_settings_that_exist_and_are_valid(either: dict[str, Any], service: str) -> None:
+    given = {name: str(value or "") for name, value in environment(either, service).items()}
     assert set(given) <= {field.name.upper() for field in fields(Settings)}
     settings = Settings.from_env(given)
     assert settings.model_dir == "/data"
@@ -165,18 +308,26 @@ def test_an_empty_example_leaves_the_defaults() -> None:
     assert "sampler" not in settings.given, "each kind of task has its own default"
 
 
-def test_the_example_names_every_variable_and_no_other() -> None:
-    used = {name: kind for name, kind, _ in VARIABLE.findall(COMPOSE.read_text())}
-    assert set(example()) == set(used)
-    assert {name for name, kind in used.items() if kind == "?"} == {
-        name for name, value in example().items() if not value and not name.startswith(("BASIC_AUTH", "SAMPLER"))
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda path: path.name)
+def test_the_example_names_every_variable_and_no_other(file: Path) -> None:
+    used = {name: kind for name, kind, _ in VARIABLE.findall(file.read_text())}
+    assert set(example(file)) == set(used)
+    required = {name for name, kind in used.items() if kind == "?"}
+    assert required == {
+        name for name, value in example(file).items() if not value and (name not in MAY_BE_EMPTY or name in required)
     }
     with pytest.raises(KeyError, match=r"docker/\.env"):
-        interpolate(COMPOSE.read_text(), example())
+        interpolate(file.read_text(), example(file))
 
 
-def test_web_and_worker_run_apart_over_one_volume_and_the_worker_has_the_gpu(compose: dict[str, Any]) -> None:
-    backend, worker = compose["services"]["backend"], compose["services"]["worker"]
+def test_defaults_of_the_example_are_those_of_the_file() -> None:
+    for file in EXAMPLES:
+        for name, kind, rest in VARIABLE.findall(file.read_text()):
+            assert kind != "-" or example(file)[name] == rest or name in MAY_BE_EMPTY, name
+
+
+def test_web_and_worker_run_apart_over_one_volume_and_the_worker_has_the_gpu(either: dict[str, Any]) -> None:
+    backend, worker = either["services"]["backend"], either["services"]["worker"]
     assert backend["image"] == worker["image"]
     assert [str(volume) for volume in backend["volumes"]] == [str(volume) for volume in worker["volumes"]]
     assert "--no-worker" in backend["command"]
@@ -194,11 +345,16 @@ def test_the_cpu_override_takes_the_gpu_back() -> None:
     resets: list[Any] = []
     Reset.add_constructor("!reset", lambda loader, node: resets.append(loader.construct_sequence(node)))
     override = yaml.load(CPU.read_text(), Reset)
-    (name,) = override["services"]
-    assert override["services"][name]["environment"] == {"DEVICE": "cpu"}
-    assert "devices" in override["services"][name]["deploy"]["resources"]["reservations"]
+    assert set(override["services"]) == {"backend", "worker"}
+    for service in override["services"].values():
+        assert service["image"] != "label-studio-active-learning", "another image needs another name"
+        assert service["build"] == {"args": {"TORCH": "cpu"}}
+    assert any(line.startswith("TORCH=") for line in instructions("ARG"))
+    worker = override["services"]["worker"]
+    assert worker["environment"] == {"DEVICE": "cpu"}
+    assert "devices" in worker["deploy"]["resources"]["reservations"]
     assert resets == [[]]
-    parsed(CPU.read_text().replace("!reset", "").replace("environment:", "image: any\n    environment:"))
+    parsed(CPU.read_text().replace("!reset", ""))
 
 
 @pytest.mark.parametrize("arguments", [["serve", "--no-worker", "--host", "0.0.0.0", "--port", "9090"], ["worker"]])
@@ -225,13 +381,17 @@ def test_makefile_and_dockerfile_install_alike(tmp_path: Path) -> None:
 
     def install_commands(lines: list[str]) -> list[str]:
         """Less the development tools, and whatever the Python is called."""
-        commands = [part.strip() for line in lines for part in line.split("&&")]
+        commands = [part.strip() for line in lines for part in re.split(r"&&|;|\bthen\b|\belse\b", line)]
         commands = [line for line in commands if re.search(r"-m (pip install|uv pip)", line)]
         return [re.sub(r"\S*\bpython\b", "PYTHON", line).replace(" requirements-dev.txt", "") for line in commands]
 
     made = install_commands(printed.stdout.splitlines())
     assert len(made) == 2
-    assert made == install_commands(instructions("RUN"))
+    first, for_cpu, otherwise = install_commands(instructions("RUN"))
+    assert made == [first, otherwise]
+    assert for_cpu == otherwise.replace("--quiet", "--quiet --torch-backend cpu").replace(
+        " requirements.txt", " requirements-cpu.txt"
+    )
 
 
 def test_the_image_has_all_that_the_backend_imports(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ LOCKS = ("requirements.txt", "requirements-dev.txt")
 
 
 def requirements(name: str) -> list[Requirement]:
-    """The requirement lines of a file, comments and options left out."""
-    lines = (line.split(" #")[0].strip() for line in (ROOT / name).read_text().splitlines())
+    """The requirement lines of a file, comments, hashes and options left out."""
+    lines = (line.split(" #")[0].strip().removesuffix(" \\") for line in (ROOT / name).read_text().splitlines())
     return [Requirement(line) for line in lines if line and not line.startswith(("#", "-"))]
 
 
@@ -42,7 +42,38 @@ def test_the_environment_is_the_locked_one(lock: str) -> None:
     assert installed == wanted
 
 
-@pytest.mark.parametrize("lock", [*LOCKS, "requirements-label-studio.txt", "requirements-uv.txt"])
+ALL_LOCKS = (*LOCKS, "requirements-label-studio.txt", "requirements-uv.txt", "requirements-cpu.txt")
+
+
+@pytest.mark.parametrize("lock", ALL_LOCKS)
+def test_every_package_is_fixed_by_its_hashes(lock: str) -> None:
+    """In the lock for the CPU all but torch and torchvision, whose builds for the CPU are other files."""
+    text = re.sub(r" \\\n +", " ", (ROOT / lock).read_text())
+    packages = [line for line in text.splitlines() if re.match(r"[a-z0-9]", line)]
+    assert len(packages) == len(requirements(lock))
+    bare = {line.split("==")[0] for line in packages if not re.search(r"--hash=sha256:[0-9a-f]{64}\b", line)}
+    assert bare == ({"torch", "torchvision"} if lock == "requirements-cpu.txt" else set())
+
+
+def test_the_lock_for_the_cpu_is_the_other_one_without_cuda() -> None:
+    script = [sys.executable, str(ROOT / ".ci" / "cpu_lock.py")]
+    made = subprocess.run(script, input=(ROOT / "requirements.txt").read_text(), capture_output=True, text=True)
+    assert made.stdout == (ROOT / "requirements-cpu.txt").read_text(), "run `make lock`"
+    full, cpu = locked("requirements.txt"), locked("requirements-cpu.txt")
+    assert cpu.items() <= full.items()
+    left_out = full.keys() - cpu.keys()
+    assert len(left_out) > 10 and all(re.match(r"nvidia-|cuda-|triton$", name) for name in left_out)
+    needed_by = {
+        name
+        for name in cpu
+        for line in importlib.metadata.requires(name) or []
+        if canonicalize_name(Requirement(line).name) in left_out
+        and (Requirement(line).marker is None or Requirement(line).marker.evaluate({"extra": ""}))  # type: ignore[union-attr]
+    }
+    assert needed_by == {"torch"}, "torch's build for the CPU does not need them"
+
+
+@pytest.mark.parametrize("lock", ALL_LOCKS)
 def test_locks_name_one_exact_version_and_no_host(lock: str) -> None:
     for requirement in requirements(lock):
         assert re.fullmatch(r"==[^*,]+", str(requirement.specifier)), requirement
@@ -56,6 +87,8 @@ def test_locks_name_one_exact_version_and_no_host(lock: str) -> None:
     ("source", "lock"),
     [
         ("requirements.in", "requirements.txt"),
+        ("requirements.in", "requirements-cpu.txt"),
+        ("requirements-uv.in", "requirements-uv.txt"),
         ("requirements-dev.in", "requirements-dev.txt"),
         ("requirements-label-studio.in", "requirements-label-studio.txt"),
     ],
