@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130
+_PROJECT = "the project's id in Label Studio; where several Label Studios have it: <id>@<address of Label Studio>"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,10 +69,17 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print JSON instead of tables")
     add("check-worker", _check_worker, "Whether a worker runs on this machine: exit code 0, else 1. For containers.")
     cycle = add("run-cycle", _run_cycle, "Run one cycle of a project now, with a progress bar.")
-    cycle.add_argument("project", type=int, metavar="PROJECT", help="the project's id in Label Studio")
+    cycle.add_argument("project", type=_project, metavar="PROJECT", help=_PROJECT)
     add("settings", _settings, "Print the table of all settings, in Markdown.")
     add("samplers", _samplers, "List the samplers, each with what it picks first.")
     return parser
+
+
+def _project(text: str) -> str:
+    """What names a project; who it is, :meth:`backend.state.projects.Projects.find` knows."""
+    if not re.fullmatch(r"\d+(\.\d+)?(@\S+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a project's id")
+    return text
 
 
 def _state(settings: Settings) -> State:

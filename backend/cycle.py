@@ -230,7 +230,7 @@ def training_labels(job: Job, truth: Truth, cache: ImageCache, report: ProgressF
     """
     sources = job.state.tasks.sources(job.project.id, truth.labels)
     return truth.kind.training_labels(
-        truth.labels, sources, cache, lambda tasks: job.gateway.annotations_of(job.project.id, tasks), report
+        truth.labels, sources, cache, lambda tasks: job.gateway.annotations_of(job.project.number, tasks), report
     )
 
 

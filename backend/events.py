@@ -10,6 +10,7 @@ import enum
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from backend.errors import BackendError
@@ -38,12 +39,13 @@ class MalformedEvent(BackendError):
 @dataclass(frozen=True)
 class Event:
     """One webhook: what happened, in which project, and to how many annotations. ``label_config`` is None when the
-    payload has none."""
+    payload has none. ``key`` is that of the project if the payload says when it was created, else only its number."""
 
     action: str
     project_id: int
     annotations: int = 0
     label_config: str | None = None
+    key: str = ""
 
 
 def parse(payload: Any) -> Event:
@@ -64,7 +66,7 @@ def parse(payload: Any) -> Event:
         many = payload.get("annotations")
         count = len(many) if isinstance(many, list) and many else 1
     config = project.get("label_config") if isinstance(project, Mapping) else None
-    return Event(action, number, count, config if isinstance(config, str) else None)
+    return Event(action, number, count, config if isinstance(config, str) else None, project_key(project, number))
 
 
 def project_number(project: Any) -> int | None:
@@ -77,14 +79,26 @@ def project_number(project: Any) -> int | None:
         return None
 
 
+def project_key(project: Any, number: int) -> str:
+    """The key "<number>.<created>" of the project in a payload; only its number if that does not say when it was
+    created."""
+    created = project.get("created_at") if isinstance(project, Mapping) else None
+    try:
+        return (
+            f"{number}.{int(datetime.fromisoformat(created).timestamp())}" if isinstance(created, str) else str(number)
+        )
+    except (ValueError, OverflowError):
+        return str(number)
+
+
 def record(state: State, event: Event) -> dict[str, Any]:
     """Store an event as a hint. Returns the body of the response to the webhook."""
     if event.action in TRAIN:
-        known = state.projects.hint(event.project_id, train=True)
+        known = state.projects.hint_named(event.project_id, event.key, train=True)
     elif event.action in ANNOTATIONS:
-        known = state.projects.hint(event.project_id, annotations=event.annotations)
+        known = state.projects.hint_named(event.project_id, event.key, annotations=event.annotations)
     elif event.action in TASKS:
-        known = state.projects.hint(event.project_id, tasks=True)
+        known = state.projects.hint_named(event.project_id, event.key, tasks=True)
     elif event.action in CONFIG:
         known = _project_updated(state, event)
     else:
@@ -98,13 +112,12 @@ def record(state: State, event: Event) -> dict[str, Any]:
 def _project_updated(state: State, event: Event) -> bool:
     """Publishing also updates the project, which Label Studio reports back to us. So an update only counts if the label
     config changed, or if the backend is waiting for the owner to fix something."""
-    project = state.projects.get(event.project_id)
-    if project is None:
-        return False
-    same = event.label_config is None or event.label_config.strip() == project.label_config.strip()
-    if same and not project.last_error:
-        return True
-    return state.projects.hint(event.project_id, config=True)
+    known = state.projects.named(event.project_id, event.key)
+    for project in known:
+        same = event.label_config is None or event.label_config.strip() == project.label_config.strip()
+        if not same or project.last_error:
+            state.projects.hint(project.id, config=True)
+    return bool(known)
 
 
 class Work(enum.Enum):

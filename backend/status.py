@@ -48,7 +48,9 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
         sampler, budget, error = "?", 0, str(refused)
     running = next((cycle for cycle in cycles if cycle.status == "running"), None)
     return {
-        "id": project.id,
+        "id": project.number,
+        "name": project.name,
+        "standing": project.standing,
         "title": project.title,
         "sampler": sampler,
         "task": newest.get("task"),
@@ -118,7 +120,7 @@ def show(found: dict[str, Any], console: Console) -> None:
     console.print(_overview(found))
     for project in found["projects"]:
         if project["last_error"]:
-            console.print(f"Project {project['id']}: {project['last_error']}", style="red", markup=False)
+            console.print(f"Project {project['name']}: {project['last_error']}", style="red", markup=False)
     console.print(_versions(found))
     if any(project["broken_images"] for project in found["projects"]):
         console.print(_broken(found))
@@ -138,7 +140,7 @@ def _overview(found: dict[str, Any]) -> Table:
             phase = "upkeep"
         _add(
             table,
-            f"{project['id']} {project['title']}".strip(),
+            f"{project['name']} {project['title']}".strip(),
             _task_and_frame(project),
             project["sampler"],
             *(str(counts[key]) for key in ("tasks", "labelled", "scored")),
@@ -176,7 +178,7 @@ def _versions(found: dict[str, Any]) -> Table:
             spent = seconds.get(version["cycle"])
             _add(
                 table,
-                str(project["id"]),
+                project["name"],
                 version["name"],
                 f"{version['status']} (in use)" if current and version["status"] != "current" else version["status"],
                 _local_time(version["published_at"]),
@@ -193,10 +195,10 @@ def _broken(found: dict[str, Any]) -> Table:
         images = project["broken_images"]
         for image in images[:BROKEN_SHOWN]:
             wait = max(0.0, image["retry_at"] - found["time"])
-            values = (project["id"], image["task"], image["reason"], image["attempts"], f"in {wait:.0f} s")
+            values = (project["name"], image["task"], image["reason"], image["attempts"], f"in {wait:.0f} s")
             _add(table, *values)
         if len(images) > BROKEN_SHOWN:
-            _add(table, project["id"], f"and {len(images) - BROKEN_SHOWN} more", "", "", "")
+            _add(table, project["name"], f"and {len(images) - BROKEN_SHOWN} more", "", "", "")
     return table
 
 
@@ -204,9 +206,9 @@ def _unread(found: dict[str, Any]) -> Table:
     table = _table("Regions that the last cycle could not use", "project", "what is wrong")
     for project in found["projects"]:
         for problem in project["regions_unread"]:
-            _add(table, project["id"], problem)
+            _add(table, project["name"], problem)
         if more := project["regions_unread_count"] - len(project["regions_unread"]):
-            _add(table, project["id"], f"and {more} more")
+            _add(table, project["name"], f"and {more} more")
     return table
 
 

@@ -68,6 +68,11 @@ class LabelStudio:
         url = settings.label_studio_url or project.url
         return cls(url, settings.label_studio_api_key or project.token, timeout=timeout)
 
+    @property
+    def url(self) -> str:
+        """The address of this Label Studio, without a user name and password."""
+        return self._connection.display_url
+
     def check(self, timeout: float = 1.5) -> None:
         """Check that Label Studio responds and accepts the key. Tried only once, because a person is waiting.
 

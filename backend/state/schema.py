@@ -11,8 +11,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Format 1 is that of 0.3.0: see :mod:`backend.state.upgrade`."""
+
+CONNECTED, UNCHECKED, ASIDE, GONE = "connected", "unchecked", "aside", "gone"
+"""A project's standing. Unchecked: announced by a request that Label Studio has not confirmed yet. Set aside: Label
+Studio shows another project under its number. Gone: Label Studio says that it does not exist. Both are kept."""
+
+FIRST_ALLOCATED = 1_000_000_001
+"""The first id of a project whose number in Label Studio another project has as its id here. So high that Label Studio
+has no project with such a number: whoever mixes the two up finds nothing, instead of somebody else's project."""
 
 metadata = sa.MetaData()
 
@@ -26,8 +34,17 @@ meta = sa.Table(
 projects = sa.Table(
     "projects",
     metadata,
+    # Ours: Label Studio's number of the project where that is free, which it is with one Label Studio.
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    # Who it is: the address of its Label Studio and its key there, "<number>.<created>".
+    sa.Column("studio", sa.Text, nullable=False, default="", server_default=""),
     sa.Column("key", sa.String(64), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False, default=0, server_default="0"),
+    sa.Column("standing", sa.String(16), nullable=False, default=CONNECTED, server_default=CONNECTED),
+    sa.Column("standing_since", sa.Float, nullable=False, default=0.0, server_default="0"),
+    sa.Column("standing_reason", sa.Text, nullable=False, default="", server_default=""),
+    # The name of its folder in MODEL_DIR; empty: the key.
+    sa.Column("folder", sa.String(160), nullable=False, default="", server_default=""),
     sa.Column("title", sa.Text, nullable=False, default=""),
     sa.Column("label_config", sa.Text, nullable=False),
     sa.Column("extra_params", sa.JSON, nullable=False, default=dict),
@@ -58,6 +75,7 @@ projects = sa.Table(
     sa.Column("last_error", sa.Text),
     sa.Column("queue_ready", sa.Boolean, nullable=False, default=False),
     sa.Column("current_version_id", sa.Integer),
+    sa.Index("projects_by_identity", "studio", "key", unique=True),
 )
 
 tasks = sa.Table(
@@ -168,7 +186,11 @@ PER_PROJECT = (tasks, labels, changed_images, seen_annotations, cycles, broken)
 
 @dataclass(frozen=True)
 class Project:
-    """A connected Label Studio project, and what is known of work that is waiting for it."""
+    """A connected Label Studio project, and what is known of work that is waiting for it.
+
+    ``id`` is ours, and what all of the state refers to. Label Studio knows the project by its ``number``, which is
+    almost always the same. See :class:`backend.state.projects.Projects` for who is who.
+    """
 
     id: int
     key: str
@@ -195,6 +217,22 @@ class Project:
     last_error: str | None
     queue_ready: bool
     current_version_id: int | None
+    number: int
+    studio: str = ""
+    standing: str = CONNECTED
+    standing_since: float = 0.0
+    standing_reason: str = ""
+    folder: str = ""
+
+    @property
+    def folder_key(self) -> str:
+        """What its folder in ``MODEL_DIR`` is named after: see :func:`backend.files.project_folder`."""
+        return self.folder or self.key
+
+    @property
+    def name(self) -> str:
+        """What people call it: Label Studio's number, with the address where another project has that number too."""
+        return str(self.number) if self.id == self.number else f"{self.number}@{self.studio}"
 
     @property
     def pending_annotations(self) -> int:

@@ -9,12 +9,12 @@ import logging
 
 import sqlalchemy as sa
 
-from backend.state.schema import SCHEMA_VERSION, meta, metadata
+from backend.state.schema import SCHEMA_VERSION, meta, metadata, projects
 
 log = logging.getLogger(__name__)
 
-UPGRADABLE = ("1",)
-"""The formats that :func:`upgrade` turns into the present one. 1: releases up to 0.3.0."""
+UPGRADABLE = ("1", "2")
+"""The formats that :func:`upgrade` turns into the present one. 1: releases up to 0.3.0; 2: none, before 0.4.0."""
 
 _REPLACED_INDEXES = ("scores_by_written",)
 
@@ -36,5 +36,6 @@ def upgrade(conn: sa.Connection) -> None:
         for name in _REPLACED_INDEXES:
             if name in indexes:
                 conn.exec_driver_sql(f"DROP INDEX {name}")
+    conn.execute(projects.update().where(projects.c.number == 0).values(number=projects.c.id))
     conn.execute(meta.update().where(meta.c.name == "schema").values(value=str(SCHEMA_VERSION)))
     log.info("The database was upgraded to format %d", SCHEMA_VERSION)

@@ -38,7 +38,7 @@ from backend.settings.core import Settings
 from backend.state import Version
 from backend.web.compat import AdapterPerRequest
 from backend.web.metrics import CONTENT_TYPE, Metrics
-from backend.web.plugin import ActiveLearningBackend, Services
+from backend.web.plugin import WEBHOOK_SECONDS, ActiveLearningBackend, Services
 
 log = logging.getLogger(__name__)
 
@@ -135,16 +135,16 @@ class Endpoints:
         number = project_number(project_id)
         if project_id and number is None:
             raise BadRequest('"project" must be a project\'s id')
-        projects = [p for p in self.state.projects.all() if number in (None, p.id)]
-        found = {str(project.id): self.state.versions.of_project(project.id) for project in projects}
+        projects = [p for p in self.state.projects.all() if number in (None, p.number)]
+        found = {project.name: self.state.versions.of_project(project.id) for project in projects}
         names = [v.name for versions in found.values() for v in versions if v.status in ("current", "superseded")]
         return {
             "versions": names,
             "projects": {
-                str(project.id): {
+                project.name: {
                     "title": project.title,
-                    "current": next((v.name for v in found[str(project.id)] if _is_current(v, project)), ""),
-                    "versions": [_as_json(version) for version in found[str(project.id)]],
+                    "current": next((v.name for v in found[project.name] if _is_current(v, project)), ""),
+                    "versions": [_as_json(version) for version in found[project.name]],
                 }
                 for project in projects
             },
@@ -156,10 +156,11 @@ class Endpoints:
     def train(self) -> tuple[dict[str, str], int]:
         body = _json_object()
         number = project_number(body.get("project"))
-        project = None if number is None else self.state.projects.get(number)
-        if project is None:
+        known = [] if number is None else self.state.projects.named(number, str(body.get("project")))
+        if not known:
             raise BadRequest("that project is not connected to this backend")
-        self.adapters.train(None, project.id)
+        project = known[0]
+        self.services.write(lambda: self.state.projects.hint(project.id, train=True), WEBHOOK_SECONDS)
         updated = self.state.projects.get(project.id) or project
         return {"job": f"{project.id}-{updated.train_seq}"}, 201
 

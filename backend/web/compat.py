@@ -166,7 +166,7 @@ class AdapterPerRequest(_Manager):
         self, tasks: Sequence[Mapping[str, Any]], project: Any = None, label_config: str | None = None, *_: Any,
         **kwargs: Any,
     ) -> tuple[list[dict[str, Any]], Plugin]:  # fmt: skip
-        adapter = self._make(project_id=project, label_config=label_config)
+        adapter = self._make(project_id=project, label_config=label_config, key=str(project or ""))
         return adapter.predict(tasks, context=kwargs.get("context")), adapter
 
     def webhook(self, event: str, data: Mapping[str, Any]) -> dict[str, Any]:

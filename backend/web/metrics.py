@@ -114,10 +114,10 @@ class StateCollector(Collector):
             versions = self._state.versions.of_project(project.id)
             for status in sorted({version.status for version in versions}):
                 same = sum(version.status == status for version in versions)
-                count.add_metric((str(project.id), status), same)
+                count.add_metric((project.name, status), same)
             for version in versions:
                 if version.id == project.current_version_id:
-                    info.add_metric((str(project.id), version.name, version.sampler), 1)
+                    info.add_metric((project.name, version.name, version.sampler), 1)
         yield from (count, info)
 
 
@@ -136,7 +136,7 @@ PROJECT_GAUGES = {
 
 def _project_gauges(projects: list[tuple[Project, dict[str, float]]]) -> Iterator[Metric]:
     for name, (key, description) in PROJECT_GAUGES.items():
-        yield _gauge(name, description, ("project",), [((str(p.id),), counts[key]) for p, counts in projects])
+        yield _gauge(name, description, ("project",), [((p.name,), counts[key]) for p, counts in projects])
 
 
 def _cycles(projects: list[tuple[Project, list[Cycle]]]) -> Iterator[Metric]:
@@ -145,7 +145,7 @@ def _cycles(projects: list[tuple[Project, list[Cycle]]]) -> Iterator[Metric]:
     progress = _gauge("cycle_progress", "Share of the running phase that is done.", ("project", "phase"), [])
     seconds = _gauge("last_cycle_seconds", "Seconds per phase of the last cycle.", ("project", "phase"), [])
     for project, cycles in projects:
-        name = str(project.id)
+        name = project.name
         for status in ("done", "failed", "interrupted"):
             count.add_metric((name, status), sum(cycle.status == status for cycle in cycles))
         current = next((cycle for cycle in cycles if cycle.status == "running"), None)

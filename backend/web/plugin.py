@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,9 +20,12 @@ from backend import events
 from backend.errors import BackendError, LabelStudioRefused, OwnerError
 from backend.files import predictions_folder, project_folder
 from backend.labelstudio.client import LabelStudio, import_ahead
+from backend.labelstudio.records import ProjectInfo
 from backend.logs import Redactor
 from backend.settings.core import Settings, parse_extra_params
 from backend.state import Project, State, StoredPrediction, Version
+from backend.state.identities import studio_of
+from backend.state.schema import CONNECTED
 from backend.tasks import kind_of
 from backend.tasks.base import AnyTaskKind, FreshPrediction, Result
 from backend.web.compat import Plugin
@@ -34,6 +38,8 @@ log = logging.getLogger(__name__)
 SETUP_SECONDS = 0.5  # Label Studio waits three seconds, of which the key check takes up to two
 WEBHOOK_SECONDS = 0.1  # Label Studio waits one second
 REGIONS_SECONDS = 30.0  # Label Studio waits 100 seconds; the regions of a large photograph take one or two
+
+_KEY = re.compile(r"\d{1,18}\.\d{1,18}", re.ASCII)
 
 NO_PREDICTION: dict[str, Any] = {"result": [], "score": 0.0, "model_version": ""}
 """Label Studio stores it as a prediction of no version, which does not affect any order."""
@@ -87,7 +93,9 @@ class ActiveLearningBackend(Plugin):
         **kwargs: Any,
     ) -> None:
         self.services = services or services_of_environment()
-        self._key, self._hostname, self._access_token = key, hostname or "", access_token or ""
+        # label-studio-ml 2.x passes no key; one that does not say when the project was created is not Label Studio's
+        self._key = key if not key or _KEY.fullmatch(key) else key.partition(".")[0]
+        self._hostname, self._access_token = hostname or "", access_token or ""
         super().__init__(project_id, label_config, **kwargs)
 
     # -- /setup ------------------------------------------------------------------------------------------------------
@@ -102,17 +110,28 @@ class ActiveLearningBackend(Plugin):
             raise OwnerError("The request does not say which project it is for.")
         params = dict(parse_extra_params(extra_params))
         settings = kind_of(self.label_config, self.services.settings.for_project(params)).settings
-        key = self._checked_key(settings)
-        token = self._token_to_keep(settings)
-        known = self.services.state.projects.get(self.project_id)
-        if known is not None and not self._differs(known, key, params, token):
+        info = self._confirmed(settings)
+        state, number, address = self.services.state, self.project_id, settings.label_studio_url or self._hostname
+        key = info.key if info else self._key or str(self.project_id)
+        identity: dict[str, Any] = {"studio": address, "moved": bool(settings.label_studio_url)}
+        known = state.projects.identified(address, self.project_id, key, moved=identity["moved"])
+        values: tuple[Any, ...] = (key, self.label_config, params, self._hostname, self._token_to_keep(settings))
+        if known is not None and "." not in self._key:
+            # Label Studio always says when a project was created; only label-studio-ml 2.x does not pass it on.
+            params = known.extra_params if self._key or extra_params is None else params
+            values = (key, known.label_config, params, known.url, known.token)
+        if info is None:
+            # Nothing is known, so nothing that exists is changed. What is new waits until a worker has asked.
+            if known is None:
+                self.services.write(lambda: state.projects.announce(number, *values, **identity), SETUP_SECONDS)
+                log.info("Project %s is announced; Label Studio has yet to confirm it", key)
             return
-        values = (self.project_id, key, self.label_config, params, self._hostname, token)
-        self.services.write(lambda: self.services.state.projects.connect(*values), SETUP_SECONDS)
-        log.info("Project %s is connected: sampler %s, budget %d", key, settings.sampler, settings.budget)
+        if known is None or self._differs(known, values, address):
+            self.services.write(lambda: state.projects.connect(number, *values, **identity), SETUP_SECONDS)
+            log.info("Project %s is connected: sampler %s, budget %d", key, settings.sampler, settings.budget)
 
-    def _checked_key(self, settings: Settings) -> str:
-        """The project's key "<id>.<created>", after checking that our API key opens the project in Label Studio."""
+    def _confirmed(self, settings: Settings) -> ProjectInfo | None:
+        """The project as Label Studio, asked with our API key, describes it; None if it did not respond in time."""
         assert self.project_id is not None
         url = settings.label_studio_url or self._hostname
         token = settings.label_studio_api_key or self._access_token
@@ -132,17 +151,37 @@ class ActiveLearningBackend(Plugin):
             )
         if info is not None and not settings.label_studio_api_key:
             self.services.redact.add(token)  # Label Studio accepted it, so it is a secret and no ordinary word
-        known = self.services.state.projects.get(self.project_id)
-        return self._key or (info.key if info else known.key if known else str(self.project_id))
+        return info
 
     def _token_to_keep(self, settings: Settings) -> str:
         """The token that came with the request, if it is what opens Label Studio: a key of ours makes it useless, and
         what is not stored cannot be stolen."""
         return "" if settings.label_studio_api_key else self._access_token
 
-    def _differs(self, known: Project, key: str, params: dict[str, Any], token: str) -> bool:
-        now = (key, self.label_config, params, self._hostname, token)
-        return now != (known.key, known.label_config, known.extra_params, known.url, known.token)
+    @staticmethod
+    def _differs(known: Project, values: tuple[Any, ...], address: str) -> bool:
+        same = (known.key, known.label_config, known.extra_params, known.url, known.token) == values
+        return not same or known.standing != CONNECTED or known.studio != studio_of(address)
+
+    def _project(self, tasks: Sequence[Mapping[str, Any]] = ()) -> Project | None:
+        """The connected project that this request is for. Where several Label Studios have one of that name, it is the
+        one with the label config and the ``tasks`` of the request."""
+        if self.project_id is None:
+            return None
+        found = self.services.state.projects.named(self.project_id, self._key)
+        return (
+            max(found, key=lambda project: self._likeness(project, tasks))
+            if len(found) > 1
+            else next(iter(found), None)
+        )
+
+    def _likeness(self, project: Project, tasks: Sequence[Mapping[str, Any]]) -> tuple[int, bool]:
+        data = {task["id"]: task.get("data") or {} for task in tasks if isinstance(task.get("id"), int)}
+        sources = self.services.state.tasks.sources(project.id, data)
+        same = sum(
+            isinstance(data[task], Mapping) and source in data[task].values() for task, source in sources.items()
+        )
+        return same, project.label_config.strip() == self.label_config.strip()
 
     # -- /predict ----------------------------------------------------------------------------------------------------
 
@@ -151,7 +190,7 @@ class ActiveLearningBackend(Plugin):
         raises."""
         entries: dict[int, dict[str, Any]] = {}
         try:
-            project = None if self.project_id is None else self.services.state.projects.get(self.project_id)
+            project = self._project(tasks)
             if project is not None:
                 self._fill(entries, project, [task for task in tasks if isinstance(task.get("id"), int)])
         except Exception as error:  # return the predictions that there are, rather than an error for all of them
@@ -166,7 +205,7 @@ class ActiveLearningBackend(Plugin):
         settings = self._settings(project)
         kind = self._kind(project, settings)
         stored = self.services.state.scores.of_tasks(project.id, [task["id"] for task in tasks])
-        kept = kind.open_kept(predictions_folder(project_folder(settings.model_dir, project.key), version.name))
+        kept = kind.open_kept(predictions_folder(project_folder(settings.model_dir, project.folder_key), version.name))
         until = time.monotonic() + REGIONS_SECONDS
         for task, prediction in stored.items():
             in_time = time.monotonic() < until
@@ -216,7 +255,8 @@ class ActiveLearningBackend(Plugin):
 
     def current_version(self) -> str:
         """The name of the version that orders the queue; "" before there is one."""
-        version = None if self.project_id is None else self.services.state.versions.current(self.project_id)
+        project = self._project()
+        version = None if project is None else self.services.state.versions.current(project.id)
         return version.name if version else ""
 
 

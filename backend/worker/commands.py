@@ -6,10 +6,9 @@ import signal
 import threading
 import time
 
-from backend.errors import OwnerError
 from backend.settings.core import Settings
 from backend.state import Version
-from backend.worker import publisher
+from backend.worker import identity, publisher
 from backend.worker.worker import Worker
 from models import ProgressFn
 
@@ -22,18 +21,18 @@ def run(settings: Settings) -> None:
     worker.run()
 
 
-def run_cycle_now(settings: Settings, project_id: int, report: ProgressFn) -> Version:
-    """Run one cycle of one project in this process, whether it is due or not.
+def run_cycle_now(settings: Settings, name: str, report: ProgressFn) -> Version:
+    """Run one cycle of one project in this process, whether it is due or not. ``name``: as a person calls it, see
+    :meth:`backend.state.projects.Projects.find`.
 
     Waits while a worker holds the project. Finishes publishing an earlier version first.
 
     Raises:
-        OwnerError: the project is not connected.
+        OwnerError: the project is not connected, or there are several of that name.
         BackendError: as :func:`backend.cycle.run_cycle`.
     """
     worker = Worker(settings, report)
-    if worker.state.projects.get(project_id) is None:
-        raise OwnerError(f"Project {project_id} is not connected to this backend; `status` lists those that are.")
+    project_id = worker.state.projects.find(name).id
     from backend import cycle  # imports torch
 
     threading.Thread(target=worker.leases.keep_renewing, name="leases", daemon=True).start()
@@ -42,7 +41,7 @@ def run_cycle_now(settings: Settings, project_id: int, report: ProgressFn) -> Ve
             if owner is not None:
                 project = worker.state.projects.get(project_id)
                 assert project is not None
-                job = worker.job(project, owner)
+                job = identity.confirm(worker.job(project, owner))
                 if version := worker.state.versions.unpublished(project_id):
                     publisher.publish(job, version)
                     worker.state.cycles.finish_resumed(project_id, owner, version.metrics)

@@ -37,7 +37,7 @@ class Job:
     @property
     def folder(self) -> Path:
         """The project's folder in ``MODEL_DIR``."""
-        return project_folder(self.settings.model_dir, self.project.key)
+        return project_folder(self.settings.model_dir, self.project.folder_key)
 
     def reread(self) -> Job:
         """The same job with the project's current row."""

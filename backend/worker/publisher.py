@@ -101,11 +101,11 @@ def switch(job: Job, version: Version) -> None:
     """
     job.check()
     if job.settings.manage_queue and job.state.scores.has_rows(version, written=True):
-        info = job.gateway.project(job.project.id)
+        info = job.gateway.project(job.project.number)
         wanted = {"model_version": version.name, "sampling": UNCERTAINTY}
         changed = {key: value for key, value in wanted.items() if getattr(info, key) != value}
         if changed:
-            job.gateway.update_project(job.project.id, **changed)
+            job.gateway.update_project(job.project.number, **changed)
     job.state.versions.switch_to(version, job.owner)
 
 
@@ -140,7 +140,7 @@ def write_rest(job: Job, version: Version, rows: Sequence[StoredPrediction]) -> 
         job.check()
         version = job.state.versions.update(version, job.owner, writing_since=job.state.now())
         try:
-            taken = job.gateway.import_predictions(job.project.id, items)
+            taken = job.gateway.import_predictions(job.project.number, items)
         except LabelStudioUnavailable as error:
             if not error.maybe_written:
                 job.state.versions.update(version, job.owner, writing_since=None)
@@ -178,7 +178,7 @@ def _next_call(version: Version, rows: Sequence[StoredPrediction], results: Resu
 def _without_deleted(job: Job, rows: Sequence[StoredPrediction], refusal: BackendError) -> Sequence[StoredPrediction]:
     """``rows`` without those whose task was deleted in Label Studio, which are forgotten. Raises ``refusal`` if there
     are none, because then it has another cause."""
-    existing = {task.id for task in job.gateway.tasks(job.project.id)}
+    existing = {task.id for task in job.gateway.tasks(job.project.number)}
     deleted = [row.task_id for row in rows if row.task_id not in existing]
     if not deleted:
         raise refusal
@@ -190,7 +190,7 @@ def _without_deleted(job: Job, rows: Sequence[StoredPrediction], refusal: Backen
 def verify(job: Job, version: Version) -> None:
     """Compare how many predictions Label Studio holds with how many it should, and repair a difference (duplicates, or
     lost predictions)."""
-    held = job.gateway.model_versions(job.project.id).get(version.name, 0)
+    held = job.gateway.model_versions(job.project.number).get(version.name, 0)
     ours = len(job.state.scores.written(version))
     if held != ours:
         log.info(
@@ -209,7 +209,9 @@ def _settle(job: Job, version: Version) -> list[StoredPrediction]:
     if version.writing_since is not None:
         expected = len(job.state.scores.written(version)) + len(to_write(job, version))
         until = version.writing_since + SETTLE_SECONDS + SETTLE_SECONDS_PER_ROW * expected
-        while job.state.now() < until and job.gateway.model_versions(job.project.id).get(version.name, 0) < expected:
+        while (
+            job.state.now() < until and job.gateway.model_versions(job.project.number).get(version.name, 0) < expected
+        ):
             job.check()
             time.sleep(0.5)
     _read_back(job, version)
@@ -220,7 +222,7 @@ def _read_back(job: Job, version: Version) -> None:
     """Set the ``written`` flags to what Label Studio holds, and delete duplicates there."""
     held: set[int] = set()
     duplicates = []
-    for prediction in job.gateway.predictions(job.project.id, version.name):
+    for prediction in job.gateway.predictions(job.project.number, version.name):
         if prediction.task_id in held:
             duplicates.append(prediction.id)
         held.add(prediction.task_id)
@@ -235,7 +237,7 @@ def _read_back(job: Job, version: Version) -> None:
 
 def _drop_deleted(job: Job, task_id: int, error: BackendError) -> None:
     """Forget the task of a refused prediction if it was deleted in Label Studio; otherwise raise ``error``."""
-    following = next(job.gateway.tasks(job.project.id, after_id=task_id - 1), None)
+    following = next(job.gateway.tasks(job.project.number, after_id=task_id - 1), None)
     if following is not None and following.id == task_id:
         raise error
     job.state.tasks.remove(job.project.id, [task_id])
@@ -243,7 +245,7 @@ def _drop_deleted(job: Job, task_id: int, error: BackendError) -> None:
 
 def project_kind(job: Job) -> AnyTaskKind:
     """The kind of task of the current label config: Label Studio refuses predictions that do not fit it."""
-    return kind_of(job.gateway.project(job.project.id).label_config, job.settings)
+    return kind_of(job.gateway.project(job.project.number).label_config, job.settings)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def remove_superseded(job: Job, seconds: float = PIECE_SECONDS) -> bool:
     any_deleted = False
     current = job.state.versions.current(job.project.id)
     keep = {current.checkpoint} if current else set()
-    held = job.gateway.model_versions(job.project.id)
+    held = job.gateway.model_versions(job.project.number)
     for version in reversed(job.state.versions.of_project(job.project.id, removed=False)):
         if version.status != "superseded":
             continue
@@ -54,7 +54,7 @@ def remove_superseded(job: Job, seconds: float = PIECE_SECONDS) -> bool:
 def _is_in_use(job: Job, version: Version, current: Version | None) -> bool:
     """Whether Label Studio orders its queue by ``version``, for example because its settings page was saved with what
     it had loaded earlier. Where the queue is ours to manage, it is switched back to ``current`` first."""
-    if job.gateway.project(job.project.id).model_version != version.name:
+    if job.gateway.project(job.project.number).model_version != version.name:
         return False
     if current is None or not job.settings.manage_queue:
         return True
@@ -67,7 +67,7 @@ def _delete_predictions(job: Job, version: Version, until: float) -> bool:
     """Delete the predictions of ``version`` until the monotonic time ``until``, but at least one. Returns whether none
     is left."""
     pause = Pause()
-    for place, prediction in enumerate(job.gateway.predictions(job.project.id, version.name)):
+    for place, prediction in enumerate(job.gateway.predictions(job.project.number, version.name)):
         if place and time.monotonic() >= until:
             return False
         job.check()

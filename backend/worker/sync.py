@@ -74,7 +74,7 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
     started = time.monotonic()
     job = job.reread()
     project, state = job.project, job.state
-    info = job.gateway.project(project.id)
+    info = job.gateway.project(project.number)
     kind = kind_of(info.label_config, job.settings)
     under = _read_under(info, job)
     now = state.now()
@@ -158,7 +158,7 @@ class Comparison:
         job, state, project_id = self.job, self.job.state, self.job.project.id
         after = 0
         page: dict[int, str] = {}
-        for task in job.gateway.tasks(project_id):
+        for task in job.gateway.tasks(job.project.number):
             page[task.id] = image_source(task.data, self.kind.data_key) or ""
             if len(page) == 500:
                 after = self._compare_tasks(page, after, max(page))
@@ -166,7 +166,7 @@ class Comparison:
         self._compare_tasks(page, after, None)
         annotated: set[int] = set()
         batch: list[TaskAnnotations] = []
-        for item in job.gateway.annotated(project_id, results=self.kind.reads_results, drawn=self.kind.draws):
+        for item in job.gateway.annotated(job.project.number, results=self.kind.reads_results, drawn=self.kind.draws):
             annotated.add(item.task_id)
             batch.append(item)
             if len(batch) == 100:
@@ -182,12 +182,12 @@ class Comparison:
         found: dict[int, str] = {}
         annotated: list[int] = []
         bare: list[int] = []
-        for task in job.gateway.changed(project.id, project.read_from, state.tasks.newest(project.id)):
+        for task in job.gateway.changed(project.number, project.read_from, state.tasks.newest(project.id)):
             found[task.id] = image_source(task.data, self.kind.data_key) or ""
             (annotated if task.annotations else bare).append(task.id)
         self._put_tasks(found, state.tasks.sources(project.id, found))
         state.labels.remove(project.id, bare)
-        self._store(job.gateway.annotations_of(project.id, annotated, results=self.kind.reads_results))
+        self._store(job.gateway.annotations_of(project.number, annotated, results=self.kind.reads_results))
 
     def _fits(self, before: ProjectInfo, after: ProjectInfo) -> bool:
         """Whether the state's counts are those of Label Studio, or between those at two moments around the read."""

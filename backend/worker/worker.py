@@ -31,7 +31,7 @@ from backend.events import Backlog, Work
 from backend.labelstudio.client import LabelStudio, import_ahead
 from backend.settings.core import Settings
 from backend.state import Project, State, Version
-from backend.worker import heartbeat, publisher, removal, sync
+from backend.worker import heartbeat, identity, publisher, removal, sync
 from backend.worker.device import choose_device
 from backend.worker.job import Job
 from backend.worker.leases import Leases
@@ -159,7 +159,7 @@ class Worker:
             if fresh is None or work not in self.due(fresh):
                 return False
             try:
-                job = self.job(fresh, owner)
+                job = identity.confirm(self.job(fresh, owner))
                 (self._cycle if work is Work.CYCLE else self._upkeep)(job)
             except Exception as error:
                 self._handle(fresh, owner, error)
@@ -243,12 +243,12 @@ class Worker:
         if settings.basic_auth_user:
             pair = f"{settings.basic_auth_user}:{settings.basic_auth_pass}"
             header = {"Authorization": "Basic " + b64encode(pair.encode()).decode()}
-            job.gateway.update_webhook_headers(project_id, header)
+            job.gateway.update_webhook_headers(job.project.number, header)
         if settings.manage_queue and not job.project.queue_ready:
             kind = publisher.project_kind(job)
             current = self.state.versions.current(project_id)
             head_only = current is not None and head.head_size(self.state, settings, current) is not None
-            job.gateway.queue_tab.ensure(project_id, kind.data_key, kind.queue_columns, head_only=head_only)
+            job.gateway.queue_tab.ensure(job.project.number, kind.data_key, kind.queue_columns, head_only=head_only)
             self.state.projects.update(project_id, job.owner, queue_ready=True)
 
     # -- failures ----------------------------------------------------------------------------------------------------
@@ -258,9 +258,10 @@ class Worker:
             log.info("Project %s: %s", project.id, error)
             if isinstance(error, LeaseLost):  # a call may have reached Label Studio: compare with it again
                 self.state.projects.hint(project.id, tasks=True)
+        elif isinstance(error, identity.AnotherProject):
+            identity.set_aside(self.state, project, str(error))
         elif isinstance(error, LabelStudioRefused) and self._is_gone(project):
-            log.info("Project %s is gone from Label Studio; forgetting it", project.id)
-            self.state.projects.remove(project.id)
+            identity.set_aside(self.state, project, "it does not exist in Label Studio any more", gone=True)
         else:
             if isinstance(error, BackendError):
                 log.warning("Project %s: %s", project.id, error)
@@ -288,7 +289,7 @@ class Worker:
         try:
             gateway = LabelStudio.of_project(self.settings, project)
             gateway.check()
-            return not gateway.project_exists(project.id)
+            return not gateway.project_exists(project.number)
         except BackendError:
             return False
 

@@ -69,7 +69,7 @@ def test_samplers_lists_all_with_a_summary() -> None:
         (["status"], {"DATABASE_URL": "postgresql://me:open-sesame@127.0.0.1:9/x"}, 2, "DATABASE_URL: "),
         (["serve"], {"MODEL_DIR": "/proc/none"}, 2, "MODEL_DIR: "),
         (["run-cycle", "7"], {}, 1, "Project 7 is not connected"),
-        (["run-cycle", "pets"], {}, 2, "invalid int value"),
+        (["run-cycle", "pets"], {}, 2, "is not a project's id"),
         (["serve", "--port", "99999"], {}, 1, "Cannot listen on 127.0.0.1, port 99999"),
         ([], {}, 2, "COMMAND"),
     ],

@@ -17,7 +17,7 @@ PROJECT = Project(
     annotation_events=0, refresh_seq=3, refresh_seen=3, train_seq=0, train_seen=0, new_annotations=0, checked_at=1000.0,
     read_from=940.0, read_under="", read_whole_at=0.0, annotated_at=0.0,
     lease_owner=None, lease_expires=0.0, failures=0, retry_at=0.0, last_error=None, queue_ready=True,
-    current_version_id=1,
+    current_version_id=1, number=1,
 )  # fmt: skip
 DONE = Backlog(has_version=True, unfinished=False, superseded=0, quiet_since=1000.0, broken_due=False)
 
@@ -147,3 +147,24 @@ def test_events_of_strangers_are_answered_but_change_nothing(state: State) -> No
     assert handle(state, {"action": "START_TRAINING", "project": {"id": 5}})["status"] == "ignored"
     assert handle(state, body("LABEL_LINK_CREATED"))["status"] == "ignored"
     assert not state.projects.get(1).train_requested  # type: ignore[union-attr]
+
+
+CREATED = "1970-01-01T00:00:05.7Z"
+"""When project 1.5 was created."""
+
+
+@pytest.mark.parametrize(("created", "noted"), [(CREATED, True), ("1970-01-01T00:00:06Z", False), ("soon", True)])
+def test_a_webhook_is_for_the_project_that_was_created_then(state: State, created: str, noted: bool) -> None:
+    payload = {"action": "START_TRAINING", "project": {"id": 1, "created_at": created}}
+    assert handle(state, payload)["status"] == ("noted" if noted else "ignored")
+    assert state.projects.get(1).train_requested is noted  # type: ignore[union-attr]
+
+
+def test_projects_of_several_label_studios_with_one_number_are_told_apart_by_their_time_of_creation(
+    state: State,
+) -> None:
+    other = state.projects.connect(1, "1.77", "<View/>", {}, "http://other", "")
+    handle(state, {"action": "START_TRAINING", "project": {"id": 1, "created_at": CREATED}})
+    assert [project.train_requested for project in state.projects.all()] == [True, False]
+    handle(state, {"action": "TASKS_CREATED", "project": {"id": 1}})  # which of them is not said: all look
+    assert [state.projects.get(number).refresh_seq for number in (1, other)] == [2, 2]  # type: ignore[union-attr]

@@ -174,13 +174,15 @@ def test_a_config_that_cannot_be_used_any_more_is_told_and_mended(
     project.wait_for_cycle(1)
 
 
-def test_a_project_deleted_in_label_studio_is_forgotten(
+def test_a_project_deleted_in_label_studio_is_left_alone_and_kept(
     backend: BackendServer, make_project: Callable[..., LabelProject], seen: Seen
 ) -> None:
     project = make_project(FRUIT, 6).connected(backend.url, {"sampler": "random"} | NO_CYCLE)
-    project.wait_for_cycle(0)
-    project.delete()
+    version = project.wait_for_cycle(0)
+    project.studio.delete(f"/api/projects/{project.id}/")
     # Label Studio tells a project's webhook nothing of the project's end: any later event, or the slow timer, does
     requests.post(f"{backend.url}/webhook", json={"action": "TASKS_DELETED", "project": {"id": project.id}}, timeout=10)
 
-    wait_for("the project to be forgotten", lambda: seen.state.projects.get(project.id) is None)
+    wait_for("the project to be left alone", lambda: [one.id for one in seen.state.projects.kept()] == [project.id])
+    (kept,) = seen.state.projects.kept()
+    assert kept.standing == "gone" and seen.version(project) == version

@@ -69,18 +69,24 @@ def test_changed_parameters_ask_for_a_look_at_once(state: State) -> None:
     assert project.extra_params == {"budget": 7} and project.refresh_seq == 2 and project.retry_at == 0
 
 
-def test_another_project_with_the_same_id_starts_from_nothing(state: State) -> None:
+def test_another_project_with_the_same_number_starts_from_nothing_and_the_old_one_is_kept(state: State) -> None:
     assert state.leases.take(1, "a", 60)
     state.tasks.put(1, {1: "one"})
-    version = add_version(state, "a")
+    version = add_version(state, "a", seen={7: "monday"})
     state.versions.switch_to(version, "a")
-    state.projects.connect(1, "1.200", CONFIG, {}, "http://label-studio", "token")
-    assert (
-        state.versions.of_project(1) == []
-        and state.tasks.sources_between(1, 0, None) == {}
-        and state.scores.of_tasks(1, [1]) == {}
-    )
-    assert set(state.scores.order(version).tolist()) == set()
+
+    new = state.projects.connect(1, "1.200", CONFIG, {}, "http://label-studio", "token")
+
+    assert new != 1 and state.versions.of_project(new) == []
+    assert state.tasks.sources_between(new, 0, None) == {} and state.scores.of_tasks(new, [1]) == {}
+    assert [project.key for project in state.projects.all()] == ["1.200"]
+    (kept,) = state.projects.kept()
+    assert (kept.id, kept.key, kept.standing) == (1, "1.100", "aside") and "another project" in kept.standing_reason
+    assert state.labels.seen(1) == {7: "monday"} and list(state.scores.of_tasks(1, [1])) == [1]
+
+    assert state.projects.connect(1, "1.100", CONFIG, {}, "http://label-studio", "token") == 1  # it is back
+    assert [project.key for project in state.projects.all()] == ["1.100"]
+    assert state.versions.current(1) == state.versions.get(version.id)
 
 
 def test_hints_add_up_and_unknown_projects_are_told_apart(state: State) -> None:

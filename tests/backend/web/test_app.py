@@ -416,6 +416,87 @@ def test_setup_answers_in_time_while_label_studio_hangs(
     assert all(state.projects.get(number) is not None for number in range(100, 112)), "the worker will find out"
 
 
+@pytest.mark.parametrize("mode", ["well", "hangs"])
+@pytest.mark.parametrize("named", ["{number}", "{number}.1600000000"])
+def test_a_request_without_proof_erases_nothing(
+    server: BackendServer, state: State, studio: SmallLabelStudio, mode: str, named: str
+) -> None:
+    """Whoever reaches the port can say what project he likes, and Label Studio may be too slow to contradict."""
+    number = {"{number}": 60, "{number}.1600000000": 70}[named] + (mode == "hangs")
+    state.projects.connect(
+        number, project_key(number), CONFIG, {"budget": 7}, "http://mine", "my token", studio=studio.url
+    )
+    version = published(state, number, [1, 2], seen={5: "monday"})
+    before = state.projects.get(number)
+    studio.mode = mode
+    studio.let_go.clear()
+
+    body = {"project": named.format(number=number), "schema": MASKS_CONFIG}
+    answer = call(server.url, "POST", "/setup", body | {"hostname": "http://evil", "access_token": "stolen"})
+
+    assert answer.status == (400 if mode == "well" and "." in body["project"] else 200)
+    assert [one.name for one in state.versions.of_project(number)] == [version.name]
+    assert state.scores.order(version).tolist() == [1, 2] and state.labels.seen(number) == {5: "monday"}
+    assert state.projects.get(number) == before
+
+
+def test_what_label_studio_is_too_slow_to_confirm_waits_for_a_worker(
+    server: BackendServer, state: State, studio: SmallLabelStudio
+) -> None:
+    studio.mode = "hangs"
+    studio.let_go.clear()
+    assert call(server.url, "POST", "/setup", setup_body(80)).status == 200
+    assert state.projects.get(80).standing == "unchecked"  # type: ignore[union-attr]
+    studio.mode = "well"
+    studio.let_go.set()
+    wait_for("a free check", lambda: call(server.url, "POST", "/setup", setup_body(80)).status == 200)
+    wait_for("it to be confirmed", lambda: state.projects.get(80).standing == "connected")  # type: ignore[union-attr]
+
+
+def test_without_a_key_of_ours_another_label_studio_is_another_project(tmp_path: Path) -> None:
+    import_ahead()
+    app = create_app(Settings(model_dir=str(tmp_path)))
+    state: State = app.extensions["services"].state
+    with small_label_studio() as mine, small_label_studio() as evil:
+        client = app.test_client()
+        body = setup_body(27, hostname=mine.url)
+        assert client.post("/setup", json=body).status_code == 200
+        before = state.projects.get(27)
+        assert client.post("/setup", json=body | {"hostname": evil.url, "access_token": "stolen"}).status_code == 200
+        assert state.projects.get(27) == before
+        assert [(one.number, one.studio) for one in state.projects.all()] == [(27, mine.url), (27, evil.url)]
+        mine.mode = "refuses"
+        assert client.post("/setup", json=body | {"access_token": "stolen"}).status_code == 400
+        assert state.projects.get(27) == before
+
+
+def test_predictions_are_those_of_the_label_studio_that_asks(server: BackendServer, state: State) -> None:
+    other = 27 + 10**9
+    for number, studio, key in ((27, "http://a", "27.100"), (27, "http://b", "27.200"), (27, "http://c", "27.200")):
+        other = state.projects.connect(number, key, CONFIG, {}, studio, "")
+        task_ids = [1, 2]
+        state.tasks.put(other, {task: f"{studio}/{task}.png" for task in task_ids})
+        published(state, other, task_ids, name=f"version-at-{studio[-1]}")
+
+    def asked(project: str, source: str) -> list[str]:
+        tasks = [{"id": 1, "data": {"image": source}}]
+        body = {"tasks": tasks, "project": project, "label_config": CONFIG, "params": {}}
+        answer = call(server.url, "POST", "/predict", body)
+        return [one["model_version"] for one in answer.json["results"]]
+
+    assert asked("27.100", "") == ["version-at-a"]
+    assert asked("27.200", "http://b/1.png") == ["version-at-b"]
+    assert asked("27.200", "http://c/1.png") == ["version-at-c"]
+    assert asked("27", "http://b/1.png") == ["version-at-b"]
+    assert asked("27.300", "http://b/1.png") == [""]
+    found = call(server.url, "GET", "/versions?project=27").json["projects"]
+    assert {name: one["current"] for name, one in found.items()} == {
+        "27": "version-at-a",
+        "27@http://b": "version-at-b",
+        "27@http://c": "version-at-c",
+    }
+
+
 def test_setup_answers_in_time_when_nobody_is_there(tmp_path: Path) -> None:
     app = create_app(
         Settings(model_dir=str(tmp_path), label_studio_url="http://127.0.0.1:9", label_studio_api_key="k" * 9)

@@ -267,13 +267,14 @@ def test_parameters_that_are_no_longer_allowed_are_said_once(bench: Workbench) -
     assert "psychic" in str(row(bench).last_error) and row(bench).failures == 1
 
 
-def test_a_project_deleted_in_label_studio_is_forgotten(bench: Workbench) -> None:
+def test_a_project_deleted_in_label_studio_is_left_alone_and_kept(bench: Workbench) -> None:
     hand = hire(bench)
     work_off(bench, hand)
     bench.project.delete()
     bench.state.projects.hint(bench.project.id, tasks=True)
     hand.work_on(row(bench), Work.UPKEEP)
-    assert bench.state.projects.get(bench.project.id) is None
+    (kept,) = bench.state.projects.kept()
+    assert (kept.id, kept.standing) == (bench.project.id, "gone") and bench.state.projects.all() == []
 
 
 def test_a_wrong_key_forgets_no_project(bench: Workbench) -> None:
