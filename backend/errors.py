@@ -8,6 +8,7 @@ BackendError                  everything this package raises on purpose
 │   └── NoLabels              training was requested before anything was labeled
 ├── LabelStudioUnavailable    no connection, a timeout or a 5xx: the same call may work later
 ├── ImageError                one image cannot be used; it is set aside
+│   └── ImageLater            nothing is known to be wrong with it: it has to be asked for again later
 ├── LeaseLost                 another worker owns the project now; stop without writing
 └── Stopped                   this process was asked to stop; unfinished work is due again
 """
@@ -53,6 +54,15 @@ class LabelStudioUnavailable(BackendError):
 
 class ImageError(BackendError):
     """One image cannot be fetched or decoded. It is set aside and listed; it never stops a cycle."""
+
+
+class ImageLater(ImageError):
+    """The image's host asks to be asked later, or does not respond in time. That is no damage: the image waits
+    ``seconds``, and is not counted as one that cannot be used."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class LeaseLost(BackendError):

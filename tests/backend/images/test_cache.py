@@ -93,7 +93,7 @@ def test_exif_orientation_is_applied(orientation: int, kind: str) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "AVIF", "TIFF"])
 def test_whole_images_are_as_browsers_show_them(orientation: int, kind: str) -> None:
     upright = plain(WHITE, (1203, 401))  # a JPEG of it is decoded at a fraction that does not go into its sides
     upright.paste(RED, (0, 0, 600, 200))
@@ -169,8 +169,8 @@ def bomb() -> bytes:
         (b"just words", "not a readable image"),
         (b"<!DOCTYPE html><html><body>Log in</body></html>", "web page"),
         (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
-        (encoded(plain(RED, (300, 300)), "JPEG")[:-200], "not a readable image"),
-        (encoded(Image.effect_noise((64, 64), 99))[:-900], "not a readable image"),
+        (encoded(plain(RED, (300, 300)), "JPEG")[:150], "not a readable image"),
+        (encoded(Image.effect_noise((64, 64), 99))[:40], "not a readable image"),
         (bomb(), "more pixels"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "not a readable image"),  # never Ghostscript
     ],
