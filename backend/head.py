@@ -40,6 +40,6 @@ def is_used_up(state: State, settings: Settings, project: Project, version: Vers
     all of the order is published, anything of it."""
     size = size_to_write(state, settings, project, version)
     if size is None:
-        return state.scores.has_rows(version, written=False)
+        return state.scores.has_unwritten(version)
     written, missing = state.scores.head(version, size)
     return missing > 0 and written - project.annotation_events < (size - project.annotation_events) / 2

@@ -36,10 +36,10 @@ class State:
         self.database = Database(url)
         self.projects = Projects(self.database)
         self.leases = Leases(self.database)
-        self.tasks = Tasks(self.database)
         self.labels = Labels(self.database)
         self.cycles = Cycles(self.database)
         self.scores = Scores(self.database)
+        self.tasks = Tasks(self.database, self.scores)
         self.versions = Versions(self.database, self.scores, self.labels)
         self.notes = Notes(self.database)
 

@@ -20,6 +20,9 @@ from backend.state.upgrade import UPGRADABLE, upgrade
 Record = TypeVar("Record")
 CHUNK_ROWS = 2_000  # rows per transaction: SQLite has a single writer, and a webhook must not wait long for it
 _FETCH_ROWS = 10_000
+_LOCK_SECONDS = 30  # how long a write waits for SQLite's lock
+_ASK_SECONDS = 0.001
+_SHORT_SECONDS, _GIVE_WAY_SECONDS = 0.002, 0.004
 READ_CHUNK = 900  # ids per query: old versions of SQLite allow 999 bound parameters
 
 
@@ -57,19 +60,29 @@ class Database:
         grow beyond that of the array."""
         parts = [np.empty((0, len(query.selected_columns)), dtype=np.int64)]
         with self.reader.connect() as conn:
-            found = conn.execution_options(yield_per=_FETCH_ROWS).execute(query).partitions()
-            parts.extend(np.array([tuple(row) for row in rows], dtype=np.int64) for rows in found)
+            if self._sqlite:
+                cursor: Any = conn.execute(query).cursor  # plain tuples: much faster than a result's rows
+                while rows := cursor.fetchmany(_FETCH_ROWS):
+                    parts.append(np.array(rows, dtype=np.int64))
+            else:
+                found = conn.execution_options(yield_per=_FETCH_ROWS).execute(query).partitions()
+                parts.extend(np.array([tuple(row) for row in some], dtype=np.int64) for some in found)
         return np.concatenate(parts)
 
     def delete_in_pieces(
-        self, table: sa.Table, where: Sequence[sa.ColumnElement[bool]], project_id: int, owner: str | None
+        self,
+        table: sa.Table,
+        where: Sequence[sa.ColumnElement[bool]],
+        project_id: int,
+        owner: str | None,
+        size: int = CHUNK_ROWS,
     ) -> None:
-        """Delete rows, in transactions of at most :data:`CHUNK_ROWS`. Raises :class:`LeaseLost`: see :meth:`owned`."""
+        """Delete rows, in transactions of at most ``size`` of them. Raises :class:`LeaseLost`: see :meth:`owned`."""
         keys = list(table.primary_key)
-        some = sa.select(*keys).where(*where).limit(CHUNK_ROWS)
+        some = sa.select(*keys).where(*where).limit(size)
         while True:
             with self.owned(project_id, owner) as conn:
-                if conn.execute(table.delete().where(*where, sa.tuple_(*keys).in_(some))).rowcount < CHUNK_ROWS:
+                if conn.execute(table.delete().where(*where, sa.tuple_(*keys).in_(some))).rowcount < size:
                     return
 
     @contextmanager
@@ -142,7 +155,7 @@ def _engine(url: str) -> sa.Engine:
         # a worker that hangs in the middle of a transaction must not block the others forever
         timeouts = {"connect_timeout": 10, "options": "-c idle_in_transaction_session_timeout=30s"}
         return sa.create_engine(url, pool_pre_ping=True, connect_args=timeouts)
-    engine = sa.create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+    engine = sa.create_engine(url, connect_args={"timeout": _LOCK_SECONDS, "check_same_thread": False})
 
     @sa.event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
@@ -152,8 +165,53 @@ def _engine(url: str) -> sa.Engine:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
 
+    turns = _Turns()
+
     @sa.event.listens_for(engine, "begin")
     def _begin(conn: sa.Connection) -> None:
-        conn.exec_driver_sql("BEGIN IMMEDIATE" if conn.get_execution_options().get("writes", True) else "BEGIN")
+        if conn.get_execution_options().get("writes", True):
+            turns.begin(conn)
+        else:
+            conn.exec_driver_sql("BEGIN")
 
+    sa.event.listen(engine, "commit", turns.end)
+    sa.event.listen(engine, "rollback", turns.end)
     return engine
+
+
+class _Turns:
+    """Who writes next into a database of SQLite. A webhook has a second, and must not wait while a worker stores a
+    million rows, one transaction after the other.
+
+    SQLite has no queue: who waits for the write lock asks again from time to time, in the end every 100 ms, and rarely
+    hits the moment between two transactions of somebody busy. So whoever waits asks every millisecond, and whoever just
+    held the lock for long lets the others ask before taking it again.
+    """
+
+    def __init__(self) -> None:
+        self._ended = self._lasted = 0.0
+
+    def begin(self, conn: sa.Connection) -> None:
+        """Begin a transaction that writes. Raises OperationalError if the lock was not free for 30 seconds."""
+        if self._lasted > _SHORT_SECONDS:
+            time.sleep(max(0.0, self._ended + _GIVE_WAY_SECONDS - time.monotonic()))
+        until = time.monotonic() + _LOCK_SECONDS
+        conn.exec_driver_sql("PRAGMA busy_timeout = 0")
+        try:
+            while True:
+                try:
+                    conn.exec_driver_sql("BEGIN IMMEDIATE")
+                    break
+                except OperationalError:
+                    if time.monotonic() > until:
+                        raise
+                    time.sleep(_ASK_SECONDS)
+        finally:
+            conn.exec_driver_sql(f"PRAGMA busy_timeout = {1000 * _LOCK_SECONDS}")
+        conn.info["writes_since"] = time.monotonic()
+
+    def end(self, conn: sa.Connection) -> None:
+        since = conn.info.pop("writes_since", None)
+        if since is not None:
+            self._ended = time.monotonic()
+            self._lasted = self._ended - since

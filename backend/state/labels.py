@@ -51,19 +51,19 @@ class Labels:
                 self._db.upsert(conn, labels, part, ("label", "counted", "submitted", "skipped"))
                 for labeled in (True, False):
                     chosen = [row["task_id"] for row in part if (row["label"] is not None) == labeled]
-                    self._flag(conn, project_id, chosen, labelled=labeled, annotated=True)
+                    self._flag(conn, project_id, chosen, labeled)
 
     def remove(self, project_id: int, task_ids: Iterable[int]) -> None:
         """Forget the labels of these tasks: they have no annotation any more."""
         for part in chunks(list(task_ids), READ_CHUNK):
             with self._db.engine.begin() as conn:
                 conn.execute(labels.delete().where(labels.c.project_id == project_id, labels.c.task_id.in_(part)))
-                self._flag(conn, project_id, part, labelled=False, annotated=False)
+                self._flag(conn, project_id, part, False)
 
-    def _flag(self, conn: sa.Connection, project_id: int, task_ids: Sequence[int], **flags: bool) -> None:
+    def _flag(self, conn: sa.Connection, project_id: int, task_ids: Sequence[int], labeled: bool) -> None:
         if task_ids:
             mine = (tasks.c.project_id == project_id, tasks.c.task_id.in_(task_ids))
-            conn.execute(tasks.update().where(*mine).values(**flags))
+            conn.execute(tasks.update().where(*mine).values(labelled=labeled))
 
     def seen(self, project_id: int) -> dict[int, str]:
         """Annotation id → its ``updated_at``, for the annotations that the newest model was trained on."""

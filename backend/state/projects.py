@@ -24,8 +24,9 @@ from backend.state.schema import (
     UNCHECKED,
     Project,
     projects,
-    scores,
+    score_blocks,
     versions,
+    written_predictions,
 )
 
 _COLUMNS = [column for column in projects.c if column.name != "connected_at"]
@@ -284,7 +285,8 @@ def _named(number: int, key: str) -> tuple[sa.ColumnElement[bool], ...]:
 def drop_project(conn: sa.Connection, project_id: int) -> None:
     """See :meth:`Projects.remove`."""
     mine = sa.select(versions.c.id).where(versions.c.project_id == project_id)
-    conn.execute(scores.delete().where(scores.c.version_id.in_(mine)))
+    for scored in (score_blocks, written_predictions):
+        conn.execute(scored.delete().where(scored.c.version_id.in_(mine)))
     conn.execute(versions.delete().where(versions.c.project_id == project_id))
     for table in PER_PROJECT:
         conn.execute(table.delete().where(table.c.project_id == project_id))

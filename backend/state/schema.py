@@ -66,6 +66,8 @@ projects = sa.Table(
     # What the labels were read under (label config and settings), and when all of them were last read.
     sa.Column("read_under", sa.String(64), nullable=False, default="", server_default=""),
     sa.Column("read_whole_at", sa.Float, nullable=False, default=0.0, server_default="0"),
+    # By how much Label Studio's counts exceeded ours then: see backend.worker.sync.
+    sa.Column("misfit", sa.JSON),
     # When the last webhook about an annotation arrived.
     sa.Column("annotated_at", sa.Float, nullable=False, default=0.0, server_default="0"),
     sa.Column("lease_owner", sa.String(128)),
@@ -85,8 +87,6 @@ tasks = sa.Table(
     sa.Column("task_id", sa.Integer, primary_key=True),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("labelled", sa.Boolean, nullable=False, default=False),
-    # Has any annotation, a label or not: Label Studio does not serve the task to its annotator again.
-    sa.Column("annotated", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
 )
 
 # What Label Studio held of each annotated task at the last comparison.
@@ -156,17 +156,23 @@ versions = sa.Table(
     sa.UniqueConstraint("project_id", "name"),
 )
 
-scores = sa.Table(
-    "scores",
+# The scored tasks of each version: see backend.state.score_blocks.
+score_blocks = sa.Table(
+    "score_blocks",
+    metadata,
+    sa.Column("version_id", sa.Integer, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("lowest", sa.Float(53), nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+)
+
+# The scored tasks of a version whose prediction Label Studio is known to hold.
+written_predictions = sa.Table(
+    "written_predictions",
     metadata,
     sa.Column("version_id", sa.Integer, primary_key=True),
     sa.Column("task_id", sa.Integer, primary_key=True),
-    sa.Column("score", sa.Float(53), nullable=False),
-    sa.Column("class_index", sa.Integer),
-    sa.Column("confidence", sa.Float(53)),
-    sa.Column("written", sa.Boolean, nullable=False, default=False),
-    # the order of a version, and which rows at its beginning Label Studio holds
-    sa.Index("scores_by_order", "version_id", "score", "written"),
 )
 
 broken = sa.Table(
@@ -209,6 +215,7 @@ class Project:
     read_from: float | None
     read_under: str
     read_whole_at: float
+    misfit: list[int] | None
     annotated_at: float
     lease_owner: str | None
     lease_expires: float

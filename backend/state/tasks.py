@@ -8,24 +8,15 @@ import numpy as np
 import sqlalchemy as sa
 
 from backend.state.database import CHUNK_ROWS, READ_CHUNK, Database, chunks
-from backend.state.schema import (
-    BrokenImage,
-    Version,
-    broken,
-    changed_images,
-    labels,
-    projects,
-    scores,
-    tasks,
-    versions,
-)
+from backend.state.schema import BrokenImage, Version, broken, changed_images, labels, projects, score_blocks, tasks
+from backend.state.scores import Scores
 
 
 class Tasks:
     """What :mod:`backend.worker.sync` found in Label Studio at the last comparison."""
 
-    def __init__(self, database: Database) -> None:
-        self._db = database
+    def __init__(self, database: Database, scores: Scores) -> None:
+        self._db, self._scores = database, scores
 
     def ids(self, project_id: int) -> tuple[np.ndarray, np.ndarray]:
         """Every known task (N,) int64, ascending, and whether it is labeled (N,) bool."""
@@ -83,23 +74,21 @@ class Tasks:
 
     def remove(self, project_id: int, removed: Iterable[int]) -> None:
         """Delete tasks together with everything that is stored about them."""
-        for part in chunks(list(removed), READ_CHUNK):
+        gone = list(removed)
+        if gone:  # first, so that a task that is served has not been forgotten already
+            self._scores.remove_tasks(project_id, gone)
+        for part in chunks(gone, READ_CHUNK):
             with self._db.engine.begin() as conn:
-                mine = sa.select(versions.c.id).where(versions.c.project_id == project_id)
-                conn.execute(scores.delete().where(scores.c.version_id.in_(mine), scores.c.task_id.in_(part)))
                 for table in (tasks, labels, changed_images, broken):
                     conn.execute(table.delete().where(table.c.project_id == project_id, table.c.task_id.in_(part)))
 
     def unscored(self, project_id: int, version: Version, after: int = 0) -> np.ndarray:
         """The tasks (M,) int64, ascending, with an id above ``after`` that are not labeled, and that ``version`` has
         not scored."""
-        scored = sa.select(scores.c.task_id).where(
-            scores.c.version_id == version.id, scores.c.task_id == tasks.c.task_id
-        )
         query = sa.select(tasks.c.task_id).where(
-            tasks.c.project_id == project_id, tasks.c.task_id > after, sa.not_(tasks.c.labelled), ~scored.exists()
+            tasks.c.project_id == project_id, tasks.c.task_id > after, sa.not_(tasks.c.labelled)
         )
-        return self._db.integers(query.order_by(tasks.c.task_id))[:, 0]
+        return np.setdiff1d(self._db.integers(query)[:, 0], self._scores.tasks(version), assume_unique=True)
 
     def changed_images(self, project_id: int) -> list[int]:
         """The tasks whose image has to be looked at again."""
@@ -147,7 +136,7 @@ class Tasks:
         queries = {
             "tasks": sa.select(count).select_from(tasks).where(mine),
             "labelled": sa.select(count).select_from(tasks).where(mine, tasks.c.labelled),
-            "scored": sa.select(count).select_from(scores).where(scores.c.version_id == version),
+            "scored": sa.select(sa.func.sum(score_blocks.c.rows)).where(score_blocks.c.version_id == version),
             "broken": sa.select(count).select_from(broken).where(broken.c.project_id == project_id),
         }
         with self._db.reader.connect() as conn:

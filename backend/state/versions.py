@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from backend.state.database import Database
 from backend.state.labels import Labels, record_seen
-from backend.state.schema import Version, projects, scores, versions
+from backend.state.schema import Version, projects, versions
 from backend.state.scores import Scores
 
 
@@ -78,7 +78,7 @@ class Versions:
         with self._db.reader.connect() as conn:
             found = list(conn.scalars(sa.select(versions.c.id).where(*drafts)))
         for version_id in found:
-            self._db.delete_in_pieces(scores, [scores.c.version_id == version_id], project_id, owner)
+            self._scores.drop_rows(project_id, owner, version_id)
         if found:
             with self._db.owned(project_id, owner) as conn:
                 conn.execute(versions.delete().where(*drafts))

@@ -100,7 +100,7 @@ def switch(job: Job, version: Version) -> None:
     tasks join it.
     """
     job.check()
-    if job.settings.manage_queue and job.state.scores.has_rows(version, written=True):
+    if job.settings.manage_queue and job.state.scores.has_written(version):
         info = job.gateway.project(job.project.number)
         wanted = {"model_version": version.name, "sampling": UNCERTAINTY}
         changed = {key: value for key, value in wanted.items() if getattr(info, key) != value}
@@ -230,8 +230,9 @@ def _read_back(job: Job, version: Version) -> None:
         job.check()
         job.gateway.delete_prediction(prediction_id)
     # In this order: a kill in between must not leave a held prediction marked as unwritten, or it is written twice.
-    job.state.scores.mark_written(version, job.owner, sorted(held))
-    lost = np.setdiff1d(job.state.scores.written(version), np.array(sorted(held), dtype=np.int64))
+    ours = np.intersect1d(np.array(sorted(held), dtype=np.int64), job.state.scores.tasks(version))
+    job.state.scores.mark_written(version, job.owner, ours.tolist())
+    lost = np.setdiff1d(job.state.scores.written(version), ours)
     job.state.scores.mark_written(version, job.owner, lost.tolist(), written=False)
 
 

@@ -81,11 +81,14 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
     whole = whole or project.read_from is None or project.read_under != under
     whole = whole or now - project.read_whole_at >= WHOLE_SECONDS
     comparison = Comparison(job, kind)
-    if not whole and not comparison.of_changes(info):
-        log.info("Project %s: Label Studio's counts do not fit what is known; reading everything", project.id)
-        whole = True
+    misfit = None if whole else project.misfit
     if whole:
         comparison.of_everything()
+    elif not comparison.of_changes(info):
+        log.info("Project %s: Label Studio's counts do not fit what is known; reading everything", project.id)
+        whole = True
+        comparison.of_everything()
+        misfit = comparison.misfit(job.gateway.project(project.id))
     truth = _truth_of_state(job, kind, started)
     # What an order has to last for, and so how many of its tasks get more than a score, follows from the budget.
     kind.settings = replace(kind.settings, budget=kind.settings.budget_after(len(truth.labels)))
@@ -99,6 +102,7 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
         new_annotations=truth.new_annotations,
         read_from=clock - OVERLAP_SECONDS,
         read_under=under,
+        misfit=misfit,
         read_whole_at=now if whole else project.read_whole_at,
     )
     state.projects.settle_events(project.id, truth.events)
@@ -189,16 +193,26 @@ class Comparison:
         state.labels.remove(project.id, bare)
         self._store(job.gateway.annotations_of(project.number, annotated, results=self.kind.reads_results))
 
+    def misfit(self, info: ProjectInfo) -> list[int]:
+        """By how much Label Studio's counts of tasks, submitted and skipped annotations exceed those of the state
+        although everything was read. Then that is no reason to read everything again."""
+        return [0 if theirs == -1 else theirs - own for own, theirs in zip(self._counts(), _counts(info), strict=True)]
+
     def _fits(self, before: ProjectInfo, after: ProjectInfo) -> bool:
-        """Whether the state's counts are those of Label Studio, or between those at two moments around the read."""
-        state, project_id = self.job.state, self.job.project.id
-        submitted, skipped = state.labels.totals(project_id)
-        ours = (state.tasks.count(project_id), submitted, skipped)
-        counts = [(info.task_number, info.submitted, info.skipped) for info in (before, after)]
-        return all(
-            min(first, last) <= own <= max(first, last) or -1 in (first, last)
-            for own, first, last in zip(ours, *counts, strict=True)
+        """Whether the state's counts are those of Label Studio, or between those at two moments around the read; or
+        whether they differ as they did when everything had been read."""
+        counts = [_counts(info) for info in (before, after)]
+        return any(
+            all(
+                min(first, last) <= own + excess <= max(first, last) or -1 in (first, last)
+                for own, excess, first, last in zip(self._counts(), misfit, *counts, strict=True)
+            )
+            for misfit in ([0, 0, 0], self.job.project.misfit or [0, 0, 0])
         )
+
+    def _counts(self) -> tuple[int, int, int]:
+        state, project_id = self.job.state, self.job.project.id
+        return (state.tasks.count(project_id), *state.labels.totals(project_id))
 
     def _tasks_are_missing(self, info: ProjectInfo) -> bool:
         """Whether tasks were deleted: reading changes again would not show which."""
@@ -234,3 +248,8 @@ class Comparison:
         skipped = sum(1 for annotation in item.annotations if annotation.get("was_cancelled"))
         stored = None if label is None else self.kind.stored_label(label)
         return StoredLabel(item.task_id, stored, counted, len(item.annotations) - skipped, skipped)
+
+
+def _counts(info: ProjectInfo) -> tuple[int, int, int]:
+    """Label Studio's counts of tasks, submitted and skipped annotations; -1: it does not tell."""
+    return info.task_number, info.submitted, info.skipped

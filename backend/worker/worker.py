@@ -211,7 +211,8 @@ class Worker:
             publisher.publish(job, version)
             state.cycles.finish_resumed(project_id, job.owner, version.metrics)
             return
-        truth = sync.read_truth(job)
+        # once after a start: hints may have been lost, and changes that leave no trace, while no worker was running
+        truth = sync.read_truth(job, whole=job.project.read_whole_at < self._started)
         current = state.versions.current(project_id)
         if current is None or self._outgrown(current, truth):
             cycle.cold_start(job, truth)
@@ -230,7 +231,7 @@ class Worker:
 
     def _outgrown(self, version: Version, truth: sync.Truth) -> bool:
         """Whether a small first order lacks so many tasks that it has to be rebuilt."""
-        if version.checkpoint is not None or self.state.scores.at_least(version, head.SMALL_FIRST_ORDER):
+        if version.checkpoint is not None or self.state.scores.count(version) >= head.SMALL_FIRST_ORDER:
             return False
         missing = len(self.state.tasks.unscored(version.project_id, version))
         broken = len(self.state.tasks.broken_images(version.project_id))

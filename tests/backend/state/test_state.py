@@ -200,7 +200,7 @@ def test_unwritten_rows_come_in_the_order_in_which_they_are_served(state: State)
     left = [answer.task_id for answer in state.scores.to_write(version, None)]
     assert left == [9, 8, 7, 6, 5, 4, 2, 1]
     state.scores.mark_written(version, "a", list(range(1, 11)))
-    assert state.scores.to_write(version, None) == [] and not state.scores.has_rows(version, written=False)
+    assert state.scores.to_write(version, None) == [] and not state.scores.has_unwritten(version)
 
 
 def test_a_deleted_task_takes_its_scores_and_its_broken_image_along(state: State) -> None:

@@ -56,7 +56,7 @@ def check_out(bench: Workbench, version: Version) -> None:
     assert bench.project.published_order(version.name) == bench.order(version)
     stored = bench.state.versions.get(version.id)
     assert stored is not None and (stored.status, stored.writing_since) == ("current", None)
-    assert not bench.state.scores.has_rows(version, written=False)
+    assert not bench.state.scores.has_unwritten(version)
 
 
 def test_the_shortlist_comes_first_then_the_switch_then_the_rest_in_one_call(bench: Workbench) -> None:

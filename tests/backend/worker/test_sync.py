@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -189,6 +190,21 @@ def test_a_deletion_that_leaves_no_stamp_shows_in_the_counts(studio: ModelStudio
     studio.delete_annotation(1, min(studio.contents[1].annotations), traced=False)
     truth = read_truth(job)
     assert 1 not in truth.labels and studio.read_whole == 2
+
+
+def test_counts_that_never_fit_make_nobody_read_everything_each_time(
+    studio: ModelStudio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_on(studio, tmp_path)
+    tell = studio.project
+    monkeypatch.setattr(studio, "project", lambda number: replace(tell(number), submitted=tell(number).submitted + 3))
+    for _ in range(5):
+        studio.now += 1000.0
+        studio.annotate(40, "dog")
+        read_truth(job)
+    assert studio.read_whole == 2
+    studio.delete_annotation(1, min(studio.contents[1].annotations), traced=False)
+    assert 1 not in read_truth(job).labels and studio.read_whole == 3
 
 
 def test_people_who_go_on_annotating_make_nobody_read_everything(
