@@ -69,8 +69,8 @@ def measure(folder: Path, server: LabelStudioServer, small: bool, tasks: int | N
         Bound(f"longest {name}", max(waits), LONGEST_SECONDS, "s")
         for name, waits in (("`next`", busy.next), ("Submit", busy.submit))
     ]
-    above = max(percentile(b, 0.99) - percentile(i, 0.5) for b, i in zip(busy.both, idle.both, strict=True))
-    bounds.append(Bound("p99 above the idle median", above, ABOVE_IDLE_SECONDS, "s"))
+    above = max(percentile(b, 0.99) - percentile(i, 0.99) for b, i in zip(busy.both, idle.both, strict=True))
+    bounds.append(Bound("p99 above that while idle", above, ABOVE_IDLE_SECONDS, "s"))
     return Measured(
         "labeling",
         f"p99 of `next` and of Submit through {load.cycles} cycles ÷ while idle, {load.tasks:,} tasks",
@@ -123,7 +123,15 @@ class _Stream:
         params = {**_PARAMS, "budget": 2 * self._load.idle}
         self._connection = self._annotator.connect(self._project, self._backend.url, params)
         self.wait(lambda: self._version() is not None)
-        return time.monotonic() - started
+        served = time.monotonic() - started
+        self.wait(self._all_joined)
+        return served
+
+    def _all_joined(self) -> bool:
+        """Whether the backend has nothing left to do: the whole pool has joined the order, and its head is written."""
+        current = self._version()
+        scored = self.state.tasks.counts(self._project)["scored"]
+        return current is not None and current.status == "current" and scored == self._load.tasks
 
     def ask_for_cycles(self) -> None:
         params = {**_PARAMS, "budget": self._load.budget}
