@@ -34,6 +34,7 @@ _TABLE = (
     "samplers.vaal_wasserstein:VaalWassersteinSampler",
     "samplers.ta_vaal:TaVaalSampler",
     "samplers.sraal:SraalSampler",
+    "samplers.asal:AsalSampler",
     "samplers.dast_al:DastAlSampler",
 )
 """module:class, in the order in which samplers are listed. Everything else about a sampler stands in its file."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import models.data
     import models.geometry.coverage
     import models.geometry.k_center
+    import models.geometry.matching
     import models.index_masks
     import models.inference.disagreement
     import models.inference.dropout
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     import models.inference.per_pixel
     import models.inference.predictions
     import models.inference.streaming
+    import models.inference.synthesis
     import models.losses.agreement_discrepancy
     import models.losses.binary_cross_entropy
     import models.losses.dense
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     import models.networks.classifier
     import models.networks.discriminator
     import models.networks.drn
+    import models.networks.gan
     import models.networks.precision
     import models.networks.residual
     import models.networks.segmenter
@@ -78,6 +81,7 @@ if TYPE_CHECKING:
     import models.training.budget
     import models.training.committee
     import models.training.examples
+    import models.training.gan
     import models.training.rows
     import models.training.schedule
     import models.training.task_network

@@ -7,8 +7,9 @@ SEVERAL_OPINIONS = "several networks or draws"
 COVERAGE = "coverage, augmentation, discrepancy"
 LOSS_PREDICTION = "loss prediction"
 VAAL = "VAAL, its parts, SRAAL"
+SYNTHESIS = "generated images"
 
-FAMILIES = (UNCERTAINTY, SEVERAL_OPINIONS, COVERAGE, LOSS_PREDICTION, VAAL)
+FAMILIES = (UNCERTAINTY, SEVERAL_OPINIONS, COVERAGE, LOSS_PREDICTION, VAAL, SYNTHESIS)
 
 BASELINE = ""
 """Drawn in every panel."""

@@ -153,7 +153,7 @@ def test_rank_correlation_is_spearmans() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_every_row_measures_something(label_studio: LabelStudioServer, tmp_path: Path) -> None:
     """The rows on tiny inputs, through the real cache, Label Studio, web process and worker. Of the samplers' rows,
     which are one function, a few: with a limit, with networks beside the task network's, and with none."""
