@@ -4,6 +4,9 @@
 # make demo TASK=multilabel|segmentation [ORACLE=1 ...]    the same with scenes whose items are ticked, or painted
 # make curves    every sampler's learning curve, small enough for two CPU cores; goes on where it was interrupted
 # make curves-segmentation    some samplers' curves of mean IoU, likewise
+# make fuzz [REQUESTS=10000]    every endpoint gets requests that no client would send
+# make soak [MINUTES=10]    labels at speed while processes are killed and Label Studio fails, and counts what is lost
+# make test-compat LABEL_STUDIO=1.20.0 [TOKENS=legacy]    the loop against another version of Label Studio
 # make test | test-long | lint | bench | audit | test-gpu
 #
 # Everything depends on setup, which runs again only when a requirement file changed.
@@ -16,7 +19,7 @@ SHELL := /bin/bash
 # Any Python from 3.11 to 3.13; `make setup PYTHON=python3.12` chooses one.
 PYTHON ?= $(shell .ci/find-python.sh)
 VENV := .venv
-LABEL_STUDIO := .venv-label-studio
+STUDIO := .venv-label-studio
 RUN := $(VENV)/bin/python
 # Threads that wait for each other sleep: these commands run several programs on few cores.
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -28,19 +31,19 @@ INSTALL = $(RUN) -m uv pip sync --quiet
 # torch's parts are hundreds of megabytes each
 export UV_HTTP_TIMEOUT ?= 300
 
-.PHONY: help setup demo test test-long test-gpu bench curves curves-segmentation lint audit lock
+.PHONY: help setup demo test test-long test-gpu test-compat fuzz soak bench curves curves-segmentation lint audit lock
 
 help:
 	@sed -n 's/^# \?//p' Makefile | sed -n '1,/^$$/p'
 
-setup: $(VENV)/.system $(VENV)/.installed $(LABEL_STUDIO)/.installed
+setup: $(VENV)/.system $(VENV)/.installed $(STUDIO)/.installed
 
 # Made by whatever Python was found; a half-made one (no ensurepip on a fresh Debian) is not left behind.
 $(VENV)/bin/python:
 	.ci/python-venv.sh "$(PYTHON)" $(VENV)
 
-$(LABEL_STUDIO)/bin/python: | $(VENV)/.installed
-	$(RUN) -m uv venv --quiet --allow-existing --python $(RUN) $(LABEL_STUDIO)
+$(STUDIO)/bin/python: | $(VENV)/.installed
+	$(RUN) -m uv venv --quiet --allow-existing --python $(RUN) $(STUDIO)
 
 # Chromium, Fashion-MNIST and PostgreSQL come from the system's packages.
 $(VENV)/.system: .ci/system-packages.sh | $(VENV)/bin/python
@@ -54,9 +57,9 @@ $(VENV)/.installed: $(REQUIREMENTS) | $(VENV)/bin/python
 	$(INSTALL) --python $(RUN) $(REQUIREMENTS)
 	@touch $@
 
-$(LABEL_STUDIO)/.installed: requirements-label-studio.txt | $(LABEL_STUDIO)/bin/python
-	$(INSTALL) --python $(LABEL_STUDIO)/bin/python requirements-label-studio.txt
-	@rm -f $(LABEL_STUDIO)/migrated.sqlite3
+$(STUDIO)/.installed: requirements-label-studio.txt | $(STUDIO)/bin/python
+	$(INSTALL) --python $(STUDIO)/bin/python requirements-label-studio.txt
+	@rm -f $(STUDIO)/migrated.sqlite3
 	@touch $@
 
 DEMO_OPTIONS = $(if $(filter-out 0,$(ORACLE)),--oracle) $(if $(ROUNDS),--rounds $(ROUNDS)) \
@@ -76,6 +79,24 @@ test: setup
 # What would make `make test` too long: whole demos and kills with masks, and repetitions with other sizes and databases.
 test-long: setup
 	$(RUN) -m pytest -m long $(PYTEST_ARGS)
+
+# Another version of Label Studio, in an environment of its own, with what it asks for today; TOKENS=legacy uses no
+# personal access token, which older versions do not have anyway.
+COMPAT_TESTS ?= tests/integration/test_loop.py tests/integration/test_connecting.py tests/integration/test_changes.py
+
+test-compat: setup
+	$(if $(LABEL_STUDIO),,$(error make test-compat LABEL_STUDIO=<version>))
+	test -x $(STUDIO)-$(LABEL_STUDIO)/bin/label-studio || \
+		{ $(RUN) -m uv venv --quiet --allow-existing --python $(RUN) $(STUDIO)-$(LABEL_STUDIO) && \
+		$(RUN) -m uv pip install --quiet --python $(STUDIO)-$(LABEL_STUDIO)/bin/python label-studio==$(LABEL_STUDIO); }
+	LABEL_STUDIO_PROGRAM=$(CURDIR)/$(STUDIO)-$(LABEL_STUDIO)/bin/label-studio LABEL_STUDIO_TOKENS=$(TOKENS) \
+		$(RUN) -m pytest -m "not long" $(COMPAT_TESTS) $(PYTEST_ARGS)
+
+fuzz: setup
+	FUZZ_REQUESTS=$(or $(REQUESTS),10000) $(RUN) -m pytest tests/fuzz -s $(PYTEST_ARGS)
+
+soak: setup
+	@$(RUN) -m tests.soak --minutes $(or $(MINUTES),10) $(SOAK_ARGS)
 
 bench: setup
 	@$(RUN) -m benchmarks bench $(BENCH_ARGS)

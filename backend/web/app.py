@@ -7,6 +7,7 @@
 | ``/predict`` | Label Studio, 100 s | returns stored predictions, or else fresh ones |
 | ``/webhook`` | Label Studio, 1 s, never repeated | one small UPDATE |
 | ``/versions``, ``/metrics`` | people and Prometheus | reads the state |
+| ``/openapi.json`` | people and programs | describes the endpoints |
 | ``/train``, ``/job_status`` | Label Studio without its webhook flag | the same as START_TRAINING |
 
 Label Studio's connect dialog shows only the status line of a response. So a message for the owner is put in the reason
@@ -36,6 +37,7 @@ from backend.files import keep_private
 from backend.labelstudio.client import import_ahead
 from backend.settings.core import Settings
 from backend.state import Version
+from backend.web import openapi
 from backend.web.compat import AdapterPerRequest
 from backend.web.metrics import CONTENT_TYPE, Metrics
 from backend.web.plugin import WEBHOOK_SECONDS, ActiveLearningBackend, Services
@@ -94,6 +96,7 @@ class Endpoints:
             ("/metrics", ["GET"], self.metrics_text),
             ("/train", ["POST"], self.train),
             ("/job_status", ["POST"], self.job_status),
+            ("/openapi.json", ["GET"], openapi.description),
         ]
 
     def health(self) -> dict[str, str]:
@@ -130,7 +133,7 @@ class Endpoints:
 
     def versions(self) -> dict[str, Any]:
         """The names of the versions that Label Studio holds, newest first, and details of all versions by project."""
-        body = flask.request.get_json(silent=True) or {}
+        body = _json()
         project_id = flask.request.args.get("project") or (body.get("project") if isinstance(body, dict) else None)
         number = project_number(project_id)
         if project_id and number is None:
@@ -187,10 +190,18 @@ def _as_json(version: Version) -> dict[str, Any]:
 
 def _json_object() -> dict[str, Any]:
     """The request's body, whatever its content type says. Raises BadRequest unless it is a JSON object."""
-    body = flask.request.get_json(force=True, silent=True)
+    body = _json()
     if not isinstance(body, dict):
         raise BadRequest("the body must be a JSON object")
     return body
+
+
+def _json() -> Any:
+    """The request's body parsed, None if it is not JSON. Raises BadRequest if it is nested too deeply to be parsed."""
+    try:
+        return flask.request.get_json(force=True, silent=True)
+    except RecursionError:
+        raise BadRequest("the body is nested too deeply") from None
 
 
 def _text(body: Mapping[str, Any], key: str) -> str:

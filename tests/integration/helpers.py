@@ -86,12 +86,16 @@ def drawings(count: int, classes: Sequence[str], seed: int = 0, prefix: str = ""
 
 
 class _AccessToken(requests.auth.AuthBase):
-    """The short-lived token that a personal access token is exchanged for, renewed in time (it lives 5 minutes)."""
+    """The short-lived token that a personal access token is exchanged for, renewed in time (it lives 5 minutes); a
+    legacy token as it is."""
 
     def __init__(self, url: str, personal: str) -> None:
         self.url, self.personal, self.access, self.since = url, personal, "", -1e9
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if "." not in self.personal:
+            request.headers["Authorization"] = f"Token {self.personal}"
+            return request
         if time.monotonic() - self.since > 120:
             answer = requests.post(f"{self.url}/api/token/refresh/", json={"refresh": self.personal}, timeout=30)
             answer.raise_for_status()

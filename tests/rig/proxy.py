@@ -45,7 +45,7 @@ class Trap:
     ``before``: called when the request is here and not yet with Label Studio. ``after``: called when Label Studio has
     answered and the backend does not know yet. ``hold``: seconds that the request is kept before it goes on. ``cut``:
     "before" (Label Studio never gets it) or "after" (it is carried out) break the connection off; ``status`` with one
-    of the two answers with that status instead.
+    of the two answers with that status instead, and with the HTML page ``answer`` if there is one. ``method`` "*": any.
     """
 
     method: str
@@ -58,12 +58,13 @@ class Trap:
     hold: float = 0.0
     cut: str = ""
     status: int = 0
+    answer: str = ""
     sprung: threading.Event = field(default_factory=threading.Event)
     done: threading.Event = field(default_factory=threading.Event)
     matched: int = 0
 
     def matches(self, method: str, path: str, body: str) -> bool:
-        if method != self.method or not re.search(self.path, path) or not re.search(self.body, body):
+        if self.method not in ("*", method) or not re.search(self.path, path) or not re.search(self.body, body):
             return False
         self.matched += 1
         return self.matched == self.nth or (self.stays and self.matched > self.nth)
@@ -181,9 +182,9 @@ class Proxy:
     def _end(self, handler: BaseHTTPRequestHandler, trap: Trap | None) -> None:
         handler.close_connection = True
         if trap and trap.status:
-            answer = json.dumps({"detail": "struck"}).encode()
+            answer = trap.answer.encode() or json.dumps({"detail": "struck"}).encode()
             handler.send_response(trap.status)
-            handler.send_header("content-type", "application/json")
+            handler.send_header("content-type", "text/html" if trap.answer else "application/json")
             handler.send_header("content-length", str(len(answer)))
             handler.end_headers()
             handler.wfile.write(answer)

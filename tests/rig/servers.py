@@ -96,7 +96,10 @@ class LabelStudioServer(Server):
         return answers(f"{self.url}/health")
 
     def personal_access_token(self) -> str:
-        """The user's personal access token, made through the API at the first call, then kept."""
+        """The user's personal access token, made through the API at the first call, then kept. Versions that have none,
+        and ``LABEL_STUDIO_TOKENS=legacy``: the legacy token."""
+        if os.environ.get("LABEL_STUDIO_TOKENS") == "legacy":
+            return self.legacy_token
         return self._kept("personal-access-token", self._make_personal_access_token)
 
     def client(self) -> Any:
@@ -109,6 +112,8 @@ class LabelStudioServer(Server):
         answer = requests.post(
             f"{self.url}/api/token/", headers={"Authorization": f"Token {self.legacy_token}"}, timeout=30
         )
+        if answer.status_code == 404:
+            return self.legacy_token
         if answer.status_code != 201:
             words = f"{answer.status_code}: {answer.text}"
             raise ServerError(f"Label Studio made no personal access token ({words})")
