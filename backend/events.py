@@ -28,6 +28,9 @@ CONFIG = frozenset({"PROJECT_UPDATED"})
 TRAIN = frozenset({"START_TRAINING"})
 
 
+LARGEST_ID = 2**31 - 1
+"""Label Studio's ids are integers of 32 bits, and so are those in our database."""
+
 MOST_SUPERSEDED = 3
 """With more superseded versions than these, the oldest are removed even while people label."""
 
@@ -74,9 +77,10 @@ def project_number(project: Any) -> int | None:
     if isinstance(project, Mapping):
         project = project.get("id")
     try:
-        return int(str(project).split(".")[0])
+        number = int(str(project).split(".")[0])
     except ValueError:
         return None
+    return number if 0 < number <= LARGEST_ID else None
 
 
 def project_key(project: Any, number: int) -> str:

@@ -171,7 +171,7 @@ class Endpoints:
         project_part, _, train_seq = _text(_json_object(), "job").partition("-")
         number = project_number(project_part)
         project = None if number is None else self.state.projects.get(number)
-        if project is None or not train_seq.isdigit():
+        if project is None or not re.fullmatch(r"[0-9]{1,18}", train_seq):
             return {"error": "there is no such job"}, 410
         if project.train_seen >= int(train_seq):
             return {"job_status": "finished"}, 200
@@ -205,13 +205,14 @@ def _json() -> Any:
 
 
 def _text(body: Mapping[str, Any], key: str) -> str:
-    """A string in the body, "" if it is missing. Raises BadRequest if it is anything else."""
+    """A string in the body, "" if it is missing. Raises BadRequest if it is anything else. What no database could hold,
+    half of a surrogate pair and the character 0, becomes a question mark."""
     value = body.get(key)
     if value is None:
         return ""
     if not isinstance(value, str):
         raise BadRequest(f'"{key}" must be text')
-    return value
+    return value.encode(errors="replace").decode().replace("\0", "?")
 
 
 # -- around every request ----------------------------------------------------------------------------------------------

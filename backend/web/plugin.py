@@ -190,12 +190,13 @@ class ActiveLearningBackend(Plugin):
         raises."""
         entries: dict[int, dict[str, Any]] = {}
         try:
-            project = self._project(tasks)
+            known = [task for task in tasks if _number_of(task)]
+            project = self._project(known)
             if project is not None:
-                self._fill(entries, project, [task for task in tasks if isinstance(task.get("id"), int)])
+                self._fill(entries, project, known)
         except Exception as error:  # return the predictions that there are, rather than an error for all of them
             log.warning("No predictions for project %s: %s", self.project_id, error, exc_info=_unexpected(error))
-        return [entries.get(task.get("id", -1)) or dict(NO_PREDICTION) for task in tasks]
+        return [entries.get(_number_of(task)) or dict(NO_PREDICTION) for task in tasks]
 
     def _fill(self, entries: dict[int, dict[str, Any]], project: Project, tasks: Sequence[Mapping[str, Any]]) -> None:
         """Add predictions to ``entries``, by task id."""
@@ -258,6 +259,12 @@ class ActiveLearningBackend(Plugin):
         project = self._project()
         version = None if project is None else self.services.state.versions.current(project.id)
         return version.name if version else ""
+
+
+def _number_of(task: Mapping[str, Any]) -> int:
+    """A task's id; 0 if it is none that Label Studio gives, which a database could not hold either."""
+    number = task.get("id")
+    return number if type(number) is int and 0 < number <= events.LARGEST_ID else 0
 
 
 def _entry(stored: StoredPrediction, result: Result) -> dict[str, Any]:

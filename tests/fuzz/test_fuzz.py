@@ -254,3 +254,26 @@ def test_no_json_at_all(server: BackendServer, path: str) -> None:
         send(server, path, body, content_type)
 
     answer()
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, 2**63, -(2**70), True, 1.5, "٣", "²", "5\x00", "\ud800", None])
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        *[("/predict", ("tasks", 0, "id")), ("/predict", ("tasks", 0, "data")), ("/predict", ("project",))],
+        *[("/setup", ("project",)), ("/setup", ("schema",)), ("/setup", ("hostname",)), ("/setup", ("extra_params",))],
+        *[("/webhook", ("project", "id")), ("/webhook", ("project",)), ("/webhook", ("action",))],
+        *[("/versions", ("project",)), ("/train", ("project",)), ("/job_status", ("job",))],
+    ],
+)
+def test_odd_values_where_they_matter_most(
+    server: BackendServer, path: str, place: tuple[str | int, ...], value: Any
+) -> None:
+    body: Any = plausible(path)
+    inside = body
+    for key in place[:-1]:
+        inside = inside[key]
+    inside[place[-1]] = value
+    send(server, path, as_json(body))
+    if path == "/job_status" and isinstance(value, str):
+        send(server, path, as_json({"job": f"5-{value}"}))

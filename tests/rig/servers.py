@@ -168,7 +168,7 @@ def make_migrated_database(template: Path) -> None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         database = Path(scratch) / "label_studio.sqlite3"
         if run.returncode != 0 or not database.exists():
