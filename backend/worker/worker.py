@@ -211,6 +211,9 @@ class Worker:
             publisher.publish(job, version)
             state.cycles.finish_resumed(project_id, job.owner, version.metrics)
             return
+        if sample := sync.read_sample(job):
+            cycle.cold_start(job, sample)  # the others join in the upkeep that is still due
+            return
         # once after a start: hints may have been lost, and changes that leave no trace, while no worker was running
         truth = sync.read_truth(job, whole=job.project.read_whole_at < self._started)
         current = state.versions.current(project_id)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from random import Random
 from typing import Any
 
 from backend.labelstudio.records import ChangedTask, ProjectInfo, TaskAnnotations, TaskRef
@@ -91,6 +92,10 @@ class ModelStudio:
     def tasks(self, project_id: int, after_id: int = 0) -> Iterator[TaskRef]:
         self.read_whole += 1
         yield from (TaskRef(task, one.data) for task, one in sorted(self.contents.items()) if task > after_id)
+
+    def some_tasks(self, project_id: int, count: int, rng: Random) -> Iterator[ChangedTask]:
+        for task in rng.sample(sorted(self.contents), count):
+            yield ChangedTask(task, self.contents[task].data, len(self.contents[task].annotations))
 
     def changed(self, project_id: int, since: float, newest_id: int) -> Iterator[ChangedTask]:
         for task, one in sorted(self.contents.items()):

@@ -264,6 +264,23 @@ def test_a_changed_address_is_remembered_until_its_image_was_looked_at(studio: M
     assert job.state.tasks.changed_images(1) == []
 
 
+def test_of_a_large_project_a_sample_is_read_first(
+    studio: ModelStudio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_on(studio, tmp_path)
+    assert sync.read_sample(job) is None  # small: it is read whole
+    monkeypatch.setattr(sync, "SAMPLED_PROJECT", 40)
+    monkeypatch.setattr(sync, "FEWEST_SAMPLED", 12)
+    monkeypatch.setattr(sync, "SAMPLE_SECONDS", 0.0)
+    sample = sync.read_sample(job)
+    assert sample is not None and len(sample.tasks) == 12 and studio.read_whole == 0
+    assert min(sample.tasks) > 10  # none of those with annotations
+    assert sample.tasks.tolist() != list(range(11, 23))  # from everywhere
+    truth = read_truth(job)
+    assert studio.read_whole == 1 and len(truth.tasks) == 40 and len(truth.labels) == 10
+    assert sync.read_sample(job) is None  # something is known
+
+
 def test_pages_of_any_length_are_compared(tmp_path: Path) -> None:
     studio = ModelStudio()
     studio.import_tasks(1203)
