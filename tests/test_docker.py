@@ -21,6 +21,7 @@ import yaml
 from compose_spec import PyOptions
 
 from backend.settings.core import Settings
+from tests.docs.markdown import Page
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCKER = ROOT / "docker"
@@ -188,6 +189,19 @@ def test_the_instructions_work_in_the_order_in_which_they_are_written(tmp_path: 
     assert environment(compose, "label-studio")["LABEL_STUDIO_USER_TOKEN"] == settings.label_studio_api_key
     assert re.fullmatch(r"[A-Za-z0-9]+", values["POSTGRES_PASSWORD"]), "it becomes part of an address"
     assert "@" in values["LABEL_STUDIO_USERNAME"] and len(values["LABEL_STUDIO_PASSWORD"]) >= 8
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/operations.md"])
+def test_the_documentation_says_what_the_files_say(page: str) -> None:
+    """In the same order, with files that exist."""
+    blocks = [content for _, content in Page.read(ROOT / page).blocks if "docker" in content]
+    written = [command for block in blocks for command in steps(block)]
+    by_file = [steps(path.read_text()) for path in EXAMPLES]
+    assert written[:2] == by_file[0][:2]
+    if page != "README.md":
+        assert written == [command for commands in by_file for command in commands]
+    for command in written:
+        assert all((ROOT / path).exists() for path in re.findall(r"docker/[\w.-]+(?:yml|sh)", command))
 
 
 def test_a_second_run_changes_nothing_and_two_installations_share_no_secret(tmp_path: Path) -> None:

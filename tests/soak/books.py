@@ -1,0 +1,109 @@
+"""What was given, what was seen, and what is published: counted in Label Studio and in the backend's own database."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+
+from backend.head import head_size
+from backend.settings.core import Settings
+from tests.integration.helpers import LabelProject, Seen
+from tests.soak.annotators import Annotator, Floor
+
+
+@dataclass
+class Samples:
+    """How often the task that Label Studio served was the first of the published order."""
+
+    equal: int = 0
+    different: list[str] = field(default_factory=list)
+    skipped: int = 0
+    """No order yet, or it changed while it was looked at, or somebody could not hand in their task."""
+
+
+def sample(project: LabelProject, floor: Floor, annotator: Annotator, samples: Samples) -> None:
+    """Stop everybody, ask for the next task, and compare. ``annotator`` labels it."""
+    try:
+        if not floor.quiet(60.0):
+            samples.skipped += 1
+            return
+        before = project.version()
+        scores = {item["task"]: item["score"] for item in project.predictions(before)} if "-c" in before else {}
+        unlabeled = project.unlabelled()
+        task = annotator.next_task()
+        after = project.version()
+        waiting = sorted((score, number) for number, score in scores.items() if number in unlabeled)
+        if task is None or before != after or not waiting:
+            samples.skipped += 1
+        elif scores.get(task["id"]) == waiting[0][0]:
+            samples.equal += 1
+        else:
+            samples.different.append(f"{before}: served {task['id']} ({scores.get(task['id'])}), first is {waiting[0]}")
+        if task is not None:
+            annotator.label(task)
+    except (requests.RequestException, AssertionError):  # Label Studio was killed meanwhile
+        samples.skipped += 1
+    finally:
+        floor.open.set()
+
+
+def given(project: LabelProject) -> set[int]:
+    """The annotations that Label Studio holds."""
+    tasks = project.studio.get(f"/api/projects/{project.id}/export", exportType="JSON")
+    return {int(one["id"]) for task in tasks for one in task["annotations"]}
+
+
+def seen_by(seen: Seen, project: LabelProject) -> set[int]:
+    """The annotations that the backend has read and counts."""
+    return {int(number) for label in seen.state.labels.all(project.id) for number, _ in label.counted}
+
+
+def published(seen: Seen, project: LabelProject, settings: Settings) -> tuple[Counter[int], str]:
+    """How often each unlabeled task of the published head has a prediction of the current version in Label Studio, and
+    what else is wrong with the order."""
+    state = seen.state
+    current = state.versions.current(project.id)
+    if current is None:
+        return Counter(), "there is no version"
+    if project.version() != current.name:
+        return Counter(), f"the project names {project.version()}, the backend {current.name}"
+    unlabeled, scored = project.unlabelled(), state.scores.order(current).tolist()
+    held = Counter(item["task"] for item in project.predictions(current.name))
+    order = [task for task in scored if task in unlabeled]
+    size = head_size(state, settings, current)
+    if size is not None:
+        # the head is filled up when half of it is used; what is published has to be the order's beginning
+        last = max((place for place, task in enumerate(order) if held[task]), default=-1)
+        order = order[: max(last + 1, min(size // 2, len(order)))]
+    unscored = unlabeled - set(scored) - {broken.task_id for broken in state.tasks.broken_images(project.id)}
+    words = f"{len(unscored)} readable tasks have no score" if unscored else ""
+    return Counter({task: held[task] for task in order}), words
+
+
+def wait_until_settled(seen: Seen, project: LabelProject, settings: Settings, minutes: float) -> list[str]:
+    """Wait until nothing is missing; what still is after ``minutes``."""
+    until = time.monotonic() + 60 * minutes
+    while True:
+        missing = _missing(seen, project, settings)
+        if not missing or time.monotonic() > until:
+            return missing
+        time.sleep(3.0)
+
+
+def _missing(seen: Seen, project: LabelProject, settings: Settings) -> list[str]:
+    if not seen.idle(project):
+        return [f"the backend is still at work: {seen.phase(project) or 'upkeep'}"]
+    held, read = given(project), seen_by(seen, project)
+    times, words = published(seen, project, settings)
+    wrong = {task: count for task, count in times.items() if count != 1}
+    found: list[Any] = [
+        f"annotations not seen: {sorted(held - read)[:10]}" if held - read else "",
+        f"annotations seen that do not exist: {sorted(read - held)[:10]}" if read - held else "",
+        f"tasks without exactly one prediction: {dict(list(wrong.items())[:10])}" if wrong else "",
+        words,
+    ]
+    return [one for one in found if one]
