@@ -70,6 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     add("check-worker", _check_worker, "Whether a worker runs on this machine: exit code 0, else 1. For containers.")
     cycle = add("run-cycle", _run_cycle, "Run one cycle of a project now, with a progress bar.")
     cycle.add_argument("project", type=_project, metavar="PROJECT", help=_PROJECT)
+    adopt = add(
+        "adopt", _adopt, "Connect projects again that name this backend in Label Studio, after its state was lost."
+    )
+    adopt.add_argument(
+        "project", type=int, nargs="?", metavar="PROJECT", help="only this one, by its id in Label Studio"
+    )
     add("settings", _settings, "Print the table of all settings, in Markdown.")
     add("samplers", _samplers, "List the samplers, each with what it picks first.")
     return parser
@@ -162,6 +168,14 @@ def _run_cycle(args: argparse.Namespace, settings: Settings) -> int:
 
         version = commands.run_cycle_now(settings, args.project, show)
     print(version.name)
+    return 0
+
+
+def _adopt(args: argparse.Namespace, settings: Settings) -> int:
+    from backend import adoption
+
+    found = adoption.adopt_by_hand(_state(settings), settings, args.project)
+    print("\n".join(found) or "No project names a backend.")
     return 0
 
 

@@ -3,8 +3,8 @@ whole story."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -87,7 +87,7 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
             scored = ScoredPool.scored(learner, cache, pool, runtime)
             cycle.metrics.update({"labels": len(labels.tasks), "pool": len(pool), "newest_task": newest(truth)})
             cycle.metrics.update(facts(truth, cache, labels.problems))
-            name = save_learner(job.folder, learner, cycle.number)
+            name = save_learner(job.folder, learner, cycle.number, publisher.names_taken(job))
             kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, name), runtime)
             version = store_version(job, truth, scored, cycle, name, learner)
 
@@ -113,10 +113,18 @@ def cold_start(job: Job, truth: Truth) -> Version:
             scored = ScoredPool.shuffled(truth.unlabeled, cycle.seed)
             cycle.metrics["task"] = truth.kind.name
         cycle.metrics.update({"pool": len(scored.tasks), "newest_task": newest(truth)})
-        digest = hashlib.sha256(repr((job.project.key, time.time_ns())).encode()).hexdigest()
-        version = store_version(job, truth, scored, cycle, f"{sampler}-c0-{digest[:8]}")
+        version = store_version(job, truth, scored, cycle, _new_name(job, f"{sampler}-c0"))
         report("publish", 0, len(scored.tasks))
         return publisher.publish(job, version, lambda done, total: report("publish", done, total))
+
+
+def _new_name(job: Job, prefix: str) -> str:
+    """A name for a version that has no checkpoint to be named after."""
+    taken = publisher.names_taken(job)
+    while True:
+        name = f"{prefix}-{secrets.token_hex(4)}"
+        if name not in taken:
+            return name
 
 
 def _spread_first(job: Job, truth: Truth, cycle: CycleRecord) -> tuple[ScoredPool, ImageCache]:

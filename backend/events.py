@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -95,8 +95,9 @@ def project_key(project: Any, number: int) -> str:
         return str(number)
 
 
-def record(state: State, event: Event) -> dict[str, Any]:
-    """Store an event as a hint. Returns the body of the response to the webhook."""
+def record(state: State, event: Event, unknown: Callable[[int, Event], None] | None = None) -> dict[str, Any]:
+    """Store an event as a hint. Returns the body of the response to the webhook. ``unknown`` is told the number of a
+    project that is not connected."""
     if event.action in TRAIN:
         known = state.projects.hint_named(event.project_id, event.key, train=True)
     elif event.action in ANNOTATIONS:
@@ -109,6 +110,8 @@ def record(state: State, event: Event) -> dict[str, Any]:
         return {"status": "ignored", "reason": f"{event.action} changes nothing for the queue"}
     if not known:
         log.info("Ignoring %s of project %s, which is not connected", event.action, event.project_id)
+        if unknown is not None:
+            unknown(event.project_id, event)
         return {"status": "ignored", "reason": f"project {event.project_id} is not connected to this backend"}
     return {"status": "noted"}
 

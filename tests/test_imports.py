@@ -43,6 +43,7 @@ BACKEND: dict[str, set[str]] = {
     "learning": {"errors", "files", "images", "settings", "state", "tasks"},
     "events": {"errors", "state"},
     "head": {"settings", "state"},
+    "adoption": {"errors", "labelstudio", "settings", "state", "tasks"},
     "exposure": {"settings"},
     "cycle": {"errors", "files", "head", "images", "learning", "state", "tasks", "worker"},
     "worker": {
@@ -51,12 +52,24 @@ BACKEND: dict[str, set[str]] = {
     },
     "supervisor": {"errors", "logs"},
     "web": {
-        *("errors", "events", "files", "images", "labelstudio", "learning", "logs", "settings", "state"),
+        *("adoption", "errors", "events", "files", "images", "labelstudio", "learning", "logs", "settings", "state"),
         *("supervisor", "tasks"),
     },
     "_wsgi": {"web"},
     "status": {"errors", "exposure", "head", "settings", "state", "tasks", "web"},
-    "__main__": {"errors", "exposure", "files", "logs", "settings", "state", "status", "supervisor", "tasks", "worker"},
+    "__main__": {
+        "adoption",
+        "errors",
+        "exposure",
+        "files",
+        "logs",
+        "settings",
+        "state",
+        "status",
+        "supervisor",
+        "tasks",
+        "worker",
+    },
 }
 MODELS: dict[str, set[str]] = {
     "data": set(),

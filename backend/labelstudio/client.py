@@ -18,6 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from backend.labelstudio.connections import Connections
 from backend.labelstudio.http import Connection, NotFound
 from backend.labelstudio.images import ImageFetcher
 from backend.labelstudio.pause import Pause
@@ -68,6 +69,7 @@ class LabelStudio:
         self._connection = Connection(url, token, timeout)
         self._images = ImageFetcher(self._connection)
         self.queue_tab = QueueTab(self._connection)
+        self.connections = Connections(self._connection)
 
     @classmethod
     def of_project(cls, settings: Settings, project: Project, *, timeout: float = 60.0) -> LabelStudio:

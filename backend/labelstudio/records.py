@@ -62,3 +62,14 @@ class PredictionRef:
 
     id: int
     task_id: int
+
+
+@dataclass(frozen=True)
+class BackendConnection:
+    """A backend as a project names it: its ``url``, the owner's ``extra_params``, whether it ``responds`` to Label
+    Studio, and the ``error`` if it refused something."""
+
+    url: str
+    responds: bool
+    extra_params: Any
+    error: str = ""

@@ -8,6 +8,7 @@ Both are complete before the version's row is stored. What a killed process leav
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 from collections.abc import Collection, Iterable
@@ -23,13 +24,17 @@ from backend.state import Version
 log = logging.getLogger(__name__)
 
 
-def save_learner(project_folder: Path, learner: Learner, cycle: int) -> str:
+def save_learner(project_folder: Path, learner: Learner, cycle: int, taken: Collection[str] = ()) -> str:
     """Write a learner's checkpoint atomically. Returns the name of its version,
-    ``<sampler>-c<cycle>-<8 hex digits of the checkpoint's digest>``."""
+    ``<sampler>-c<cycle>-<8 hex digits of the checkpoint's digest>``, which is none of those ``taken``: what was learned
+    again, from the same labels after the state was lost, is the same to the last bit, and would get the same name."""
     folder = project_folder / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f"cycle-{cycle}{DRAFT}"
-    name = f"{learner.sampler.name}-c{cycle}-{learner.save(draft)[:8]}"
+    for salt in itertools.count():
+        name = f"{learner.sampler.name}-c{cycle}-{learner.save(draft, salt)[:8]}"
+        if name not in taken:
+            break
     draft.replace(checkpoint_path(project_folder, name))
     return name
 

@@ -144,9 +144,10 @@ class Learner:
             "sampler": self.sampler.state_dict(),
         }
 
-    def save(self, path: Path) -> str:
-        """Write the checkpoint atomically. Returns the SHA-256 digest of the file, in hex, for the version's name."""
-        checkpoint.save(path, self.payload())
+    def save(self, path: Path, salt: int = 0) -> str:
+        """Write the checkpoint atomically. Returns the SHA-256 digest of the file, in hex, for the version's name.
+        ``salt``: another one gives another digest."""
+        checkpoint.save(path, self.payload() | ({"salt": salt} if salt else {}))
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
     def warm_start_from(self, previous: Learner) -> None:

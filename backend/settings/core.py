@@ -42,6 +42,12 @@ class Settings(SamplerSettings):
         matching(r"[!-~]*", "a token without spaces"),
         secret=True,
     )
+    backend_url: str = setting(
+        "",
+        "This backend's address as it stands in Label Studio's *Settings → Model*; empty: it is recognized by being "
+        "called there. Needed only to find projects again that Label Studio cannot reach this backend for.",
+        matching(r"(https?://[^\s/]+\S*)?", "http(s)://host[:port], or empty"),
+    )
     model_dir: str = setting("./data", "State, image cache and checkpoints.", matching(r"[^\r\n\0]+", "a directory"))
     basic_auth_user: str = setting(
         "",

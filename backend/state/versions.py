@@ -95,6 +95,11 @@ class Versions:
         query = sa.select(versions).where(versions.c.project_id == project_id, versions.c.status.not_in(hidden))
         return self._db.rows(query.order_by(versions.c.id.desc()), Version)
 
+    def names(self, project_id: int) -> set[str]:
+        """The names of all versions that a project ever had, drafts and removed ones included."""
+        with self._db.reader.connect() as conn:
+            return set(conn.scalars(sa.select(versions.c.name).where(versions.c.project_id == project_id)))
+
     def current(self, project_id: int) -> Version | None:
         """The version that orders the project's queue and serves ``/predict``."""
         query = sa.select(versions).join(projects, projects.c.current_version_id == versions.c.id)

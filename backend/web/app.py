@@ -74,6 +74,7 @@ def from_environment() -> flask.Flask:
     import_ahead()
     app = create_app(settings)
     logs.configure(settings.log_level, app.extensions["services"].redact)
+    app.extensions["services"].adopter.start()
     return app
 
 

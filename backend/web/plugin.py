@@ -28,6 +28,7 @@ from backend.state.identities import studio_of
 from backend.state.schema import CONNECTED
 from backend.tasks import kind_of
 from backend.tasks.base import AnyTaskKind, FreshPrediction, Result
+from backend.web.adopter import Adopter
 from backend.web.compat import Plugin
 from backend.web.fresh import FETCH_SECONDS, FreshPredictions
 from backend.web.key_check import KeyCheck
@@ -52,6 +53,7 @@ class Services:
     settings: Settings
     state: State
     redact: Redactor
+    adopter: Adopter
     key_check: KeyCheck = field(default_factory=KeyCheck)
     fresh: FreshPredictions = field(default_factory=FreshPredictions)
     write: Writer = field(default_factory=Writer)
@@ -59,10 +61,12 @@ class Services:
     @classmethod
     def start(cls, settings: Settings) -> Services:
         """Open the state, and start the thread that writes to it."""
-        return cls(settings, State.for_settings(settings), Redactor(settings.secrets()))
+        state = State.for_settings(settings)
+        return cls(settings, state, Redactor(settings.secrets()), Adopter(state, settings))
 
     def close(self) -> None:
         """Finish the changes that were acknowledged already."""
+        self.adopter.close()
         self.write.close()
         self.state.close()
 
@@ -71,7 +75,9 @@ class Services:
 def services_of_environment() -> Services:
     """The services for label-studio-ml 2.x, which constructs the plugin itself and so cannot pass them."""
     import_ahead()
-    return Services.start(Settings.from_env(os.environ))
+    services = Services.start(Settings.from_env(os.environ))
+    services.adopter.start()
+    return services
 
 
 class ActiveLearningBackend(Plugin):
@@ -125,6 +131,8 @@ class ActiveLearningBackend(Plugin):
             if known is None:
                 self.services.write(lambda: state.projects.announce(number, *values, **identity), SETUP_SECONDS)
                 log.info("Project %s is announced; Label Studio has yet to confirm it", key)
+            elif self._differs(known, values, address):
+                self.services.adopter.notice(number)  # once it responds, Label Studio says again what the owner wants
             return
         if known is None or self._differs(known, values, address):
             self.services.write(lambda: state.projects.connect(number, *values, **identity), SETUP_SECONDS)
@@ -251,7 +259,8 @@ class ActiveLearningBackend(Plugin):
             events.MalformedEvent: the payload is not an event.
         """
         event = events.parse(payload)
-        noted = self.services.write(lambda: events.record(self.services.state, event), WEBHOOK_SECONDS)
+        unknown = self.services.adopter.notice
+        noted = self.services.write(lambda: events.record(self.services.state, event, unknown), WEBHOOK_SECONDS)
         return noted or {"status": "noted", "reason": "to be stored as soon as the database is free"}
 
     def current_version(self) -> str:

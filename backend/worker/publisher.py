@@ -88,6 +88,12 @@ def complete(job: Job, version: Version) -> None:
         switch(job, version)  # Label Studio refused this version until now: it was published with an empty pool
 
 
+def names_taken(job: Job) -> set[str]:
+    """The names that no new version may have: those of all versions that the state knows, and of all that Label Studio
+    holds predictions of, also from before the state was lost. A task would have two predictions of one version."""
+    return job.state.versions.names(job.project.id) | set(job.gateway.model_versions(job.project.number))
+
+
 def to_write(job: Job, version: Version) -> list[StoredPrediction]:
     """The predictions that should be in Label Studio and are not known to be, in the order of the queue."""
     return job.state.scores.to_write(version, size_to_write(job.state, job.settings, job.reread().project, version))

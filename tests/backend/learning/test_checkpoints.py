@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -65,3 +66,14 @@ def test_a_warm_start_takes_the_newest_model_that_there_is(tmp_path: Path, caplo
     checkpoint_path(tmp_path, names[1]).write_bytes(b"damaged")
     assert last_learner([cold, newer, older], CPU) is None  # not one that another cycle would not have gone on from
     assert "Training from scratch" in caplog.text
+
+
+def test_what_is_learned_again_gets_a_name_that_is_not_taken(tmp_path: Path) -> None:
+    first = save_learner(tmp_path, fresh(0), 7)
+    second = save_learner(tmp_path, fresh(0), 7, {first})
+    third = save_learner(tmp_path, fresh(0), 7, {first, second})
+    assert len({first, second, third}) == 3
+    for name in (first, second, third):
+        path = checkpoint_path(tmp_path, name)
+        assert hashlib.sha256(path.read_bytes()).hexdigest().startswith(name.rsplit("-", 1)[1])
+        assert Learner.load(path, torch.device("cpu")).classes == fresh(0).classes
