@@ -1,4 +1,4 @@
-"""The command line: ``python -m backend serve | worker | status | run-cycle | settings | samplers``."""
+"""The command line: ``python -m backend serve | worker | status | run-cycle | adopt | backup | restore | move | …``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backend import __version__, logs
@@ -66,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--no-worker", action="store_true", help="run only the web process")
     add("worker", _worker, "Train, score and publish for every project that is due. Any number of workers may run.")
     status = add("status", _status, "Show projects, versions, work that is due or running, and images set aside.")
+    status.add_argument("project", type=_project, nargs="?", default="", metavar="PROJECT", help=f"only {_PROJECT}")
     status.add_argument("--json", action="store_true", help="print JSON instead of tables")
     add("check-worker", _check_worker, "Whether a worker runs on this machine: exit code 0, else 1. For containers.")
     cycle = add("run-cycle", _run_cycle, "Run one cycle of a project now, with a progress bar.")
@@ -76,6 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     adopt.add_argument(
         "project", type=int, nargs="?", metavar="PROJECT", help="only this one, by its id in Label Studio"
     )
+    backup = add("backup", _backup, "Write state, checkpoints and kept predictions to one file, also while it runs.")
+    backup.add_argument("file", type=Path, metavar="FILE", help="the archive to write")
+    restore = add("restore", _restore, "Put back what `backup` wrote. Stop the backend first.")
+    restore.add_argument("file", type=Path, metavar="FILE", help="the archive to read")
+    move = add("move", _move, "Copy the state into another database, such as PostgreSQL.")
+    move.add_argument("--to", required=True, metavar="DATABASE_URL", help="the empty database to copy into")
     add("settings", _settings, "Print the table of all settings, in Markdown.")
     add("samplers", _samplers, "List the samplers, each with what it picks first.")
     return parser
@@ -102,25 +111,43 @@ def _state(settings: Settings) -> State:
         raise SettingsError(f"{name}: the state's database cannot be opened: {reason}") from error
 
 
+@contextmanager
+def _running(settings: Settings) -> Iterator[State]:
+    """Open the state for a process that works on it. A damaged database is set aside first, and its projects are found
+    again: see :mod:`backend.adoption`."""
+    from backend.state import State, keeping
+    from backend.state.database import database_file
+
+    file = database_file(State.url_for(settings))
+    damaged = "" if file is None else keeping.set_damaged_aside(file)
+    with keeping.used(file):
+        state = _state(settings)  # fail once here, rather than again and again in two child processes
+        if damaged:
+            log.error("%s", damaged)
+            state.notes.put(keeping.NOTE, damaged)
+        yield state
+
+
 def _serve(args: argparse.Namespace, settings: Settings) -> int:
     from backend import exposure, supervisor
 
-    state = _state(settings)  # fail once here, rather than again and again in two child processes
-    warning = exposure.open_door(args.host, args.port, settings)
-    state.notes.put(exposure.NOTE, warning)
-    state.close()
-    if warning:
-        log.warning("%s", warning)
-    return supervisor.serve(args.host, args.port, worker=not args.no_worker)
+    with _running(settings) as state:
+        warning = exposure.open_door(args.host, args.port, settings)
+        state.notes.put(exposure.NOTE, warning)
+        state.close()
+        if warning:
+            log.warning("%s", warning)
+        return supervisor.serve(args.host, args.port, worker=not args.no_worker)
 
 
 def _worker(_: argparse.Namespace, settings: Settings) -> int:
     from backend.worker import commands
     from backend.worker.device import share_cores
 
-    _state(settings).close()
-    share_cores()
-    commands.run(settings)
+    with _running(settings) as state:
+        state.close()
+        share_cores()
+        commands.run(settings)
     return 0
 
 
@@ -139,7 +166,7 @@ def _status(args: argparse.Namespace, settings: Settings) -> int:
 
     from backend import status
 
-    snapshot = status.snapshot(_state(settings), settings)
+    snapshot = status.snapshot(_state(settings), settings, args.project)
     if args.json:
         print(json.dumps(snapshot, indent=2))
     else:
@@ -176,6 +203,29 @@ def _adopt(args: argparse.Namespace, settings: Settings) -> int:
 
     found = adoption.adopt_by_hand(_state(settings), settings, args.project)
     print("\n".join(found) or "No project names a backend.")
+    return 0
+
+
+def _backup(args: argparse.Namespace, settings: Settings) -> int:
+    from backend import backup
+
+    print(f"{args.file}: {backup.write(_state(settings), settings, args.file)}")
+    return 0
+
+
+def _restore(args: argparse.Namespace, settings: Settings) -> int:
+    from backend import backup
+
+    print(backup.restore(settings, args.file))
+    return 0
+
+
+def _move(args: argparse.Namespace, settings: Settings) -> int:
+    from backend.state import keeping
+
+    target = _state(Settings.from_env({**os.environ, "DATABASE_URL": args.to}))
+    count = keeping.copy(_state(settings).database, target.database)
+    print(f"{count} projects are copied. Set DATABASE_URL to that address, and restart all processes of the backend.")
     return 0
 
 

@@ -14,7 +14,7 @@ from backend import exposure
 from backend.errors import OwnerError
 from backend.head import head_size
 from backend.settings.core import Settings
-from backend.state import Project, State, Version
+from backend.state import Project, State, Version, keeping
 from backend.tasks import KINDS
 from backend.web.metrics import cycle_summary
 
@@ -22,16 +22,26 @@ VERSIONS_SHOWN = 5
 BROKEN_SHOWN = 20
 
 
-def snapshot(state: State, settings: Settings) -> dict[str, Any]:
-    """Everything that ``status`` shows, as plain data. Times are in seconds since the epoch."""
+def snapshot(state: State, settings: Settings, only: str = "") -> dict[str, Any]:
+    """Everything that ``status`` shows, as plain data, of all projects or ``only`` of one. Times are in seconds since
+    the epoch.
+
+    Raises:
+        OwnerError: there is no such project, or there are several.
+    """
     now = state.now()
-    projects = [_project(state, settings, project, now) for project in state.projects.all()]
+    chosen = [state.projects.find(only)] if only else state.projects.all()
+    projects = [_project(state, settings, project, now) for project in chosen]
     return {"time": now, "warnings": _warnings(state), "projects": projects}
 
 
 def _warnings(state: State) -> list[str]:
     """What concerns all projects. A password that has been set since the last start is not asked for yet."""
-    return [warning for warning in [state.notes.get(exposure.NOTE)] if warning]
+    found = [state.notes.get(exposure.NOTE), state.notes.get(keeping.NOTE)]
+    for project in state.projects.kept():
+        what = f"Project {project.number} ({project.title or project.key})"
+        found.append(f"{what} is set aside: {project.standing_reason}. Everything of it is kept.")
+    return [warning for warning in found if warning]
 
 
 def _project(state: State, settings: Settings, project: Project, now: float) -> dict[str, Any]:

@@ -43,6 +43,7 @@ BACKEND: dict[str, set[str]] = {
     "learning": {"errors", "files", "images", "settings", "state", "tasks"},
     "events": {"errors", "state"},
     "head": {"settings", "state"},
+    "backup": {"errors", "files", "settings", "state"},
     "adoption": {"errors", "labelstudio", "settings", "state", "tasks"},
     "exposure": {"settings"},
     "cycle": {"errors", "files", "head", "images", "learning", "state", "tasks", "worker"},
@@ -59,6 +60,7 @@ BACKEND: dict[str, set[str]] = {
     "status": {"errors", "exposure", "head", "settings", "state", "tasks", "web"},
     "__main__": {
         "adoption",
+        "backup",
         "errors",
         "exposure",
         "files",

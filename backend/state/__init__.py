@@ -51,13 +51,19 @@ class State:
         if not settings.database_url:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         private_folder(folder)
-        url = settings.database_url or f"sqlite:///{(folder / 'state.sqlite3').resolve()}"
+        url = cls.url_for(settings)
         if path := database_file(url):
             private_database(path)
         state = cls(url)
         if settings.label_studio_api_key:
             state.projects.forget_tokens()
         return state
+
+    @staticmethod
+    def url_for(settings: Settings) -> str:
+        """The address of the database that the settings name."""
+        file = Path(settings.model_dir).expanduser() / "state.sqlite3"
+        return settings.database_url or f"sqlite:///{file.resolve()}"
 
     def now(self) -> float:
         """The database's clock: see :meth:`backend.state.database.Database.now`."""

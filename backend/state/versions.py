@@ -128,6 +128,11 @@ class Versions:
         assert fresh is not None
         return fresh
 
+    def move_checkpoint(self, version: Version, path: str) -> None:
+        """Record where a version's checkpoint is now."""
+        with self._db.engine.begin() as conn:
+            conn.execute(versions.update().where(versions.c.id == version.id).values(checkpoint=path))
+
     def switch_to(self, version: Version, owner: str) -> None:
         """Make this the current version, which serves ``/predict``, and mark older ones as superseded. The rest of its
         predictions may still have to be written."""
