@@ -39,14 +39,22 @@ def save_learner(project_folder: Path, learner: Learner, cycle: int, taken: Coll
     return name
 
 
-def sweep_leftovers(project_folder: Path, wanted: Collection[str]) -> None:
+def sweep_leftovers(project_folder: Path, wanted: Collection[str], spared_before: float = 0.0) -> None:
     """Delete the checkpoints and predictions of all versions that are not in ``wanted``: those of removed versions, and
-    of cycles that were killed before they stored their version's row. The caller must hold the project's lease."""
+    of cycles that were killed before they stored their version's row. The caller must hold the project's lease.
+
+    What was last changed before ``spared_before`` (seconds since the epoch) stays: it belongs to a state that was lost,
+    and may be put back.
+    """
     for path in (project_folder / "checkpoints").glob("*"):
+        if path.stat().st_mtime < spared_before:
+            continue
         if path.suffix != ".pt" or path.stem not in wanted:
             log.info("Deleting %s, left over from an interrupted cycle", path)
             path.unlink(missing_ok=True)
     for folder in (project_folder / "answers").glob("*"):
+        if folder.stat().st_mtime < spared_before:
+            continue
         if folder.name not in wanted:
             log.info("Deleting the predictions in %s, whose version does not exist (any more)", folder)
             shutil.rmtree(folder, ignore_errors=True)

@@ -82,6 +82,12 @@ class Settings(SamplerSettings):
         "Time without annotations and new orders after which superseded versions are removed from Label Studio.",
         between(0, 86400),
     )
+    keep_days: float = setting(
+        7.0,
+        "Days that state and files of projects which are deleted in Label Studio are kept, and versions there that the "
+        "state does not know any more.",
+        between(0, 3650),
+    )
     download_workers: int = setting(8, "Images fetched at a time.", between(1, 64))
     retry_broken_seconds: float = setting(600.0, "Wait before a broken image is tried again.", between(1, 604800))
 

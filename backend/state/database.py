@@ -50,6 +50,11 @@ class Database:
             return time.time()
         return float(conn.scalar(sa.text("select extract(epoch from clock_timestamp())")) or 0.0)
 
+    def made_at(self) -> float:
+        """When the database was made, by its clock; 0 if an earlier version made it."""
+        with self.reader.connect() as conn:
+            return float(conn.scalar(sa.select(meta.c.value).where(meta.c.name == "made_at")) or 0.0)
+
     def rows(self, query: sa.Select[Any], record: type[Record]) -> list[Record]:
         """The rows of ``query``, as records whose fields have the names of its columns."""
         with self.reader.connect() as conn:
@@ -121,7 +126,8 @@ class Database:
         with self.engine.begin() as conn:
             row = {"name": "schema", "value": str(SCHEMA_VERSION)}
             insert = sqlite.insert(meta) if self._sqlite else postgresql.insert(meta)
-            conn.execute(insert.on_conflict_do_nothing(), [row])
+            if conn.execute(insert.on_conflict_do_nothing(), [row]).rowcount == 1:
+                conn.execute(insert.on_conflict_do_nothing(), [{"name": "made_at", "value": repr(self.now_in(conn))}])
             # for update: of several processes that start at once, one upgrades and the others wait for it
             query = sa.select(meta.c.value).where(meta.c.name == "schema")
             found = conn.scalar(query if self._sqlite else query.with_for_update())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 
-from backend.errors import OwnerError
+from backend.errors import BackendError, OwnerError
+from backend.labelstudio.client import LabelStudio
+from backend.settings.core import Settings
 from backend.state import Project, State
 from backend.state.identities import studio_of
 from backend.state.schema import CONNECTED, UNCHECKED
@@ -44,3 +46,15 @@ def set_aside(state: State, project: Project, reason: str, *, gone: bool = False
         return
     log.warning("Project %s (%s) is set aside, everything of it is kept: %s", project.name, project.key, reason)
     state.projects.set_aside(project.id, reason, gone=gone)
+
+
+def is_gone(settings: Settings, project: Project) -> bool:
+    """Whether the project was deleted in Label Studio: the key works, but the project is not found. Not if Label Studio
+    cannot be asked."""
+    try:
+        gateway = LabelStudio.of_project(settings, project)
+        gateway.check()
+        return not gateway.project_exists(project.number)
+    except BackendError as error:
+        log.debug("Project %s: whether it is gone cannot be told: %s", project.name, error)
+        return False

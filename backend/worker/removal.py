@@ -41,7 +41,7 @@ def remove_superseded(job: Job, seconds: float = PIECE_SECONDS) -> bool:
             if _is_in_use(job, version, current):
                 continue
             any_deleted = True
-            if not _delete_predictions(job, version, until):
+            if not delete_predictions(job, version.name, until):
                 break
         if version.checkpoint and version.checkpoint not in keep:
             checkpoint_path(job.folder, version.name).unlink(missing_ok=True)
@@ -63,11 +63,11 @@ def _is_in_use(job: Job, version: Version, current: Version | None) -> bool:
     return False
 
 
-def _delete_predictions(job: Job, version: Version, until: float) -> bool:
-    """Delete the predictions of ``version`` until the monotonic time ``until``, but at least one. Returns whether none
+def delete_predictions(job: Job, version_name: str, until: float) -> bool:
+    """Delete the predictions of that version until the monotonic time ``until``, but at least one. Returns whether none
     is left."""
     pause = Pause()
-    for place, prediction in enumerate(job.gateway.predictions(job.project.number, version.name)):
+    for place, prediction in enumerate(job.gateway.predictions(job.project.number, version_name)):
         if place and time.monotonic() >= until:
             return False
         job.check()

@@ -31,7 +31,7 @@ from backend.events import Backlog, Work
 from backend.labelstudio.client import LabelStudio, import_ahead
 from backend.settings.core import Settings
 from backend.state import Project, State, Version
-from backend.worker import heartbeat, identity, publisher, removal, sync
+from backend.worker import heartbeat, identity, leftovers, publisher, removal, sync
 from backend.worker.device import choose_device
 from backend.worker.job import Job
 from backend.worker.leases import Leases
@@ -64,6 +64,7 @@ class Worker:
         self._removal_due: dict[int, float] = {}
         """By project: no earlier, because nothing could be removed that was superseded."""
         self._in_cycle = threading.Event()
+        self._leftovers_due = 0.0
 
     def run(self) -> None:
         """Work until :attr:`stop` is set."""
@@ -100,6 +101,9 @@ class Worker:
         while not self.stop.is_set():
             busy = False
             try:
+                if work is Work.UPKEEP and self._leftovers_due <= time.monotonic():
+                    self._leftovers_due = time.monotonic() + leftovers.LOOK_SECONDS
+                    leftovers.remove_deleted_projects(self.state, self.settings)
                 for project in self.state.projects.all():  # each in turn: a busy project must not starve the others
                     if not self._leaves_to_cycle(project, work):
                         busy |= self.work_on(project, work)
@@ -206,7 +210,7 @@ class Worker:
         state, project_id = self.state, job.project.id
         state.versions.drop_drafts(project_id, job.owner)
         known = {v.name for v in state.versions.of_project(project_id) if v.status != "removed"}
-        sweep_leftovers(job.folder, known)
+        sweep_leftovers(job.folder, known, leftovers.spared_before(state, self.settings))
         if version := state.versions.unpublished(project_id):
             publisher.publish(job, version)
             state.cycles.finish_resumed(project_id, job.owner, version.metrics)
@@ -228,6 +232,7 @@ class Worker:
             due = events.removal_due(backlog, state.now(), self.settings.cleanup_seconds)
             if due and not removal.remove_superseded(job):
                 self._removal_due[project_id] = state.now() + self.settings.reconcile_seconds
+        leftovers.remove_unknown_versions(job)
         self._prepare_project(job)
         # Last, so that the refresh stays due if the process is killed before.
         state.projects.update(project_id, job.owner, refresh_seen=truth.refresh_seq)
@@ -264,7 +269,7 @@ class Worker:
                 self.state.projects.hint(project.id, tasks=True)
         elif isinstance(error, identity.AnotherProject):
             identity.set_aside(self.state, project, str(error))
-        elif isinstance(error, LabelStudioRefused) and self._is_gone(project):
+        elif isinstance(error, LabelStudioRefused) and identity.is_gone(self.settings, project):
             identity.set_aside(self.state, project, "it does not exist in Label Studio any more", gone=True)
         else:
             if isinstance(error, BackendError):
@@ -287,15 +292,6 @@ class Worker:
             last_error=message_of(error),
             retry_at=self.state.now() + wait,
         )
-
-    def _is_gone(self, project: Project) -> bool:
-        """Whether the project was deleted in Label Studio: the key works, but the project is not found."""
-        try:
-            gateway = LabelStudio.of_project(self.settings, project)
-            gateway.check()
-            return not gateway.project_exists(project.number)
-        except BackendError:
-            return False
 
 
 def _import_ahead() -> None:

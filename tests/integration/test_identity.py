@@ -14,6 +14,7 @@ from tests.integration import helpers
 from tests.integration.helpers import FRUIT, LabelProject, Seen, Studio, asleep, choices_config, cycle_of, start_backend
 from tests.rig.servers import BackendServer
 from tests.rig.waiting import wait_for
+from tests.upgrade.installation import status
 
 BUDGET = 4
 PARAMS = {"sampler": "random", "budget": BUDGET}
@@ -95,12 +96,34 @@ def test_a_lost_model_dir_is_made_up_for(
     wait_for("the project to be adopted", lambda: [one.id for one in seen.state.projects.all()] == [project.id])
     row = seen.state.projects.get(project.id)
     assert row is not None and row.extra_params == PARAMS
-    version = project.wait_for_version(lambda name: name != lost)
+    version = project.wait_for_version(lambda name: name != lost and cycle_of(name) == 1)  # from the same labels
     check_published_once(project, version)
     project.label_served(BUDGET)  # nothing but the webhook tells
-    version = project.wait_for_version(lambda name: cycle_of(name) > cycle_of(version))
-    check_published_once(project, version)
+    check_published_once(project, project.wait_for_cycle(2))
     assert other.predictions() == []
+
+
+def test_a_torn_database_is_kept_and_made_up_for(
+    forgetful: BackendServer, make_project: Callable[..., LabelProject]
+) -> None:
+    project = make_project(FRUIT, 8).connected(forgetful.url, PARAMS)
+    first = project.wait_for_cycle(0)
+    Seen.of(forgetful).state.close()
+    forgetful.stop()
+    file = forgetful.directory / "state.sqlite3"
+    torn = file.read_bytes()[: file.stat().st_size // 2]
+    file.write_bytes(torn)
+
+    forgetful.start()
+
+    (kept,) = forgetful.directory.glob("state.sqlite3.damaged-*[0-9]")
+    assert kept.read_bytes() == torn
+    seen = books(forgetful, project)
+    wait_for("the project to be adopted", lambda: [one.id for one in seen.state.projects.all()] == [project.id])
+    version = project.wait_for_version(lambda name: name != first)
+    check_published_once(project, version)
+    (words,) = status(forgetful)["warnings"]
+    assert kept.name in words and "damaged" in words and kept.name in forgetful.log_path.read_text()
 
 
 def test_a_webhook_of_a_forgotten_project_brings_it_back(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -77,3 +78,13 @@ def test_what_is_learned_again_gets_a_name_that_is_not_taken(tmp_path: Path) -> 
         path = checkpoint_path(tmp_path, name)
         assert hashlib.sha256(path.read_bytes()).hexdigest().startswith(name.rsplit("-", 1)[1])
         assert Learner.load(path, torch.device("cpu")).classes == fresh(0).classes
+
+
+def test_what_a_lost_state_left_behind_is_spared(tmp_path: Path) -> None:
+    old, new = save_learner(tmp_path, fresh(0), 1), save_learner(tmp_path, fresh(1), 2)
+    os.utime(checkpoint_path(tmp_path, old), (1000.0, 1000.0))
+    sweep_leftovers(tmp_path, set(), spared_before=2000.0)
+    assert [path.stem for path in (tmp_path / "checkpoints").iterdir()] == [old]
+    sweep_leftovers(tmp_path, set())
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert new != old
