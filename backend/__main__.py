@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--no-worker", action="store_true", help="run only the web process")
     add("worker", _worker, "Train, score and publish for every project that is due. Any number of workers may run.")
     status = add("status", _status, "Show projects, versions, work that is due or running, and images set aside.")
-    status.add_argument("project", type=_project, nargs="?", default="", metavar="PROJECT", help=f"only {_PROJECT}")
+    status.add_argument("project", type=_project, nargs="?", metavar="PROJECT", help=f"only {_PROJECT}")
     status.add_argument("--json", action="store_true", help="print JSON instead of tables")
     add("check-worker", _check_worker, "Whether a worker runs on this machine: exit code 0, else 1. For containers.")
     cycle = add("run-cycle", _run_cycle, "Run one cycle of a project now, with a progress bar.")
@@ -166,7 +166,7 @@ def _status(args: argparse.Namespace, settings: Settings) -> int:
 
     from backend import status
 
-    snapshot = status.snapshot(_state(settings), settings, args.project)
+    snapshot = status.snapshot(_state(settings), settings, args.project or "")
     if args.json:
         print(json.dumps(snapshot, indent=2))
     else:
