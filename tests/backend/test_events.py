@@ -17,7 +17,7 @@ PROJECT = Project(
     annotation_events=0, refresh_seq=3, refresh_seen=3, train_seq=0, train_seen=0, new_annotations=0, checked_at=1000.0,
     read_from=940.0, read_under="", read_whole_at=0.0, annotated_at=0.0,
     lease_owner=None, lease_expires=0.0, failures=0, retry_at=0.0, last_error=None, queue_ready=True,
-    current_version_id=1, number=1,
+    current_version_id=1, misfit=None, number=1,
 )  # fmt: skip
 DONE = Backlog(has_version=True, unfinished=False, superseded=0, quiet_since=1000.0, broken_due=False)
 
