@@ -46,12 +46,12 @@ BACKEND: dict[str, set[str]] = {
     "exposure": {"settings"},
     "cycle": {"errors", "files", "head", "images", "learning", "state", "tasks", "worker"},
     "worker": {
-        *("cycle", "errors", "events", "files", "head", "images", "labelstudio", "learning", "settings", "state"),
-        "tasks",
+        *("cycle", "errors", "events", "files", "head", "images", "labelstudio", "learning", "memory", "settings"),
+        *("state", "tasks"),
     },
     "supervisor": {"errors", "logs"},
     "web": {
-        *("errors", "events", "files", "images", "labelstudio", "learning", "logs", "settings", "state"),
+        *("errors", "events", "files", "images", "labelstudio", "learning", "logs", "memory", "settings", "state"),
         *("supervisor", "tasks"),
     },
     "_wsgi": {"web"},
