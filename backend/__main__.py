@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from backend import __version__, logs
 from backend.errors import BackendError, OwnerError, SettingsError
 from backend.files import keep_private
-from backend.settings.core import Settings, settings_table
+from backend.settings.core import Settings
+from backend.settings.table import settings_table
 
 if TYPE_CHECKING:
     from backend.state import State

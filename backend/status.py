@@ -20,6 +20,7 @@ from backend.web.metrics import cycle_summary
 
 VERSIONS_SHOWN = 5
 BROKEN_SHOWN = 20
+BROKEN_KEYS = ("source", "reason", "attempts", "retry_at", "deaths", "waiting")
 
 
 def snapshot(state: State, settings: Settings, only: str = "") -> dict[str, Any]:
@@ -81,8 +82,8 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
         ],
         "cycles": [cycle_summary(cycle) for cycle in cycles],
         "broken_images": [
-            {"task": b.task_id, "source": b.source, "reason": b.reason, "attempts": b.attempts, "retry_at": b.retry_at}
-            for b in state.tasks.broken_images(project.id)
+            {"task": image.task_id} | {key: getattr(image, key) for key in BROKEN_KEYS}
+            for image in state.tasks.broken_images(project.id)
         ],
         "regions_unread": newest.get("regions_unread", []),
         "regions_unread_count": newest.get("regions_unread_count", 0),
@@ -200,7 +201,7 @@ def _versions(found: dict[str, Any]) -> Table:
 
 
 def _broken(found: dict[str, Any]) -> Table:
-    table = _table("Images set aside", "project", "task", "reason", "attempts", "next try")
+    table = _table("Images set aside, or waiting for their host", "project", "task", "reason", "attempts", "next try")
     for project in found["projects"]:
         images = project["broken_images"]
         for image in images[:BROKEN_SHOWN]:

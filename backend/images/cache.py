@@ -10,7 +10,6 @@ On disk there is one directory per project and image size, in the format of :mod
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import json
 import logging
@@ -24,10 +23,12 @@ from statistics import median
 
 import numpy as np
 
-from backend.errors import ImageError
+from backend.errors import ImageError, ImageLater
 from backend.files import replace_file
 from backend.images.decoding import SMALL_SIZE, SMALL_UP_TO, decode, decode_whole, dimensions, shown_size
 from backend.images.row_cache import Row, RowCache
+from backend.images.trying import Trying, source_digest, unnoted
+from backend.memory import budget
 from models import ProgressFn
 
 __all__ = ["Broken", "Fetch", "ImageCache", "decode"]
@@ -51,11 +52,12 @@ _COMPARED = 1 << 14  # sources that are compared at a time
 
 @dataclass(frozen=True)
 class Broken:
-    """An image that was set aside."""
+    """An image that was set aside. ``later``: it is not damaged, and waits that many seconds; None: it is."""
 
     task_id: int
     source: str
     reason: str
+    later: float | None = None
 
 
 class ImageCache(RowCache):
@@ -149,6 +151,7 @@ class ImageCache(RowCache):
         *,
         seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        trying: Trying = unnoted,
     ) -> list[Broken]:
         """Fetch and decode, in ``workers`` threads, images that are missing or whose source changed, in the order of
         ``tasks``.
@@ -160,6 +163,7 @@ class ImageCache(RowCache):
             seconds: start no fetch when this much time has passed since the first one. One image is tried in any case;
                 those that are not tried stay missing.
             clock: the time in seconds.
+            trying: around the decoding of each image.
 
         Returns:
             The images that could not be fetched or decoded.
@@ -170,14 +174,15 @@ class ImageCache(RowCache):
                 return []
             broken: list[Broken] = []
             until = math.inf if seconds is None else clock() + seconds
-            results = self._in_threads(missing, fetch, workers, lambda: clock() >= until)
+            results = self._in_threads(missing, fetch, workers, lambda: clock() >= until, trying)
             with self._batch() as batch, contextlib.closing(results):
                 for done, (task, source, outcome) in enumerate(results, 1):
                     if isinstance(outcome, ImageError):
-                        broken.append(Broken(task, source, str(outcome)))
+                        later = outcome.seconds if isinstance(outcome, ImageLater) else None
+                        broken.append(Broken(task, source, str(outcome), later))
                         batch.drop(task)  # its row, if any, is that of an earlier source
                     else:
-                        batch.add(task, _digest(source), *outcome)
+                        batch.add(task, source_digest(source), *outcome)
                     report("images", done, len(missing))
         return broken
 
@@ -186,12 +191,12 @@ class ImageCache(RowCache):
         missing: list[_Item] = []
         waiting = iter(tasks)
         while part := list(itertools.islice(waiting, _COMPARED)):
-            outdated = self._index.outdated([task for task, _ in part], [_digest(source) for _, source in part])
+            outdated = self._index.outdated([task for task, _ in part], [source_digest(source) for _, source in part])
             missing += itertools.compress(part, outdated.tolist())
         return missing
 
     def _in_threads(
-        self, missing: Sequence[_Item], fetch: Fetch, workers: int, too_late: Callable[[], bool]
+        self, missing: Sequence[_Item], fetch: Fetch, workers: int, too_late: Callable[[], bool], trying: Trying
     ) -> Generator[tuple[int, str, Parts | ImageError], None, None]:
         """The parts of each item's row, or an ImageError, in the order in which they are ready. Once it is
         ``too_late``, no item is begun but the first."""
@@ -201,7 +206,10 @@ class ImageCache(RowCache):
             if next(begun) and too_late():
                 return None
             try:
-                return self._decode(fetch(task, source))
+                with budget().image():
+                    data = fetch(task, source)
+                    with trying(task, source):
+                        return self._decode(data)
             except ImageError as error:
                 return error
 
@@ -246,12 +254,8 @@ def _first_sizes(
     """``measure`` of the first images that are available."""
     found: list[tuple[int, int]] = []
     for task, source in itertools.islice(tasks, _TRIED):
-        with contextlib.suppress(ImageError):
+        with contextlib.suppress(ImageError), budget().image():
             found.append(measure(fetch(task, source)))
         if len(found) == _SAMPLED:
             break
     return found
-
-
-def _digest(source: str) -> bytes:
-    return hashlib.blake2b(source.encode("utf-8", "surrogatepass"), digest_size=16).digest()

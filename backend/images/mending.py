@@ -19,8 +19,8 @@ from backend.memory import budget
 _PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 """First row, first column and steps of the seven passes of an interlaced PNG."""
 
-_PIXELS_MEANING = (0xE0, 0xEE)
-"""A JPEG's segments that say what its numbers mean: of JFIF, and of Adobe."""
+_PIXELS_MEANING = {0xE0: 14, 0xEE: 12}
+"""A JPEG's segments that say what its numbers mean, of JFIF and of Adobe, and their least length."""
 
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # PNG color type → samples per pixel
 _WITHOUT_ALPHA = (0, 2)
@@ -50,7 +50,11 @@ def _jpeg(data: bytes) -> bytes | None:
     has_frame = any(0xC0 <= marker <= 0xC3 for marker, _ in segments)
     if not has_frame or not 0 < scan < len(data) - 16:
         return None
-    kept = [(marker, body) for marker, body in segments if not 0xE0 <= marker < 0xF0 or marker in _PIXELS_MEANING]
+    kept = [
+        (marker, body)
+        for marker, body in segments
+        if not 0xE0 <= marker < 0xF0 or len(body) >= _PIXELS_MEANING.get(marker, 1 << 16)
+    ]
     head = b"".join(b"\xff" + bytes((marker,)) + (len(body) + 2).to_bytes(2, "big") + body for marker, body in kept)
     return b"\xff\xd8" + head + data[scan:] + b"\xff\xd9"
 
@@ -172,13 +176,11 @@ def _gif(data: bytes) -> bytes | None:
     last = at
     while at < len(data) and data[at]:
         last, at = at, at + 1 + data[at]
-    if at < len(data):
-        return data[: at + 1] + b";"  # the first frame is whole: the rest is left away
     if last + 1 >= len(data) or 2 * width * height > budget().file_limit:
         return None
-    rest = bytes(at - len(data))  # of the block that was cut off
+    first = data[:at] + bytes(max(0, at - len(data)))  # with the rest of a block that was cut off
     blocks = -(-width * height * 3 // 2 // 255)  # a code has at most twelve bits
-    return data + rest + (b"\xff" + bytes(255)) * blocks + b"\0;"
+    return first + (b"\xff" + bytes(255)) * blocks + b"\0;"
 
 
 def _behind_blocks(data: bytes, at: int) -> int:
@@ -197,7 +199,7 @@ def _bmp(data: bytes) -> bytes | None:
 
 
 def _icon(data: bytes) -> bytes | None:
-    """Its largest picture, if that is a PNG."""
+    """Its largest picture, if that is a PNG; else with white in place of what is missing of it."""
     (count,) = struct.unpack_from("<H", data, 4) if len(data) >= 6 else (0,)
     entries = [
         struct.unpack_from("<BBBBHHII", data, 6 + 16 * number)
@@ -206,5 +208,9 @@ def _icon(data: bytes) -> bytes | None:
     ]
     if not entries:
         return None
-    start = max(entries, key=lambda entry: (entry[0] or 256, entry[5]))[7]
-    return _png(data[start:]) if data[start:].startswith(PNG) else None
+    largest = max(entries, key=lambda entry: (entry[0] or 256, entry[5]))
+    size, start = largest[6:]
+    if data[start:].startswith(PNG):
+        return _png(data[start:])
+    missing = start + size - len(data)
+    return data + b"\xff" * missing if start < len(data) and 0 < missing <= budget().file_limit else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,7 +12,10 @@ from urllib.parse import unquote_to_bytes
 
 from backend.errors import ImageError
 from backend.labelstudio.client import LabelStudio
+from backend.memory import budget
 from backend.settings.core import Settings
+
+_BASE64 = re.compile(r"; *base64 *$", re.IGNORECASE)
 
 
 class ImageSource(Protocol):
@@ -25,22 +29,31 @@ class ImageSource(Protocol):
 
         Raises:
             ImageError: this image is not available; the reason is one that an owner can act on.
+            ImageLater: it may be, later.
             BackendError: no image is available at the moment.
         """
 
 
 class DataUriSource:
-    """Images that are part of the task's data: ``data:image/png;base64,…``."""
+    """Images that are part of the task's data: ``data:image/png;base64,…``, read as browsers read it: percent-encoded
+    or not, with or without the padding of base64."""
 
     def serves(self, address: str) -> bool:
-        return address.startswith("data:")
+        return address[:5].lower() == "data:"
 
     def fetch(self, address: str, task_id: int) -> bytes:
-        head, comma, body = address.partition(",")
+        head, comma, body = address.partition("#")[0].partition(",")
+        budget().file(len(body))
         try:
             if not comma:
                 raise ValueError("no comma")
-            return base64.b64decode(body, validate=False) if head.endswith(";base64") else unquote_to_bytes(body)
+            data = unquote_to_bytes(body)
+            if not _BASE64.search(head):
+                return data
+            data = b"".join(data.split())
+            if len(data) % 4 == 0:
+                data = data.removesuffix(b"=").removesuffix(b"=")
+            return base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
         except (binascii.Error, ValueError) as error:
             raise ImageError("the image inside the task's data is damaged") from error
 

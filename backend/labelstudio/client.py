@@ -14,7 +14,6 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -64,10 +63,14 @@ def _count(found: object) -> int:
 class LabelStudio:
     """A client for one Label Studio, with a personal access token or a legacy token; it detects which. Thread-safe."""
 
-    def __init__(self, url: str, token: str, *, timeout: float = 60.0) -> None:
+    def __init__(
+        self, url: str, token: str, *, timeout: float = 60.0, public_url: str = "", image_hosts: Sequence[str] = ()
+    ) -> None:
+        """``public_url``: where its users reach it, if that is not ``url``. ``image_hosts``: see
+        :class:`backend.labelstudio.outbound.Policy`."""
         self._token = token
         self._connection = Connection(url, token, timeout)
-        self._images = ImageFetcher(self._connection)
+        self._images = ImageFetcher(self._connection, public_url, image_hosts)
         self.queue_tab = QueueTab(self._connection)
         self.connections = Connections(self._connection)
 
@@ -75,7 +78,8 @@ class LabelStudio:
     def of_project(cls, settings: Settings, project: Project, *, timeout: float = 60.0) -> LabelStudio:
         """A client with the address and API key from the settings; if they are not set, with those from ``/setup``."""
         url = settings.label_studio_url or project.url
-        return cls(url, settings.label_studio_api_key or project.token, timeout=timeout)
+        key, hosts = settings.label_studio_api_key or project.token, settings.image_hosts.replace(",", " ").split()
+        return cls(url, key, timeout=timeout, public_url=project.url, image_hosts=hosts)
 
     @property
     def url(self) -> str:
@@ -289,14 +293,13 @@ class LabelStudio:
         """See :func:`backend.labelstudio.webhook.update_webhook_headers`."""
         return update_webhook_headers(self._connection, project_id, headers)
 
-    def fetch_image(self, source: str, task_id: int | None = None, scratch: Path | None = None) -> bytes:
+    def fetch_image(self, source: str, task_id: int | None = None) -> bytes:
         """The bytes of an image as it is stored: an upload, a local file, a file in a cloud storage (which requires
         ``task_id``) or a web address. Several threads may call this at once.
 
-        ``scratch``: the folder for temporary files; the system's if None.
-
         Raises:
             ImageError: this image is not available; the reason is one that an owner can act on.
+            ImageLater: nor at the moment, and nothing is known to be wrong with it.
             LabelStudioUnavailable, LabelStudioRefused: no image is: Label Studio does not respond, or refuses the key.
         """
-        return self._images.fetch(source, task_id, scratch)
+        return self._images.fetch(source, task_id)

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from backend.errors import BackendError, LabelStudioRefused, LabelStudioUnavailable
+from backend.labelstudio import tls
 
 log = logging.getLogger(__name__)
 
@@ -156,6 +157,7 @@ class Connection:
             timeout=httpx.Timeout(self.timeout, connect=min(CONNECT_SECONDS, self.timeout)),
             limits=httpx.Limits(max_keepalive_connections=reused, max_connections=100),
             follow_redirects=False,  # a redirected POST would become a GET
+            verify=tls.context(),
             event_hooks={"response": [check_token_exchange]},
         )
         # the trailing slash preserves a path in the address when the token is exchanged
@@ -206,6 +208,9 @@ class Connection:
         try:
             yield
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            if tls.is_about_certificate(error):
+                message = f"The certificate of Label Studio at {self.display_url} is not trusted ({error})"
+                raise LabelStudioRefused(f"{message}: {tls.ADVICE}") from error
             raise LabelStudioUnavailable(f"Label Studio at {self.display_url} cannot be reached ({error})") from error
         except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError) as error:
             timed_out = isinstance(error, httpx.TimeoutException)

@@ -1,234 +1,244 @@
-"""Downloads of task images, through the SDK's resolver. Label Studio's own files are requested with its API key."""
+"""Downloads of task images. Label Studio's own files are requested with its API key.
+
+Where images may come from stands in :mod:`backend.labelstudio.outbound`, what their addresses mean in
+:mod:`backend.labelstudio.addresses`, and how fast hosts are asked in :mod:`backend.labelstudio.pacing`. Files are kept
+in memory, within the budget of the process.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import functools
-import logging
-import re
-import tempfile
+import http.cookiejar
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Iterator, Sequence
+from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util.retry import Retry
+import urllib3.exceptions
+from requests.auth import AuthBase, HTTPBasicAuth
 
-from backend.errors import ImageError
+from backend.errors import ImageError, ImageLater
+from backend.labelstudio import tls
+from backend.labelstudio.addresses import Addresses, is_upload, short
 from backend.labelstudio.http import Connection
+from backend.labelstudio.outbound import CheckedAdapter, Policy, place_of
+from backend.labelstudio.pacing import HOSTS, PATIENCE_SECONDS, Hosts, retry_after
+from backend.memory import budget
 
-CONNECT_SECONDS, READ_SECONDS, TOTAL_SECONDS = 5.0, 30.0, 300.0
-MAX_BYTES = 256 * 2**20
-_CHUNK = 2**18
+CONNECT_SECONDS, READ_SECONDS, TOTAL_SECONDS = 5.0, 30.0, 120.0
+MAX_REDIRECTS = 10
+LATER_SECONDS = 60.0
+"""When an image is asked for again whose host did not respond in time."""
 
-_GIVE_UP_AFTER, _GIVE_UP_SECONDS = 3, 60.0
-"""A host that cannot be reached this often in a row is not tried again for a minute."""
+_CHUNK = 2**16
+_TRIES = 3
+_LATER = (408, 425, 429, 502, 503, 504)
+"""Statuses by which a server says that the same request may succeed later."""
 
-_CONNECTION_ERRORS = (
+_FAILED = (
     requests.exceptions.ConnectionError,
     requests.exceptions.Timeout,
     requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ContentDecodingError,
+    urllib3.exceptions.HTTPError,
 )
-_OF_THIS_IMAGE = (None, errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
-"""OS errors that concern a single file; any other, such as a full disk, concerns all images."""
-
-_CLOUD = ("s3:", "gs:", "azure-blob:")
 
 
-class _TooLarge(Exception):
-    """The file is larger than ``MAX_BYTES``."""
+class _Status(Exception):
+    """The final response is not an image: its status, and the address that it came from."""
+
+    def __init__(self, status: int, address: str) -> None:
+        super().__init__(status)
+        self.status, self.address = status, address
 
 
-class _Session(requests.Session):
-    """The session that the SDK's resolver downloads with: it adds timeouts, a size limit and retries.
+class _NoAuth(AuthBase):
+    """Keeps requests from taking a password from the user's .netrc, or the key's place."""
 
-    The resolver itself waits forever, and reads whatever arrives into memory.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        retries = Retry(
-            total=2,
-            connect=1,
-            read=1,
-            backoff_factor=0.2,
-            status_forcelist=(429, 502, 503, 504),
-            allowed_methods=("GET",),
-            raise_on_status=False,
-            respect_retry_after_header=False,
-            redirect=None,
-        )
-        for scheme in ("http://", "https://"):
-            self.mount(scheme, HTTPAdapter(pool_maxsize=4, max_retries=retries))
-
-    def get(self, url: str | bytes, **options: Any) -> requests.Response:
-        options |= {"timeout": (CONNECT_SECONDS, READ_SECONDS), "stream": True}
-        response = super().get(url, **options)
-        deadline = time.monotonic() + TOTAL_SECONDS
-        parts, size = [], 0
-        with response:
-            for part in response.iter_content(_CHUNK):
-                parts.append(part)
-                size += len(part)
-                if size > MAX_BYTES:
-                    raise _TooLarge
-                if time.monotonic() > deadline:
-                    raise requests.exceptions.ReadTimeout(f"more than {TOTAL_SECONDS:.0f} s", request=response.request)
-        response._content = b"".join(parts)  # what ``response.content`` returns, as if it had read the body itself
-        return response
-
-
-@functools.cache
-def _resolver() -> Any:
-    from label_studio_sdk._extensions.label_studio_tools.core.utils import io  # here: the SDK takes seconds to import
-
-    logging.getLogger(io.__name__).setLevel(logging.ERROR)  # it logs a line or a warning for each image
-    return io
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
 
 
 class ImageFetcher:
     """Fetches images. Thread-safe; each thread has its own connections."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._host = urlsplit(connection.url).netloc
+    def __init__(
+        self, connection: Connection, public_url: str = "", image_hosts: Sequence[str] = (), hosts: Hosts = HOSTS
+    ) -> None:
+        self._connection, self._hosts = connection, hosts
+        self._policy = Policy(connection.url, tuple(image_hosts))
+        self._addresses = Addresses(connection.url, public_url.strip().rstrip("/"))
         self._threads = threading.local()
-        self._lock = threading.Lock()
-        self._failures: dict[str, tuple[int, float]] = {}
         self._uploads_by_proxy = False
 
-    def fetch(self, source: str, task_id: int | None = None, scratch: Path | None = None) -> bytes:
+    def fetch(self, source: str, task_id: int | None = None) -> bytes:
         """See :meth:`backend.labelstudio.client.LabelStudio.fetch_image`."""
-        source = source.strip()
-        if source.startswith(_CLOUD) and task_id is None:
-            raise ImageError(f"{_short(source)} is in a cloud storage, which requires its task's id")
-        address = self._address(source)
-        try:
-            host = urlsplit(address).netloc if address.startswith("http") else self._host
-        except ValueError as error:
-            raise ImageError(f"{_short(source)} is not a web address") from error
-        self._skip_unreachable(host)
-        with self._mapping_errors(source, host):
+        candidates = self._addresses.candidates(source, task_id, by_proxy=self._uploads_by_proxy)
+        failure: _Status | None = None
+        for address in candidates:
             try:
-                return self._resolve(source, address, task_id, scratch)
-            except requests.exceptions.HTTPError as error:
-                expired = error.response.status_code == 401 and urlsplit(error.response.url).netloc == self._host
-                if not expired or not self._connection.renew_access_token():
-                    raise
-            return self._resolve(source, address, task_id, scratch)
+                data = self._with_renewed_key(source, address)
+            except _Status as error:
+                failure = failure or error
+                continue
+            if failure is not None and is_upload(address):
+                self._uploads_by_proxy = True
+            return data
+        assert failure is not None
+        raise self._as_image_error(source, failure) from failure
 
-    def _address(self, source: str) -> str:
-        """The address for the resolver. A source that starts with "/" is Label Studio's, as on its own pages."""
-        if source.startswith(("http://", "https://", *_CLOUD)):
-            return source
-        if source.startswith(("upload/", "/upload/")):
-            return f"{self._connection.url}/data/{source.lstrip('/')}"
-        if source.startswith("/data/") and "?d=" in source:
-            return source  # local storage: read from disk if LOCAL_FILES_DOCUMENT_ROOT is set
-        if source.startswith("/"):
-            return self._connection.url + source
-        if "://" in source:
-            raise ImageError(
-                f"{_short(source)} is in a storage that is not supported: use uploads, S3, GCS, Azure or http"
-            )
-        raise ImageError(f'"{_short(source)}" is a relative path: use a web address, an upload or a storage')
-
-    def _resolve(self, source: str, address: str, task_id: int | None, scratch: Path | None) -> bytes:
-        """Download an image. Uploads on Label Studio's own disk have an address; those in a bucket need its proxy.
-
-        Given an upload, the resolver tries the proxy first, which fails in most installations: 88 ms instead of 24. So
-        it is given the address instead, until the proxy turns out to be what works.
-        """
-        upload = source.startswith(("/data/upload/", "/upload/", "upload/"))
-        if upload and self._uploads_by_proxy:
-            return self._download(source, None, scratch)
+    def _with_renewed_key(self, source: str, address: str) -> bytes:
         try:
-            return self._download(address, task_id, scratch)
-        except requests.exceptions.HTTPError as error:
-            if not upload:
+            return self._download(source, address)
+        except _Status as error:
+            expired = error.status == 401 and self._policy.gets_key(error.address)
+            if not expired or not self._connection.renew_access_token():
                 raise
-            try:
-                data = self._download(source, None, scratch)
-            except requests.exceptions.HTTPError:
-                raise error from None
-        self._uploads_by_proxy = True
-        return data
+        return self._download(source, address)
 
-    def _download(self, address: str, task_id: int | None, scratch: Path | None) -> bytes:
-        io = _resolver()
-        # A directory for each download: the resolver keeps files, and two threads may fetch the same one.
-        with tempfile.TemporaryDirectory(prefix="image-", dir=scratch) as directory, io.http_session(self._session()):
-            path = io.get_local_path(
+    def _download(self, source: str, address: str) -> bytes:
+        """The body at ``address``, after redirects. Raises _Status or ImageError."""
+        deadline = time.monotonic() + TOTAL_SECONDS
+        for tries_left in reversed(range(_TRIES)):
+            with self._mapping_errors(source, address) as at:
+                try:
+                    response = self._response(address, at)
+                except requests.exceptions.ConnectionError as error:
+                    if tries_left and _broke_off(error):  # a connection that had been kept, for example
+                        continue
+                    raise
+                with response:
+                    host = place_of(at[0])
+                    if response.status_code in _LATER:
+                        self._put_off(response, host, source, at[0], again=tries_left > 0)
+                        continue
+                    self._hosts.answered(host)
+                    if response.status_code != 200:
+                        raise _Status(response.status_code, at[0])
+                    return _body(response, deadline, source)
+        raise AssertionError("the last try returns or raises")
+
+    def _response(self, address: str, at: list[str]) -> requests.Response:
+        """The response at the end of all redirects. ``at[0]`` is the address that is being asked."""
+        for _ in range(MAX_REDIRECTS + 1):
+            at[0] = address
+            self._policy.check(address)
+            proxy = requests.utils.select_proxy(address, requests.utils.get_environ_proxies(address))
+            if proxy:
+                self._policy.check_for_proxy(address)
+            self._hosts.wait_for_turn(place_of(address))
+            response = self._session().get(
                 address,
-                cache_dir=directory,
-                image_dir=str(Path(directory) / "none"),  # otherwise it looks for uploads in the home directory
-                hostname=self._connection.url,
-                access_token=self._connection.access_token(),
-                task_id=task_id,
+                headers=self._headers(address),
+                auth=_credentials(address),
+                timeout=(CONNECT_SECONDS, READ_SECONDS),
+                verify=tls.bundle(),
+                stream=True,
+                allow_redirects=False,
             )
-            return Path(path).read_bytes()
+            target = response.headers.get("location")
+            if response.status_code not in (301, 302, 303, 307, 308) or not target:
+                return response
+            response.close()
+            address = urljoin(address, target)
+        raise ImageError(f"{short(address)}: more than {MAX_REDIRECTS} redirects")
 
-    def _session(self) -> _Session:
+    def _headers(self, address: str) -> dict[str, str]:
+        headers = {"Accept": "image/*,*/*;q=0.8", "Accept-Encoding": "identity"}
+        if self._policy.gets_key(address):
+            token = self._connection.access_token()
+            headers["Authorization"] = f"{'Bearer' if token.count('.') == 2 else 'Token'} {token}"
+        return headers
+
+    def _put_off(self, response: requests.Response, host: str, source: str, address: str, *, again: bool) -> None:
+        """Note that the host asks for patience. Returns if the image may be asked for ``again`` soon; else raises."""
+        seconds = self._hosts.refused(host, retry_after(response.headers, time.time()))
+        if again and seconds <= PATIENCE_SECONDS:
+            return
+        if self._policy.gets_key(address):
+            self._check_label_studio()
+        raise ImageLater(f"{short(source)}: {host} answered {response.status_code} (try again later)", seconds)
+
+    def _session(self) -> requests.Session:
         if not hasattr(self._threads, "session"):
-            self._threads.session = _Session()
-        session: _Session = self._threads.session
-        return session
+            session = requests.Session()
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, CheckedAdapter(self._policy, pool_maxsize=4, max_retries=0))
+            session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=()))
+            self._threads.session = session
+        kept: requests.Session = self._threads.session
+        return kept
 
     # -- failures ----------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _mapping_errors(self, source: str, host: str) -> Iterator[None]:
-        """Turn what a download raises into an ImageError, unless the failure concerns all images."""
-        where = f"{_short(source)}:"
+    def _mapping_errors(self, source: str, address: str) -> Iterator[list[str]]:
+        """Turn what a download raises into an ImageError, unless the failure concerns all images. Yields a list with
+        the address that is being asked, which changes with each redirect."""
+        where, at = f"{short(source)}:", [address]
         try:
-            yield
-        except requests.exceptions.HTTPError as error:
-            status = error.response.status_code
-            final_host = urlsplit(error.response.url).netloc  # after redirects, for example to a cloud bucket
-            if final_host == self._host and (status in (401, 403) or status >= 500):
+            yield at
+        except _FAILED as error:
+            host = place_of(at[0])
+            if isinstance(error, requests.exceptions.SSLError) and tls.is_about_certificate(error):
+                raise ImageError(f"{where} the certificate of {host} is not trusted: {tls.ADVICE}") from error
+            if host == place_of(self._connection.url):
                 self._check_label_studio()
-            raise ImageError(f"{where} {final_host} answered {status}{_HINTS.get(status, '')}") from error
-        except _CONNECTION_ERRORS as error:
-            request = error.request
-            final_host = urlsplit(request.url).netloc if request is not None and request.url else host
-            self._count_failure(final_host)
-            if final_host == self._host:
-                self._check_label_studio()
-            late = isinstance(error, requests.exceptions.Timeout) or "timed out" in str(error).lower()
-            what = "did not respond in time" if late else "cannot be reached"
-            raise ImageError(f"{where} {final_host} {what}") from error
-        except _TooLarge as error:
-            raise ImageError(f"{where} more than {MAX_BYTES // 2**20} MiB") from error
-        except OSError as error:  # includes errors of requests
-            if not isinstance(error, requests.exceptions.RequestException) and error.errno not in _OF_THIS_IMAGE:
-                raise
-            raise ImageError(f"{where} {type(error).__name__}: {_short(str(error))}") from error
-        except ValueError as error:
-            raise ImageError(f"{where} {_short(str(error))}") from error
-        else:
-            if self._failures:
-                with self._lock:
-                    self._failures.pop(host, None)
+            else:
+                self._hosts.failed(host)
+            timeouts = (requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)
+            if isinstance(error, timeouts) or "timed out" in str(error).lower():
+                raise ImageLater(f"{where} {host} did not respond in time", LATER_SECONDS) from error
+            raise ImageError(f"{where} {host} cannot be reached") from error
+        except (requests.exceptions.RequestException, UnicodeError, ValueError) as error:
+            raise ImageError(f"{where} {type(error).__name__}: {short(str(error))}") from error
+
+    def _as_image_error(self, source: str, failure: _Status) -> ImageError:
+        """Raises if the failure concerns more than this image."""
+        status, host = failure.status, place_of(failure.address)
+        if self._policy.gets_key(failure.address) and (status in (401, 403) or status >= 500):
+            self._check_label_studio()
+        return ImageError(f"{short(source)}: {host} answered {status}{_HINTS.get(status, '')}")
 
     def _check_label_studio(self) -> None:
         """Raise if Label Studio does not respond or refuses the key, which concerns more than one image."""
         self._connection.get("api/current-user/whoami", timeout=10.0)
 
-    def _skip_unreachable(self, host: str) -> None:
-        """Raise ImageError if the host could not be reached several times in a row."""
-        count, until = self._failures.get(host, (0, 0.0))
-        if host != self._host and count >= _GIVE_UP_AFTER and time.monotonic() < until:
-            raise ImageError(f"{host} could not be reached a moment ago")
 
-    def _count_failure(self, host: str) -> None:
-        with self._lock:
-            count = self._failures.get(host, (0, 0.0))[0] + 1
-            self._failures[host] = (count, time.monotonic() + _GIVE_UP_SECONDS)
+def _body(response: requests.Response, deadline: float, source: str) -> bytes:
+    """The body, part by part as it arrives, so that neither its size nor a slow server is without a limit.
+
+    Raises:
+        ImageLater: it broke off. Half a file could be decoded, and would be taken for the whole picture.
+    """
+    parts, size = [], int(response.headers.get("content-length") or 0)
+    budget().file(size)
+    received = 0
+    try:
+        while part := response.raw.read1(_CHUNK, decode_content=True):
+            parts.append(part)
+            received += len(part)
+            budget().file(max(size, received))
+            if time.monotonic() > deadline:
+                raise requests.exceptions.ReadTimeout(f"more than {TOTAL_SECONDS:.0f} s")
+        whole = received >= size or bool(response.headers.get("content-encoding"))
+    except urllib3.exceptions.ProtocolError:
+        whole = False
+    if not whole:
+        raise ImageLater(f"{short(source)}: the transfer broke off", LATER_SECONDS)
+    return b"".join(parts)
+
+
+def _broke_off(error: requests.exceptions.ConnectionError) -> bool:
+    """Whether a connection was closed in the middle of a request, which may be repeated."""
+    return "Connection aborted" in str(error) or "RemoteDisconnected" in str(error)
+
+
+def _credentials(address: str) -> AuthBase:
+    """A user name and password in the address itself."""
+    parts = urlsplit(address)
+    return HTTPBasicAuth(unquote(parts.username), unquote(parts.password or "")) if parts.username else _NoAuth()
 
 
 _HINTS = {
@@ -239,11 +249,3 @@ _HINTS = {
     410: " (removed)",
     500: " (a server error: was the file removed?)",
 }
-
-
-def _short(text: str) -> str:
-    """``text`` for a message: one line of limited length, without passwords, and without queries, which may contain a
-    signature."""
-    text = re.sub(r"(?<=://)[^/@\s]*@", "", " ".join(text.split()))
-    text = re.sub(r"(://[^?\s]*)\?\S*", r"\1", text)
-    return text if len(text) <= 160 else text[:157] + "..."

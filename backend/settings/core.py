@@ -2,8 +2,8 @@
 
 Every setting is one field of :class:`Settings`; those of single samplers are the options that stand in samplers/. Its
 type is its default's type; what is allowed, the one line of help and whether a project may override it stand in the
-same place, and the table in docs/settings.md is generated from it. The environment uses the upper-case name,
-``extra_params`` the lower-case one.
+same place, and the table in docs/settings.md is made from it (:mod:`backend.settings.table`). The environment uses the
+upper-case name, ``extra_params`` the lower-case one.
 """
 
 from __future__ import annotations
@@ -89,6 +89,24 @@ class Settings(SamplerSettings):
         between(0, 3650),
     )
     download_workers: int = setting(8, "Images fetched at a time.", between(1, 64))
+    image_hosts: str = setting(
+        "",
+        "Hosts with private addresses that images may come from, besides Label Studio's own: names, `*.name`, IP "
+        "addresses or networks, each with `:port` or without.",
+        matching(r"[\w.*:\[\]/, \-]*", "hosts, separated by spaces or commas"),
+    )
+    memory_mb: int = setting(
+        0,
+        "Memory for the images that a process fetches and decodes at a time; 0: a quarter of what is free in the "
+        "container or on the machine. One image gets half of it at most.",
+        zero_or(32, 1_048_576),
+    )
+    requests_ca_bundle: str = setting(
+        "",
+        "File with the certificates of the authorities to trust, for Label Studio's API and for images; empty: the "
+        "public ones.",
+        Check("a file or folder that exists, or empty", lambda value: value == "" or Path(value).exists()),
+    )
     retry_broken_seconds: float = setting(600.0, "Wait before a broken image is tried again.", between(1, 604800))
 
     # The project: environment, then extra_params.
@@ -255,23 +273,6 @@ def all_settings() -> list[Field[Any]]:
 def project_keys() -> tuple[str, ...]:
     """Names of the settings that ``extra_params`` may hold."""
     return tuple(item.name for item in all_settings() if spec_of(item).per_project)
-
-
-def settings_table() -> str:
-    """The Markdown table of all settings, as it stands in docs/settings.md."""
-    lines = ["| environment | extra params | default | allowed | what it does |", "|---|---|---|---|---|"]
-    for item in all_settings():
-        spec = spec_of(item)
-        key = f"`{item.name}`" if spec.per_project else ""
-        default = f"`{_default_text(item.default)}`" if item.default != "" else "empty"
-        lines.append(f"| `{item.name.upper()}` | {key} | {default} | {spec.check.allowed} | {spec.help} |")
-    return "\n".join(lines) + "\n"
-
-
-def _default_text(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _known_keys(key: str) -> str:

@@ -184,6 +184,10 @@ broken = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False, default=1),
     sa.Column("retry_at", sa.Float, nullable=False),
+    # How often a process died while it decoded the image.
+    sa.Column("deaths", sa.Integer, nullable=False, default=0, server_default="0"),
+    # Nothing is known to be wrong with it: its host asks to be asked later, or does not respond in time.
+    sa.Column("waiting", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
 )
 
 PER_PROJECT = (tasks, labels, changed_images, seen_annotations, cycles, broken)
@@ -311,10 +315,16 @@ class StoredPrediction:
 
 @dataclass(frozen=True)
 class BrokenImage:
-    """A task whose image was set aside, why, and when it is due to be tried again."""
+    """A task whose image was set aside, why, and when it is due to be tried again.
+
+    ``deaths``: how often a process died while it decoded the image. ``waiting``: it is not damaged, as far as is known,
+    but its host asks to be asked later.
+    """
 
     task_id: int
     source: str
     reason: str
     attempts: int
     retry_at: float
+    deaths: int = 0
+    waiting: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -10,6 +11,9 @@ import sqlalchemy as sa
 from backend.state.database import CHUNK_ROWS, READ_CHUNK, Database, chunks
 from backend.state.schema import BrokenImage, Version, broken, changed_images, labels, projects, score_blocks, tasks
 from backend.state.scores import Scores
+
+WAIT_GROWTH, LONGEST_WAIT = 4, 86_400.0
+"""An image that kills whoever decodes it waits this many times as long each time, up to a day."""
 
 
 class Tasks:
@@ -106,15 +110,38 @@ class Tasks:
     def set_broken(self, project_id: int, found: Iterable[tuple[int, str, str]], retry_seconds: float) -> None:
         """Set images aside: (task id, source, reason) each. A task that is set aside already has its attempts
         incremented."""
+        rows = [{"task_id": task, "source": source, "reason": reason} for task, source, reason in found]
+        self._set_aside(project_id, rows, retry_seconds, {"attempts": broken.c.attempts + 1})
+
+    def set_waiting(self, project_id: int, found: Iterable[tuple[int, str, str, float]]) -> None:
+        """Let images wait that are not damaged: (task id, source, reason, seconds) each."""
+        by_seconds: dict[float, list[dict[str, Any]]] = {}
+        for task, source, reason, seconds in found:
+            row = {"task_id": task, "source": source, "reason": reason, "waiting": True, "attempts": 0}
+            by_seconds.setdefault(seconds, []).append(row)
+        for seconds, rows in by_seconds.items():
+            self._set_aside(project_id, rows, seconds, {})
+
+    def set_deadly(self, project_id: int, found: Iterable[tuple[int, str]], retry_seconds: float) -> None:
+        """Set images aside that a process was decoding when it died: (task id, source) each. The wait grows with each
+        death."""
+        before = {image.task_id: image.deaths for image in self.broken_images(project_id)}
+        for task, source in found:
+            deaths = before.get(task, 0) + 1
+            times = "" if deaths == 1 else f", {deaths} times"
+            reason = f"a process ended while it decoded this image{times}"
+            row = {"task_id": task, "source": source, "reason": reason, "deaths": deaths}
+            wait = min(max(LONGEST_WAIT, retry_seconds), retry_seconds * WAIT_GROWTH ** (deaths - 1))
+            self._set_aside(project_id, [row], wait, {"attempts": broken.c.attempts + 1, "deaths": deaths})
+
+    def _set_aside(
+        self, project_id: int, rows: list[dict[str, Any]], retry_seconds: float, again: Mapping[str, Any]
+    ) -> None:
+        """``again``: what else changes if a task is set aside already."""
         with self._db.engine.begin() as conn:
-            retry_at = self._db.now_in(conn) + retry_seconds
-            rows = [
-                {"project_id": project_id, "task_id": task, "source": source, "reason": reason, "retry_at": retry_at}
-                for task, source, reason in found
-            ]
-            for part in chunks(rows, CHUNK_ROWS):
-                again = {"attempts": broken.c.attempts + 1}
-                self._db.upsert(conn, broken, part, ("source", "reason", "retry_at"), again)
+            fixed = {"project_id": project_id, "retry_at": self._db.now_in(conn) + retry_seconds, "waiting": False}
+            for part in chunks([fixed | row for row in rows], CHUNK_ROWS):
+                self._db.upsert(conn, broken, part, ("source", "reason", "retry_at", "waiting"), again)
 
     def clear_broken(self, project_id: int, task_ids: Iterable[int]) -> None:
         """Forget that the images of these tasks were set aside."""
@@ -129,15 +156,16 @@ class Tasks:
         return self._db.rows(query, BrokenImage)
 
     def counts(self, project_id: int) -> dict[str, int]:
-        """``tasks``, ``labelled``, ``scored`` (by the current version) and ``broken``."""
-        mine = tasks.c.project_id == project_id
+        """``tasks``, ``labelled``, ``scored`` (by the current version), ``broken``, and ``waiting`` for their image."""
+        mine, set_aside = tasks.c.project_id == project_id, broken.c.project_id == project_id
         version = sa.select(projects.c.current_version_id).where(projects.c.id == project_id).scalar_subquery()
         count = sa.func.count()
         queries = {
             "tasks": sa.select(count).select_from(tasks).where(mine),
             "labelled": sa.select(count).select_from(tasks).where(mine, tasks.c.labelled),
             "scored": sa.select(sa.func.sum(score_blocks.c.rows)).where(score_blocks.c.version_id == version),
-            "broken": sa.select(count).select_from(broken).where(broken.c.project_id == project_id),
+            "broken": sa.select(count).select_from(broken).where(set_aside, sa.not_(broken.c.waiting)),
+            "waiting": sa.select(count).select_from(broken).where(set_aside, broken.c.waiting),
         }
         with self._db.reader.connect() as conn:
             return {name: int(conn.scalar(query) or 0) for name, query in queries.items()}

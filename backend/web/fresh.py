@@ -6,21 +6,23 @@ first such task, and then keeps the last few models. Models, images per request 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from backend.errors import BackendError, ImageError
+from backend.errors import BackendError
 from backend.images.source import ImageSource, fetch_image, sources
+from backend.images.trying import Trying, unnoted
 from backend.labelstudio.client import LabelStudio
+from backend.memory import budget
 from backend.state import StoredPrediction, Version
 from backend.tasks import KINDS
 from backend.tasks.base import AnyTaskKind, Fetched, FreshPrediction, Size
-from backend.tasks.label_config import image_source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,9 +45,15 @@ class FreshPredictions:
         self._lock = threading.Lock()  # one request at a time, so that the worker keeps its cores
 
     def __call__(
-        self, version: Version, gateway: LabelStudio, kind: AnyTaskKind, tasks: Sequence[Mapping[str, Any]]
+        self,
+        version: Version,
+        gateway: LabelStudio,
+        kind: AnyTaskKind,
+        tasks: Mapping[int, str],
+        trying: Trying = unnoted,
     ) -> dict[int, FreshPrediction]:
-        """Task id → prediction and its result, for those of ``tasks`` that can be predicted in time.
+        """Task id → prediction and its result, for those of ``tasks`` (task id → image source) that can be predicted in
+        time. ``trying``: around the decoding of each image.
 
         Images that cannot be fetched or decoded are left out. If the project's kind of task is no longer that of the
         model, the results are empty, and the scores still have their places in the queue.
@@ -58,7 +66,7 @@ class FreshPredictions:
             return {}
         try:
             model = self._model(version, version.checkpoint)
-            found = _fetch(sources(gateway, kind.settings), kind.data_key, model, tasks, until)
+            found = _fetch(sources(gateway, kind.settings), model, tasks, until, trying)
             if not found:
                 return {}
             if model.task != kind.name:
@@ -93,20 +101,21 @@ def _scores_alone(model: Learner, version_name: str, found: Fetched) -> dict[int
 
 
 def _fetch(
-    available: Sequence[ImageSource], data_key: str, model: Learner, tasks: Sequence[Mapping[str, Any]], until: float
+    available: Sequence[ImageSource], model: Learner, tasks: Mapping[int, str], until: float, trying: Trying
 ) -> dict[int, tuple[np.ndarray, Size]]:
     """Task id → pixels as ``model`` reads them and original size, for the images that were fetched and decoded by
     ``until`` (monotonic seconds)."""
     kind = KINDS[model.task]
 
-    def one(task: Mapping[str, Any]) -> tuple[np.ndarray, Size]:
-        source = image_source(task.get("data") or {}, data_key)
-        if source is None:
-            raise ImageError(f'the task has no "{data_key}"')
-        return kind.decode(fetch_image(source, int(task["id"]), available), model.frame)
+    def one(task: int, source: str) -> tuple[np.ndarray, Size]:
+        with budget().image():
+            data = fetch_image(source, task, available)
+            with trying(task, source):
+                return kind.decode(data, model.frame)
 
     executor = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
-    waiting = {executor.submit(one, task): int(task["id"]) for task in tasks[: kind.fresh_limit]}
+    first = itertools.islice(tasks.items(), kind.fresh_limit)
+    waiting = {executor.submit(one, task, source): task for task, source in first}
     done, late = wait(waiting, timeout=max(0.0, until - time.monotonic()))
     executor.shutdown(wait=False, cancel_futures=True)
     if late:

@@ -127,6 +127,7 @@ PROJECT_GAUGES = {
     "pool_size": ("unlabelled", "Tasks without a label."),
     "scored_tasks": ("scored", "Tasks that the current version has scored."),
     "broken_images": ("broken", "Tasks whose image is set aside."),
+    "waiting_images": ("waiting", "Tasks whose image's host asks to be asked later, or does not respond in time."),
     "due_annotations": ("pending", "New annotations since the last cycle, as far as known."),
     "budget": ("budget", "Number of new annotations that makes a cycle due."),
     "failing": ("failing", "1 if the worker's last attempt failed."),

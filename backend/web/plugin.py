@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from backend import events
+from backend import events, memory
 from backend.errors import BackendError, LabelStudioRefused, OwnerError
 from backend.files import predictions_folder, project_folder
+from backend.images.trying import Attempts
 from backend.labelstudio.client import LabelStudio, import_ahead
 from backend.labelstudio.records import ProjectInfo
 from backend.logs import Redactor
@@ -30,7 +31,7 @@ from backend.tasks import kind_of
 from backend.tasks.base import AnyTaskKind, FreshPrediction, Result
 from backend.web.adopter import Adopter
 from backend.web.compat import Plugin
-from backend.web.fresh import FETCH_SECONDS, FreshPredictions
+from backend.web.fresh import FETCH_SECONDS, FETCHERS, FreshPredictions
 from backend.web.key_check import KeyCheck
 from backend.web.writer import Writer
 
@@ -61,6 +62,7 @@ class Services:
     @classmethod
     def start(cls, settings: Settings) -> Services:
         """Open the state, and start the thread that writes to it."""
+        memory.configure(settings.memory_mb, FETCHERS)
         state = State.for_settings(settings)
         return cls(settings, state, Redactor(settings.secrets()), Adopter(state, settings))
 
@@ -244,11 +246,22 @@ class ActiveLearningBackend(Plugin):
         if version.checkpoint is None or not tasks:
             return {}
         gateway = LabelStudio.of_project(kind.settings, project, timeout=FETCH_SECONDS)
+        known = self._known_images(project, [task["id"] for task in tasks])
         try:
-            return self.services.fresh(version, gateway, kind, tasks)
+            with Attempts(project_folder(kind.settings.model_dir, project.key)) as attempts:
+                return self.services.fresh(version, gateway, kind, known, attempts.trying)
         except Exception as error:
             log.warning("No fresh predictions by %s: %s", version.name, error, exc_info=_unexpected(error))
             return {}
+
+    def _known_images(self, project: Project, task_ids: Sequence[int]) -> dict[int, str]:
+        """Task id → image source, of the tasks that the project is known to hold, without those that are set aside. A
+        request may name any address: what is fetched is what stands in Label Studio."""
+        state = self.services.state
+        now = state.now()
+        waits = {image.task_id for image in state.tasks.broken_images(project.id) if image.retry_at > now}
+        sources = state.tasks.sources(project.id, task_ids)
+        return {task: source for task, source in sources.items() if source and task not in waits}
 
     # -- /webhook ----------------------------------------------------------------------------------------------------
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from backend.errors import ImageError
 from backend.images.cache import Broken, Fetch, ImageCache
 from backend.images.source import fetch_image, sources
+from backend.images.trying import Attempts, Tried, source_digest
 from backend.state import BrokenImage
 from backend.worker.job import Job
 from backend.worker.sync import Truth
@@ -41,7 +42,8 @@ def open_images(
             first are a sample of the pool.
     """
     state, project_id = job.state, job.project.id
-    fetch = _fetcher(job, truth)
+    fetch, attempts = _fetcher(job, truth), Attempts(job.folder)
+    note_deaths(job, attempts)
     if wanted is None:
         wanted = np.random.default_rng([job.settings.seed, len(truth.tasks)]).permutation(truth.unlabeled)
     labeled = np.array(sorted(truth.labels), dtype=np.int64)
@@ -52,13 +54,27 @@ def open_images(
     again = set(state.tasks.changed_images(project_id)) | set_aside.keys()
     missing = [_missing(cache, tasks, again) for tasks in (labeled, wanted)]
     until = None if seconds is None else time.monotonic() + seconds
-    filling = _Filling(job, cache, fetch, set_aside, again, report, sum(map(len, missing)))
-    filling.fill(missing[0], None)
-    if not filling.fill(missing[1], until):
-        state.projects.hint(project_id, tasks=True)
+    with attempts:
+        filling = _Filling(job, cache, fetch, attempts, set_aside, again, report, sum(map(len, missing)))
+        filling.fill(missing[0], None)
+        if not filling.fill(missing[1], until):
+            state.projects.hint(project_id, tasks=True)
     cache.forget(np.setdiff1d(np.array(cache.task_ids(), dtype=np.int64), truth.tasks).tolist())
-    filling.record()
     return cache
+
+
+def note_deaths(job: Job, attempts: Attempts) -> None:
+    """Set aside the images that processes were decoding when they died."""
+
+    def note(tried: Sequence[Tried]) -> None:
+        sources = job.state.tasks.sources(job.project.id, [task for task, _ in tried])
+        found = [(task, sources[task]) for task, digest in tried if source_digest(sources.get(task, "")) == digest]
+        named = ", ".join(str(task) for task, _ in found)
+        log.warning("Project %s: a process ended while it decoded the images of tasks %s", job.project.id, named)
+        job.check()
+        job.state.tasks.set_deadly(job.project.id, found, job.settings.retry_broken_seconds)
+
+    attempts.collect(note)
 
 
 class _Filling:
@@ -69,15 +85,18 @@ class _Filling:
         job: Job,
         cache: ImageCache,
         fetch: Fetch,
+        attempts: Attempts,
         set_aside: dict[int, BrokenImage],
         again: set[int],
         report: ProgressFn,
         total: int,
     ) -> None:
-        self._job, self._cache, self._fetch, self._set_aside, self._again = job, cache, fetch, set_aside, again
+        self._job, self._cache, self._fetch, self._attempts = job, cache, fetch, attempts
+        self._set_aside, self._again = set_aside, again
         self._report, self._total = report, total
         self._now = job.state.now()
         self._tried: set[int] = set()
+        self._recorded: set[int] = set()
         self._waiting: set[int] = set()
         self._broken: dict[int, Broken] = {}
 
@@ -89,14 +108,31 @@ class _Filling:
                 return False
             some = self._job.state.tasks.sources(self._job.project.id, tasks[start : start + _SLICE].tolist())
             wanted = [item for item in some.items() if not self._waits(*item)]
-            left = None if until is None else max(0.0, until - time.monotonic())
-            workers = self._job.settings.download_workers
-            found = self._cache.sync(wanted, self._fetch, workers, self._progress, seconds=left)
-            self._broken |= {image.task_id: image for image in found}
+            self._sync(wanted, until)
             if until is not None and time.monotonic() >= until:
-                return self._note_tried(list(some)) and start + _SLICE >= len(tasks)
+                done = self._note_tried(list(some)) and start + _SLICE >= len(tasks)
+                self._record()
+                return done
             self._tried |= some.keys()
+            self._record()
         return True
+
+    def _sync(self, wanted: Sequence[tuple[int, str]], until: float | None) -> None:
+        """Fetch and decode images. Those that some process died of come last, and each alone, so that no other is taken
+        for what kills."""
+        deadly = [item for item in wanted if self._is_deadly(item[0])]
+        together = [item for item in wanted if not self._is_deadly(item[0])]
+        for part, workers in ((together, self._job.settings.download_workers), *(([item], 1) for item in deadly)):
+            left = None if until is None else max(0.0, until - time.monotonic())
+            if part and not (part is not together and left == 0.0):
+                found = self._cache.sync(
+                    part, self._fetch, workers, self._progress, seconds=left, trying=self._attempts.trying
+                )
+                self._broken |= {image.task_id: image for image in found}
+
+    def _is_deadly(self, task: int) -> bool:
+        image = self._set_aside.get(task)
+        return image is not None and image.deaths > 0
 
     def _note_tried(self, tasks: list[int]) -> bool:
         """Note which of ``tasks`` were tried before the time was up. Returns whether it was all of them."""
@@ -112,16 +148,23 @@ class _Filling:
     def _progress(self, phase: str, done: int, total: int) -> None:
         self._report(phase, len(self._tried) + done, max(self._total, len(self._tried) + done))
 
-    def record(self) -> None:
-        """Store which images are set aside and which no longer are."""
+    def _record(self) -> None:
+        """Store which images are set aside and which no longer are, as far as they were tried."""
         job, state, project_id = self._job, self._job.state, self._job.project.id
-        if found := list(self._broken.values()):
-            log.warning("Project %s: %d images set aside; first: %s", project_id, len(found), found[0].reason)
-            rows = [(image.task_id, image.source, image.reason) for image in found]
+        found = [image for image in self._broken.values() if image.task_id not in self._recorded]
+        if damaged := [image for image in found if image.later is None]:
+            log.warning("Project %s: %d images set aside; first: %s", project_id, len(damaged), damaged[0].reason)
+            rows = [(image.task_id, image.source, image.reason) for image in damaged]
             state.tasks.set_broken(project_id, rows, job.settings.retry_broken_seconds)
-        fixed = {task for task in self._tried & self._set_aside.keys() if not self._still_broken(task)}
+        waiting = [(i.task_id, i.source, i.reason, max(1.0, i.later)) for i in found if i.later is not None]
+        if waiting:
+            log.info("Project %s: %d images have to wait; first: %s", project_id, len(waiting), waiting[0][2])
+            state.tasks.set_waiting(project_id, waiting)
+        tried = self._tried - self._recorded
+        fixed = {task for task in tried & self._set_aside.keys() if not self._still_broken(task)}
         state.tasks.clear_broken(project_id, fixed)
-        state.tasks.clear_changed_images(project_id, self._tried)
+        state.tasks.clear_changed_images(project_id, tried)
+        self._recorded |= tried | {image.task_id for image in found}
 
     def _still_broken(self, task: int) -> bool:
         return task in self._broken or task in self._waiting

@@ -17,7 +17,7 @@ import uuid
 from base64 import b64encode
 from typing import TYPE_CHECKING
 
-from backend import events, head
+from backend import events, head, memory
 from backend.errors import (
     BackendError,
     LabelStudioRefused,
@@ -28,6 +28,7 @@ from backend.errors import (
     message_of,
 )
 from backend.events import Backlog, Work
+from backend.images.trying import forget_all
 from backend.labelstudio.client import LabelStudio, import_ahead
 from backend.settings.core import Settings
 from backend.state import Project, State, Version
@@ -55,6 +56,7 @@ class Worker:
     def __init__(self, settings: Settings, show: ProgressFn | None = None) -> None:
         self.settings = settings
         self.state = State.for_settings(settings)
+        memory.configure(settings.memory_mb, len(Work) * settings.download_workers)
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
         self.stop = threading.Event()
         self._show = show
@@ -86,6 +88,7 @@ class Worker:
         self.leases.release_all()
         log.info("Worker %s ends", self.name)
         if any(lane.is_alive() for lane in lanes):
+            forget_all()  # no image is to blame
             os._exit(0)  # some lane is in a long computation or call: this is as safe as a kill, and cannot hang
 
     @property

@@ -19,7 +19,8 @@ from rich.console import Console
 
 from backend import __version__, status
 from backend.exposure import is_loopback
-from backend.settings.core import Settings, settings_table
+from backend.settings.core import Settings
+from backend.settings.table import settings_table
 from backend.state import State
 from samplers import SAMPLER_NAMES, SAMPLERS
 from tests.backend.web.test_metrics import fill

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 
-from backend.settings.core import settings_table
+from backend.settings.table import settings_table
 from samplers import SAMPLERS
 from samplers.base import TASKS
 from samplers.options import about

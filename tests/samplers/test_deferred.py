@@ -25,7 +25,8 @@ def run(code: str) -> str:
 
 def test_the_table_the_options_and_the_settings_are_read_without_torch() -> None:
     loaded = run(
-        "import sys, samplers, backend.settings.core as core; core.settings_table(); core.Settings().options()\n"
+        "import sys, samplers, backend.settings.core as core, backend.settings.table as table\n"
+        "table.settings_table(); core.Settings().options()\n"
         "print(len(samplers.SAMPLERS), *sorted(sys.modules))"
     ).split()
     assert int(loaded[0]) > 20

@@ -44,7 +44,7 @@ def saved(kind: str, image: Image.Image | None = None, **options: Any) -> bytes:
 def corpus() -> dict[str, bytes]:
     """File name → bytes."""
     found: dict[str, bytes] = {}
-    for part in (_jpegs(), _exif(), _pngs(), _png_chunks(), _others()):
+    for part in (_jpegs(), _odd_jpegs(), _exif(), _pngs(), _png_chunks(), _odd_pngs(), _others(), _odd_others()):
         for name, data in part:
             assert name not in found, name
             found[name] = data
@@ -78,6 +78,45 @@ def _jpegs() -> Iterator[tuple[str, bytes]]:
     yield "garbage-as-icc-profile.jpg", saved("JPEG", quality=90, icc_profile=b"no profile at all" * 9)
     yield "half-of-a-photograph.jpg", _half(saved("JPEG", picture(300, 400), quality=80))
     yield "half-of-a-progressive-photograph.jpg", _half(saved("JPEG", picture(300, 400), quality=80, progressive=True))
+
+
+def _odd_jpegs() -> Iterator[tuple[str, bytes]]:
+    plain = saved("JPEG", picture(96, 128), quality=85)
+    start = plain.index(b"\xff\xda")
+    restarts = saved("JPEG", picture(96, 128), quality=85, restart_marker_rows=1)
+    yield "zeros-instead-of-its-second-half.jpg", _zeroed(plain)
+    yield "ones-instead-of-its-second-half.jpg", plain[: len(plain) // 2] + b"\xff" * (len(plain) // 2)
+    yield "restarts.jpg", restarts
+    yield "restarts-with-zeros.jpg", restarts[: start + 900] + bytes(50) + restarts[start + 950 :]
+    yield "half-with-restarts.jpg", _half(restarts)
+    yield "two-in-one.jpg", plain + saved("JPEG", picture().rotate(180))
+    yield "beginning-twice.jpg", plain[:2] + plain
+    yield "no-quantization.jpg", plain.replace(b"\xff\xdb", b"\xff\xfe")
+    yield "no-huffman-tables.jpg", plain.replace(b"\xff\xc4", b"\xff\xfe")
+    yield "height-of-zero.jpg", _with_height(plain, 0)
+    yield "height-more-than-there-is.jpg", _with_height(plain, 200)
+    yield "height-less-than-there-is.jpg", _with_height(plain, 40)
+    yield "a-marker-in-its-pixels.jpg", plain[: start + 600] + b"\xff\xe5" + plain[start + 602 :]
+    yield "an-end-in-its-pixels.jpg", plain[: start + 900] + b"\xff\xd9" + plain[start + 902 :]
+    yield "garbage-between-segments.jpg", plain[:2] + b"garbage" + plain[2:]
+    yield "subsampled.jpg", saved("JPEG", picture(97, 131), quality=85, subsampling="4:2:0")
+    yield "half-of-gray.jpg", _half(saved("JPEG", picture(96, 128).convert("L")))
+    yield "half-of-cmyk.jpg", _half(saved("JPEG", picture(96, 128).convert("CMYK")))
+    yield "photoshop-cut-short.jpg", plain[:2] + b"\xff\xed\x00\x18Photoshop 3.0\x008BIM\x04\x04" + plain[2:]
+    yield "jfif-cut-short.jpg", plain[:2] + b"\xff\xe0\x00\x06JFIF" + plain[20:]
+    yield "jfif-missing.jpg", plain[:2] + plain[20:]
+    yield "adobe-cut-short.jpg", plain[:2] + b"\xff\xee\x00\x07Adobe" + plain[2:]
+    yield "mpf-cut-short.jpg", plain[:2] + b"\xff\xe2\x00\x0cMPF\0II*\0\x08\0" + plain[2:]
+    yield "icc-in-missing-parts.jpg", plain[:2] + b"\xff\xe2\x00\x14ICC_PROFILE\0\x02\x05abcd" + plain[2:]
+
+
+def _zeroed(data: bytes) -> bytes:
+    return data[: len(data) // 2] + bytes(len(data) - len(data) // 2)
+
+
+def _with_height(data: bytes, height: int) -> bytes:
+    at = data.index(b"\xff\xc0") + 5
+    return data[:at] + struct.pack(">H", height) + data[at + 2 :]
 
 
 def _exif() -> Iterator[tuple[str, bytes]]:
@@ -255,6 +294,43 @@ def _filter_9(raw: bytes) -> bytes:
     return raw[: 20 * row] + b"\x09" + raw[20 * row + 1 :]
 
 
+def _odd_pngs() -> Iterator[tuple[str, bytes]]:
+    head, *rest = png_chunks(saved("PNG"))
+    pixels, end = [part for part in rest if part[0] == b"IDAT"], (b"IEND", b"")
+    indexed = png_chunks(saved("PNG", picture().quantize(16)))
+    without_palette = [part for part in indexed if part[0] != b"PLTE"]
+    yield "header-twice.png", png_of(head, head, *pixels, end)
+    yield "end-twice.png", png_of(head, *pixels, end, end)
+    yield "no-end.png", png_of(head, *pixels)
+    yield "palette-missing.png", png_of(*without_palette)
+    yield "palette-too-short.png", png_of(*(part if part[0] != b"PLTE" else (b"PLTE", part[1][:6]) for part in indexed))
+    yield "palette-with-a-wrong-checksum.png", png_of(*indexed, wrong=lambda name: name == b"PLTE")
+    clear = (b"tRNS", bytes(range(0, 256, 16)))
+    yield "palette-with-transparency.png", png_of(*indexed[:-2], clear, *indexed[-2:])
+    yield (
+        "transparency-with-a-wrong-checksum.png",
+        png_of(*indexed[:-2], clear, *indexed[-2:], wrong=lambda name: name == b"tRNS"),
+    )
+    yield (
+        "pixels-interrupted.png",
+        png_of(head, (b"IDAT", pixels[0][1][:500]), (b"tEXt", b"a\0b"), (b"IDAT", pixels[0][1][500:]), end),
+    )
+    yield "an-empty-pixel-chunk.png", png_of(head, (b"IDAT", b""), *pixels, end)
+    yield "text-in-front-of-its-header.png", png_of((b"tEXt", b"a\0b"), head, *pixels, end)
+    yield "zeros-behind-its-pixels.png", png_of(head, *pixels) + bytes(500)
+    yield "zeros-instead-of-its-second-half.png", _zeroed(saved("PNG"))
+    for mode in ("L", "RGBA", "I;16", "1", "LA"):
+        image = picture().convert("L" if mode == "I;16" else mode)
+        if mode == "I;16":
+            image = Image.fromarray(np.asarray(image, np.uint16) * 257)
+        yield f"half-in-mode-{mode.replace(';', '-')}.png", _half(saved("PNG", image))
+    wide = np.zeros((HIGH, 1 + 6 * WIDE), np.uint8)
+    wide[:, 1:] = np.repeat(np.asarray(picture()).reshape(HIGH, -1), 2, 1)
+    header = struct.pack(">IIBBBBB", WIDE, HIGH, 16, 2, 0, 0, 0)
+    yield "color-of-16-bits.png", png_of((b"IHDR", header), (b"IDAT", zlib.compress(wide.tobytes())), end)
+    yield "half-of-16-bits.png", _half(png_of((b"IHDR", header), (b"IDAT", zlib.compress(wide.tobytes())), end))
+
+
 # -- other formats -----------------------------------------------------------------------------------------------------
 
 
@@ -286,6 +362,36 @@ def _others() -> Iterator[tuple[str, bytes]]:
     yield "words.png", b"just words"
     yield "empty.png", b""
     yield "zeros.jpg", bytes(4096)
+
+
+def _odd_others() -> Iterator[tuple[str, bytes]]:
+    gif, bmp = saved("GIF", interlace=0), saved("BMP")
+    yield "not-interlaced.gif", gif
+    for share in (30, 60, 95):
+        yield f"{share}-percent-not-interlaced.gif", gif[: len(gif) * share // 100]
+    yield "without-its-last-2-bytes.gif", gif[:-2]
+    yield "only-its-header.gif", gif[:780]
+    yield "zeros-instead-of-its-second-half.gif", _zeroed(gif)
+    yield "screen-of-zero.gif", gif[:6] + bytes(4) + gif[10:]
+    yield "screen-smaller-than-its-frame.gif", gif[:6] + struct.pack("<HH", 20, 20) + gif[10:]
+    yield "screen-larger-than-its-frame.gif", gif[:6] + struct.pack("<HH", 100, 90) + gif[10:]
+    yield "transparent.gif", saved("GIF", picture().quantize(16), transparency=0)
+    yield "header-size-of-zero.bmp", bmp[:14] + bytes(4) + bmp[18:]
+    yield "from-top-to-bottom.bmp", bmp[:22] + struct.pack("<i", -HIGH) + bmp[26:]
+    for mode in ("1", "L", "P"):
+        image = picture().quantize(16) if mode == "P" else picture().convert(mode)
+        yield f"half-in-mode-{mode}.bmp", saved("BMP", image)[: -len(saved("BMP", image)) // 3]
+    yield "a-bitmap.ico", saved("ICO", picture(32, 32), sizes=[(32, 32)], bitmap_format="bmp")
+    yield "half-of-a-bitmap.ico", _half(saved("ICO", picture(32, 32), sizes=[(32, 32)], bitmap_format="bmp"))
+    yield "half-of-several.ico", _half(saved("ICO", picture(64, 64), sizes=[(16, 16), (32, 32), (64, 64)]))
+    yield "several.ico", saved("ICO", picture(64, 64), sizes=[(16, 16), (32, 32), (64, 64)])
+    webp = saved("WEBP", quality=80)
+    yield "a-size-too-small.webp", webp[:4] + struct.pack("<I", 20) + webp[8:]
+    yield "a-size-too-large.webp", webp[:4] + struct.pack("<I", len(webp) + 500) + webp[8:]
+    yield "zeros-instead-of-its-second-half.webp", _zeroed(webp)
+    yield "animated-cut-in-its-second-frame.webp", _animation("WEBP")[:-300]
+    yield "png-named.jpg", saved("PNG")
+    yield "jpeg-named.png", saved("JPEG")
 
 
 def _animation(kind: str) -> bytes:

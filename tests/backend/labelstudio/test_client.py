@@ -24,7 +24,8 @@ import pytest
 import requests
 from PIL import Image
 
-from backend.errors import BackendError, ImageError, LabelStudioRefused, LabelStudioUnavailable
+from backend import memory
+from backend.errors import BackendError, ImageError, ImageLater, LabelStudioRefused, LabelStudioUnavailable
 from backend.images.cache import ImageCache
 from backend.images.decoding import decode
 from backend.images.source import fetch_image, sources
@@ -620,7 +621,7 @@ def test_uploads_are_fetched_in_parallel(api: Any, gateway: LabelStudio, project
     assert all(source.startswith(f"/data/upload/{project}/") for _, source in sources)
 
     def fetch(task: int, source: str) -> bytes:
-        return gateway.fetch_image(source, task, tmp_path)
+        return gateway.fetch_image(source, task)
 
     with ThreadPoolExecutor(8) as pool:  # the same one by all threads at once
         assert set(pool.map(lambda _: gateway.fetch_image(sources[0][1]), range(40))) == {picture(100)}
@@ -683,6 +684,8 @@ def test_images_that_cannot_be_had_say_why(gateway: LabelStudio, project: int, s
         "photo.png": "relative path",
         "../../etc/passwd": "relative path",
         "file:///etc/passwd": "not supported",
+        "http://169.254.169.254/latest/meta-data": "never fetched",
+        "http://10.1.2.3/a.png": "add it to IMAGE_HOSTS",
         "http://[broken": "not a web address",
         "http://user:secret@[broken": "not a web address",
     }.items():
@@ -697,13 +700,14 @@ def test_images_that_cannot_be_had_say_why(gateway: LabelStudio, project: int, s
 
 
 def test_slow_and_huge_files_are_given_up(gateway: LabelStudio, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labelstudio_images, "MAX_BYTES", 1000)
+    monkeypatch.setattr(memory, "_of_process", memory.MemoryBudget(4000))  # a quarter of it for a file
     site.answer = lambda path: (200, "image/png", bytes(2000))
     with pytest.raises(ImageError, match="more than"):
         gateway.fetch_image(f"{site.url}/huge.png")
+    monkeypatch.undo()
     monkeypatch.setattr(labelstudio_images, "READ_SECONDS", 0.3)
     site.answer = lambda path: (time.sleep(1), (200, "image/png", b""))[1]
-    with pytest.raises(ImageError, match="in time"):
+    with pytest.raises(ImageLater, match="in time"):
         gateway.fetch_image(f"{site.url}/slow.png")
 
 
@@ -713,7 +717,7 @@ def test_a_host_that_is_down_is_not_waited_for_again_and_again(gateway: LabelStu
         with pytest.raises(ImageError, match="cannot be reached"):
             gateway.fetch_image(source)
     _TAKEN[-1].listen()
-    with pytest.raises(ImageError, match="a moment ago"):
+    with pytest.raises(ImageLater, match="a moment ago"):
         gateway.fetch_image(source)
     assert callers(_TAKEN[-1]) == 0
 

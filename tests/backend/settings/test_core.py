@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend.errors import SettingsError
-from backend.settings.core import Settings, all_settings, project_keys, settings_table
+from backend.settings.core import Settings, all_settings, project_keys
 from backend.settings.samplers import PRESETS
 from backend.settings.spec import spec_of
+from backend.settings.table import settings_table
 from samplers import SAMPLER_NAMES, all_options
 from samplers.options import one_of
 

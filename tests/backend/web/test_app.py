@@ -528,6 +528,11 @@ def predict(server: BackendServer, number: int, tasks: list[dict[str, Any]], con
     return results
 
 
+def known(state: State, number: int, tasks: list[dict[str, Any]]) -> None:
+    """As after a comparison with Label Studio, which holds these tasks."""
+    state.tasks.put(number, {task["id"]: task["data"].get("image", "") for task in tasks})
+
+
 def load_the_model(server: BackendServer, number: int, tasks: list[dict[str, Any]], config: str = CONFIG) -> None:
     """The first fresh answer waits for torch, which on a busy machine may take all the time that an answer has."""
     wait_for("the model", lambda: predict(server, number, tasks, config) != [NO_PREDICTION])
@@ -584,7 +589,7 @@ def picture(color: int) -> str:
     return "data:image/png;base64," + b64encode(buffer.getvalue()).decode()
 
 
-def test_unknown_tasks_get_a_fresh_answer_and_a_broken_image_spoils_only_its_own(
+def test_tasks_without_an_answer_get_a_fresh_one_and_a_broken_image_spoils_only_its_own(
     server: BackendServer, state: State, tmp_path: Path
 ) -> None:
     import torch
@@ -604,6 +609,7 @@ def test_unknown_tasks_get_a_fresh_answer_and_a_broken_image_spoils_only_its_own
         {"id": 52, "data": {}},
         {"id": 53, "data": {"image": picture(20)}},
     ]
+    known(state, 25, tasks)
     load_the_model(server, 25, tasks[:1])
     light, stored, broken, missing, dark = predict(server, 25, tasks)
     assert broken == missing == NO_PREDICTION
@@ -616,6 +622,16 @@ def test_unknown_tasks_get_a_fresh_answer_and_a_broken_image_spoils_only_its_own
         assert entry["result"][0]["value"] == {"choices": [label]}
         assert entry["result"][0]["score"] == pytest.approx(sure, rel=1e-3)
 
+    # whoever asks may name any address: what is fetched is what stands in Label Studio
+    elsewhere, stranger = predict(
+        server, 25, [tasks[0] | {"data": tasks[4]["data"]}, {"id": 54, "data": tasks[0]["data"]}]
+    )
+    assert elsewhere == light
+    assert stranger == NO_PREDICTION
+    state.tasks.set_deadly(25, [(50, picture(200))], 600)  # what killed a process is left alone
+    assert predict(server, 25, tasks[:1]) == [NO_PREDICTION]
+
+    known(state, 25, [{"id": 60, "data": {"image": picture(1)}}])
     spoilt = published(state, 25, [2], checkpoint=str(tmp_path / "gone.pt"), name="entropy-c2-0")
     fresh, stored = predict(server, 25, [{"id": 60, "data": {"image": picture(1)}}, {"id": 2}])
     assert fresh == NO_PREDICTION and stored["model_version"] == spoilt.name
@@ -733,6 +749,7 @@ def test_tasks_without_a_stored_mask_get_a_fresh_one_and_keep_their_stored_score
         {"id": 3, "data": {"image": "data:image/png;base64,AAAA"}},
         *({"id": number, "data": {"image": photograph(number)}} for number in range(50, 56)),
     ]
+    known(state, 73, tasks)
     load_the_model(server, 73, tasks[-1:], MASKS_CONFIG)
     stored, scored, broken, *new = predict(server, 73, tasks, MASKS_CONFIG)
     spec = segmentation_spec(MASKS_CONFIG)
@@ -788,7 +805,7 @@ def test_what_comes_too_late_for_a_mask_is_left_out(
     version = Version(1, 1, 1, "entropy-c1-0", "entropy", "current", "x.pt", ["cat", "dog"], {}, 0.0, 0.0, None)
     predict_fresh = fresh.FreshPredictions()
     predict_fresh._models[1, "x.pt"] = slow  # type: ignore[assignment]
-    tasks = [{"id": number, "data": {"image": photograph(number, (40, 40))}} for number in range(6)]
+    tasks = {number: photograph(number, (40, 40)) for number in range(6)}
     gateway = LabelStudio("http://127.0.0.1:9", "k")
     found = predict_fresh(version, gateway, kind_of(MASKS_CONFIG, settings), tasks)
     assert list(found) == [0] and slow.asked == 1
@@ -850,6 +867,7 @@ def test_choices_that_were_not_kept_are_predicted_again_and_keep_their_stored_sc
     connect_ticks(server, 82, sampler="margin", multilabel_threshold=0.01)
     version = published_ticks(server, state, 82, [1, 2], [[0.9, 0.0]], checkpoint=str(tmp_path / "margin.pt"))
     tasks = [{"id": number, "data": {"image": picture(color)}} for number, color in ((1, 9), (2, 200), (50, 20))]
+    known(state, 82, tasks)
     load_the_model(server, 82, tasks[-1:], TAGS_CONFIG)
     kept, lost, new = predict(server, 82, tasks, TAGS_CONFIG)
     assert ticks(kept) == ["cat"]

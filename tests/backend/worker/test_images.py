@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from backend.errors import ImageLater
+from backend.images import cache as cache_module
 from backend.images.cache import ImageCache
+from backend.images.trying import Attempts, source_digest
 from backend.worker import images
 from backend.worker.images import open_images
 from backend.worker.sync import read_truth
@@ -115,3 +119,109 @@ def test_a_broken_image_waits_until_it_is_due_or_has_another_address(
     studio.change_data(5, address(5))
     cache = open_images(job, read_truth(job), silent)
     assert fetched == [5] and job.state.tasks.broken_images(1) == [] and cache.rows([5])[0] >= 0
+
+
+def test_what_killed_a_process_is_set_aside_and_tried_alone(
+    studio: ModelStudio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_on(studio, tmp_path, image_size=32, retry_broken_seconds=100)
+    truth = read_truth(job)
+    left_behind(job, tmp_path, 7, 9)
+    cache = open_images(job, truth, silent)
+    found = {image.task_id: image for image in job.state.tasks.broken_images(1)}
+    assert found.keys() == {7, 9} == set(truth.tasks.tolist()) - set(cache.task_ids())
+    assert {(image.deaths, image.attempts) for image in found.values()} == {(1, 1)}
+    assert "a process ended while it decoded this image" in found[7].reason
+    assert 50 < found[7].retry_at - job.state.now() <= 100
+    left_behind(job, tmp_path, 7)
+    open_images(job, truth, silent)
+    found = {image.task_id: image for image in job.state.tasks.broken_images(1)}
+    assert found[7].deaths == 2 and "2 times" in found[7].reason
+    assert 350 < found[7].retry_at - job.state.now() <= 400  # longer each time
+
+    later = job.state.now() + 1000
+    monkeypatch.setattr(job.state, "now", lambda: later)
+    at_once: list[set[int]] = []
+    plain = ImageCache.sync
+
+    def noting(self: ImageCache, tasks: Any, *args: Any, **options: Any) -> Any:
+        at_once.append({task for task, _ in tasks})
+        return plain(self, tasks, *args, **options)
+
+    monkeypatch.setattr(ImageCache, "sync", noting)
+    cache = open_images(job, truth, silent)
+    assert {7} in at_once and {9} in at_once
+    assert job.state.tasks.broken_images(1) == [] and len(cache.task_ids()) == TASKS
+
+
+def left_behind(job: Any, folder: Path, *tasks: int) -> None:
+    """As after a process that died while it decoded the images of ``tasks``."""
+    attempts = Attempts(job.folder)
+    attempts.__enter__()
+    for place, task in enumerate(tasks):
+        attempts._write(place, task, source_digest(address(task)))
+    os.close(attempts._file)
+    attempts._file = -1
+
+
+def test_an_image_is_noted_while_it_is_decoded_and_only_then(
+    studio: ModelStudio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_on(studio, tmp_path, image_size=32, download_workers=1)
+    noted: list[bytes] = []
+    plain = cache_module.decode
+
+    def looking(data: bytes, size: int) -> Any:
+        (path,) = (job.folder / "trying").iterdir()
+        noted.append(path.read_bytes())
+        return plain(data, size)
+
+    monkeypatch.setattr(cache_module, "decode", looking)
+    open_images(job, read_truth(job), silent)
+    assert {int.from_bytes(data[:8], "little") for data in noted} == set(range(1, TASKS + 1))
+    assert list((job.folder / "trying").iterdir()) == []
+
+
+def test_an_image_that_has_to_wait_is_not_broken(
+    studio: ModelStudio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patience = 30.0
+    plain = images.fetch_image
+
+    def busy(source: str, task: int, available: Any) -> bytes:
+        if task in (4, 5):
+            raise ImageLater("the host asks to be asked later", patience)
+        return plain(source, task, available)
+
+    monkeypatch.setattr(images, "fetch_image", busy)
+    job = job_on(studio, tmp_path, image_size=32, retry_broken_seconds=600)
+    open_images(job, read_truth(job), silent)
+    waiting = job.state.tasks.broken_images(1)
+    assert [(image.task_id, image.waiting, image.attempts) for image in waiting] == [(4, True, 0), (5, True, 0)]
+    assert all(0 < image.retry_at - job.state.now() <= patience for image in waiting)
+    counts = job.state.tasks.counts(1)
+    assert (counts["broken"], counts["waiting"]) == (0, 2)
+    monkeypatch.setattr(images, "fetch_image", plain)
+    later = job.state.now() + patience
+    monkeypatch.setattr(job.state, "now", lambda: later)
+    assert len(open_images(job, read_truth(job), silent).task_ids()) == TASKS
+    assert job.state.tasks.broken_images(1) == []
+
+
+def test_broken_images_are_noted_while_others_are_still_fetched(
+    studio: ModelStudio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "_SLICE", 5)
+    studio.change_data(5, "data:image/png;base64,AAAA")
+    studio.annotate(5, "cat")  # so it comes first
+    job = job_on(studio, tmp_path, image_size=32, download_workers=1)
+    noted: list[int] = []
+    plain = images.fetch_image
+
+    def looking(source: str, task: int, available: Any) -> bytes:
+        noted.append(len(job.state.tasks.broken_images(1)))
+        return plain(source, task, available)
+
+    monkeypatch.setattr(images, "fetch_image", looking)
+    open_images(job, read_truth(job), silent)
+    assert noted[-1] == 1 and noted.count(1) > TASKS / 2
