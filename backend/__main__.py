@@ -1,4 +1,4 @@
-"""The command line: ``python -m backend serve | worker | status | run-cycle | settings | samplers``."""
+"""The command line: ``python -m backend serve | worker | status | run-cycle | forget | settings | samplers``."""
 
 from __future__ import annotations
 
@@ -70,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     add("check-worker", _check_worker, "Whether a worker runs on this machine: exit code 0, else 1. For containers.")
     cycle = add("run-cycle", _run_cycle, "Run one cycle of a project now, with a progress bar.")
     cycle.add_argument("project", type=_project, metavar="PROJECT", help=_PROJECT)
+    forget = add("forget", _forget, "Delete what is kept here of a project that was disconnected in Label Studio.")
+    forget.add_argument("project", type=_project, metavar="PROJECT", help=_PROJECT)
+    forget.add_argument("--yes", action="store_true", help="do not ask before deleting versions and trained networks")
     add("settings", _settings, "Print the table of all settings, in Markdown.")
     add("samplers", _samplers, "List the samplers, each with what it picks first.")
     return parser
@@ -162,6 +165,23 @@ def _run_cycle(args: argparse.Namespace, settings: Settings) -> int:
 
         version = commands.run_cycle_now(settings, args.project, show)
     print(version.name)
+    return 0
+
+
+def _forget(args: argparse.Namespace, settings: Settings) -> int:
+    from backend.worker.forgetting import forget
+
+    def confirm(question: str) -> bool:
+        if args.yes or not sys.stdin.isatty():
+            print(question, file=sys.stderr)
+            return bool(args.yes)
+        return input(f"{question} Go on? [y/N] ").strip().lower() in ("y", "yes")
+
+    state = _state(settings)
+    try:
+        forget(settings, state, args.project, confirm, print)
+    finally:
+        state.close()
     return 0
 
 

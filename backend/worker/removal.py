@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 PIECE_SECONDS = 30.0
 """How long a project's upkeep removes predictions before other work gets its turn."""
 
+LOOK_EVERY = 20
+"""Deletions, a second or two, after which to look whether the version has come into use meanwhile."""
+
 
 def remove_superseded(job: Job, seconds: float = PIECE_SECONDS) -> bool:
     """Delete the predictions of superseded versions from Label Studio, and their scores, checkpoints and kept
@@ -41,7 +44,7 @@ def remove_superseded(job: Job, seconds: float = PIECE_SECONDS) -> bool:
             if _is_in_use(job, version, current):
                 continue
             any_deleted = True
-            if not _delete_predictions(job, version, until):
+            if not _delete_predictions(job, version, current, until):
                 break
         if version.checkpoint and version.checkpoint not in keep:
             checkpoint_path(job.folder, version.name).unlink(missing_ok=True)
@@ -63,12 +66,14 @@ def _is_in_use(job: Job, version: Version, current: Version | None) -> bool:
     return False
 
 
-def _delete_predictions(job: Job, version: Version, until: float) -> bool:
+def _delete_predictions(job: Job, version: Version, current: Version | None, until: float) -> bool:
     """Delete the predictions of ``version`` until the monotonic time ``until``, but at least one. Returns whether none
-    is left."""
+    is left; also ends if the version comes into use meanwhile."""
     pause = Pause()
     for place, prediction in enumerate(job.gateway.predictions(job.project.number, version.name)):
         if place and time.monotonic() >= until:
+            return False
+        if place and place % LOOK_EVERY == 0 and _is_in_use(job, version, current):
             return False
         job.check()
         job.gateway.delete_prediction(prediction.id)
