@@ -42,7 +42,7 @@ class MalformedEvent(BackendError):
 @dataclass(frozen=True)
 class Event:
     """One webhook: what happened, in which project, and to how many annotations. ``label_config``, ``model_version``,
-    ``sampling`` and ``overlap`` are the project's; None when the payload has none. ``key`` is that of the project if the
+    ``sampling`` and ``overlap`` are the project's; None when the payload has none. ``key`` is the project's too, if the
     payload says when it was created, else only its number."""
 
     action: str

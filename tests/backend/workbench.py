@@ -36,18 +36,21 @@ TINY = {"task_width": 4, "epochs": 2, "batch_size": 16, "shortlist": 5, "device"
 
 class Door:
     """What Label Studio meets of the backend: it answers ``/health`` and ``/setup``, and notes the latter as the web
-    process does. Webhooks are answered and forgotten: tests leave the hints themselves."""
+    process does, unless it is that of ``another`` backend. Webhooks are answered and forgotten: tests leave the hints
+    themselves."""
 
-    def __init__(self, state: State, project_id: int) -> None:
+    def __init__(self, state: State, project_id: int, *, another: bool = False) -> None:
         self.open = True
+        self.address = ""
+        """The address that is noted, where a proxy hides the one that Label Studio calls."""
         door = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers.get("content-length") or 0))
-                version = state.versions.current(project_id)
-                if self.path == "/setup" and door.open:
-                    state.projects.heard(project_id, door.url)
+                version = None if another else state.versions.current(project_id)
+                if self.path == "/setup" and door.open and not another:
+                    state.projects.heard(project_id, door.address or door.url)
                 body = json.dumps({"status": "UP", "model_version": version.name if version else ""}).encode()
                 self.send_response(200 if door.open else 503)
                 self.send_header("content-type", "application/json")
