@@ -27,8 +27,11 @@ log = logging.getLogger(__name__)
 LOOK_AGAIN_SECONDS = 60.0
 """When to look again at a project that is not ours to work on. ``/setup`` ends that wait early."""
 
+NOTED_SECONDS = 3.0
+"""How long it may take until a ``/setup`` that was answered is noted in the state: the database may be busy."""
+
 ASK_AGAIN_SECONDS = 1.0
-"""How long ``/setup`` may take to be noted where it was called: the database may be busy."""
+"""How long another backend may take from putting its first version in force to saying so."""
 
 _VERSION = re.compile(r"[a-z-]+-c\d+-[0-9a-f]{8}")
 """The names that this backend gives its versions, and so does another one of its kind."""
@@ -98,9 +101,6 @@ def look_after_webhook(job: Job, row: MLBackend | None) -> None:
 
 def _standing(job: Job) -> Standing:
     rows, heard = _ask(job, lambda: job.gateway.ml_backends(job.project.number))
-    if not heard and any(row.answers for row in rows):
-        time.sleep(ASK_AGAIN_SECONDS)
-        rows, heard = _ask(job, lambda: job.gateway.ml_backends(job.project.number))
     project = job.reread().project
     ours = _ours(project, rows, heard)
     if len(ours) > 1:  # none of them is at an address that we know
@@ -115,7 +115,7 @@ def _standing(job: Job) -> Standing:
     names = {version.name for version in job.state.versions.of_project(project.id)}
     standing = judge(ours[-1], rows, job.gateway.project(project.number).model_version, names, project.yields_to)
     if standing.warning and any(row.answers and not row.model_version and row.id > ours[-1].id for row in rows):
-        time.sleep(ASK_AGAIN_SECONDS)  # it may have published its first version just now, and say so in a moment
+        time.sleep(ASK_AGAIN_SECONDS)  # perhaps that was its first version
         rows = job.gateway.ml_backends(project.number)
         standing = judge(ours[-1], rows, job.gateway.project(project.number).model_version, names, project.yields_to)
     return standing
@@ -125,7 +125,12 @@ def _ask(job: Job, question: Callable[[], list[MLBackend]]) -> tuple[list[MLBack
     """The answer, and whether our ``/setup`` was called meanwhile."""
     before = job.reread().project.setups
     rows = question()
-    return rows, job.reread().project.setups > before
+    until = time.monotonic() + NOTED_SECONDS
+    while not (heard := job.reread().project.setups > before):
+        if time.monotonic() >= until or not any(row.answers for row in rows):
+            break
+        time.sleep(0.1)
+    return rows, heard
 
 
 def _ours(project: Project, rows: Sequence[MLBackend], heard: bool) -> list[MLBackend]:

@@ -59,9 +59,11 @@ def test_label_tasks_as_displayed_serves_one_task_to_two_people(
     order = project.published_order(project.wait_for_cycle(0))
     wait_until_quiet(seen, project)
     tabs = project.studio.get("/api/dm/views/", project=project.id)
-    (tab,) = [tab["id"] for tab in tabs if tab["data"]["title"] == "Acquisition queue"]
+    (tab,) = [tab for tab in tabs if tab["data"]["title"] == "Acquisition queue"]
     team = [project.studio, *colleagues]
-    served = [one.post("/api/dm/actions", {}, id="next_task", project=project.id, tabID=tab)["id"] for one in team]
+    shown = {name: tab["data"][name] for name in ("filters", "ordering")}  # as the Data Manager sends them
+    query = {"id": "next_task", "project": project.id, "tabID": tab["id"]}
+    served = [one.post("/api/dm/actions", shown, **query)["id"] for one in team]
     assert served == [order[0]] * 3
 
 

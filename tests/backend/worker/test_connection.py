@@ -82,7 +82,7 @@ def test_who_stands_back_goes_on_standing_back_while_the_other_is_listed() -> No
 @pytest.fixture
 def bench(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
     monkeypatch.setattr(labelstudio_http, "RETRY_AFTER", (0.01, 0.02))
-    monkeypatch.setattr(connection, "ASK_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(connection, "NOTED_SECONDS", 0.3)
     with workbench(label_studio, tmp_path, tasks=0) as made:
         yield made
 
