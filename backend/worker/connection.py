@@ -135,14 +135,15 @@ def _ask(job: Job, question: Callable[[], list[MLBackend]]) -> tuple[list[MLBack
 
 def _ours(project: Project, rows: Sequence[MLBackend], heard: bool) -> list[MLBackend]:
     """The connections that may be ours: one, none, or several of which only one is."""
-    rows = [row for row in rows if row.answers == heard]  # a connection that answered, though not by us, is another's
+    if not heard:  # then a connection that answered is another's
+        rows = [row for row in rows if not row.answers]
     for mine in (
         [row for row in rows if same_address(row.url, project.address)],
         [row for row in rows if row.id == project.connection_id],
     ):
         if mine:
             return mine[-1:]
-    return list(rows) if heard else []
+    return [row for row in rows if row.answers] or list(rows) if heard else []
 
 
 def judge(
