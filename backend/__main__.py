@@ -1,4 +1,4 @@
-"""The command line: ``python -m backend serve | worker | status | run-cycle | adopt | backup | restore | move | …``."""
+"""The command line: ``python -m backend serve | worker | status | run-cycle | adopt | forget | backup | …``."""
 
 from __future__ import annotations
 
@@ -86,6 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("file", type=Path, metavar="FILE", help="the archive to read")
     move = add("move", _move, "Copy the state into another database, such as PostgreSQL.")
     move.add_argument("--to", required=True, metavar="DATABASE_URL", help="the empty database to copy into")
+    forget = add("forget", _forget, "Delete what is kept here of a project that was disconnected in Label Studio.")
+    forget.add_argument("project", type=_project, metavar="PROJECT", help=_PROJECT)
+    forget.add_argument("--yes", action="store_true", help="do not ask before deleting versions and trained networks")
     add("settings", _settings, "Print the table of all settings, in Markdown.")
     add("samplers", _samplers, "List the samplers, each with what it picks first.")
     return parser
@@ -227,6 +230,23 @@ def _move(args: argparse.Namespace, settings: Settings) -> int:
     target = _state(Settings.from_env({**os.environ, "DATABASE_URL": args.to}))
     count = keeping.copy(_state(settings).database, target.database)
     print(f"{count} projects are copied. Set DATABASE_URL to that address, and restart all processes of the backend.")
+    return 0
+
+
+def _forget(args: argparse.Namespace, settings: Settings) -> int:
+    from backend.worker.forgetting import forget
+
+    def confirm(question: str) -> bool:
+        if args.yes or not sys.stdin.isatty():
+            print(question, file=sys.stderr)
+            return bool(args.yes)
+        return input(f"{question} Go on? [y/N] ").strip().lower() in ("y", "yes")
+
+    state = _state(settings)
+    try:
+        forget(settings, state, args.project, confirm, print)
+    finally:
+        state.close()
     return 0
 
 

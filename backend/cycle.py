@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from backend import joining
 from backend.errors import NoLabels, Stopped, message_of
 from backend.files import checkpoint_path, predictions_folder
 from backend.head import SMALL_FIRST_ORDER
@@ -20,10 +21,10 @@ from backend.images.cache import ImageCache
 from backend.learning.checkpoints import last_learner, save_learner
 from backend.learning.learner import Learner, cycle_seed, random_subset
 from backend.learning.pool import ScoredPool
-from backend.learning.scores import joining_priority_scores, priority_scores
+from backend.learning.scores import priority_scores
 from backend.state import Version
 from backend.tasks.base import TrainingLabels
-from backend.worker import publisher
+from backend.worker import connection, publisher
 from backend.worker.images import open_images
 from backend.worker.job import Job, Reporter
 from backend.worker.sync import Truth, read_truth
@@ -41,9 +42,9 @@ PROBLEMS_KEPT = 20
 LONGEST_SAMPLE_SECONDS = 30.0
 """How long to go on before the first order where so few images arrive that it would be rebuilt soon."""
 
-SAMPLE_SECONDS, UPKEEP_SECONDS, CYCLE_SECONDS = 5.0, 20.0, 60.0
-"""How long images of unlabeled tasks are waited for: before the first order, in each upkeep, and in each cycle. Those
-that are missing then join the order later."""
+SAMPLE_SECONDS, CYCLE_SECONDS = 5.0, 60.0
+"""How long images of unlabeled tasks are waited for, before the first order and in each cycle. Those that are missing
+then join the order later."""
 
 
 def run_cycle(job: Job, truth: Truth | None = None) -> Version:
@@ -55,7 +56,8 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
     :func:`backend.worker.publisher.publish` without training again.
 
     Raises:
-        OwnerError: the owner has to act (no labels yet, label config, API key).
+        OwnerError: the owner has to act (no labels yet, label config, API key); HandsOff if the project is not ours to
+            work on any more, in which case its order is published once it is.
         LabelStudioUnavailable, LeaseLost, …: see :mod:`backend.errors`.
     """
     with recorded(job) as cycle:
@@ -90,7 +92,9 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
             name = save_learner(job.folder, learner, cycle.number, publisher.names_taken(job))
             kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, name), runtime)
             version = store_version(job, truth, scored, cycle, name, learner)
+            joining.add_unfinished(job, version, truth, cache, learner)
 
+        connection.require(job)
         report("publish", 0, len(pool))
         version = publisher.publish(job, version, lambda done, total: report("publish", done, total))
     log.info("Project %s: version %s is published: %s", job.project.id, version.name, cycle.metrics["seconds"])
@@ -114,6 +118,7 @@ def cold_start(job: Job, truth: Truth) -> Version:
             cycle.metrics["task"] = truth.kind.name
         cycle.metrics.update({"pool": len(scored.tasks), "newest_task": newest(truth)})
         version = store_version(job, truth, scored, cycle, _new_name(job, f"{sampler}-c0"))
+        connection.require(job)
         report("publish", 0, len(scored.tasks))
         return publisher.publish(job, version, lambda done, total: report("publish", done, total))
 
@@ -172,62 +177,6 @@ def recorded(job: Job) -> Iterator[CycleRecord]:
     cycle.report.end_phase()
     cycle.metrics["seconds"] = {phase: round(spent, 3) for phase, spent in cycle.report.seconds.items()}
     job.state.cycles.finish(row, job.project.id, job.owner, status="done", metrics=cycle.metrics)
-
-
-def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
-    """Score the unlabeled tasks that are missing from ``version``, with its own model, and add them to its order.
-
-    Also fetches images that are still missing, for some seconds, and retries broken ones that are due to be tried
-    again.
-
-    Returns:
-        The number of tasks added.
-    """
-    after = version.metrics.get("newest_task", 0) if job.settings.subset else 0  # the others were left out on purpose
-    missing = job.state.tasks.unscored(job.project.id, version, after)
-    seed = cycle_seed(job.settings.seed, version.cycle)
-    rest = np.random.default_rng(seed).permutation(np.setdiff1d(truth.unlabeled, missing))
-    wanted = np.concatenate([missing, rest])
-    cache = open_images(job, truth, lambda phase, done, total: job.check(), seconds=UPKEEP_SECONDS, wanted=wanted)
-    scored = _score_joining(job, version, truth, cache, missing, seed)
-    if not len(scored.tasks):
-        return 0
-    priority_score = _free_scores(job, version, scored.acquisition, seed)
-    columns = (scored.tasks, priority_score, truth.kind.class_index(scored), scored.confidence)
-    job.state.scores.add(job.project.id, job.owner, version.id, *columns)
-    log.info("Project %s: %d new tasks join %s", job.project.id, len(scored.tasks), version.name)
-    return len(scored.tasks)
-
-
-def _score_joining(
-    job: Job, version: Version, truth: Truth, cache: ImageCache, missing: np.ndarray, seed: int
-) -> ScoredPool:
-    """Score those of the ``missing`` tasks that have an image with the model of ``version``; or at random if it has
-    none, or the project's kind of task or image size has changed since. Behind a first order that was made from a
-    sample of the images, they have the second half of the scale."""
-    if version.checkpoint is None and not SAMPLERS[version.sampler].spreads_first:
-        return ScoredPool.shuffled(missing, seed)
-    tasks = cache.present(missing)
-    learner = None if version.checkpoint is None or not len(tasks) else Learner.load(version.checkpoint, job.device)
-    if learner is None:
-        return ScoredPool.shuffled(tasks, seed, (0.5, 1.0) if version.checkpoint is None else (0.0, 1.0))
-    if (learner.task, learner.frame) != (truth.kind.name, cache.frame):
-        return ScoredPool.shuffled(tasks, seed)
-    runtime = learner.runtime(seed, lambda phase, done, total: job.check())
-    scored = ScoredPool.scored(learner, cache, tasks, runtime)
-    truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
-    return scored
-
-
-def _free_scores(job: Job, version: Version, acquisition: np.ndarray, seed: int) -> np.ndarray:
-    """Priority scores of joining tasks (N,), none of which a task of ``version`` has."""
-    taken = np.empty(0)
-    while True:
-        scores = joining_priority_scores(acquisition, taken, seed)
-        found = job.state.scores.taken(version, scores)
-        if not len(found):
-            return scores
-        taken = np.concatenate([taken, found])
 
 
 def training_labels(job: Job, truth: Truth, cache: ImageCache, report: ProgressFn) -> TrainingLabels:

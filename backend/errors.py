@@ -5,7 +5,8 @@ BackendError                  everything this package raises on purpose
 │   ├── SettingsError         a setting is unknown or has a value that is not allowed
 │   ├── LabelConfigError      the label config does not ask for a task that can be served
 │   ├── LabelStudioRefused    Label Studio responded with 401, 403 or 404
-│   └── NoLabels              training was requested before anything was labeled
+│   ├── NoLabels              training was requested before anything was labeled
+│   └── HandsOff              the project is not ours to work on: write nothing
 ├── LabelStudioUnavailable    no connection, a timeout or a 5xx: the same call may work later
 ├── ImageError                one image cannot be used; it is set aside
 │   └── ImageLater            nothing is known to be wrong with it: it has to be asked for again later
@@ -38,6 +39,11 @@ class LabelStudioRefused(OwnerError):
 
 class NoLabels(OwnerError):
     """Training was requested before anything was labeled."""
+
+
+class HandsOff(OwnerError):
+    """The project is not ours to work on: Label Studio lists no connection to this backend, or another backend has the
+    queue. Write nothing; look again later."""
 
 
 class LabelStudioUnavailable(BackendError):

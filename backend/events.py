@@ -31,6 +31,9 @@ TRAIN = frozenset({"START_TRAINING"})
 LARGEST_ID = 2**31 - 1
 """Label Studio's ids are integers of 32 bits, and so are those in our database."""
 
+UNCERTAINTY = "Uncertainty sampling"
+"""The sampling method of a project that serves the lowest score first."""
+
 MOST_SUPERSEDED = 3
 """With more superseded versions than these, the oldest are removed even while people label."""
 
@@ -41,14 +44,18 @@ class MalformedEvent(BackendError):
 
 @dataclass(frozen=True)
 class Event:
-    """One webhook: what happened, in which project, and to how many annotations. ``label_config`` is None when the
-    payload has none. ``key`` is that of the project if the payload says when it was created, else only its number."""
+    """One webhook: what happened, in which project, and to how many annotations. ``label_config``, ``model_version``,
+    ``sampling`` and ``overlap`` are the project's; None when the payload has none. ``key`` is the project's too, if the
+    payload says when it was created, else only its number."""
 
     action: str
     project_id: int
     annotations: int = 0
     label_config: str | None = None
     key: str = ""
+    model_version: str | None = None
+    sampling: str | None = None
+    overlap: int | None = None
 
 
 def parse(payload: Any) -> Event:
@@ -68,8 +75,12 @@ def parse(payload: Any) -> Event:
     if action in ANNOTATIONS:
         many = payload.get("annotations")
         count = len(many) if isinstance(many, list) and many else 1
-    config = project.get("label_config") if isinstance(project, Mapping) else None
-    return Event(action, number, count, config if isinstance(config, str) else None, project_key(project, number))
+    fields = project if isinstance(project, Mapping) else {}
+    texts = {name: fields.get(name) for name in ("label_config", "model_version", "sampling")}
+    overlap = fields.get("maximum_annotations")
+    known = {name: text for name, text in texts.items() if isinstance(text, str)}
+    overlap = overlap if isinstance(overlap, int) else None
+    return Event(action, number, count, **known, key=project_key(project, number), overlap=overlap)
 
 
 def project_number(project: Any) -> int | None:
@@ -118,13 +129,26 @@ def record(state: State, event: Event, unknown: Callable[[int, Event], None] | N
 
 def _project_updated(state: State, event: Event) -> bool:
     """Publishing also updates the project, which Label Studio reports back to us. So an update only counts if the label
-    config changed, or if the backend is waiting for the owner to fix something."""
+    config or the overlap changed, if the queue is no longer in our order, or if the backend is waiting for the owner to
+    fix something."""
     known = state.projects.named(event.project_id, event.key)
     for project in known:
         same = event.label_config is None or event.label_config.strip() == project.label_config.strip()
-        if not same or project.last_error:
+        same = same and event.overlap in (None, project.overlap)
+        if not same or project.last_error or not _is_our_order(state, project, event):
             state.projects.hint(project.id, config=True)
     return bool(known)
+
+
+def _is_our_order(state: State, project: Project, event: Event) -> bool:
+    """Whether the queue of the project in ``event`` is ordered as we published it, or are just about to."""
+    if project.current_version_id is None:
+        return True
+    if event.sampling not in (None, UNCERTAINTY):
+        return False
+    versions = state.versions.of_project(project.id, removed=False)
+    ours = [version.name for version in versions if version.id >= project.current_version_id]
+    return event.model_version is None or event.model_version in ours
 
 
 class Work(enum.Enum):

@@ -74,6 +74,10 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
         "running": None if running is None else cycle_summary(running),
         "held_by": project.lease_owner if project.lease_expires > now else None,
         "last_error": error,
+        "connection": project.connection_url or project.address,
+        "hands_off": project.hands_off,
+        "queue_note": project.queue_note,
+        "queue_noted_at": project.queue_noted_at,
         "retry_at": project.retry_at if project.retry_at > now else None,
         "current_version": next((v.name for v in versions if v.id == project.current_version_id), None),
         "versions": [
@@ -132,6 +136,11 @@ def show(found: dict[str, Any], console: Console) -> None:
     for project in found["projects"]:
         if project["last_error"]:
             console.print(f"Project {project['name']}: {project['last_error']}", style="red", markup=False)
+        if project["hands_off"]:
+            console.print(f"Project {project['name']}: {project['hands_off']}", style="red", markup=False)
+        if project["queue_note"]:
+            when = _local_time(project["queue_noted_at"])
+            console.print(f"Project {project['name']}, {when}: {project['queue_note']}", style="yellow", markup=False)
     console.print(_versions(found))
     if any(project["broken_images"] for project in found["projects"]):
         console.print(_broken(found))

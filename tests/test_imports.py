@@ -46,10 +46,11 @@ BACKEND: dict[str, set[str]] = {
     "backup": {"errors", "files", "settings", "state"},
     "adoption": {"errors", "labelstudio", "settings", "state", "tasks"},
     "exposure": {"settings"},
-    "cycle": {"errors", "files", "head", "images", "learning", "state", "tasks", "worker"},
+    "joining": {"files", "images", "learning", "state", "worker"},
+    "cycle": {"errors", "files", "head", "images", "joining", "learning", "state", "tasks", "worker"},
     "worker": {
-        *("adoption", "cycle", "errors", "events", "files", "head", "images", "labelstudio", "learning", "memory"),
-        *("settings", "state", "tasks"),
+        *("adoption", "cycle", "errors", "events", "files", "head", "images", "joining", "labelstudio", "learning"),
+        *("memory", "settings", "state", "tasks"),
     },
     "supervisor": {"errors", "logs"},
     "web": {
@@ -88,6 +89,7 @@ MODELS: dict[str, set[str]] = {
 }
 # Rooms of which parts stand on each other: no circle of modules comes of it, as the last test sees.
 MUTUAL = [
+    {"joining", "worker"},  # tasks join an order in a job of the worker's
     {"cycle", "worker"},  # the one story calls the publisher, and the worker calls the one story
     {"index_masks", "inference", "networks"},  # networks stream their batches as inference does
     {"losses", "training", "tasks"},  # an objective is asked for by what it is trained in
@@ -123,7 +125,7 @@ ONLY_IN: dict[str, set[str]] = {
 
 # Only these rooms of backend/ need torch when they are imported: it takes seconds and hundreds of megabytes, which
 # neither the web process at its start nor an idle worker should pay. These few names of models/ come without it.
-WITH_TORCH = {"cycle", "learning"}
+WITH_TORCH = {"cycle", "joining", "learning"}
 WITHOUT_TORCH = {"models.IGNORE", "models.ProgressFn"}
 
 

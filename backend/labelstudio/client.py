@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,8 @@ from backend.labelstudio.http import Connection, NotFound
 from backend.labelstudio.images import ImageFetcher
 from backend.labelstudio.pause import Pause
 from backend.labelstudio.queue_tab import QueueTab, number
-from backend.labelstudio.records import ChangedTask, PredictionRef, ProjectInfo, TaskAnnotations, TaskRef
-from backend.labelstudio.webhook import update_webhook_headers
+from backend.labelstudio.records import ChangedTask, MLBackend, PredictionRef, ProjectInfo, TaskAnnotations, TaskRef
+from backend.labelstudio.webhook import create_webhook, ml_backends, repair_webhook
 
 if TYPE_CHECKING:
     from backend.settings.core import Settings
@@ -112,6 +112,8 @@ class LabelStudio:
             submitted=_count(found.get("total_annotations_number")),
             skipped=_count(found.get("skipped_annotations_number")),
             clock=self._connection.clock,
+            overlap=found.get("maximum_annotations") or 1,
+            cohort=100 if found.get("overlap_cohort_percentage") is None else found["overlap_cohort_percentage"],
         )
 
     def project_exists(self, project_id: int) -> bool:
@@ -289,9 +291,19 @@ class LabelStudio:
 
     # -- webhooks and images -----------------------------------------------------------------------------------------
 
-    def update_webhook_headers(self, project_id: int, headers: Mapping[str, str]) -> int:
-        """See :func:`backend.labelstudio.webhook.update_webhook_headers`."""
-        return update_webhook_headers(self._connection, project_id, headers)
+    def ml_backends(self, project_id: int, backend_id: int | None = None) -> list[MLBackend]:
+        """See :func:`backend.labelstudio.webhook.ml_backends`."""
+        return ml_backends(self._connection, project_id, backend_id)
+
+    def repair_webhook(
+        self, project_id: int, addresses: Collection[str], headers: Mapping[str, str]
+    ) -> list[str] | None:
+        """See :func:`backend.labelstudio.webhook.repair_webhook`."""
+        return repair_webhook(self._connection, project_id, addresses, headers)
+
+    def create_webhook(self, project_id: int, address: str, headers: Mapping[str, str]) -> None:
+        """See :func:`backend.labelstudio.webhook.create_webhook`."""
+        create_webhook(self._connection, project_id, address, headers)
 
     def fetch_image(self, source: str, task_id: int | None = None) -> bytes:
         """The bytes of an image as it is stored: an upload, a local file, a file in a cloud storage (which requires

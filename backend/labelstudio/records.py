@@ -11,7 +11,8 @@ class ProjectInfo:
     """A project as Label Studio describes it.
 
     ``key`` is "<id>.<created>", as in ``/setup``; unlike an id, it is never reused. ``submitted`` and ``skipped`` count
-    its annotations, -1 where Label Studio does not say. ``clock`` is its time in seconds since the epoch.
+    its annotations, -1 where Label Studio does not say. ``clock`` is its time in seconds since the epoch. ``overlap``:
+    how many annotators a task gets, in the share ``cohort`` (in percent) of the tasks.
     """
 
     id: int
@@ -24,6 +25,8 @@ class ProjectInfo:
     submitted: int = -1
     skipped: int = -1
     clock: float | None = None
+    overlap: int = 1
+    cohort: int = 100
 
 
 @dataclass(frozen=True)
@@ -73,3 +76,18 @@ class BackendConnection:
     responds: bool
     extra_params: Any
     error: str = ""
+
+
+@dataclass(frozen=True)
+class MLBackend:
+    """A backend that a project is connected to. The later it was connected, the higher its id.
+
+    ``answers``: it answered when Label Studio called its ``/setup`` for this list. ``model_version``: what it answered
+    last.
+    """
+
+    id: int
+    url: str
+    title: str = ""
+    answers: bool = True
+    model_version: str = ""

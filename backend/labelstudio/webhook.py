@@ -1,31 +1,108 @@
-"""The webhook that Label Studio creates for a connected backend."""
+"""How a project is connected to backends: Label Studio's list of them, and the webhook that it creates for each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from base64 import b64encode
+from collections.abc import Collection, Mapping
+from typing import Any
+from urllib.parse import urlsplit
 
 from backend.labelstudio.http import Connection
+from backend.labelstudio.records import MLBackend
+
+WEBHOOK_PATH = "/webhook"
+NEEDED = frozenset(
+    {
+        "ANNOTATION_CREATED",
+        "ANNOTATIONS_CREATED",
+        "ANNOTATION_UPDATED",
+        "ANNOTATIONS_DELETED",
+        "TASKS_CREATED",
+        "TASKS_DELETED",
+        "PROJECT_UPDATED",
+    }
+)
+"""The actions that a webhook has to send for the backend to hear of changes at once."""
 
 
-def update_webhook_headers(
-    connection: Connection, project_id: int, headers: Mapping[str, str], url_suffix: str = "/webhook"
-) -> int:
-    """Add ``headers`` to the project's webhooks that Label Studio created for a backend with basic auth.
+def ml_backends(connection: Connection, project_id: int, backend_id: int | None = None) -> list[MLBackend]:
+    """The backends that a project is connected to, by id; or only that with ``backend_id``.
 
-    Only webhooks at ``url_suffix`` below the address of such a backend are changed, so that no other receiver is sent
-    the credentials.
+    Label Studio calls ``/health`` and ``/setup`` of each before it responds, which takes seconds where one does not
+    answer.
+    """
+    if backend_id is None:
+        rows = connection.get("api/ml/", project=project_id)
+    else:
+        rows = [connection.get(f"api/ml/{backend_id}")]
+    return sorted((_backend(row) for row in rows), key=lambda row: row.id)
+
+
+def _backend(row: Mapping[str, Any]) -> MLBackend:
+    return MLBackend(
+        row["id"], row["url"] or "", row.get("title") or "", row.get("state") == "CO", row.get("model_version") or ""
+    )
+
+
+def same_address(one: str, other: str) -> bool:
+    """Whether two addresses name the same host, port and path. The scheme may differ, because a proxy may end TLS."""
+    return bool(one) and _place(one) == _place(other)
+
+
+def _place(url: str) -> tuple[str, str]:
+    parts = urlsplit(url.strip())
+    host = parts.netloc.rpartition("@")[2].lower()
+    for port in (":80", ":443"):
+        host = host.removesuffix(port)
+    return host, parts.path.rstrip("/")
+
+
+def basic_auth(user: str, password: str) -> dict[str, str]:
+    """The header that a webhook has to send to a backend with basic auth; none if there is no ``user``."""
+    if not user:
+        return {}
+    return {"Authorization": "Basic " + b64encode(f"{user}:{password}".encode()).decode()}
+
+
+def repair_webhook(
+    connection: Connection, project_id: int, addresses: Collection[str], headers: Mapping[str, str]
+) -> list[str] | None:
+    """Set right the project's webhooks to the backend at one of ``addresses``, and only those: no other receiver is
+    sent our credentials. They have to be active, carry ``headers``, and send the project and what changed.
 
     Returns:
-        The number of webhooks changed.
+        What was wrong, in words; None if there is no such webhook.
     """
-    backends = connection.get("api/ml/", project=project_id)
-    ours = {item["url"].rstrip("/") + url_suffix for item in backends if item.get("auth_method") == "BASIC_AUTH"}
-    changed = 0
-    for webhook in connection.get("api/webhooks/", project=project_id):
-        merged = {**(webhook["headers"] or {}), **headers}
-        if webhook["url"] in ours and merged != webhook["headers"]:
+    ours = [address.rstrip("/") + WEBHOOK_PATH for address in addresses if address]
+    found = connection.get("api/webhooks/", project=project_id)
+    hooks = [hook for hook in found if any(same_address(hook["url"], url) for url in ours)]
+    wrong: list[str] = []
+    for hook in hooks:
+        merged = {**(hook["headers"] or {}), **headers}
+        complete = hook["send_for_all_actions"] or set(hook["actions"] or ()) >= NEEDED
+        faults = {
+            "its header for basic auth was missing": merged != (hook["headers"] or {}),
+            "it was switched off": not hook["is_active"],
+            "it left out what happened": not hook["send_payload"],
+            "it left out actions": not complete,
+        }
+        reasons = [words for words, is_wrong in faults.items() if is_wrong]
+        if not reasons:
+            continue
+        body = {
+            "headers": merged,
+            "is_active": True,
+            "send_payload": True,
             # its actions have to be sent along, or Label Studio resets them
-            kept = {name: webhook[name] for name in ("actions", "send_for_all_actions")}
-            connection.patch(f"api/webhooks/{webhook['id']}/", {"headers": merged, **kept})
-            changed += 1
-    return changed
+            "send_for_all_actions": hook["send_for_all_actions"] or not complete,
+            "actions": hook["actions"],
+        }
+        connection.patch(f"api/webhooks/{hook['id']}/", body)
+        wrong += reasons
+    return wrong if hooks else None
+
+
+def create_webhook(connection: Connection, project_id: int, address: str, headers: Mapping[str, str]) -> None:
+    """Create the webhook as Label Studio does when a backend is connected, with ``headers``."""
+    body = {"project": project_id, "url": address.rstrip("/") + WEBHOOK_PATH, "headers": dict(headers)}
+    connection.post("api/webhooks/", body | {"send_payload": True, "send_for_all_actions": True})

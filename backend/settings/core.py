@@ -169,7 +169,10 @@ class Settings(SamplerSettings):
     subset: int = project(0, "Score a random subset of this many tasks; 0: the whole pool.", at_least(0))
     seed: int = project(0, "Where all randomness starts.", between(0, 2**31 - 1))
     manage_queue: bool = project(
-        True, "Set the project's sampling and model version, and make the “Acquisition queue” tab.", YES_NO
+        True,
+        "Set the project's sampling and model version, whoever changes them, and make the “Acquisition queue” tab; "
+        "false: the owner does.",
+        YES_NO,
     )
     publish: str = project(
         "auto",

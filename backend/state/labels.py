@@ -15,13 +15,15 @@ from backend.state.schema import labels, projects, seen_annotations, tasks
 @dataclass(frozen=True)
 class StoredLabel:
     """An annotated task: its ``label`` in the form of its kind of task, None if no annotation is one; ``counted``, the
-    (annotation id, ``updated_at``) of those that are; and how many annotations it has, submitted and skipped."""
+    (annotation id, ``updated_at``) of those that are; how many annotations it has, submitted and skipped; and whether
+    it is ``unfinished``: has fewer than its overlap asks for, so that Label Studio serves it to further annotators."""
 
     task_id: int
     label: Any
     counted: Sequence[Sequence[Any]]
     submitted: int
     skipped: int
+    unfinished: bool = False
 
 
 class Labels:
@@ -43,12 +45,17 @@ class Labels:
             submitted, skipped = conn.execute(query.where(labels.c.project_id == project_id)).one()
         return int(submitted or 0), int(skipped or 0)
 
+    def unfinished(self, project_id: int) -> frozenset[int]:
+        """The annotated tasks that Label Studio still serves, to further annotators, before all others."""
+        query = sa.select(labels.c.task_id).where(labels.c.project_id == project_id, labels.c.unfinished)
+        return frozenset(self._db.integers(query)[:, 0].tolist())
+
     def put(self, project_id: int, found: Iterable[StoredLabel]) -> None:
         """Store what the annotations of these tasks say now."""
         rows = [{"project_id": project_id, **asdict(label)} for label in found]
         for part in chunks(rows, READ_CHUNK):
             with self._db.engine.begin() as conn:
-                self._db.upsert(conn, labels, part, ("label", "counted", "submitted", "skipped"))
+                self._db.upsert(conn, labels, part, ("label", "counted", "submitted", "skipped", "unfinished"))
                 for labeled in (True, False):
                     chosen = [row["task_id"] for row in part if (row["label"] is not None) == labeled]
                     self._flag(conn, project_id, chosen, labeled)

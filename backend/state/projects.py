@@ -204,6 +204,20 @@ class Projects:
             found = conn.execute(projects.update().where(*where, _ACTIVE).values(**change))
             return bool(found.rowcount)
 
+    def heard(self, project_id: int, address: str) -> None:
+        """Note that ``/setup`` arrived, at which of our addresses. Where Label Studio was found to list no connection
+        to us, it is looked again at once."""
+        again = sa.and_(projects.c.hands_off.is_not(None), projects.c.yields_to.is_(None))
+        change: dict[str, Any] = {
+            "setups": projects.c.setups + 1,
+            "refresh_seq": projects.c.refresh_seq + sa.case((again, 1), else_=0),
+            "retry_at": sa.case((again, 0.0), else_=projects.c.retry_at),
+        }
+        if address:
+            change["address"] = address
+        with self._db.engine.begin() as conn:
+            conn.execute(projects.update().where(projects.c.id == project_id).values(**change))
+
     def get(self, project_id: int) -> Project | None:
         """A project by our id, whatever its standing; None if there is none."""
         found = self._db.rows(sa.select(*_COLUMNS).where(projects.c.id == project_id), Project)
@@ -259,14 +273,15 @@ class Projects:
         with self._db.engine.begin() as conn:
             drop_project(conn, project_id)
 
-    def find(self, text: str) -> Project:
-        """The connected project that a person means by "27", "27.1700000000" or "27@http://host:8080".
+    def find(self, text: str, *, kept: bool = False) -> Project:
+        """The connected project that a person means by "27", "27.1700000000" or "27@http://host:8080"; with ``kept``,
+        also one that is set aside or gone.
 
         Raises:
             OwnerError: there is none, or there are several; the message lists what there is.
         """
         name, _, studio = text.strip().partition("@")
-        every = self.all()
+        every = self.all() + (self.kept() if kept else [])
         found = [one for one in every if name in (str(one.number), one.key) and studio in ("", one.studio)]
         if len(found) == 1:
             return found[0]

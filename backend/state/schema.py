@@ -77,6 +77,21 @@ projects = sa.Table(
     sa.Column("last_error", sa.Text),
     sa.Column("queue_ready", sa.Boolean, nullable=False, default=False),
     sa.Column("current_version_id", sa.Integer),
+    # The address at which /setup last arrived, and how often it did: so a worker knows whether Label Studio's list of
+    # connections leads here.
+    sa.Column("address", sa.Text, nullable=False, default="", server_default=""),
+    sa.Column("setups", sa.Integer, nullable=False, default=0, server_default="0"),
+    # The connection in Label Studio that is ours, as it was last found there.
+    sa.Column("connection_id", sa.Integer),
+    sa.Column("connection_url", sa.Text, nullable=False, default="", server_default=""),
+    # Why nothing is done for the project, in words; and the connection of the backend that has its queue instead.
+    sa.Column("hands_off", sa.Text),
+    sa.Column("yields_to", sa.Integer),
+    # What was last found to order the queue other than it should, in words, and when.
+    sa.Column("queue_note", sa.Text),
+    sa.Column("queue_noted_at", sa.Float),
+    # How many annotators a task gets, at most.
+    sa.Column("overlap", sa.Integer, nullable=False, default=1, server_default="1"),
     sa.Index("projects_by_identity", "studio", "key", unique=True),
 )
 
@@ -99,6 +114,8 @@ labels = sa.Table(
     sa.Column("counted", sa.JSON, nullable=False),  # [[annotation id, its updated_at], ...] of those that are labels
     sa.Column("submitted", sa.Integer, nullable=False),  # how many annotations there are, skipped ones apart
     sa.Column("skipped", sa.Integer, nullable=False),
+    # Fewer annotations than its overlap asks for: Label Studio serves the task to further annotators, first of all.
+    sa.Column("unfinished", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
 )
 
 # Tasks whose image has to be looked at again, because the address in their data has changed.
@@ -234,6 +251,15 @@ class Project:
     standing_since: float = 0.0
     standing_reason: str = ""
     folder: str = ""
+    address: str = ""
+    setups: int = 0
+    connection_id: int | None = None
+    connection_url: str = ""
+    hands_off: str | None = None
+    yields_to: int | None = None
+    queue_note: str | None = None
+    queue_noted_at: float | None = None
+    overlap: int = 1
 
     @property
     def folder_key(self) -> str:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from backend.state.database import READ_CHUNK, Database, chunks
 from backend.state.schema import StoredPrediction, Version, labels, projects, versions, written_predictions
 from backend.state.score_blocks import ScoreBlocks
-from backend.state.score_rows import as_rows
+from backend.state.score_rows import as_rows, in_order
 
 
 class Scores:
@@ -64,9 +64,12 @@ class Scores:
     def to_write(self, version: Version, size: int | None) -> list[StoredPrediction]:
         """The predictions at the head of the order that Label Studio is not known to hold, in the order of the queue.
 
-        The head are the first ``size`` tasks without any annotation; None: the whole order, and tasks with
-        annotations too."""
-        rows = self._blocks.rows(version.id) if size is None else self._head(version, size)
+        The head are the first ``size`` tasks without any annotation, and as many unfinished ones, which Label Studio
+        serves to further annotators first; None: the whole order, and tasks with annotations too."""
+        if size is None:
+            rows = self._blocks.rows(version.id)
+        else:
+            rows = in_order(np.concatenate([self._head(version, size), self._unfinished(version)[:size]]))
         return _predictions(version, rows[~np.isin(rows["task"], self.written(version))])
 
     def head(self, version: Version, size: int) -> tuple[int, int]:
@@ -132,6 +135,12 @@ class Scores:
         """The rows of the first ``size`` tasks without any annotation."""
         query = sa.select(labels.c.task_id).where(labels.c.project_id == version.project_id)
         return self._blocks.first(version.id, size, self._db.integers(query)[:, 0])
+
+    def _unfinished(self, version: Version) -> np.ndarray:
+        """The rows of tasks that were annotated, and that Label Studio serves to further annotators."""
+        mine = (labels.c.project_id == version.project_id, labels.c.unfinished)
+        tasks = self._db.integers(sa.select(labels.c.task_id).where(*mine))[:, 0]
+        return in_order(self._blocks.of_tasks(version.id, tasks.tolist()))
 
     def _written_count(self, version: Version) -> int:
         mine = written_predictions.c.version_id == version.id

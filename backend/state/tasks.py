@@ -86,13 +86,15 @@ class Tasks:
                 for table in (tasks, labels, changed_images, broken):
                     conn.execute(table.delete().where(table.c.project_id == project_id, table.c.task_id.in_(part)))
 
-    def unscored(self, project_id: int, version: Version, after: int = 0) -> np.ndarray:
-        """The tasks (M,) int64, ascending, with an id above ``after`` that are not labeled, and that ``version`` has
-        not scored."""
-        query = sa.select(tasks.c.task_id).where(
-            tasks.c.project_id == project_id, tasks.c.task_id > after, sa.not_(tasks.c.labelled)
-        )
-        return np.setdiff1d(self._db.integers(query)[:, 0], self._scores.tasks(version), assume_unique=True)
+    def unscored(self, project_id: int, version: Version, after: int = 0, *, unfinished: bool = True) -> np.ndarray:
+        """The tasks (M,) int64, ascending, that ``version`` has not scored: those with an id above ``after`` that are
+        not labeled, and those that are labeled but ``unfinished``."""
+        wanted = sa.and_(tasks.c.task_id > after, sa.not_(tasks.c.labelled))
+        if unfinished:
+            mine = (labels.c.project_id == project_id, labels.c.task_id == tasks.c.task_id, labels.c.unfinished)
+            wanted = sa.or_(wanted, sa.select(labels.c.task_id).where(*mine).correlate(tasks).exists())
+        query = sa.select(tasks.c.task_id).where(tasks.c.project_id == project_id, wanted)
+        return np.setdiff1d(self._db.integers(query)[:, 0], self._scores.tasks(version))
 
     def changed_images(self, project_id: int) -> list[int]:
         """The tasks whose image has to be looked at again."""

@@ -16,12 +16,15 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+import flask
+
 from backend import events, memory
 from backend.errors import BackendError, LabelStudioRefused, OwnerError
 from backend.files import predictions_folder, project_folder
 from backend.images.trying import Attempts
 from backend.labelstudio.client import LabelStudio, import_ahead
 from backend.labelstudio.records import ProjectInfo
+from backend.labelstudio.webhook import basic_auth
 from backend.logs import Redactor
 from backend.settings.core import Settings, parse_extra_params
 from backend.state import Project, State, StoredPrediction, Version
@@ -33,12 +36,15 @@ from backend.web.adopter import Adopter
 from backend.web.compat import Plugin
 from backend.web.fresh import FETCH_SECONDS, FETCHERS, FreshPredictions
 from backend.web.key_check import KeyCheck
+from backend.web.webhook_repair import WebhookRepair
 from backend.web.writer import Writer
 
 log = logging.getLogger(__name__)
 
 SETUP_SECONDS = 0.5  # Label Studio waits three seconds, of which the key check takes up to two
 WEBHOOK_SECONDS = 0.1  # Label Studio waits one second
+WEBHOOK_CALL_SECONDS = 5.0
+LONGEST_ADDRESS = 500
 REGIONS_SECONDS = 30.0  # Label Studio waits 100 seconds; the regions of a large photograph take one or two
 
 _KEY = re.compile(r"\d{1,18}\.\d{1,18}", re.ASCII)
@@ -58,6 +64,7 @@ class Services:
     key_check: KeyCheck = field(default_factory=KeyCheck)
     fresh: FreshPredictions = field(default_factory=FreshPredictions)
     write: Writer = field(default_factory=Writer)
+    repair_webhook: WebhookRepair = field(default_factory=WebhookRepair)
 
     @classmethod
     def start(cls, settings: Settings) -> Services:
@@ -133,12 +140,30 @@ class ActiveLearningBackend(Plugin):
             if known is None:
                 self.services.write(lambda: state.projects.announce(number, *values, **identity), SETUP_SECONDS)
                 log.info("Project %s is announced; Label Studio has yet to confirm it", key)
-            elif self._differs(known, values, address):
-                self.services.adopter.notice(number)  # once it responds, Label Studio says again what the owner wants
+            else:
+                if self._differs(known, values, address):
+                    self.services.adopter.notice(
+                        number
+                    )  # once it responds, Label Studio says again what the owner wants
+                self._heard(known.id, settings, "")
             return
         if known is None or self._differs(known, values, address):
             self.services.write(lambda: state.projects.connect(number, *values, **identity), SETUP_SECONDS)
             log.info("Project %s is connected: sampler %s, budget %d", key, settings.sampler, settings.budget)
+        known = state.projects.identified(address, number, key, moved=identity["moved"])
+        if known is not None:
+            self._heard(known.id, settings, address_of_request())
+
+    def _heard(self, project_id: int, settings: Settings, address: str) -> None:
+        """Note that Label Studio lists a connection that leads here, to our ``address`` if it is sure who asks, and
+        look after the webhook that belongs to it."""
+        state = self.services.state
+        self.services.write(lambda: state.projects.heard(project_id, address), SETUP_SECONDS)
+        project = state.projects.get(project_id)
+        if project is not None and address and settings.basic_auth_user:
+            header = basic_auth(settings.basic_auth_user, settings.basic_auth_pass)
+            gateway = LabelStudio.of_project(settings, project, timeout=WEBHOOK_CALL_SECONDS)
+            self.services.repair_webhook(project.number, gateway, {address, project.connection_url}, header)
 
     def _confirmed(self, settings: Settings) -> ProjectInfo | None:
         """The project as Label Studio, asked with our API key, describes it; None if it did not respond in time."""
@@ -287,6 +312,18 @@ def _number_of(task: Mapping[str, Any]) -> int:
     """A task's id; 0 if it is none that Label Studio gives, which a database could not hold either."""
     number = task.get("id")
     return number if type(number) is int and 0 < number <= events.LARGEST_ID else 0
+
+
+def address_of_request() -> str:
+    """Our address, as whoever sent the present request knows it; "" outside a request. A reverse proxy says so in
+    ``X-Forwarded-…`` headers."""
+    if not flask.has_request_context():
+        return ""
+    request = flask.request
+    host = request.headers.get("X-Forwarded-Host", "").split(",")[0].strip() or request.host
+    scheme = request.headers.get("X-Forwarded-Proto", "").split(",")[0].strip() or request.scheme
+    path = request.headers.get("X-Forwarded-Prefix", "").strip() or request.root_path
+    return f"{scheme}://{host}/{path.strip('/')}".rstrip("/")[:LONGEST_ADDRESS]
 
 
 def _entry(stored: StoredPrediction, result: Result) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import time
 
 from backend.settings.core import Settings
 from backend.state import Version
-from backend.worker import identity, publisher
+from backend.worker import connection, identity, publisher
 from backend.worker.worker import Worker
 from models import ProgressFn
 
@@ -42,6 +42,7 @@ def run_cycle_now(settings: Settings, name: str, report: ProgressFn) -> Version:
                 project = worker.state.projects.get(project_id)
                 assert project is not None
                 job = identity.confirm(worker.job(project, owner))
+                connection.require(job)
                 if version := worker.state.versions.unpublished(project_id):
                     publisher.publish(job, version)
                     worker.state.cycles.finish_resumed(project_id, owner, version.metrics)

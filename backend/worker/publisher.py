@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from backend.errors import BackendError, LabelStudioUnavailable
+from backend.events import UNCERTAINTY
 from backend.files import predictions_folder
 from backend.head import WHOLE_POOL, size_to_write
 from backend.labelstudio.pause import Pause
@@ -35,7 +36,6 @@ from backend.worker.job import Job
 
 log = logging.getLogger(__name__)
 
-UNCERTAINTY = "Uncertainty sampling"
 SETTLE_SECONDS = 10.0
 SETTLE_SECONDS_PER_ROW = 0.002
 """How long Label Studio may go on with a bulk call whose connection was lost: about four times what was measured."""
@@ -65,14 +65,27 @@ def publish(job: Job, version: Version, progress: Callable[[int, int], None] = l
         rows = _settle(job, version)
     total = len(rows)
     if job.reread().project.current_version_id != version.id:
-        shortlist = rows[: job.settings.shortlist]
-        rows = rows[len(shortlist) :]
+        shortlist, rows = _shortlist(job, rows)
         write_singly(job, version, shortlist)
         switch(job, version)
     progress(total - len(rows), total)
     write_rest(job, version, rows)
     progress(total, total)
     return job.state.versions.update(version, job.owner, status="current", writing_since=None)
+
+
+def _shortlist(job: Job, rows: Sequence[StoredPrediction]) -> tuple[list[StoredPrediction], list[StoredPrediction]]:
+    """The rows to write before the queue switches, and the others: the next K tasks, and as many of those that some
+    annotators have labeled, which Label Studio serves to the others first."""
+    served_first, size = job.state.labels.unfinished(job.project.id), job.settings.shortlist
+    chosen: list[StoredPrediction] = []
+    rest: list[StoredPrediction] = []
+    room = {True: size, False: size}
+    for row in rows:
+        kind = row.task_id in served_first
+        (chosen if room[kind] > 0 else rest).append(row)
+        room[kind] -= 1
+    return chosen, rest
 
 
 def complete(job: Job, version: Version) -> None:

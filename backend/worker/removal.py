@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Callable
+from functools import partial
 
 from backend.files import checkpoint_path, predictions_folder
 from backend.labelstudio.pause import Pause
@@ -20,6 +22,9 @@ log = logging.getLogger(__name__)
 
 PIECE_SECONDS = 30.0
 """How long a project's upkeep removes predictions before other work gets its turn."""
+
+LOOK_EVERY = 20
+"""Deletions, a second or two, after which to look whether the version has come into use meanwhile."""
 
 
 def remove_superseded(job: Job, seconds: float = PIECE_SECONDS) -> bool:
@@ -41,7 +46,7 @@ def remove_superseded(job: Job, seconds: float = PIECE_SECONDS) -> bool:
             if _is_in_use(job, version, current):
                 continue
             any_deleted = True
-            if not delete_predictions(job, version.name, until):
+            if not delete_predictions(job, version.name, until, partial(_is_in_use, job, version, current)):
                 break
         if version.checkpoint and version.checkpoint not in keep:
             checkpoint_path(job.folder, version.name).unlink(missing_ok=True)
@@ -63,12 +68,14 @@ def _is_in_use(job: Job, version: Version, current: Version | None) -> bool:
     return False
 
 
-def delete_predictions(job: Job, version_name: str, until: float) -> bool:
+def delete_predictions(job: Job, version_name: str, until: float, in_use: Callable[[], bool] = lambda: False) -> bool:
     """Delete the predictions of that version until the monotonic time ``until``, but at least one. Returns whether none
-    is left."""
+    is left; also ends if the version comes into use meanwhile."""
     pause = Pause()
     for place, prediction in enumerate(job.gateway.predictions(job.project.number, version_name)):
         if place and time.monotonic() >= until:
+            return False
+        if place and place % LOOK_EVERY == 0 and in_use():
             return False
         job.check()
         job.gateway.delete_prediction(prediction.id)

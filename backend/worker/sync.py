@@ -50,9 +50,10 @@ class Truth:
     """What Label Studio held at one moment.
 
     ``kind``: the kind of task that the label config asks for. ``tasks``: (N,) int64, every task, ascending.
-    ``unlabeled``: (U,) int64, those without a label. ``labels``: task id → what its annotations say, in the terms of
-    ``kind``, for every labeled task. ``annotations``: annotation id → its ``updated_at``, for every annotation that is
-    a label. ``new_annotations``: how many of these are new or changed since the last cycle. ``refresh_seq``,
+    ``unlabeled``: (U,) int64, those without a label. ``unfinished``: (P,) int64, ascending, those with a label that
+    Label Studio serves to further annotators all the same. ``labels``: task id → what its annotations say, in the terms
+    of ``kind``, for every labeled task. ``annotations``: annotation id → its ``updated_at``, for every annotation that
+    is a label. ``new_annotations``: how many of these are new or changed since the last cycle. ``refresh_seq``,
     ``train_seq`` and ``events`` are the hint counters, read *before* the comparison, so that hints which arrive during
     it stay unseen. ``seconds``: how long reading took.
     """
@@ -60,6 +61,7 @@ class Truth:
     kind: AnyTaskKind
     tasks: np.ndarray
     unlabeled: np.ndarray
+    unfinished: np.ndarray
     labels: dict[int, Label]
     annotations: dict[int, str]
     new_annotations: int
@@ -87,7 +89,7 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
     now = state.now()
     whole = whole or project.read_from is None or project.read_under != under
     whole = whole or now - project.read_whole_at >= WHOLE_SECONDS
-    comparison = Comparison(job, kind)
+    comparison = Comparison(job, kind, info.overlap)
     misfit = None if whole else project.misfit
     if whole:
         comparison.of_everything()
@@ -105,6 +107,7 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
         job.owner,
         title=info.title,
         label_config=info.label_config,
+        overlap=info.overlap,
         checked_at=state.now(),
         new_annotations=truth.new_annotations,
         read_from=clock - OVERLAP_SECONDS,
@@ -146,12 +149,12 @@ def read_sample(job: Job) -> Truth | None:
     state.tasks.put(project.id, found)
     tasks = np.sort(np.fromiter(found, np.int64, len(found)))
     hints = (project.refresh_seq, project.train_seq, project.annotation_events)
-    return Truth(kind, tasks, tasks, {}, {}, 0, *hints, time.monotonic() - started)
+    return Truth(kind, tasks, tasks, tasks[:0], {}, {}, 0, *hints, time.monotonic() - started)
 
 
 def _read_under(info: ProjectInfo, job: Job) -> str:
     """A digest of everything that decides what annotations mean. If it changes, all of them are read again."""
-    decisive = [FORMAT, info.label_config, sorted(job.settings.options().items())]
+    decisive = [FORMAT, info.label_config, sorted(job.settings.options().items()), info.overlap, info.cohort]
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
@@ -165,6 +168,7 @@ def _truth_of_state(job: Job, kind: AnyTaskKind, started: float) -> Truth:
         kind,
         tasks,
         tasks[~labeled],
+        np.array([one.task_id for one in stored if one.unfinished and one.label is not None], dtype=np.int64),
         {one.task_id: kind.label_from(one.label) for one in stored if one.label is not None},
         annotations,
         sum(1 for number, stamp in annotations.items() if seen.get(number) != stamp),
@@ -181,6 +185,7 @@ class Comparison:
 
     job: Job
     kind: AnyTaskKind
+    overlap: int = 1
 
     def of_changes(self, before: ProjectInfo) -> bool:
         """Read what changed since the last comparison. Returns whether the state then has as many tasks and annotations
@@ -287,7 +292,9 @@ class Comparison:
         counted = [] if label is None else self.kind.counted(item.annotations)
         skipped = sum(1 for annotation in item.annotations if annotation.get("was_cancelled"))
         stored = None if label is None else self.kind.stored_label(label)
-        return StoredLabel(item.task_id, stored, counted, len(item.annotations) - skipped, skipped)
+        # With an overlap of 1, a task that is not labeled was skipped: it keeps its place in the order.
+        unfinished = self.overlap > 1 and not item.is_labeled
+        return StoredLabel(item.task_id, stored, counted, len(item.annotations) - skipped, skipped, unfinished)
 
 
 def _counts(info: ProjectInfo) -> tuple[int, int, int]:

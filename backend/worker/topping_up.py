@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from backend import head
-from backend.errors import BackendError, LeaseLost, Stopped
-from backend.worker import publisher
+from backend.errors import BackendError, HandsOff, LeaseLost, Stopped
+from backend.worker import connection, publisher
 from backend.worker.job import Job
 
 log = logging.getLogger(__name__)
@@ -44,8 +44,9 @@ def _keep_full(job: Job, done: threading.Event) -> None:
             now = replace(job.reread(), check=check)
             version = job.state.versions.current(job.project.id)
             if version is not None and head.is_used_up(job.state, job.settings, now.project, version):
+                connection.require(now)
                 publisher.complete(now, version)
-        except (LeaseLost, Stopped):
+        except (HandsOff, LeaseLost, Stopped):
             return
         except BackendError as error:
             log.info("Project %s: the queue could not be filled up, trying again: %s", job.project.id, error)

@@ -14,12 +14,12 @@ import socket
 import threading
 import time
 import uuid
-from base64 import b64encode
 from typing import TYPE_CHECKING
 
 from backend import events, head, memory
 from backend.errors import (
     BackendError,
+    HandsOff,
     LabelStudioRefused,
     LeaseLost,
     NoLabels,
@@ -32,7 +32,7 @@ from backend.images.trying import forget_all
 from backend.labelstudio.client import LabelStudio, import_ahead
 from backend.settings.core import Settings
 from backend.state import Project, State, Version
-from backend.worker import heartbeat, identity, leftovers, publisher, removal, sync
+from backend.worker import connection, heartbeat, identity, leftovers, publisher, queue_order, removal, sync
 from backend.worker.device import choose_device
 from backend.worker.job import Job
 from backend.worker.leases import Leases
@@ -195,6 +195,7 @@ class Worker:
 
         self._in_cycle.set()
         try:
+            connection.require(job)
             truth = sync.read_truth(job)
             budget = job.settings.budget_after(self.state.versions.learned(job.project.id))
             # the budget counts annotations that exist, not webhooks
@@ -207,10 +208,11 @@ class Worker:
             self._in_cycle.clear()
 
     def _upkeep(self, job: Job) -> None:
-        from backend import cycle
+        from backend import cycle, joining
         from backend.learning.checkpoints import sweep_leftovers
 
         state, project_id = self.state, job.project.id
+        standing = connection.require(job)
         state.versions.drop_drafts(project_id, job.owner)
         known = {v.name for v in state.versions.of_project(project_id) if v.status != "removed"}
         sweep_leftovers(job.folder, known, leftovers.spared_before(state, self.settings))
@@ -228,15 +230,17 @@ class Worker:
             cycle.cold_start(job, truth)
         else:
             publisher.complete(job, current)  # first: annotators wait for nothing that comes after
-            if cycle.join_new_tasks(job, current, truth):
+            if joining.join_new_tasks(job, current, truth):
                 publisher.complete(job, current)
             publisher.verify(job, current)
+            queue_order.hold(job, current, standing.warning)
             backlog = self._backlog(job.reread().project, job.settings)
             due = events.removal_due(backlog, state.now(), self.settings.cleanup_seconds)
             if due and not removal.remove_superseded(job):
                 self._removal_due[project_id] = state.now() + self.settings.reconcile_seconds
         leftovers.remove_unknown_versions(job)
-        self._prepare_project(job)
+        connection.look_after_webhook(job, standing.row)
+        queue_order.make_tab(job)
         # Last, so that the refresh stays due if the process is killed before.
         state.projects.update(project_id, job.owner, refresh_seen=truth.refresh_seq)
 
@@ -244,24 +248,9 @@ class Worker:
         """Whether a small first order lacks so many tasks that it has to be rebuilt."""
         if version.checkpoint is not None or self.state.scores.count(version) >= head.SMALL_FIRST_ORDER:
             return False
-        missing = len(self.state.tasks.unscored(version.project_id, version))
+        missing = len(self.state.tasks.unscored(version.project_id, version, unfinished=False))
         broken = len(self.state.tasks.broken_images(version.project_id))
         return missing - broken > COLD_START_GROWTH * len(truth.unlabeled)
-
-    def _prepare_project(self, job: Job) -> None:
-        """Create the queue's tab, once: from then on it belongs to the owner. And add our credentials to Label Studio's
-        webhook, which lacks them; every time, because saving the connection creates a new webhook."""
-        settings, project_id = job.settings, job.project.id
-        if settings.basic_auth_user:
-            pair = f"{settings.basic_auth_user}:{settings.basic_auth_pass}"
-            header = {"Authorization": "Basic " + b64encode(pair.encode()).decode()}
-            job.gateway.update_webhook_headers(job.project.number, header)
-        if settings.manage_queue and not job.project.queue_ready:
-            kind = publisher.project_kind(job)
-            current = self.state.versions.current(project_id)
-            head_only = current is not None and head.head_size(self.state, settings, current) is not None
-            job.gateway.queue_tab.ensure(job.project.number, kind.data_key, kind.queue_columns, head_only=head_only)
-            self.state.projects.update(project_id, job.owner, queue_ready=True)
 
     # -- failures ----------------------------------------------------------------------------------------------------
 
@@ -272,6 +261,11 @@ class Worker:
                 self.state.projects.hint(project.id, tasks=True)
         elif isinstance(error, identity.AnotherProject):
             identity.set_aside(self.state, project, str(error))
+        elif isinstance(error, HandsOff):  # was logged when it was found
+            wait = min(connection.LOOK_AGAIN_SECONDS, self.settings.reconcile_seconds)
+            values = {"failures": 0, "last_error": None, "retry_at": self.state.now() + wait}
+            with contextlib.suppress(LeaseLost):
+                self.state.projects.update(project.id, owner, **values)
         elif isinstance(error, LabelStudioRefused) and identity.is_gone(self.settings, project):
             identity.set_aside(self.state, project, "it does not exist in Label Studio any more", gone=True)
         else:

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from backend import __version__, status
 from backend.exposure import is_loopback
+from backend.files import project_folder
 from backend.settings.core import Settings
 from backend.settings.table import settings_table
 from backend.state import State
@@ -61,6 +62,27 @@ def test_samplers_lists_all_with_a_summary() -> None:
     assert only == {name for name, sampler in SAMPLERS.items() if sampler.tasks == ("classification",)}
 
 
+def test_forget_says_what_would_be_lost_and_then_keeps_nothing(tmp_path: Path) -> None:
+    state = State.for_settings(Settings(model_dir=str(tmp_path)))
+    fill(state)
+    state.leases.release(1, "w")
+    folder = project_folder(str(tmp_path), "1.1")
+    checkpoint = folder / "checkpoints" / "vaal-c2-abc.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"weights")
+
+    refused = run("forget", "1", MODEL_DIR=str(tmp_path))
+    assert refused.returncode == 1 and checkpoint.exists() and state.projects.get(1) is not None
+    assert "2 versions and 1 trained network" in refused.stderr and "--yes" in refused.stderr.splitlines()[-1]
+    assert state.leases.take(1, "w", 60)  # it was given back
+    state.leases.release(1, "w")
+
+    done = run("forget", "1", "--yes", MODEL_DIR=str(tmp_path))
+    assert done.returncode == 0 and "is forgotten" in done.stdout and "Webhooks" in done.stdout
+    assert state.projects.get(1) is None and state.versions.of_project(1) == [] and not folder.exists()
+    state.close()
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "code", "words"),
     [
@@ -71,6 +93,7 @@ def test_samplers_lists_all_with_a_summary() -> None:
         (["serve"], {"MODEL_DIR": "/proc/none"}, 2, "MODEL_DIR: "),
         (["run-cycle", "7"], {}, 1, "Project 7 is not connected"),
         (["run-cycle", "pets"], {}, 2, "is not a project's id"),
+        (["forget", "7"], {}, 1, "Project 7 is not connected"),
         (["serve", "--port", "99999"], {}, 1, "Cannot listen on 127.0.0.1, port 99999"),
         ([], {}, 2, "COMMAND"),
     ],

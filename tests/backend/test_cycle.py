@@ -14,7 +14,7 @@ import torch
 from label_studio_sdk.label_interface import LabelInterface
 from rich.console import Console
 
-from backend import cycle
+from backend import cycle, joining
 from backend.errors import BackendError, LabelStudioUnavailable, NoLabels, Stopped
 from backend.files import predictions_folder
 from backend.labelstudio import http as labelstudio_http
@@ -195,8 +195,8 @@ def test_new_tasks_join_by_the_same_model_and_take_no_ones_score(bench: Workbenc
     old = set(bench.tasks)
     add_tasks(bench.project, 6, pictures=True)  # the same pictures once more: the same acquisition
     truth = read_truth(bench.job)
-    assert cycle.join_new_tasks(bench.job, version, truth) == 6
-    assert cycle.join_new_tasks(bench.job, version, truth) == 0
+    assert joining.join_new_tasks(bench.job, version, truth) == 6
+    assert joining.join_new_tasks(bench.job, version, truth) == 0
     after = {row.task_id: row.priority_score for row in bench.state.scores.all(version)}
     assert {task: after[task] for task in before} == before
     assert len(set(after.values())) == len(after)
@@ -214,9 +214,9 @@ def test_of_a_subset_only_what_came_later_joins(bench: Workbench) -> None:
     chosen = bench.order(version)
     assert len(chosen) == 5
     old = set(bench.tasks)
-    assert cycle.join_new_tasks(job, version, read_truth(job)) == 0
+    assert joining.join_new_tasks(job, version, read_truth(job)) == 0
     add_tasks(bench.project, 2, pictures=True, seed=9)
-    assert cycle.join_new_tasks(job, version, read_truth(job)) == 2
+    assert joining.join_new_tasks(job, version, read_truth(job)) == 2
     assert set(bench.order(version)) == set(chosen) | (set(bench.tasks) - old)
 
 
@@ -231,7 +231,7 @@ def test_a_broken_image_of_a_labeled_task_is_tried_again_once_and_then_waits(ben
     bench.project.annotate(broken, "apple")
     bench.state.tasks.set_broken(bench.project.id, [(broken, "data:image/png;base64,AAAA", "damaged")], 0.0)
     job = bench.with_settings(retry_broken_seconds=600.0)
-    assert cycle.join_new_tasks(job, version, read_truth(job)) == 0
+    assert joining.join_new_tasks(job, version, read_truth(job)) == 0
     (waiting,) = bench.state.tasks.broken_images(bench.project.id)
     assert waiting.retry_at > bench.state.now() + 500  # so upkeep is not due at once again
 
@@ -445,9 +445,9 @@ def test_new_scenes_join_with_their_masks(canvas: Workbench, monkeypatch: pytest
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):  # masks are there, their scores not
         patched.setattr(canvas.state.scores, "add", die)
-        cycle.join_new_tasks(canvas.job, version, truth)
-    assert cycle.join_new_tasks(canvas.job, version, truth) == 8
-    assert cycle.join_new_tasks(canvas.job, version, truth) == 0
+        joining.join_new_tasks(canvas.job, version, truth)
+    assert joining.join_new_tasks(canvas.job, version, truth) == 8
+    assert joining.join_new_tasks(canvas.job, version, truth) == 0
     joined = [task for task in canvas.order(version) if task in new]
     after = kept(canvas, version)
     assert equal({task: after[task] for task in before}, before)
@@ -506,7 +506,7 @@ def test_from_classes_to_masks_and_back(canvas: Workbench) -> None:
 
     job = canvas.with_settings(task="segmentation")
     add_scenes(project, 2, seed=7)
-    assert cycle.join_new_tasks(job, first, read_truth(job)) == 2  # in an order of which they know nothing: by chance
+    assert joining.join_new_tasks(job, first, read_truth(job)) == 2  # in an order of which they know nothing: by chance
     publisher.complete(job, first)
     assert all(item["result"] == [] for item in project.predictions() if item["task"] in canvas.tasks[-2:])
 

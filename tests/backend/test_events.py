@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from backend import events
 from backend.events import Backlog, MalformedEvent, Work, due, parse, project_number
-from backend.state import Project, State
+from backend.state import Project, State, Version
 
 PROJECT = Project(
     id=1, key="1.5", title="", label_config="<View/>", extra_params={}, url="", token="",
@@ -35,6 +36,14 @@ def state(tmp_path: Path) -> State:
 
 def body(action: str, **more: Any) -> dict[str, Any]:
     return {"action": action, "project": {"id": 1, "label_config": "<View/>"}, **more}
+
+
+def scored(state: State, name: str) -> Version:
+    """A version of project 1, which "a" holds."""
+    return state.versions.add(
+        1, "a", cycle=1, name=name, sampler="margin", checkpoint=None, classes=[], metrics={},
+        task_ids=np.array([1]), priority_score=np.array([0.5]), class_index=None, confidence=None,
+    )  # fmt: skip
 
 
 def handle(state: State, payload: dict[str, Any]) -> dict[str, Any]:
@@ -121,6 +130,25 @@ def test_our_own_project_update_is_no_news(state: State) -> None:
 def test_a_changed_label_config_is_news(state: State) -> None:
     handle(state, {"action": "PROJECT_UPDATED", "project": {"id": 1, "label_config": "<View><Text/></View>"}})
     assert state.projects.get(1).refresh_seq == 2  # type: ignore[union-attr]
+
+
+def test_an_order_that_is_not_ours_is_news(state: State) -> None:
+    """As when a settings page is saved that was opened before the last cycle. What we publish just now is ours."""
+    assert state.leases.take(1, "a", 60)
+    old, current, coming = (scored(state, f"margin-c{number}-0000000{number}") for number in range(3))
+    state.versions.switch_to(current, "a")
+
+    def seq(**fields: object) -> int:
+        handle(state, {"action": "PROJECT_UPDATED", "project": {"id": 1, "maximum_annotations": 1, **fields}})
+        return state.projects.get(1).refresh_seq  # type: ignore[union-attr]
+
+    before = seq()
+    for name in (current.name, coming.name):
+        assert seq(model_version=name, sampling=events.UNCERTAINTY) == before
+    for news in ({"model_version": old.name}, {"model_version": ""}, {"sampling": "Sequential sampling"}):
+        assert seq(**{"model_version": current.name, **news}) == before + 1
+        before += 1
+    assert seq(maximum_annotations=2) == before + 1
 
 
 def test_any_project_update_is_news_while_the_owner_has_something_to_mend(state: State) -> None:

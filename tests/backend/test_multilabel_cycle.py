@@ -12,7 +12,7 @@ import pytest
 import torch
 from label_studio_sdk.label_interface import LabelInterface
 
-from backend import cycle
+from backend import cycle, joining
 from backend.errors import LabelStudioUnavailable
 from backend.files import DRAFT, predictions_folder
 from backend.labelstudio import http as labelstudio_http
@@ -186,9 +186,9 @@ def test_new_tasks_join_with_their_probabilities(bench: Workbench, monkeypatch: 
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):  # the file is there, its scores are not
         patched.setattr(bench.state.scores, "add", die)
-        cycle.join_new_tasks(bench.job, version, truth)
-    assert cycle.join_new_tasks(bench.job, version, truth) == 5
-    assert cycle.join_new_tasks(bench.job, version, truth) == 0
+        joining.join_new_tasks(bench.job, version, truth)
+    assert joining.join_new_tasks(bench.job, version, truth) == 5
+    assert joining.join_new_tasks(bench.job, version, truth) == 0
     assert {task: kept(bench, version).probabilities(task) for task in before} == before
     assert len(list(predictions_folder(bench.job.folder, version.name).iterdir())) == 2
     publisher.complete(bench.job, version)
@@ -260,7 +260,7 @@ def test_from_one_class_to_several_and_back(bench: Workbench) -> None:
     add_tasks(bench.project, 2, pictures=True, seed=9)
     truth = read_truth(bench.job)
     assert len(truth.labels) == 6 and truth.labels[bench.tasks[5]] == frozenset(classes[:2])
-    assert cycle.join_new_tasks(bench.job, first, truth) == 2  # in an order of which they know nothing: by chance
+    assert joining.join_new_tasks(bench.job, first, truth) == 2  # in an order of which they know nothing: by chance
     publisher.complete(bench.job, first)
     second = cycle.run_cycle(bench.job.reread())
     assert second.metrics["task"] == "multilabel" and second.name.startswith("margin-c")

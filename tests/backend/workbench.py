@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import http.server
 import io
+import json
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,14 +34,55 @@ TINY = {"task_width": 4, "epochs": 2, "batch_size": 16, "shortlist": 5, "device"
 """Settings of a task network that learns in a blink."""
 
 
+class Door:
+    """What Label Studio meets of the backend: it answers ``/health`` and ``/setup``, and notes the latter as the web
+    process does, unless it is that of ``another`` backend. Webhooks are answered and forgotten: tests leave the hints
+    themselves."""
+
+    def __init__(self, state: State, project_id: int, *, another: bool = False) -> None:
+        self.open = True
+        self.address = ""
+        """The address that is noted, where a proxy hides the one that Label Studio calls."""
+        door = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers.get("content-length") or 0))
+                version = None if another else state.versions.current(project_id)
+                if self.path == "/setup" and door.open and not another:
+                    state.projects.heard(project_id, door.address or door.url)
+                body = json.dumps({"status": "UP", "model_version": version.name if version else ""}).encode()
+                self.send_response(200 if door.open else 503)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_GET = do_POST
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
 @dataclass
 class Workbench:
-    """``project`` as its owner sees it, ``proxy`` on the way there, ``state`` and ``job`` as a worker has them."""
+    """``project`` as its owner sees it, ``proxy`` on the way there, ``state`` and ``job`` as a worker has them, and the
+    ``door`` that Label Studio is connected to."""
 
     project: LabelProject
     proxy: Proxy
     state: State
     job: Job
+    door: Door
 
     @property
     def tasks(self) -> list[int]:
@@ -150,6 +194,7 @@ def workbench(
         project.studio.patch(f"/api/projects/{project.id}/", {"label_config": config})
     proxy = Proxy(server.url)
     state = State(f"sqlite:///{folder / 'state.sqlite3'}")
+    door: Door | None = None
     try:
         (add_scenes if masks and pictures else add_tasks)(project, tasks, pictures=pictures)
         token = server.personal_access_token()
@@ -166,8 +211,14 @@ def workbench(
                 raise LeaseLost("the lease is another's")
 
         gateway = LabelStudio(proxy.url, token)
-        yield Workbench(project, proxy, state, Job(known, config, state, gateway, OWNER, torch.device("cpu"), check))
+        door = Door(state, project.id)
+        project.connected(door.url)
+        yield Workbench(
+            project, proxy, state, Job(known, config, state, gateway, OWNER, torch.device("cpu"), check), door
+        )
     finally:
+        if door is not None:
+            door.close()
         proxy.close()
         state.close()
         project.delete()

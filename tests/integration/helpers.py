@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ class Studio:
 
     def __init__(self, server: LabelStudioServer) -> None:
         self.server, self.url = server, server.url
-        self.auth = _AccessToken(server.url, server.personal_access_token())
+        self.auth: requests.auth.AuthBase = _AccessToken(server.url, server.personal_access_token())
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
         """The answer, whatever its status. A connection of its own for each call: nothing is left open when Label
@@ -159,6 +159,34 @@ def choices_config(classes: Sequence[str], names: tuple[str, str, str] = ("choic
         f'<View><Image name="{to_name}" value="${key}"/>'
         f'<Choices name="{from_name}" toName="{to_name}" choice="single" showInLine="true">{choices}</Choices></View>'
     )
+
+
+class _LegacyToken(requests.auth.AuthBase):
+    def __init__(self, token: str) -> None:
+        self.token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Token {self.token}"
+        return request
+
+
+class Colleague(Studio):
+    """Label Studio's HTTP API as another member of the owner's organization, who has signed up just now."""
+
+    def __init__(self, server: LabelStudioServer, name: str) -> None:
+        self.server, self.url = server, server.url
+        with requests.Session() as session:
+            page = f"{self.url}/user/signup/"
+            session.get(page, timeout=120).raise_for_status()
+            form = {
+                "email": f"{name}@example.com",
+                "password": server.password,
+                "csrfmiddlewaretoken": session.cookies["csrftoken"],
+            }
+            session.post(page, data=form, headers={"Referer": page}, timeout=120).raise_for_status()
+            answer = session.get(f"{self.url}/api/current-user/token", timeout=120)
+            answer.raise_for_status()
+        self.auth = _LegacyToken(answer.json()["token"])
 
 
 @dataclass
@@ -309,6 +337,10 @@ class LabelProject:
             self.annotate(task["id"], self.truth(task))
             served.append(task["id"])
         return served
+
+    def seen_by(self, colleague: Studio) -> LabelProject:
+        """The same project in another annotator's hands."""
+        return replace(self, studio=colleague)
 
     def delete(self) -> None:
         """Ends the project, also for the backend, which would go on to look whether something is due: Label Studio

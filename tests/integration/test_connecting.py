@@ -169,6 +169,26 @@ def test_events_arrive_through_basic_auth(locked: BackendServer, make_project: C
     assert PASSWORD not in locked.log_path.read_text()
 
 
+def test_the_webhook_has_the_password_before_any_worker_looks(
+    studio: Studio, make_project: Callable[..., LabelProject], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    directory = tmp_path_factory.mktemp("no-worker")
+    server = start_backend(directory, studio, worker=False, BASIC_AUTH_USER=USER, BASIC_AUTH_PASS=PASSWORD)
+    try:
+        project = make_project(FRUIT, tasks=0)
+        project.studio.post("/api/webhooks/", {"project": project.id, "url": "http://127.0.0.1:9/webhook"})
+        project.connected(server.url, RANDOM, auth=(USER, PASSWORD))
+
+        def headers() -> dict[str, bool]:
+            hooks = project.studio.get("/api/webhooks/", project=project.id)
+            return {hook["url"]: bool(hook["headers"]) for hook in hooks}
+
+        wait_for("the header", lambda: headers().get(f"{server.url}/webhook"))
+        assert headers()["http://127.0.0.1:9/webhook"] is False
+    finally:
+        server.stop()
+
+
 def test_without_basic_auth_everything_but_health_is_closed(
     locked: BackendServer, make_project: Callable[..., LabelProject]
 ) -> None:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from backend.labelstudio import http as labelstudio_http
 from backend.labelstudio import images as labelstudio_images
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.records import TaskRef
+from backend.labelstudio.webhook import NEEDED, same_address
 from backend.settings.core import Settings
 from backend.tasks.choices import ChoicesSpec, choices_result, choices_spec
 from backend.tasks.classification import Classification, class_of
@@ -84,12 +86,24 @@ class Site:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
 
-@pytest.fixture
-def site() -> Iterator[Site]:
+@contextmanager
+def web_site() -> Iterator[Site]:
     found = Site()
     yield found
     found.server.shutdown()
     found.server.server_close()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with web_site() as found:
+        yield found
+
+
+@pytest.fixture
+def second_site() -> Iterator[Site]:
+    with web_site() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -582,26 +596,96 @@ def test_queue_tab_of_masks_shows_no_numbers_of_masks(api: Any, gateway: LabelSt
     assert "tasks:predictions_results" in hidden and "tasks:predictions_score" not in hidden
 
 
-def test_webhook_gets_the_credentials_and_no_other_does(
-    api: Any, gateway: LabelStudio, project: int, site: Site
-) -> None:
+def connect_with_password(api: Any, project: int, site: Site) -> None:
     site.answer = lambda path: (200, "application/json", b'{"status": "UP", "model_version": "m"}')
     body = {"project": project, "url": site.url, "title": "AL", "auth_method": "BASIC_AUTH"}
     api("POST", "ml/", json=body | {"basic_auth_user": "u", "basic_auth_pass": "p"})
+
+
+def test_our_webhook_gets_the_credentials_and_no_other_does(
+    api: Any, gateway: LabelStudio, project: int, site: Site, second_site: Site
+) -> None:
+    """Not even that of another backend with a password of its own."""
+    connect_with_password(api, project, site)
+    connect_with_password(api, project, second_site)
     assert json.loads(site.bodies["/setup"])["project"] == gateway.project(project).key  # the two agree on who is who
     other = api("POST", "webhooks/", json={"project": project, "url": "http://127.0.0.1:9/webhook"})
     header = {"Authorization": "Basic dTpw"}
-    assert gateway.update_webhook_headers(project, header) == 1
-    assert gateway.update_webhook_headers(project, header) == 0  # done already
+    assert gateway.repair_webhook(project, ["http://127.0.0.1:8"], header) is None
+    assert gateway.repair_webhook(project, [f"{site.url}/"], header) == ["its header for basic auth was missing"]
+    assert gateway.repair_webhook(project, [site.url], header) == []
     hooks = {hook["url"]: hook for hook in api("GET", "webhooks/", params={"project": project})}
     assert hooks[f"{site.url}/webhook"]["headers"] == header
     assert hooks[f"{site.url}/webhook"]["send_for_all_actions"]
-    assert hooks[other["url"]]["headers"] == {}
+    assert hooks[other["url"]]["headers"] == hooks[f"{second_site.url}/webhook"]["headers"] == {}
     site.requests.clear()
     api("POST", f"projects/{project}/import", json=[{"image": "x"}])
     wait_for("the webhook", lambda: site.requests)
     assert site.requests[0][1] == "/webhook"
     assert site.requests[0][2]["Authorization"] == "Basic dTpw"
+
+
+def test_a_webhook_that_hears_too_little_is_set_right(api: Any, gateway: LabelStudio, project: int, site: Site) -> None:
+    connect_with_password(api, project, site)
+    header = {"Authorization": "Basic dTpw"}
+    (hook,) = api("GET", "webhooks/", params={"project": project})
+    path = f"webhooks/{hook['id']}/"
+    few = {"send_for_all_actions": False, "actions": ["TASKS_CREATED"]}
+    api("PATCH", path, json={"is_active": False, "send_payload": False, **few})
+    assert gateway.repair_webhook(project, [site.url], {}) == [
+        "it was switched off", "it left out what happened", "it left out actions",
+    ]  # fmt: skip
+    assert gateway.repair_webhook(project, [site.url], {}) == []
+    narrow = {"send_for_all_actions": False, "actions": sorted(NEEDED)}
+    api("PATCH", path, json=narrow)
+    assert gateway.repair_webhook(project, [site.url], {"Authorization": "Basic one"}) == [
+        "its header for basic auth was missing"
+    ]
+    (hook,) = api("GET", "webhooks/", params={"project": project})
+    assert {"send_for_all_actions": hook["send_for_all_actions"], "actions": sorted(hook["actions"])} == narrow
+    api("DELETE", path)
+    assert gateway.repair_webhook(project, [site.url], {}) is None
+    gateway.create_webhook(project, f"{site.url}/", header)
+    (hook,) = api("GET", "webhooks/", params={"project": project})
+    assert (hook["url"], hook["headers"], hook["is_active"]) == (
+        f"{site.url}/webhook",
+        {"Authorization": "Basic two"},
+        True,
+    )
+
+
+def test_the_list_of_connections_says_who_answers(
+    api: Any, gateway: LabelStudio, project: int, site: Site, second_site: Site
+) -> None:
+    assert gateway.ml_backends(project) == []
+    connect_with_password(api, project, site)
+    connect_with_password(api, project, second_site)
+    second_site.answer = lambda path: (500, "text/plain", b"")
+    for each in (site, second_site):
+        each.requests.clear()
+    rows = gateway.ml_backends(project)
+    assert [(row.url, row.title, row.answers, row.model_version) for row in rows] == [
+        (site.url, "AL", True, "m"), (second_site.url, "AL", False, "m"),
+    ]  # fmt: skip
+    assert rows[0].id < rows[1].id
+    assert [request[1] for request in site.requests] == ["/health", "/setup"]
+    second_site.requests.clear()
+    assert gateway.ml_backends(project, rows[0].id) == rows[:1] and second_site.requests == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("http://localhost:9090", "http://localhost:9090/", True),
+        ("http://u:p@Localhost:9090", "http://localhost:9090", True),
+        ("https://al.example.com", "http://al.example.com:443", True),  # a proxy ends TLS
+        ("http://localhost:9090", "http://localhost:9091", False),
+        ("http://ml.example.com/a", "http://ml.example.com/b", False),
+        ("", "", False),
+    ],
+)
+def test_two_addresses_of_one_place(one: str, other: str, same: bool) -> None:
+    assert same_address(one, other) is same_address(other, one) is same
 
 
 def test_more_uploads_than_sqlite_takes_in_one_page(api: Any, gateway: LabelStudio, project: int) -> None:

@@ -318,3 +318,33 @@ def test_the_head_is_counted_over_tasks_without_any_annotation(state: State) -> 
     assert [row.task_id for row in state.scores.to_write(version, 4)] == order[4:6]
     assert [row.task_id for row in state.scores.to_write(version, 99)] == order[4:]
     assert state.scores.written(version).tolist() == sorted(order[:4])
+
+
+def test_tasks_that_others_are_still_to_label_belong_to_what_is_written(state: State) -> None:
+    """Two annotators a task: Label Studio serves those that one of them has labeled to the other one, before all
+    others. As many as the head has tasks are written besides it, wherever they stand in the order."""
+    assert state.leases.take(1, "a", 60)
+    state.tasks.put(1, {task: f"{task}.png" for task in range(1, 11)})
+    version = add_version(state, "a")
+    order = state.scores.order(version).tolist()
+    unfinished = [order[2], order[7], order[8], order[9]]
+    state.labels.put(1, [replace(labeled(task, "cat"), unfinished=True) for task in unfinished])
+    state.labels.put(1, [labeled(order[0], "dog")])
+    assert state.labels.unfinished(1) == set(unfinished)
+    written = [row.task_id for row in state.scores.to_write(version, 2)]
+    assert written == [order[1], order[2], order[3], order[7]]
+    state.scores.mark_written(version, "a", written)
+    assert state.scores.to_write(version, 2) == []
+    state.labels.put(1, [labeled(order[2], "cat")])  # the second annotation
+    assert [row.task_id for row in state.scores.to_write(version, 2)] == [order[8]]
+
+
+def test_a_version_lacks_new_tasks_and_those_that_others_are_still_to_label(state: State) -> None:
+    assert state.leases.take(1, "a", 60)
+    state.tasks.put(1, {task: f"{task}.png" for task in range(1, 7)})
+    version = add_version(state, "a", rows=6)
+    state.tasks.put(1, {task: f"{task}.png" for task in range(7, 11)})
+    state.labels.put(1, [labeled(7, "cat"), replace(labeled(8, "cat"), unfinished=True)])
+    assert state.tasks.unscored(1, version).tolist() == [8, 9, 10]
+    assert state.tasks.unscored(1, version, unfinished=False).tolist() == [9, 10]
+    assert state.tasks.unscored(1, version, after=9).tolist() == [8, 10]

@@ -202,6 +202,57 @@ def test_a_superseded_head_goes_one_by_one_and_never_the_version_in_use(bench: W
     assert not asked(bench, "DELETE", "model-versions")
 
 
+def test_a_version_that_comes_into_use_while_it_is_removed_is_replaced_first(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A settings page that was opened before the last order is saved in the middle of it."""
+    monkeypatch.setattr(removal, "LOOK_EVERY", 2)
+    work(bench, hire(bench))
+    first = current(bench)
+    assert bench.state.leases.take(bench.project.id, OWNER, 600)
+    second = bench.scored(bench.order(first)[5:], name="random-c1-00000001")
+    publisher.publish(bench.job.reread(), second)
+    delete = bench.job.gateway.delete_prediction
+    deleted: list[int] = []
+
+    def delete_and_save(number: int) -> None:
+        delete(number)
+        deleted.append(number)
+        if len(deleted) == 1:
+            bench.project.studio.patch(f"/api/projects/{bench.project.id}/", {"model_version": first.name})
+
+    monkeypatch.setattr(bench.job.gateway, "delete_prediction", delete_and_save)
+    assert removal.remove_superseded(bench.job)
+    assert bench.project.version() == second.name
+    assert sorted(held(bench)) == sorted(bench.order(second)[:HEAD]) and bench.status(first) == "removed"
+
+
+def test_a_version_that_the_owner_chose_is_not_removed(bench: Workbench) -> None:
+    work(bench, hire(bench))
+    first = current(bench)
+    assert bench.state.leases.take(bench.project.id, OWNER, 600)
+    publisher.publish(bench.job.reread(), bench.scored(name="random-c1-00000001"))
+    bench.with_settings(manage_queue=False)
+    bench.project.studio.patch(f"/api/projects/{bench.project.id}/", {"model_version": first.name})
+    assert not removal.remove_superseded(bench.job)
+    assert bench.project.version() == first.name and set(bench.order(first)[:HEAD]) <= set(held(bench))
+
+
+def test_tasks_that_a_colleague_labeled_are_written_besides_the_head(bench: Workbench) -> None:
+    """Two annotations a task: Label Studio serves these first to whoever comes second."""
+    bench.project.studio.patch(f"/api/projects/{bench.project.id}/", {"maximum_annotations": 2})
+    hand = hire(bench)
+    work(bench, hand)
+    labeled = [serve_and_label(bench) for _ in range(4)]
+    assert work(bench, hand, Work.CYCLE)
+    version = current(bench)
+    assert version.cycle == 1
+    of_version = {int(item["task"]) for item in bench.project.predictions(version.name)}
+    free = [task for task in bench.order(version) if task not in labeled]
+    assert of_version == {*labeled, *free[:HEAD]}
+    assert served(bench) == free[0]  # to the one who labeled the others
+
+
 def test_removing_stops_in_time_and_goes_on_later(bench: Workbench) -> None:
     work(bench, hire(bench))
     first = current(bench)

@@ -1,0 +1,98 @@
+"""Tasks that join a published order: new ones, and those that some annotators have labeled and others are still to
+label."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from backend.files import predictions_folder
+from backend.images.cache import ImageCache
+from backend.learning.learner import Learner, cycle_seed
+from backend.learning.pool import ScoredPool
+from backend.learning.scores import joining_priority_scores
+from backend.state import Version
+from backend.worker.images import open_images
+from backend.worker.job import Job
+from backend.worker.sync import Truth
+from samplers import SAMPLERS
+
+log = logging.getLogger(__name__)
+
+UPKEEP_SECONDS = 20.0
+"""How long images of unlabeled tasks are waited for in each upkeep."""
+
+
+def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
+    """Score the tasks that are missing from ``version`` although somebody is still to label them, with its own model,
+    and add them to its order.
+
+    Also fetches images that are still missing, for some seconds, and retries broken ones that are due to be tried
+    again.
+
+    Returns:
+        The number of tasks added.
+    """
+    after = version.metrics.get("newest_task", 0) if job.settings.subset else 0  # the others were left out on purpose
+    missing = job.state.tasks.unscored(job.project.id, version, after)
+    seed = cycle_seed(job.settings.seed, version.cycle)
+    rest = np.random.default_rng(seed).permutation(np.setdiff1d(truth.unlabeled, missing))
+    wanted = np.concatenate([missing, rest])
+    cache = open_images(job, truth, lambda phase, done, total: job.check(), seconds=UPKEEP_SECONDS, wanted=wanted)
+    scored = _score_joining(job, version, truth, cache, missing, seed)
+    if not len(scored.tasks):
+        return 0
+    _add(job, version, truth, scored, seed)
+    log.info("Project %s: %d new tasks join %s", job.project.id, len(scored.tasks), version.name)
+    return len(scored.tasks)
+
+
+def add_unfinished(job: Job, version: Version, truth: Truth, cache: ImageCache, learner: Learner) -> None:
+    """Add to a new ``version`` the labeled tasks that Label Studio still serves, to further annotators, so that these
+    find a prediction too. They are not part of the pool that its sampler chose from."""
+    tasks = cache.present(truth.unfinished)
+    if not len(tasks):
+        return
+    seed = cycle_seed(job.settings.seed, version.cycle)
+    runtime = learner.runtime(seed, lambda phase, done, total: job.check())
+    scored = ScoredPool.scored(learner, cache, tasks, runtime)
+    truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
+    _add(job, version, truth, scored, seed)
+
+
+def _add(job: Job, version: Version, truth: Truth, scored: ScoredPool, seed: int) -> None:
+    priority_score = _free_scores(job, version, scored.acquisition, seed)
+    columns = (scored.tasks, priority_score, truth.kind.class_index(scored), scored.confidence)
+    job.state.scores.add(job.project.id, job.owner, version.id, *columns)
+
+
+def _score_joining(
+    job: Job, version: Version, truth: Truth, cache: ImageCache, missing: np.ndarray, seed: int
+) -> ScoredPool:
+    """Score those of the ``missing`` tasks that have an image with the model of ``version``; or at random if it has
+    none, or the project's kind of task or image size has changed since. Behind a first order that was made from a
+    sample of the images, they have the second half of the scale."""
+    if version.checkpoint is None and not SAMPLERS[version.sampler].spreads_first:
+        return ScoredPool.shuffled(missing, seed)
+    tasks = cache.present(missing)
+    learner = None if version.checkpoint is None or not len(tasks) else Learner.load(version.checkpoint, job.device)
+    if learner is None:
+        return ScoredPool.shuffled(tasks, seed, (0.5, 1.0) if version.checkpoint is None else (0.0, 1.0))
+    if (learner.task, learner.frame) != (truth.kind.name, cache.frame):
+        return ScoredPool.shuffled(tasks, seed)
+    runtime = learner.runtime(seed, lambda phase, done, total: job.check())
+    scored = ScoredPool.scored(learner, cache, tasks, runtime)
+    truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
+    return scored
+
+
+def _free_scores(job: Job, version: Version, acquisition: np.ndarray, seed: int) -> np.ndarray:
+    """Priority scores of joining tasks (N,), none of which a task of ``version`` has."""
+    taken = np.empty(0)
+    while True:
+        scores = joining_priority_scores(acquisition, taken, seed)
+        found = job.state.scores.taken(version, scores)
+        if not len(found):
+            return scores
+        taken = np.concatenate([taken, found])

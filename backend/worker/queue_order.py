@@ -1,0 +1,41 @@
+"""Keeps the project's queue in the published order, whoever changes what orders it."""
+
+from __future__ import annotations
+
+from backend.events import UNCERTAINTY
+from backend.head import head_size
+from backend.state import Version
+from backend.worker import publisher
+from backend.worker.connection import note
+from backend.worker.job import Job
+
+ON_PURPOSE = 'To choose these yourself, set "manage_queue" to false in the extra params of the connection'
+
+
+def hold(job: Job, version: Version, warning: str = "") -> None:
+    """Compare what orders the project's queue with what should, and set it right; or only note it, where the owner
+    manages the queue. ``warning``: who is known to have changed it."""
+    info = job.gateway.project(job.project.number)
+    found = {"model version": info.model_version, "sampling": info.sampling}
+    wanted = {"model version": version.name, "sampling": UNCERTAINTY}
+    wrong = {name: value for name, value in found.items() if value != wanted[name]}
+    if not wrong:
+        return
+    if not job.settings.manage_queue:
+        words = " and ".join(f'the {name} is "{value}"' for name, value in wrong.items())
+        note(job, f"The owner manages the queue: {words}, so {version.name} does not order it")
+    elif job.state.scores.has_written(version):
+        publisher.switch(job, version)
+        words = " and ".join(f'the {name} was "{value}"' for name, value in wrong.items())
+        note(job, f"{warning + '. ' if warning else ''}In Label Studio {words}; set back. {ON_PURPOSE}")
+
+
+def make_tab(job: Job) -> None:
+    """Create the queue's tab, once: from then on it belongs to the owner."""
+    if not job.settings.manage_queue or job.project.queue_ready:
+        return
+    kind = publisher.project_kind(job)
+    current = job.state.versions.current(job.project.id)
+    head_only = current is not None and head_size(job.state, job.settings, current) is not None
+    job.gateway.queue_tab.ensure(job.project.number, kind.data_key, kind.queue_columns, head_only=head_only)
+    job.state.projects.update(job.project.id, job.owner, queue_ready=True)
