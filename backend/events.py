@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,11 +26,14 @@ ANNOTATIONS = frozenset(
 )
 TASKS = frozenset({"TASKS_CREATED", "TASKS_DELETED"})
 CONFIG = frozenset({"PROJECT_UPDATED"})
+PROJECT = frozenset({"PROJECT_CREATED", "PROJECT_DELETED"})  # sent to webhooks of the whole organization only
 TRAIN = frozenset({"START_TRAINING"})
 
 
 LARGEST_ID = 2**31 - 1
 """Label Studio's ids are integers of 32 bits, and so are those in our database."""
+
+_NUMBER = re.compile(r"\s*([0-9]{1,19})(\..*)?\s*", re.ASCII)
 
 MOST_SUPERSEDED = 3
 """With more superseded versions than these, the oldest are removed even while people label."""
@@ -66,21 +70,28 @@ def parse(payload: Any) -> Event:
     action = payload["action"]
     count = 0
     if action in ANNOTATIONS:
-        many = payload.get("annotations")
-        count = len(many) if isinstance(many, list) and many else 1
+        count = max(1, *(_length(payload.get(key)) for key in ("annotations", "annotation")))
     config = project.get("label_config") if isinstance(project, Mapping) else None
     return Event(action, number, count, config if isinstance(config, str) else None, project_key(project, number))
+
+
+def _length(items: Any) -> int:
+    """Label Studio sends one annotation as an object, several as a list, under either of two keys."""
+    return len(items) if isinstance(items, list) else 0
 
 
 def project_number(project: Any) -> int | None:
     """The id in ``5``, ``"5"``, ``"5.1700000000"`` or ``{"id": 5}``; None for anything else."""
     if isinstance(project, Mapping):
         project = project.get("id")
-    try:
-        number = int(str(project).split(".")[0])
-    except ValueError:
-        return None
-    return number if 0 < number <= LARGEST_ID else None
+    found = _NUMBER.fullmatch(str(project)) if isinstance(project, int | float | str) else None
+    number = int(found[1]) if found else 0
+    return number if is_id(number) else None
+
+
+def is_id(number: object) -> bool:
+    """Whether it can be the id of something in Label Studio, and in our database: from 1 to :data:`LARGEST_ID`."""
+    return isinstance(number, int) and not isinstance(number, bool) and 0 < number <= LARGEST_ID
 
 
 def project_key(project: Any, number: int) -> str:
@@ -101,7 +112,7 @@ def record(state: State, event: Event) -> dict[str, Any]:
         known = state.projects.hint_named(event.project_id, event.key, train=True)
     elif event.action in ANNOTATIONS:
         known = state.projects.hint_named(event.project_id, event.key, annotations=event.annotations)
-    elif event.action in TASKS:
+    elif event.action in TASKS or event.action in PROJECT:
         known = state.projects.hint_named(event.project_id, event.key, tasks=True)
     elif event.action in CONFIG:
         known = _project_updated(state, event)

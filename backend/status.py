@@ -74,6 +74,7 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
             {"task": b.task_id, "source": b.source, "reason": b.reason, "attempts": b.attempts, "retry_at": b.retry_at}
             for b in state.tasks.broken_images(project.id)
         ],
+        "ignored_annotations": state.labels.ignored(project.id),
         "regions_unread": newest.get("regions_unread", []),
         "regions_unread_count": newest.get("regions_unread_count", 0),
     }
@@ -124,6 +125,8 @@ def show(found: dict[str, Any], console: Console) -> None:
     console.print(_versions(found))
     if any(project["broken_images"] for project in found["projects"]):
         console.print(_broken(found))
+    if any(project["ignored_annotations"] for project in found["projects"]):
+        console.print(_ignored(found))
     if any(project["regions_unread"] for project in found["projects"]):
         console.print(_unread(found))
 
@@ -199,6 +202,14 @@ def _broken(found: dict[str, Any]) -> Table:
             _add(table, *values)
         if len(images) > BROKEN_SHOWN:
             _add(table, project["name"], f"and {len(images) - BROKEN_SHOWN} more", "", "", "")
+    return table
+
+
+def _ignored(found: dict[str, Any]) -> Table:
+    table = _table("Annotations that do not count", "project", "why", "annotations")
+    for project in found["projects"]:
+        for reason, count in project["ignored_annotations"].items():
+            _add(table, project["id"], reason, count)
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,13 +16,15 @@ from backend.state.schema import labels, projects, seen_annotations, tasks
 @dataclass(frozen=True)
 class StoredLabel:
     """An annotated task: its ``label`` in the form of its kind of task, None if no annotation is one; ``counted``, the
-    (annotation id, ``updated_at``) of those that are; and how many annotations it has, submitted and skipped."""
+    (annotation id, ``updated_at``) of those that are; how many annotations it has, submitted and skipped; and how many
+    of them are ``ignored``, for each reason, None if none is."""
 
     task_id: int
     label: Any
     counted: Sequence[Sequence[Any]]
     submitted: int
     skipped: int
+    ignored: Mapping[str, int] | None = None
 
 
 class Labels:
@@ -43,12 +46,21 @@ class Labels:
             submitted, skipped = conn.execute(query.where(labels.c.project_id == project_id)).one()
         return int(submitted or 0), int(skipped or 0)
 
+    def ignored(self, project_id: int) -> dict[str, int]:
+        """Reason → how many annotations do not count for it, the most frequent first."""
+        query = sa.select(labels.c.ignored).where(labels.c.project_id == project_id, labels.c.ignored.is_not(None))
+        total: Counter[str] = Counter()
+        with self._db.reader.connect() as conn:
+            for reasons in conn.scalars(query):
+                total.update(reasons)
+        return dict(total.most_common())
+
     def put(self, project_id: int, found: Iterable[StoredLabel]) -> None:
         """Store what the annotations of these tasks say now."""
         rows = [{"project_id": project_id, **asdict(label)} for label in found]
         for part in chunks(rows, READ_CHUNK):
             with self._db.engine.begin() as conn:
-                self._db.upsert(conn, labels, part, ("label", "counted", "submitted", "skipped"))
+                self._db.upsert(conn, labels, part, ("label", "counted", "submitted", "skipped", "ignored"))
                 for labeled in (True, False):
                     chosen = [row["task_id"] for row in part if (row["label"] is not None) == labeled]
                     self._flag(conn, project_id, chosen, labeled)

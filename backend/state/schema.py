@@ -99,6 +99,7 @@ labels = sa.Table(
     sa.Column("counted", sa.JSON, nullable=False),  # [[annotation id, its updated_at], ...] of those that are labels
     sa.Column("submitted", sa.Integer, nullable=False),  # how many annotations there are, skipped ones apart
     sa.Column("skipped", sa.Integer, nullable=False),
+    sa.Column("ignored", sa.JSON(none_as_null=True)),  # reason → how many annotations are no labels; null: all are
 )
 
 # Tasks whose image has to be looked at again, because the address in their data has changed.

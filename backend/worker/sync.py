@@ -12,6 +12,7 @@ import json
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -41,7 +42,7 @@ SAMPLED_PROJECT = 5_000
 SAMPLE_SECONDS, FEWEST_SAMPLED = 3.0, 2_000
 """How long that sample is read for, but at least so many tasks."""
 
-FORMAT = 1
+FORMAT = 2
 """Increased whenever annotations are understood differently, so that all of them are read again."""
 
 
@@ -287,7 +288,9 @@ class Comparison:
         counted = [] if label is None else self.kind.counted(item.annotations)
         skipped = sum(1 for annotation in item.annotations if annotation.get("was_cancelled"))
         stored = None if label is None else self.kind.stored_label(label)
-        return StoredLabel(item.task_id, stored, counted, len(item.annotations) - skipped, skipped)
+        ignored = Counter(filter(None, map(self.kind.why_not, item.annotations)))
+        submitted = len(item.annotations) - skipped
+        return StoredLabel(item.task_id, stored, counted, submitted, skipped, dict(ignored) or None)
 
 
 def _counts(info: ProjectInfo) -> tuple[int, int, int]:
