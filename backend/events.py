@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from backend.errors import BackendError
 
@@ -89,7 +89,7 @@ def project_number(project: Any) -> int | None:
     return number if is_id(number) else None
 
 
-def is_id(number: object) -> bool:
+def is_id(number: object) -> TypeGuard[int]:
     """Whether it can be the id of something in Label Studio, and in our database: from 1 to :data:`LARGEST_ID`."""
     return isinstance(number, int) and not isinstance(number, bool) and 0 < number <= LARGEST_ID
 

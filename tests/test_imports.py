@@ -101,8 +101,9 @@ ONLY_IN: dict[str, set[str]] = {
     "prometheus_client": {"web.metrics"},
     "PIL": {"images.decoding"},
     "cv2": {"tasks.segmentation"},
+    "waitress": {"web.door"},
     "label_studio_ml": {"web.app", "web.compat", "web.plugin"},
-    "flask": {"web.app", "web.compat", "web.plugin"},
+    "flask": {"web.app", "web.body", "web.compat", "web.plugin"},
 }
 
 # Only these rooms of backend/ need torch when they are imported: it takes seconds and hundreds of megabytes, which
