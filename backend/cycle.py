@@ -73,22 +73,22 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
             labels = training_labels(job, truth, cache, report)
             pool = pool_tasks(truth, cache, seed)
             data = cycle_data(cache, labels, pool)
-            report("train", 0, 1)
-            job.state.cycles.report(report.cycle_id, "train", 0, 1, labels=len(labels.tasks), sampler=settings.sampler)
-
-            versions = job.state.versions.of_project(job.project.id)
-            previous = last_learner(versions, job.device) if settings.warm_start else None
-            dtype = SCORE_DTYPES[settings.score_dtype]
-            runtime = Runtime(device=job.device, seed=seed, progress=report, score_dtype=dtype)
-            learner, metrics = Learner.trained(settings, kind.classes, data, runtime, previous)
-            cycle.metrics.update(metrics)
-
-            report("score", 0, len(pool))
-            scored = ScoredPool.scored(learner, cache, pool, runtime)
-            cycle.metrics.update({"labels": len(labels.tasks), "pool": len(pool), "newest_task": newest(truth)})
-            cycle.metrics.update(facts(truth, cache, labels.problems))
-            name = save_learner(job.folder, learner, cycle.number)
-            kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, name), runtime)
+            with job.turn():
+                report("train", 0, 1)
+                job.state.cycles.report(
+                    report.cycle_id, "train", 0, 1, labels=len(labels.tasks), sampler=settings.sampler
+                )
+                versions = job.state.versions.of_project(job.project.id)
+                previous = last_learner(versions, job.device) if settings.warm_start else None
+                runtime = Runtime(job.device, seed, report, score_dtype=SCORE_DTYPES[settings.score_dtype])
+                learner, metrics = Learner.trained(settings, kind.classes, data, runtime, previous)
+                cycle.metrics.update(metrics)
+                report("score", 0, len(pool))
+                scored = ScoredPool.scored(learner, cache, pool, runtime)
+                cycle.metrics.update({"labels": len(labels.tasks), "pool": len(pool), "newest_task": newest(truth)})
+                cycle.metrics.update(facts(truth, cache, labels.problems))
+                name = save_learner(job.folder, learner, cycle.number)
+                kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, name), runtime)
             version = store_version(job, truth, scored, cycle, name, learner)
 
         report("publish", 0, len(pool))
@@ -135,7 +135,8 @@ def _spread_first(job: Job, truth: Truth, cycle: CycleRecord) -> tuple[ScoredPoo
     if not len(pool):
         return ScoredPool.ranked(pool, np.arange(0)), cache
     runtime = Runtime(device=job.device, seed=cycle.seed, progress=report)
-    rank = spread_order(cache.pixels, cache.rows(pool), cache.rows(cache.present(truth.labels)), runtime)
+    with job.turn():
+        rank = spread_order(cache.pixels, cache.rows(pool), cache.rows(cache.present(truth.labels)), runtime)
     return ScoredPool.ranked(pool, rank, (0.0, 0.5)), cache
 
 
@@ -195,19 +196,20 @@ def _score_joining(
     job: Job, version: Version, truth: Truth, cache: ImageCache, missing: np.ndarray, seed: int
 ) -> ScoredPool:
     """Score those of the ``missing`` tasks that have an image with the model of ``version``; or at random if it has
-    none, or the project's kind of task or image size has changed since. Behind a first order that was made from a
-    sample of the images, they have the second half of the scale."""
+    none that can be read, or the project's kind of task or image size has changed since. Behind a first order that was
+    made from a sample of the images, they have the second half of the scale."""
     if version.checkpoint is None and not SAMPLERS[version.sampler].spreads_first:
         return ScoredPool.shuffled(missing, seed)
     tasks = cache.present(missing)
-    learner = None if version.checkpoint is None or not len(tasks) else Learner.load(version.checkpoint, job.device)
+    learner = last_learner([version], job.device) if len(tasks) else None
     if learner is None:
         return ScoredPool.shuffled(tasks, seed, (0.5, 1.0) if version.checkpoint is None else (0.0, 1.0))
     if (learner.task, learner.frame) != (truth.kind.name, cache.frame):
         return ScoredPool.shuffled(tasks, seed)
     runtime = learner.runtime(seed, lambda phase, done, total: job.check())
-    scored = ScoredPool.scored(learner, cache, tasks, runtime)
-    truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
+    with job.turn():
+        scored = ScoredPool.scored(learner, cache, tasks, runtime)
+        truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
     return scored
 
 

@@ -33,7 +33,13 @@ TRAIN = frozenset({"START_TRAINING"})
 LARGEST_ID = 2**31 - 1
 """Label Studio's ids are integers of 32 bits, and so are those in our database."""
 
-_NUMBER = re.compile(r"\s*([0-9]{1,19})(\..*)?\s*", re.ASCII)
+_NUMBER = re.compile(r"\s*([0-9]{1,19})(\.[0-9]*)?\s*", re.ASCII)
+
+LONGEST_RETRY_SECONDS = 300.0
+"""The longest pause after a failure."""
+
+CLOCK_SECONDS = 5.0
+"""How far two readings of one clock may be out of order."""
 
 MOST_SUPERSEDED = 3
 """With more superseded versions than these, the oldest are removed even while people label."""
@@ -163,21 +169,32 @@ def due(
     Otherwise a cycle does not have to wait for upkeep, because it makes its own comparison with Label Studio. Upkeep
     may still run while another project trains.
     """
-    if now < project.retry_at:
+    if waits(project, now):
         return frozenset()
     if backlog.unfinished or not backlog.has_version:
         return frozenset({Work.UPKEEP})
     work = set()
     if project.train_requested or project.pending_annotations >= budget:
         work.add(Work.CYCLE)
-    stale = project.refresh_seq > project.refresh_seen or now - project.checked_at >= reconcile_seconds
+    stale = project.refresh_seq > project.refresh_seen or _is_over(project.checked_at, reconcile_seconds, now)
     if stale or backlog.broken_due or (not work and removal_due(backlog, now, cleanup_seconds)):
         work.add(Work.UPKEEP)
     return frozenset(work)
 
 
+def waits(project: Project, now: float) -> bool:
+    """Whether the pause after a failure is not over. One that would last longer than any pause was noted by a clock
+    that was ahead, and is over."""
+    return now < project.retry_at <= now + LONGEST_RETRY_SECONDS
+
+
+def _is_over(since: float, seconds: float, now: float) -> bool:
+    """Whether so many seconds have passed. A time in the future was noted by a clock that was ahead: then they have."""
+    return now - since >= seconds or since > now + CLOCK_SECONDS
+
+
 def removal_due(backlog: Backlog, now: float, cleanup_seconds: float) -> bool:
     """Whether superseded versions are to be removed from Label Studio now: when nobody has labeled for some time, or
     when there are too many of them."""
-    quiet = now - backlog.quiet_since >= cleanup_seconds
+    quiet = _is_over(backlog.quiet_since, cleanup_seconds, now)
     return backlog.superseded > 0 and (quiet or backlog.superseded > MOST_SUPERSEDED)

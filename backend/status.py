@@ -13,6 +13,7 @@ from rich.text import Text
 from backend import exposure
 from backend.errors import OwnerError
 from backend.head import head_size
+from backend.plain import shown
 from backend.settings.core import Settings
 from backend.state import Project, State, Version
 from backend.tasks import KINDS
@@ -114,14 +115,15 @@ def due_in_words(project: Project, versions: list[Version], budget: int) -> list
 def show(found: dict[str, Any], console: Console) -> None:
     """Print the snapshot as tables."""
     for warning in found["warnings"]:
-        console.print(warning, style="yellow", markup=False)
+        console.print(shown(warning), style="yellow", markup=False)
     if not found["projects"]:
         console.print("No project is connected yet.")
         return
     console.print(_overview(found))
     for project in found["projects"]:
         if project["last_error"]:
-            console.print(f"Project {project['name']}: {project['last_error']}", style="red", markup=False)
+            words = shown(f"Project {project['name']}: {project['last_error']}")
+            console.print(words, style="red", markup=False)
     console.print(_versions(found))
     if any(project["broken_images"] for project in found["projects"]):
         console.print(_broken(found))
@@ -231,8 +233,9 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _add(table: Table, *values: object) -> None:
-    """Add a row of plain text, so that a title such as "[old] pets" is not read as markup."""
-    table.add_row(*(Text(str(value)) for value in values))
+    """Add a row of plain text, so that a title such as "[old] pets" is not read as markup, and none is obeyed by the
+    terminal."""
+    table.add_row(*(Text(shown(str(value))) for value in values))
 
 
 def _local_time(seconds: float | None) -> str:

@@ -32,14 +32,15 @@ MAY_IMPORT = {
 # save for the pairs in MUTUAL.
 BACKEND: dict[str, set[str]] = {
     "errors": set(),
-    "logs": set(),
+    "plain": set(),
+    "logs": {"plain"},
     "files": set(),
     "memory": {"errors"},
     "settings": {"errors"},
-    "state": {"errors"},
+    "state": {"errors", "plain"},
     "labelstudio": {"errors", "memory"},
     "images": {"errors", "files", "labelstudio", "memory", "settings"},
-    "tasks": {"errors", "files", "images", "labelstudio", "settings", "state"},
+    "tasks": {"errors", "files", "images", "labelstudio", "plain", "settings", "state"},
     "learning": {"errors", "files", "images", "settings", "state", "tasks"},
     "events": {"errors", "state"},
     "head": {"settings", "state"},
@@ -52,11 +53,14 @@ BACKEND: dict[str, set[str]] = {
     "supervisor": {"errors", "logs"},
     "web": {
         *("errors", "events", "files", "images", "labelstudio", "learning", "logs", "settings", "state"),
-        *("supervisor", "tasks"),
+        *("plain", "supervisor", "tasks"),
     },
     "_wsgi": {"web"},
-    "status": {"errors", "exposure", "head", "settings", "state", "tasks", "web"},
-    "__main__": {"errors", "exposure", "files", "logs", "settings", "state", "status", "supervisor", "tasks", "worker"},
+    "status": {"errors", "exposure", "head", "plain", "settings", "state", "tasks", "web"},
+    "__main__": {
+        *("errors", "exposure", "files", "logs", "plain", "settings", "state", "status", "supervisor", "tasks"),
+        "worker",
+    },
 }
 MODELS: dict[str, set[str]] = {
     "data": set(),

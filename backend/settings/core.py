@@ -76,6 +76,9 @@ class Settings(SamplerSettings):
         "Time without annotations and new orders after which superseded versions are removed from Label Studio.",
         between(0, 86400),
     )
+    projects_at_once: int = setting(
+        8, "Projects that a worker works on at a time; one of them trains, the others read and publish.", between(1, 64)
+    )
     download_workers: int = setting(8, "Images fetched at a time.", between(1, 64))
     retry_broken_seconds: float = setting(600.0, "Wait before a broken image is tried again.", between(1, 604800))
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from backend.errors import LabelConfigError
+from backend.plain import storable
 
 if TYPE_CHECKING:
     from label_studio_sdk.label_interface import LabelInterface
@@ -123,7 +124,7 @@ def image_source(task_data: Mapping[str, Any], data_key: str) -> str | None:
                 value = value[int(part)]
             else:
                 return None
-    return value.strip() or None if isinstance(value, str) else None
+    return storable(value.strip()) or None if isinstance(value, str) else None
 
 
 def age(annotation: Mapping[str, Any]) -> tuple[datetime, int]:

@@ -30,7 +30,7 @@ import flask
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from backend import __version__, logs
-from backend.errors import OwnerError
+from backend.errors import BackendError, OwnerError, understood
 from backend.events import MalformedEvent, project_number
 from backend.files import keep_private
 from backend.labelstudio.client import import_ahead
@@ -254,8 +254,16 @@ def _handle_errors(app: flask.Flask, services: Services) -> None:
                 response.headers[name] = value
         return response
 
+    @app.errorhandler(BackendError)
+    def known(error: BackendError) -> flask.Response:
+        log.warning("%s %s failed: %s", flask.request.method, flask.request.path, error)
+        return _error(redact(str(error)), 503)
+
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> flask.Response:
+        understandable = understood(error)
+        if isinstance(understandable, BackendError):
+            return known(understandable)
         log.error("%s %s failed", flask.request.method, flask.request.path, exc_info=error)
         return _error("internal error; the backend's log says more", 500)
 

@@ -10,6 +10,8 @@ from typing import Any
 import flask
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
+from backend.plain import is_storable
+
 BODY_BYTES = 16 * 2**20
 """Of any request. Label Studio sends up to 100 annotations with their masks at a time."""
 
@@ -83,11 +85,6 @@ def text(body: Mapping[str, Any], key: str) -> str:
         return ""
     if not isinstance(value, str):
         raise BadRequest(f'"{key}" must be text')
-    if not is_plain(value):
+    if not is_storable(value):
         raise BadRequest(f'"{key}" has characters that are not text (NUL, or half of a surrogate pair)')
     return value
-
-
-def is_plain(value: str) -> bool:
-    """Whether every database can store the text."""
-    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)

@@ -17,7 +17,7 @@ from functools import cache
 from typing import Any
 
 from backend import events
-from backend.errors import BackendError, LabelStudioRefused, OwnerError
+from backend.errors import BackendError, LabelStudioRefused, OwnerError, understood
 from backend.files import predictions_folder, project_folder
 from backend.labelstudio.client import LabelStudio, import_ahead
 from backend.labelstudio.records import ProjectInfo
@@ -273,4 +273,4 @@ def _entry(stored: StoredPrediction, result: Result) -> dict[str, Any]:
 
 
 def _unexpected(error: Exception) -> bool:
-    return not isinstance(error, BackendError)
+    return not isinstance(understood(error), BackendError)

@@ -87,7 +87,8 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
     under = _read_under(info, job)
     now = state.now()
     whole = whole or project.read_from is None or project.read_under != under
-    whole = whole or now - project.read_whole_at >= WHOLE_SECONDS
+    clock = now if info.clock is None else info.clock
+    whole = whole or not 0 <= now - project.read_whole_at < WHOLE_SECONDS or (project.read_from or 0.0) > clock
     comparison = Comparison(job, kind)
     misfit = None if whole else project.misfit
     if whole:
@@ -100,7 +101,6 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
     truth = _truth_of_state(job, kind, started)
     # What an order has to last for, and so how many of its tasks get more than a score, follows from the budget.
     kind.settings = replace(kind.settings, budget=kind.settings.budget_after(len(truth.labels)))
-    clock = now if info.clock is None else info.clock
     state.projects.update(
         project.id,
         job.owner,

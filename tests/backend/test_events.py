@@ -178,6 +178,14 @@ def test_a_failing_project_waits_for_its_next_attempt() -> None:
     assert work(new_annotations=50, retry_at=1001.0) == {Work.CYCLE}
 
 
+def test_times_that_were_noted_while_the_clock_was_ahead_hold_nothing_up() -> None:
+    day = 86_400.0
+    assert work(new_annotations=50, retry_at=1001.0 + day) == {Work.CYCLE}
+    assert work(new_annotations=50, retry_at=1001.0 + events.LONGEST_RETRY_SECONDS) == frozenset()  # an honest pause
+    assert work(checked_at=1000.0 + day) == {Work.UPKEEP}
+    assert work(backlog=replace(DONE, superseded=1, quiet_since=1000.0 + day)) == {Work.UPKEEP}
+
+
 def test_our_own_project_update_is_no_news(state: State) -> None:
     before = state.projects.get(1)
     assert handle(state, body("PROJECT_UPDATED")) == {"status": "noted"}
