@@ -10,7 +10,7 @@ from typing import Any
 import flask
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
-from backend.plain import is_storable
+from backend.plain import storable
 
 BODY_BYTES = 16 * 2**20
 """Of any request. Label Studio sends up to 100 annotations with their masks at a time."""
@@ -75,16 +75,14 @@ def _holds(value: Any) -> bool:
 
 
 def text(body: Mapping[str, Any], key: str) -> str:
-    """A string in the body, "" if it is missing.
+    """A string in the body, "" if it is missing; with a replacement for what no database can store.
 
     Raises:
-        BadRequest: it is anything else, or has characters that no database can store.
+        BadRequest: it is anything else.
     """
     value = body.get(key)
     if value is None:
         return ""
     if not isinstance(value, str):
         raise BadRequest(f'"{key}" must be text')
-    if not is_storable(value):
-        raise BadRequest(f'"{key}" has characters that are not text (NUL, or half of a surrogate pair)')
-    return value
+    return storable(value)

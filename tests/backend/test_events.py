@@ -53,9 +53,9 @@ def test_a_body_that_is_no_event_is_refused_in_words(payload: Any) -> None:
 @pytest.mark.parametrize(
     ("project", "number"),
     [(5, 5), ("5", 5), ("5.1700000000", 5), ({"id": 5}, 5), ({"id": "5"}, 5)]
-    + [(2**63 - 1, 2**63 - 1), (" 5 ", 5), (5.0, 5)]
+    + [(2**31 - 1, 2**31 - 1), (" 5 ", 5), (5.0, 5)]
     + [(odd, None) for odd in (None, "", "x", {}, {"id": None}, {"title": "5"}, [5], True, {"id": True})]
-    + [(odd, None) for odd in (0, -5, 2**63, "9" * 19, "9" * 5000, "1_0", "٣", "5\x00", "5x")],
+    + [(odd, None) for odd in (0, -5, 2**31, 2**63, "9" * 19, "9" * 5000, "1_0", "٣", "5\x00", "5x")],
 )
 def test_a_project_is_known_by_any_of_its_spellings(project: Any, number: int | None) -> None:
     assert project_number(project) == number

@@ -181,8 +181,6 @@ def test_health(server: BackendServer, path: str) -> None:
         ("POST", "/webhook", b'{"action": ' + b"9" * 5000 + b"}", 400),
         ("POST", "/webhook", b'{"action": "\xff"}', 400),
         ("POST", "/webhook", {"action": "ANNOTATION_CREATED", "project": {"id": 2**63}}, 400),
-        ("POST", "/setup", setup_body(1, hostname="http://a\0b"), 400),
-        ("POST", "/setup", setup_body(1, access_token="\ud800"), 400),
         ("POST", "/setup", setup_body(1, project="9" * 30), 400),
         ("POST", "/setup", b'{"schema": "' + b"x" * 2**21 + b'"}', 413),
     ],
