@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backend import __version__, logs
-from backend.errors import BackendError, OwnerError, SettingsError
+from backend.errors import BackendError, OwnerError, SettingsError, understood
 from backend.files import keep_private
+from backend.plain import shown
 from backend.settings.core import Settings
 from backend.settings.table import settings_table
 
@@ -46,6 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        known = understood(error)
+        if not isinstance(known, BackendError):
+            raise
+        return _print_error(known, FAILED)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -172,7 +178,7 @@ def _status(args: argparse.Namespace, settings: Settings) -> int:
 
     snapshot = status.snapshot(_state(settings), settings, args.project or "")
     if args.json:
-        print(json.dumps(snapshot, indent=2))
+        print(json.dumps(snapshot, indent=2).replace("\x7f", "\\u007f"))  # all else that is not ASCII is escaped
     else:
         status.show(snapshot, Console())
     return 0
@@ -267,7 +273,7 @@ def _samplers(_: argparse.Namespace, __: Settings) -> int:
 
 def _print_error(error: BackendError, code: int) -> int:
     kind = "" if isinstance(error, OwnerError) else f"{type(error).__name__}: "
-    print(f"error: {kind}{error}", file=sys.stderr)
+    print(shown(f"error: {kind}{error}"), file=sys.stderr)
     return code
 
 

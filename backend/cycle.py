@@ -75,22 +75,22 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
             labels = training_labels(job, truth, cache, report)
             pool = pool_tasks(truth, cache, seed)
             data = cycle_data(cache, labels, pool)
-            report("train", 0, 1)
-            job.state.cycles.report(report.cycle_id, "train", 0, 1, labels=len(labels.tasks), sampler=settings.sampler)
-
-            versions = job.state.versions.of_project(job.project.id)
-            previous = last_learner(versions, job.device) if settings.warm_start else None
-            dtype = SCORE_DTYPES[settings.score_dtype]
-            runtime = Runtime(device=job.device, seed=seed, progress=report, score_dtype=dtype)
-            learner, metrics = Learner.trained(settings, kind.classes, data, runtime, previous)
-            cycle.metrics.update(metrics)
-
-            report("score", 0, len(pool))
-            scored = ScoredPool.scored(learner, cache, pool, runtime)
-            cycle.metrics.update({"labels": len(labels.tasks), "pool": len(pool), "newest_task": newest(truth)})
-            cycle.metrics.update(facts(truth, cache, labels.problems))
-            name = save_learner(job.folder, learner, cycle.number, publisher.names_taken(job))
-            kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, name), runtime)
+            with job.turn():
+                report("train", 0, 1)
+                job.state.cycles.report(
+                    report.cycle_id, "train", 0, 1, labels=len(labels.tasks), sampler=settings.sampler
+                )
+                versions = job.state.versions.of_project(job.project.id)
+                previous = last_learner(versions, job.device) if settings.warm_start else None
+                runtime = Runtime(job.device, seed, report, score_dtype=SCORE_DTYPES[settings.score_dtype])
+                learner, metrics = Learner.trained(settings, kind.classes, data, runtime, previous)
+                cycle.metrics.update(metrics)
+                report("score", 0, len(pool))
+                scored = ScoredPool.scored(learner, cache, pool, runtime)
+                cycle.metrics.update({"labels": len(labels.tasks), "pool": len(pool), "newest_task": newest(truth)})
+                cycle.metrics.update(facts(truth, cache, labels.problems))
+                name = save_learner(job.folder, learner, cycle.number, publisher.names_taken(job))
+                kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, name), runtime)
             version = store_version(job, truth, scored, cycle, name, learner)
             joining.add_unfinished(job, version, truth, cache, learner)
 
@@ -148,7 +148,8 @@ def _spread_first(job: Job, truth: Truth, cycle: CycleRecord) -> tuple[ScoredPoo
     if not len(pool):
         return ScoredPool.ranked(pool, np.arange(0)), cache
     runtime = Runtime(device=job.device, seed=cycle.seed, progress=report)
-    rank = spread_order(cache.pixels, cache.rows(pool), cache.rows(cache.present(truth.labels)), runtime)
+    with job.turn():
+        rank = spread_order(cache.pixels, cache.rows(pool), cache.rows(cache.present(truth.labels)), runtime)
     return ScoredPool.ranked(pool, rank, (0.0, 0.5)), cache
 
 

@@ -8,6 +8,7 @@ BackendError                  everything this package raises on purpose
 │   ├── NoLabels              training was requested before anything was labeled
 │   └── HandsOff              the project is not ours to work on: write nothing
 ├── LabelStudioUnavailable    no connection, a timeout or a 5xx: the same call may work later
+├── NoSpace                   a disk is full
 ├── ImageError                one image cannot be used; it is set aside
 │   └── ImageLater            nothing is known to be wrong with it: it has to be asked for again later
 ├── LeaseLost                 another worker owns the project now; stop without writing
@@ -15,6 +16,8 @@ BackendError                  everything this package raises on purpose
 """
 
 from __future__ import annotations
+
+import errno
 
 
 class BackendError(Exception):
@@ -58,6 +61,10 @@ class LabelStudioUnavailable(BackendError):
         self.maybe_written = maybe_written
 
 
+class NoSpace(BackendError):
+    """A disk is full, or a quota is used up. The same work can be done once there is space."""
+
+
 class ImageError(BackendError):
     """One image cannot be fetched or decoded. It is set aside and listed; it never stops a cycle."""
 
@@ -79,6 +86,28 @@ class Stopped(BackendError):
     """This process was asked to stop. Nothing is lost: unfinished work is due again."""
 
 
+def understood(error: BaseException) -> BaseException:
+    """``error``, or one of this package's own in its place, if its cause lies outside and is one that a person can
+    remove: then its message says so, and nobody needs a traceback."""
+    if isinstance(error, BackendError):
+        return error
+    if isinstance(error, MemoryError):
+        return BackendError("There is not enough memory: close other programs, or lower batch_size or image_size.")
+    if not isinstance(error, OSError):
+        return error
+    where = f" ({error.filename})" if isinstance(error.filename, str) else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpace(f"The disk is full{where}: make room in MODEL_DIR or on its disk.")
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and where:
+        return BackendError(f"A file cannot be written or read{where}: this user needs access to all of MODEL_DIR.")
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return BackendError("Too many files are open: allow this user more of them (ulimit -n).")
+    if error.errno == errno.EIO:
+        return BackendError(f"A disk fails to read or write{where}: look at the system's log.")
+    return error
+
+
 def message_of(error: BaseException) -> str:
     """``error`` in words. The messages of this package's own errors are complete; others need their type."""
+    error = understood(error)
     return str(error) if isinstance(error, BackendError) else f"{type(error).__name__}: {error}"

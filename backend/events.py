@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import enum
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from backend.errors import BackendError
 
@@ -25,6 +26,7 @@ ANNOTATIONS = frozenset(
 )
 TASKS = frozenset({"TASKS_CREATED", "TASKS_DELETED"})
 CONFIG = frozenset({"PROJECT_UPDATED"})
+PROJECT = frozenset({"PROJECT_CREATED", "PROJECT_DELETED"})  # sent to webhooks of the whole organization only
 TRAIN = frozenset({"START_TRAINING"})
 
 
@@ -33,6 +35,14 @@ LARGEST_ID = 2**31 - 1
 
 UNCERTAINTY = "Uncertainty sampling"
 """The sampling method of a project that serves the lowest score first."""
+
+_NUMBER = re.compile(r"\s*([0-9]{1,19})(\.[0-9]*)?\s*", re.ASCII)
+
+LONGEST_RETRY_SECONDS = 300.0
+"""The longest pause after a failure."""
+
+CLOCK_SECONDS = 5.0
+"""How far two readings of one clock may be out of order."""
 
 MOST_SUPERSEDED = 3
 """With more superseded versions than these, the oldest are removed even while people label."""
@@ -73,8 +83,7 @@ def parse(payload: Any) -> Event:
     action = payload["action"]
     count = 0
     if action in ANNOTATIONS:
-        many = payload.get("annotations")
-        count = len(many) if isinstance(many, list) and many else 1
+        count = max(1, *(_length(payload.get(key)) for key in ("annotations", "annotation")))
     fields = project if isinstance(project, Mapping) else {}
     texts = {name: fields.get(name) for name in ("label_config", "model_version", "sampling")}
     overlap = fields.get("maximum_annotations")
@@ -83,15 +92,23 @@ def parse(payload: Any) -> Event:
     return Event(action, number, count, **known, key=project_key(project, number), overlap=overlap)
 
 
+def _length(items: Any) -> int:
+    """Label Studio sends one annotation as an object, several as a list, under either of two keys."""
+    return len(items) if isinstance(items, list) else 0
+
+
 def project_number(project: Any) -> int | None:
     """The id in ``5``, ``"5"``, ``"5.1700000000"`` or ``{"id": 5}``; None for anything else."""
     if isinstance(project, Mapping):
         project = project.get("id")
-    try:
-        number = int(str(project).split(".")[0])
-    except ValueError:
-        return None
-    return number if 0 < number <= LARGEST_ID else None
+    found = _NUMBER.fullmatch(str(project)) if isinstance(project, int | float | str) else None
+    number = int(found[1]) if found else 0
+    return number if is_id(number) else None
+
+
+def is_id(number: object) -> TypeGuard[int]:
+    """Whether it can be the id of something in Label Studio, and in our database: from 1 to :data:`LARGEST_ID`."""
+    return isinstance(number, int) and not isinstance(number, bool) and 0 < number <= LARGEST_ID
 
 
 def project_key(project: Any, number: int) -> str:
@@ -113,7 +130,7 @@ def record(state: State, event: Event, unknown: Callable[[int, Event], None] | N
         known = state.projects.hint_named(event.project_id, event.key, train=True)
     elif event.action in ANNOTATIONS:
         known = state.projects.hint_named(event.project_id, event.key, annotations=event.annotations)
-    elif event.action in TASKS:
+    elif event.action in TASKS or event.action in PROJECT:
         known = state.projects.hint_named(event.project_id, event.key, tasks=True)
     elif event.action in CONFIG:
         known = _project_updated(state, event)
@@ -179,21 +196,32 @@ def due(
     Otherwise a cycle does not have to wait for upkeep, because it makes its own comparison with Label Studio. Upkeep
     may still run while another project trains.
     """
-    if now < project.retry_at:
+    if waits(project, now):
         return frozenset()
     if backlog.unfinished or not backlog.has_version:
         return frozenset({Work.UPKEEP})
     work = set()
     if project.train_requested or project.pending_annotations >= budget:
         work.add(Work.CYCLE)
-    stale = project.refresh_seq > project.refresh_seen or now - project.checked_at >= reconcile_seconds
+    stale = project.refresh_seq > project.refresh_seen or _is_over(project.checked_at, reconcile_seconds, now)
     if stale or backlog.broken_due or (not work and removal_due(backlog, now, cleanup_seconds)):
         work.add(Work.UPKEEP)
     return frozenset(work)
 
 
+def waits(project: Project, now: float) -> bool:
+    """Whether the pause after a failure is not over. One that would last longer than any pause was noted by a clock
+    that was ahead, and is over."""
+    return now < project.retry_at <= now + LONGEST_RETRY_SECONDS
+
+
+def _is_over(since: float, seconds: float, now: float) -> bool:
+    """Whether so many seconds have passed. A time in the future was noted by a clock that was ahead: then they have."""
+    return now - since >= seconds or since > now + CLOCK_SECONDS
+
+
 def removal_due(backlog: Backlog, now: float, cleanup_seconds: float) -> bool:
     """Whether superseded versions are to be removed from Label Studio now: when nobody has labeled for some time, or
     when there are too many of them."""
-    quiet = now - backlog.quiet_since >= cleanup_seconds
+    quiet = _is_over(backlog.quiet_since, cleanup_seconds, now)
     return backlog.superseded > 0 and (quiet or backlog.superseded > MOST_SUPERSEDED)

@@ -9,6 +9,7 @@ import numpy as np
 
 from backend.files import predictions_folder
 from backend.images.cache import ImageCache
+from backend.learning.checkpoints import last_learner
 from backend.learning.learner import Learner, cycle_seed
 from backend.learning.pool import ScoredPool
 from backend.learning.scores import joining_priority_scores
@@ -56,8 +57,9 @@ def add_unfinished(job: Job, version: Version, truth: Truth, cache: ImageCache, 
         return
     seed = cycle_seed(job.settings.seed, version.cycle)
     runtime = learner.runtime(seed, lambda phase, done, total: job.check())
-    scored = ScoredPool.scored(learner, cache, tasks, runtime)
-    truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
+    with job.turn():
+        scored = ScoredPool.scored(learner, cache, tasks, runtime)
+        truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
     _add(job, version, truth, scored, seed)
 
 
@@ -71,19 +73,20 @@ def _score_joining(
     job: Job, version: Version, truth: Truth, cache: ImageCache, missing: np.ndarray, seed: int
 ) -> ScoredPool:
     """Score those of the ``missing`` tasks that have an image with the model of ``version``; or at random if it has
-    none, or the project's kind of task or image size has changed since. Behind a first order that was made from a
-    sample of the images, they have the second half of the scale."""
+    none that can be read, or the project's kind of task or image size has changed since. Behind a first order that was
+    made from a sample of the images, they have the second half of the scale."""
     if version.checkpoint is None and not SAMPLERS[version.sampler].spreads_first:
         return ScoredPool.shuffled(missing, seed)
     tasks = cache.present(missing)
-    learner = None if version.checkpoint is None or not len(tasks) else Learner.load(version.checkpoint, job.device)
+    learner = last_learner([version], job.device) if len(tasks) else None
     if learner is None:
         return ScoredPool.shuffled(tasks, seed, (0.5, 1.0) if version.checkpoint is None else (0.0, 1.0))
     if (learner.task, learner.frame) != (truth.kind.name, cache.frame):
         return ScoredPool.shuffled(tasks, seed)
     runtime = learner.runtime(seed, lambda phase, done, total: job.check())
-    scored = ScoredPool.scored(learner, cache, tasks, runtime)
-    truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
+    with job.turn():
+        scored = ScoredPool.scored(learner, cache, tasks, runtime)
+        truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
     return scored
 
 

@@ -1,4 +1,4 @@
-"""Logging to stderr, with secrets removed from every line, including tracebacks."""
+"""Logging to stderr, without secrets in any line, including tracebacks, and without what a terminal obeys."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
+from types import TracebackType
+from typing import Any
+
+from backend.plain import shown
 
 REDACTED = "[hidden]"
 _SHORTEST = 4
@@ -56,7 +60,8 @@ class Redactor:
 
 
 class RedactingFormatter(logging.Formatter):
-    """Redacts each line just before it is written, so that nothing escapes: arguments, tracebacks, libraries."""
+    """Redacts each line just before it is written, so that nothing escapes: arguments, tracebacks, libraries. What
+    comes from outside cannot begin a new line, or make a terminal do anything: see :mod:`backend.plain`."""
 
     def __init__(self, redact: Redactor) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(process)d %(name)s: %(message)s")
@@ -65,11 +70,29 @@ class RedactingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return self._redact(super().format(record))
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = shown(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        return shown(super().formatException(ei), lines=True)
+
+    def formatStack(self, stack_info: str) -> str:
+        return shown(super().formatStack(stack_info), lines=True)
+
+
+def _log_exception(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
+    """What ends a thread or the process is logged like everything else."""
+    if error is not None and not issubclass(kind, KeyboardInterrupt | SystemExit):
+        logging.getLogger(__name__).critical("Unexpected end of a thread", exc_info=(kind, error, traceback))
+
 
 def configure(level: str, redact: Redactor) -> None:
     """Send everything this process logs at ``level`` or above to stderr. For entry points only."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(RedactingFormatter(redact))
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    sys.excepthook = _log_exception
+    threading.excepthook = lambda args: _log_exception(args.exc_type, args.exc_value, args.exc_traceback)
     for verbose in ("httpx", "httpcore", "urllib3", "PIL", "matplotlib"):  # they log every request and every header
         logging.getLogger(verbose).setLevel(max(logging.WARNING, logging.getLevelName(level)))

@@ -13,6 +13,7 @@ from rich.text import Text
 from backend import exposure
 from backend.errors import OwnerError
 from backend.head import head_size
+from backend.plain import shown
 from backend.settings.core import Settings
 from backend.state import Project, State, Version, keeping
 from backend.tasks import KINDS
@@ -89,6 +90,7 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
             {"task": image.task_id} | {key: getattr(image, key) for key in BROKEN_KEYS}
             for image in state.tasks.broken_images(project.id)
         ],
+        "ignored_annotations": state.labels.ignored(project.id),
         "regions_unread": newest.get("regions_unread", []),
         "regions_unread_count": newest.get("regions_unread_count", 0),
     }
@@ -128,22 +130,24 @@ def due_in_words(project: Project, versions: list[Version], budget: int) -> list
 def show(found: dict[str, Any], console: Console) -> None:
     """Print the snapshot as tables."""
     for warning in found["warnings"]:
-        console.print(warning, style="yellow", markup=False)
+        console.print(shown(warning), style="yellow", markup=False)
     if not found["projects"]:
         console.print("No project is connected yet.")
         return
     console.print(_overview(found))
     for project in found["projects"]:
         if project["last_error"]:
-            console.print(f"Project {project['name']}: {project['last_error']}", style="red", markup=False)
+            console.print(shown(f"Project {project['name']}: {project['last_error']}"), style="red", markup=False)
         if project["hands_off"]:
-            console.print(f"Project {project['name']}: {project['hands_off']}", style="red", markup=False)
+            console.print(shown(f"Project {project['name']}: {project['hands_off']}"), style="red", markup=False)
         if project["queue_note"]:
-            when = _local_time(project["queue_noted_at"])
-            console.print(f"Project {project['name']}, {when}: {project['queue_note']}", style="yellow", markup=False)
+            words = f"Project {project['name']}, {_local_time(project['queue_noted_at'])}: {project['queue_note']}"
+            console.print(shown(words), style="yellow", markup=False)
     console.print(_versions(found))
     if any(project["broken_images"] for project in found["projects"]):
         console.print(_broken(found))
+    if any(project["ignored_annotations"] for project in found["projects"]):
+        console.print(_ignored(found))
     if any(project["regions_unread"] for project in found["projects"]):
         console.print(_unread(found))
 
@@ -222,6 +226,14 @@ def _broken(found: dict[str, Any]) -> Table:
     return table
 
 
+def _ignored(found: dict[str, Any]) -> Table:
+    table = _table("Annotations that do not count", "project", "why", "annotations")
+    for project in found["projects"]:
+        for reason, count in project["ignored_annotations"].items():
+            _add(table, project["id"], reason, count)
+    return table
+
+
 def _unread(found: dict[str, Any]) -> Table:
     table = _table("Regions that the last cycle could not use", "project", "what is wrong")
     for project in found["projects"]:
@@ -240,8 +252,9 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _add(table: Table, *values: object) -> None:
-    """Add a row of plain text, so that a title such as "[old] pets" is not read as markup."""
-    table.add_row(*(Text(str(value)) for value in values))
+    """Add a row of plain text, so that a title such as "[old] pets" is not read as markup, and none is obeyed by the
+    terminal."""
+    table.add_row(*(Text(shown(str(value))) for value in values))
 
 
 def _local_time(seconds: float | None) -> str:

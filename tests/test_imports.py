@@ -32,14 +32,15 @@ MAY_IMPORT = {
 # save for the pairs in MUTUAL.
 BACKEND: dict[str, set[str]] = {
     "errors": set(),
-    "logs": set(),
+    "plain": set(),
+    "logs": {"plain"},
     "files": set(),
     "memory": {"errors"},
     "settings": {"errors"},
-    "state": {"errors"},
+    "state": {"errors", "plain"},
     "labelstudio": {"errors", "memory"},
     "images": {"errors", "files", "labelstudio", "memory", "settings"},
-    "tasks": {"errors", "files", "images", "labelstudio", "settings", "state"},
+    "tasks": {"errors", "files", "images", "labelstudio", "plain", "settings", "state"},
     "learning": {"errors", "files", "images", "settings", "state", "tasks"},
     "events": {"errors", "state"},
     "head": {"settings", "state"},
@@ -55,23 +56,13 @@ BACKEND: dict[str, set[str]] = {
     "supervisor": {"errors", "logs"},
     "web": {
         *("adoption", "errors", "events", "files", "images", "labelstudio", "learning", "logs", "memory"),
-        *("settings", "state"),
-        *("supervisor", "tasks"),
+        *("plain", "settings", "state", "supervisor", "tasks"),
     },
     "_wsgi": {"web"},
-    "status": {"errors", "exposure", "head", "settings", "state", "tasks", "web"},
+    "status": {"errors", "exposure", "head", "plain", "settings", "state", "tasks", "web"},
     "__main__": {
-        "adoption",
-        "backup",
-        "errors",
-        "exposure",
-        "files",
-        "logs",
-        "settings",
-        "state",
-        "status",
-        "supervisor",
-        "tasks",
+        *("adoption", "backup", "errors", "exposure", "files", "logs", "plain", "settings", "state", "status"),
+        *("supervisor", "tasks"),
         "worker",
     },
 }
@@ -119,8 +110,9 @@ ONLY_IN: dict[str, set[str]] = {
     "prometheus_client": {"web.metrics"},
     "PIL": {"images.decoding"},
     "cv2": {"tasks.segmentation"},
+    "waitress": {"web.door"},
     "label_studio_ml": {"web.app", "web.compat", "web.plugin"},
-    "flask": {"web.app", "web.compat", "web.plugin"},
+    "flask": {"web.app", "web.body", "web.compat", "web.plugin"},
 }
 
 # Only these rooms of backend/ need torch when they are imported: it takes seconds and hundreds of megabytes, which

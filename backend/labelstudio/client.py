@@ -276,6 +276,16 @@ class LabelStudio:
 
         return self._connection.with_retries(once)
 
+    def empty_predictions(self, project_id: int) -> list[int]:
+        """The ids of the predictions without a version, without a result and with the score 0: what Label Studio stores
+        of a task for which this backend had no prediction. Takes as long as :meth:`predictions`."""
+
+        def once() -> list[int]:
+            rows = self._connection.stream("api/predictions/", timeout=BULK_SECONDS, project=project_id)
+            return [row["id"] for row in rows if not (row["model_version"] or row["result"] or row["score"])]
+
+        return self._connection.with_retries(once)
+
     def model_versions(self, project_id: int) -> dict[str, int]:
         """The number of predictions that the project holds of each version. Takes 0.1 s."""
         counts = self._connection.get(f"api/projects/{project_id}/model-versions/")

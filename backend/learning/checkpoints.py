@@ -64,13 +64,13 @@ def sweep_leftovers(project_folder: Path, wanted: Collection[str], spared_before
 
 
 def last_learner(versions: Iterable[Version], device: torch.device) -> Learner | None:
-    """The learner to warm-start from: that of the newest of ``versions`` (newest first) that has a checkpoint. None if
+    """The learner to go on with: that of the newest of ``versions`` (newest first) that has a checkpoint. None if
     there is none, or if it cannot be read."""
     for version in versions:
         if version.checkpoint:
             try:
                 return Learner.load(version.checkpoint, device)
             except BackendError as error:
-                log.warning("Training from scratch: %s", error)
+                log.warning("Going on without it: %s", error)
                 return None
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -104,6 +105,7 @@ class Learner:
         Raises:
             BackendError: the file is missing, damaged or in another format.
         """
+        _check_digest(Path(path))
         try:
             saved = checkpoint.load(Path(path), device)
         except Exception as error:
@@ -201,6 +203,21 @@ class Learner:
         runtime = self.runtime(seed=0)
         acquisition, predictions = self.score(images, np.arange(len(images)), runtime)
         return predictions, priority_scores(acquisition, seed=0)
+
+
+_NAMED_AFTER_DIGEST = re.compile(r".+-c\d+-([0-9a-f]{8})")
+
+
+def _check_digest(path: Path) -> None:
+    """Raise BackendError if the file's digest is not the one that its version is named after: some bit of it changed,
+    which the format itself may not notice. Other files, and one that is missing, are left to whoever loads them."""
+    named = _NAMED_AFTER_DIGEST.fullmatch(path.stem)
+    if named is None or not path.is_file():
+        return
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest[:8] != named[1]:
+        raise BackendError(f"the checkpoint {path.name} is damaged: what it holds is not what was written")
 
 
 def cycle_seed(seed: int, number: int) -> int:

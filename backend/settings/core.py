@@ -88,6 +88,9 @@ class Settings(SamplerSettings):
         "state does not know any more.",
         between(0, 3650),
     )
+    projects_at_once: int = setting(
+        8, "Projects that a worker works on at a time; one of them trains, the others read and publish.", between(1, 64)
+    )
     download_workers: int = setting(8, "Images fetched at a time.", between(1, 64))
     image_hosts: str = setting(
         "",

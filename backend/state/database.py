@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from backend.errors import BackendError, LeaseLost
+from backend.state.failures import in_words
 from backend.state.schema import SCHEMA_VERSION, meta, metadata, projects
 from backend.state.upgrade import UPGRADABLE, upgrade
 
@@ -31,6 +32,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
+        sa.event.listen(self.engine, "handle_error", in_words)
         self.reader = self.engine.execution_options(writes=False)
         self._sqlite = self.engine.dialect.name == "sqlite"
         self._create_tables()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,8 +16,9 @@ from backend.state.schema import labels, projects, seen_annotations, tasks
 @dataclass(frozen=True)
 class StoredLabel:
     """An annotated task: its ``label`` in the form of its kind of task, None if no annotation is one; ``counted``, the
-    (annotation id, ``updated_at``) of those that are; how many annotations it has, submitted and skipped; and whether
-    it is ``unfinished``: has fewer than its overlap asks for, so that Label Studio serves it to further annotators."""
+    (annotation id, ``updated_at``) of those that are; how many annotations it has, submitted and skipped; whether it is
+    ``unfinished``: has fewer than its overlap asks for, so that Label Studio serves it to further annotators; and how
+    many are ``ignored``, for each reason, None if none is."""
 
     task_id: int
     label: Any
@@ -24,6 +26,7 @@ class StoredLabel:
     submitted: int
     skipped: int
     unfinished: bool = False
+    ignored: Mapping[str, int] | None = None
 
 
 class Labels:
@@ -50,12 +53,22 @@ class Labels:
         query = sa.select(labels.c.task_id).where(labels.c.project_id == project_id, labels.c.unfinished)
         return frozenset(self._db.integers(query)[:, 0].tolist())
 
+    def ignored(self, project_id: int) -> dict[str, int]:
+        """Reason → how many annotations do not count for it, the most frequent first."""
+        query = sa.select(labels.c.ignored).where(labels.c.project_id == project_id, labels.c.ignored.is_not(None))
+        total: Counter[str] = Counter()
+        with self._db.reader.connect() as conn:
+            for reasons in conn.scalars(query):
+                total.update(reasons)
+        return dict(total.most_common())
+
     def put(self, project_id: int, found: Iterable[StoredLabel]) -> None:
         """Store what the annotations of these tasks say now."""
         rows = [{"project_id": project_id, **asdict(label)} for label in found]
         for part in chunks(rows, READ_CHUNK):
             with self._db.engine.begin() as conn:
-                self._db.upsert(conn, labels, part, ("label", "counted", "submitted", "skipped", "unfinished"))
+                values = ("label", "counted", "submitted", "skipped", "unfinished", "ignored")
+                self._db.upsert(conn, labels, part, values)
                 for labeled in (True, False):
                     chosen = [row["task_id"] for row in part if (row["label"] is not None) == labeled]
                     self._flag(conn, project_id, chosen, labeled)

@@ -29,7 +29,7 @@ from backend.state.schema import (
     written_predictions,
 )
 
-_COLUMNS = [column for column in projects.c if column.name != "connected_at"]
+_COLUMNS = [column for column in projects.c if column.name not in ("connected_at", "lease_seconds")]
 _ACTIVE = projects.c.standing.in_((CONNECTED, UNCHECKED))
 
 MOST_UNCHECKED = 100

@@ -11,6 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from backend.plain import storable
+
 SCHEMA_VERSION = 3
 """Format 1 is that of 0.3.0: see :mod:`backend.state.upgrade`."""
 
@@ -24,11 +26,22 @@ has no project with such a number: whoever mixes the two up finds nothing, inste
 
 metadata = sa.MetaData()
 
+
+class Text(sa.TypeDecorator[str]):
+    """Text that may come from outside: what no database can store of it is replaced."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        return None if value is None else storable(value)
+
+
 meta = sa.Table(
     "meta",
     metadata,
     sa.Column("name", sa.String(64), primary_key=True),
-    sa.Column("value", sa.Text, nullable=False),
+    sa.Column("value", Text, nullable=False),
 )
 
 projects = sa.Table(
@@ -37,19 +50,19 @@ projects = sa.Table(
     # Ours: Label Studio's number of the project where that is free, which it is with one Label Studio.
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
     # Who it is: the address of its Label Studio and its key there, "<number>.<created>".
-    sa.Column("studio", sa.Text, nullable=False, default="", server_default=""),
+    sa.Column("studio", Text, nullable=False, default="", server_default=""),
     sa.Column("key", sa.String(64), nullable=False),
     sa.Column("number", sa.Integer, nullable=False, default=0, server_default="0"),
     sa.Column("standing", sa.String(16), nullable=False, default=CONNECTED, server_default=CONNECTED),
     sa.Column("standing_since", sa.Float, nullable=False, default=0.0, server_default="0"),
-    sa.Column("standing_reason", sa.Text, nullable=False, default="", server_default=""),
+    sa.Column("standing_reason", Text, nullable=False, default="", server_default=""),
     # The name of its folder in MODEL_DIR; empty: the key.
     sa.Column("folder", sa.String(160), nullable=False, default="", server_default=""),
-    sa.Column("title", sa.Text, nullable=False, default=""),
-    sa.Column("label_config", sa.Text, nullable=False),
+    sa.Column("title", Text, nullable=False, default=""),
+    sa.Column("label_config", Text, nullable=False),
     sa.Column("extra_params", sa.JSON, nullable=False, default=dict),
-    sa.Column("url", sa.Text, nullable=False, default=""),
-    sa.Column("token", sa.Text, nullable=False, default=""),
+    sa.Column("url", Text, nullable=False, default=""),
+    sa.Column("token", Text, nullable=False, default=""),
     sa.Column("connected_at", sa.Float, nullable=False, default=time.time),  # unused, but 0.3.0 requires it
     # Hints: counters that only increase, except for annotation_events. Work is due when a counter is ahead of its
     # "seen" counterpart.
@@ -72,9 +85,11 @@ projects = sa.Table(
     sa.Column("annotated_at", sa.Float, nullable=False, default=0.0, server_default="0"),
     sa.Column("lease_owner", sa.String(128)),
     sa.Column("lease_expires", sa.Float, nullable=False, default=0.0),
+    # How long the lease was taken or renewed for; 0: by an earlier version, which did not say.
+    sa.Column("lease_seconds", sa.Float, nullable=False, default=0.0, server_default="0"),
     sa.Column("failures", sa.Integer, nullable=False, default=0),
     sa.Column("retry_at", sa.Float, nullable=False, default=0.0),
-    sa.Column("last_error", sa.Text),
+    sa.Column("last_error", Text),
     sa.Column("queue_ready", sa.Boolean, nullable=False, default=False),
     sa.Column("current_version_id", sa.Integer),
     # The address at which /setup last arrived, and how often it did: so a worker knows whether Label Studio's list of
@@ -100,7 +115,7 @@ tasks = sa.Table(
     metadata,
     sa.Column("project_id", sa.Integer, primary_key=True),
     sa.Column("task_id", sa.Integer, primary_key=True),
-    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("source", Text, nullable=False),
     sa.Column("labelled", sa.Boolean, nullable=False, default=False),
 )
 
@@ -116,6 +131,7 @@ labels = sa.Table(
     sa.Column("skipped", sa.Integer, nullable=False),
     # Fewer annotations than its overlap asks for: Label Studio serves the task to further annotators, first of all.
     sa.Column("unfinished", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
+    sa.Column("ignored", sa.JSON(none_as_null=True)),  # reason → how many annotations are no labels; null: all are
 )
 
 # Tasks whose image has to be looked at again, because the address in their data has changed.
@@ -151,7 +167,7 @@ cycles = sa.Table(
     sa.Column("started_at", sa.Float, nullable=False),
     sa.Column("finished_at", sa.Float),
     sa.Column("metrics", sa.JSON, nullable=False, default=dict),
-    sa.Column("error", sa.Text),
+    sa.Column("error", Text),
 )
 
 versions = sa.Table(
@@ -163,7 +179,7 @@ versions = sa.Table(
     sa.Column("name", sa.String(128), nullable=False),
     sa.Column("sampler", sa.String(64), nullable=False),
     sa.Column("status", sa.String(16), nullable=False),
-    sa.Column("checkpoint", sa.Text),
+    sa.Column("checkpoint", Text),
     sa.Column("classes", sa.JSON, nullable=False, default=list),
     sa.Column("metrics", sa.JSON, nullable=False, default=dict),
     sa.Column("created_at", sa.Float, nullable=False),
@@ -197,8 +213,8 @@ broken = sa.Table(
     metadata,
     sa.Column("project_id", sa.Integer, primary_key=True),
     sa.Column("task_id", sa.Integer, primary_key=True),
-    sa.Column("source", sa.Text, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("source", Text, nullable=False),
+    sa.Column("reason", Text, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False, default=1),
     sa.Column("retry_at", sa.Float, nullable=False),
     # How often a process died while it decoded the image.

@@ -47,6 +47,10 @@ Fetched = Mapping[int, tuple["np.ndarray", Size]]
 FreshPrediction = tuple["StoredPrediction", Result]
 
 
+SKIPPED, EMPTY, ELSEWHERE = "skipped", "empty", "only answers to other questions"
+"""Reasons why an annotation does not count: see :meth:`TaskKind.why_not`."""
+
+
 class NotAsked(LabelConfigError):
     """The label config does not ask for this kind of task at all.
 
@@ -167,6 +171,11 @@ class TaskKind(ABC, Generic[Spec, Kept]):
     @abstractmethod
     def counted(self, annotations: Sequence[Annotation]) -> list[tuple[int, str]]:
         """(annotation id, ``updated_at``) of those annotations that are labels, which count toward the budget."""
+
+    @abstractmethod
+    def why_not(self, annotation: Annotation) -> str | None:
+        """Why an annotation does not count, in a few words that are the same for all of its kind, such as
+        :data:`SKIPPED`; None if it counts."""
 
     def stored_label(self, label: Any) -> Any:
         """A label in the form of JSON, as the state keeps it: the inverse of :meth:`label_from`."""

@@ -13,8 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backend.errors import LabelConfigError
-from backend.tasks.base import NotAsked, Result
-from backend.tasks.label_config import Annotation, attribute, data_key_of, images_of, read_interface
+from backend.tasks.base import ELSEWHERE, EMPTY, SKIPPED, NotAsked, Result
+from backend.tasks.label_config import (
+    Annotation,
+    attribute,
+    conditions,
+    data_key_of,
+    images_of,
+    read_interface,
+    refuse_classes_from_data,
+)
 
 if TYPE_CHECKING:
     from label_studio_sdk.label_interface import LabelInterface
@@ -79,6 +87,18 @@ def choices_of(annotation: Annotation, spec: ChoicesSpec) -> frozenset[str] | No
     return frozenset(named)
 
 
+def why_no_choice(annotation: Annotation, spec: ChoicesSpec, *, several: bool = False) -> str:
+    """Why an annotation that is no label is none: see :meth:`backend.tasks.base.TaskKind.why_not`."""
+    if annotation.get("was_cancelled"):
+        return SKIPPED
+    named = choices_of(annotation, spec) or frozenset()
+    if named - set(spec.classes) and (several or len(named) == 1):
+        return "a choice that is not in the label config"
+    if len(named) > 1:
+        return "several choices"
+    return ELSEWHERE if annotation.get("result") else EMPTY
+
+
 def choices_result(spec: ChoicesSpec, choices: Iterable[str], score: float) -> Result:
     """The ``result`` of a prediction that selects ``choices``; ``score`` is the network's confidence, in [0, 1]."""
     region: dict[str, Any] = {
@@ -100,26 +120,26 @@ def _control_and_image(interface: LabelInterface, several: bool) -> tuple[Contro
     on_image = [
         tag
         for tag in interface.controls
-        if tag.tag.lower() == "choices" and images.keys() & set(tag.to_name) and not _per_region(tag)
+        if tag.tag.lower() == "choices" and images.keys() & set(tag.to_name) and not _per_region(interface, tag)
     ]
     if not on_image:
         raise NotAsked(
             "The label config has no <Choices> on its <Image> (with toName set to the image's name, for the whole "
             "image): this backend ranks images for classification."
         )
-    asked = [tag for tag in on_image if (attribute(tag, "choice", "single").lower() in _SINGLE) != several]
+    # one that is always asked has precedence over follow-up questions, which only show after some choice
+    always = [tag for tag in on_image if not conditions(interface, tag)] or on_image
+    asked = [tag for tag in always if (attribute(tag, "choice", "single").lower() in _SINGLE) != several]
     if not asked:
-        raise NotAsked(_other_number(on_image[0], several))
-    # one that is always visible has precedence over follow-up questions, which only show after some choice
-    visible = [tag for tag in asked if not attribute(tag, "visibleWhen")] or asked
-    if len(visible) > 1:
-        names = ", ".join(f'"{tag.name}"' for tag in visible)
+        raise NotAsked(_other_number(always[0], several))
+    if len(asked) > 1:
+        names = ", ".join(f'"{tag.name}"' for tag in asked)
         kind = "several-choice" if several else "single-choice"
         raise LabelConfigError(
-            f"The label config has {len(visible)} {kind} <Choices> on its <Image> ({names}): keep one, because "
+            f"The label config has {len(asked)} {kind} <Choices> on its <Image> ({names}): keep one, because "
             "only one question can order the queue."
         )
-    control = visible[0]
+    control = asked[0]
     if len(control.to_name) > 1:
         raise LabelConfigError(f'The <Choices name="{control.name}"> has several objects in toName: name one image.')
     if control.dynamic_value or attribute(control, "value").startswith("$"):
@@ -165,16 +185,16 @@ def _classes(interface: LabelInterface, control: ControlTag) -> tuple[str, ...]:
         raise LabelConfigError(
             f'The <Choices name="{control.name}"> allows nested choices: list the classes on one level.'
         )
+    refuse_classes_from_data(control, "Choice", values)
     duplicates = sorted(value for value, count in Counter(values).items() if count > 1)
     if duplicates:
         raise LabelConfigError(f'The <Choices name="{control.name}"> has the choice "{duplicates[0]}" more than once.')
     return tuple(values)
 
 
-def _per_region(tag: ControlTag) -> bool:
+def _per_region(interface: LabelInterface, tag: ControlTag) -> bool:
     """Whether a control is for a drawn region or an item of a list, not for the whole image."""
     flags = ("perRegion", "perItem")
-    return (
-        any(attribute(tag, flag).lower() == "true" for flag in flags)
-        or attribute(tag, "visibleWhen").lower() == "region-selected"
+    return any(attribute(tag, flag).lower() == "true" for flag in flags) or "region-selected" in conditions(
+        interface, tag
     )

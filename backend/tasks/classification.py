@@ -17,7 +17,7 @@ from backend.tasks.base import (
     Result,
     TrainingLabels,
 )
-from backend.tasks.choices import ChoicesSpec, choices_of, choices_result, choices_spec
+from backend.tasks.choices import ChoicesSpec, choices_of, choices_result, choices_spec, why_no_choice
 from backend.tasks.label_config import Annotation, age
 from backend.tasks.whole_images import WholeImages
 
@@ -46,6 +46,9 @@ class Classification(WholeImages[ChoicesSpec, KeptPredictions]):
 
     def counted(self, annotations: Sequence[Annotation]) -> list[tuple[int, str]]:
         return [(int(a["id"]), str(a.get("updated_at") or "")) for a in annotations if named_class(a, self.spec)]
+
+    def why_not(self, annotation: Annotation) -> str | None:
+        return None if named_class(annotation, self.spec) else why_no_choice(annotation, self.spec)
 
     def training_labels(
         self,

@@ -10,7 +10,7 @@ import numpy as np
 
 from backend.settings.core import Settings
 from backend.tasks.base import Fetched, FreshPrediction, ReadAnnotations, Result, TrainingLabels
-from backend.tasks.choices import ChoicesSpec, choices_of, choices_result, choices_spec
+from backend.tasks.choices import ChoicesSpec, choices_of, choices_result, choices_spec, why_no_choice
 from backend.tasks.kept_probabilities import KeptProbabilities, write_probabilities
 from backend.tasks.label_config import Annotation, age
 from backend.tasks.whole_images import WholeImages
@@ -51,6 +51,10 @@ class Multilabel(WholeImages[ChoicesSpec, KeptProbabilities]):
             for one in annotations
             if named_classes(one, self.spec) is not None
         ]
+
+    def why_not(self, annotation: Annotation) -> str | None:
+        counts = named_classes(annotation, self.spec) is not None
+        return None if counts else why_no_choice(annotation, self.spec, several=True)
 
     def training_labels(
         self,

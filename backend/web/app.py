@@ -23,7 +23,6 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -31,20 +30,20 @@ import flask
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from backend import __version__, logs
-from backend.errors import OwnerError
+from backend.errors import BackendError, OwnerError, understood
 from backend.events import MalformedEvent, project_number
 from backend.files import keep_private
 from backend.labelstudio.client import import_ahead
 from backend.settings.core import Settings
 from backend.state import Version
 from backend.web import openapi
+from backend.web.body import BODY_BYTES, json_object, text
 from backend.web.compat import AdapterPerRequest
 from backend.web.metrics import CONTENT_TYPE, Metrics
 from backend.web.plugin import WEBHOOK_SECONDS, ActiveLearningBackend, Services
 
 log = logging.getLogger(__name__)
 
-BODY_BYTES = 64 * 2**20
 PHRASE_CHARACTERS = 300
 OPEN_PATHS = ("/", "/health")
 _PLAIN = str.maketrans({"…": "...", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "≥": ">="})
@@ -104,38 +103,38 @@ class Endpoints:
         return {"status": "UP", "model_class": ActiveLearningBackend.__name__, "version": __version__}
 
     def setup(self) -> dict[str, str]:
-        body = _json_object()
+        body = json_object()
         if project_number(body.get("project")) is None:
             raise BadRequest('"project" must be a project\'s id, such as "5.1700000000"')
         adapter = self.adapters.fetch(
             body["project"],
-            _text(body, "schema"),
-            hostname=_text(body, "hostname"),
-            access_token=_text(body, "access_token"),
+            text(body, "schema"),
+            hostname=text(body, "hostname"),
+            access_token=text(body, "access_token"),
             extra_params=body.get("extra_params"),
         )
         return {"model_version": adapter.model_version}
 
     def predict(self) -> dict[str, Any]:
-        body = _json_object()
+        body = json_object()
         tasks = body.get("tasks")
         if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
             raise BadRequest('"tasks" must be a list of tasks')
         params = body.get("params")
         context = params.get("context") if isinstance(params, dict) else None
         results, adapter = self.adapters.predict(
-            tasks, body.get("project"), _text(body, "label_config"), context=context
+            tasks, body.get("project"), text(body, "label_config"), context=context
         )
         return {"results": results, "model_version": adapter.model_version}
 
     def webhook(self) -> tuple[dict[str, Any], int]:
-        body = _json_object()
+        body = json_object()
         return self.adapters.webhook(body.pop("action", None), body), 201
 
     def versions(self) -> dict[str, Any]:
         """The names of the versions that Label Studio holds, newest first, and details of all versions by project."""
-        body = _json()
-        project_id = flask.request.args.get("project") or (body.get("project") if isinstance(body, dict) else None)
+        body = json_object() if flask.request.content_length else {}
+        project_id = flask.request.args.get("project") or body.get("project")
         number = project_number(project_id)
         if project_id and number is None:
             raise BadRequest('"project" must be a project\'s id')
@@ -158,7 +157,7 @@ class Endpoints:
         return flask.Response(self.metrics.text(), content_type=CONTENT_TYPE)
 
     def train(self) -> tuple[dict[str, str], int]:
-        body = _json_object()
+        body = json_object()
         number = project_number(body.get("project"))
         known = [] if number is None else self.state.projects.named(number, str(body.get("project")))
         if not known:
@@ -169,7 +168,7 @@ class Endpoints:
         return {"job": f"{project.id}-{updated.train_seq}"}, 201
 
     def job_status(self) -> tuple[dict[str, Any], int]:
-        project_part, _, train_seq = _text(_json_object(), "job").partition("-")
+        project_part, _, train_seq = text(json_object(), "job").partition("-")
         number = project_number(project_part)
         project = None if number is None else self.state.projects.get(number)
         if project is None or not re.fullmatch(r"[0-9]{1,18}", train_seq):
@@ -187,33 +186,6 @@ def _is_current(version: Version, project: Any) -> bool:
 def _as_json(version: Version) -> dict[str, Any]:
     keys = ("name", "cycle", "sampler", "status", "classes", "created_at", "published_at", "metrics")
     return {key: getattr(version, key) for key in keys}
-
-
-def _json_object() -> dict[str, Any]:
-    """The request's body, whatever its content type says. Raises BadRequest unless it is a JSON object."""
-    body = _json()
-    if not isinstance(body, dict):
-        raise BadRequest("the body must be a JSON object")
-    return body
-
-
-def _json() -> Any:
-    """The request's body parsed, None if it is not JSON. Raises BadRequest if it is nested too deeply to be parsed."""
-    try:
-        return flask.request.get_json(force=True, silent=True)
-    except RecursionError:
-        raise BadRequest("the body is nested too deeply") from None
-
-
-def _text(body: Mapping[str, Any], key: str) -> str:
-    """A string in the body, "" if it is missing. Raises BadRequest if it is anything else. What no database could hold,
-    half of a surrogate pair and the character 0, becomes a question mark."""
-    value = body.get(key)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise BadRequest(f'"{key}" must be text')
-    return value.encode(errors="replace").decode().replace("\0", "?")
 
 
 # -- around every request ----------------------------------------------------------------------------------------------
@@ -283,8 +255,16 @@ def _handle_errors(app: flask.Flask, services: Services) -> None:
                 response.headers[name] = value
         return response
 
+    @app.errorhandler(BackendError)
+    def known(error: BackendError) -> flask.Response:
+        log.warning("%s %s failed: %s", flask.request.method, flask.request.path, error)
+        return _error(redact(str(error)), 503)
+
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> flask.Response:
+        understandable = understood(error)
+        if isinstance(understandable, BackendError):
+            return known(understandable)
         log.error("%s %s failed", flask.request.method, flask.request.path, exc_info=error)
         return _error("internal error; the backend's log says more", 500)
 

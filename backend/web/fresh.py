@@ -1,7 +1,8 @@
 """Fresh predictions: for tasks that the current version has not scored, or whose large prediction it did not keep.
 
 The model is loaded, the images are fetched, and one small batch is predicted. The web process imports torch only at the
-first such task, and then keeps the last few models. Models, images per request and seconds are all limited.
+first such task, and then keeps the last few models. Models, images per request, seconds and requests at a time are all
+limited: whoever finds all places taken is answered with what is stored.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import itertools
 import logging
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from backend.errors import BackendError
@@ -35,6 +37,9 @@ MODELS = 2
 SECONDS = 30.0  # Label Studio waits 100 for /predict
 FETCHERS = 4
 FETCH_SECONDS = 10.0
+AT_A_TIME, AT_A_TIME_PER_PROJECT = 4, 2
+"""Requests that fetch images: half of the threads of their lane (:mod:`backend.web.lanes`), so that stored predictions
+do not wait for a slow image host; and of these, half for each project, so that none waits for the host of another."""
 
 
 class FreshPredictions:
@@ -42,7 +47,8 @@ class FreshPredictions:
 
     def __init__(self) -> None:
         self._models: OrderedDict[tuple[int, str], Learner] = OrderedDict()  # most recently used last
-        self._lock = threading.Lock()  # one request at a time, so that the worker keeps its cores
+        self._lock = threading.Lock()  # one request computes at a time, so that the worker keeps its cores
+        self._places = _Places()
 
     def __call__(
         self,
@@ -61,19 +67,47 @@ class FreshPredictions:
         Raises:
             BackendError: the model of ``version`` cannot be loaded.
         """
-        until = time.monotonic() + SECONDS
-        if version.checkpoint is None or not self._lock.acquire(timeout=SECONDS / 2):
+        if version.checkpoint is None:
             return {}
-        try:
-            model = self._model(version, version.checkpoint)
-            found = _fetch(sources(gateway, kind.settings), model, tasks, until, trying)
-            if not found:
+        until = time.monotonic() + SECONDS
+        with self._places.of(version.project_id) as admitted:
+            if not admitted:
+                log.info("Project %s: too many predictions at a time, answering without", version.project_id)
+                return {}
+            return self._predict(version, version.checkpoint, gateway, kind, tasks, until, trying)
+
+    def _predict(
+        self,
+        version: Version,
+        checkpoint: str,
+        gateway: LabelStudio,
+        kind: AnyTaskKind,
+        tasks: Mapping[int, str],
+        until: float,
+        trying: Trying,
+    ) -> dict[int, FreshPrediction]:
+        with self._turn(until) as mine:
+            if not mine:
+                return {}
+            model = self._model(version, checkpoint)
+        found = _fetch(sources(gateway, kind.settings), model, tasks, until, trying)
+        with self._turn(until + SECONDS / 2) as mine:
+            if not found or not mine:
                 return {}
             if model.task != kind.name:
                 return _scores_alone(model, version.name, found)
             return dict(kind.predict_fresh(model, version.name, found, until))
+
+    @contextmanager
+    def _turn(self, until: float) -> Iterator[bool]:
+        """Wait for the other requests to compute, at most until the monotonic time ``until``. Yields whether it is this
+        one's turn."""
+        mine = self._lock.acquire(timeout=max(0.0, until - time.monotonic()))
+        try:
+            yield mine
         finally:
-            self._lock.release()
+            if mine:
+                self._lock.release()
 
     def _model(self, version: Version, checkpoint: str) -> Learner:
         key = (version.id, checkpoint)
@@ -88,6 +122,27 @@ class FreshPredictions:
             self._models[key] = Learner.load(checkpoint, torch.device("cpu"))
         self._models.move_to_end(key)
         return self._models[key]
+
+
+class _Places:
+    """Limits how many requests fetch images at a time."""
+
+    def __init__(self) -> None:
+        self._taken: Counter[int] = Counter()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def of(self, project_id: int) -> Iterator[bool]:
+        """Yields whether there was a place for the project; it is kept for the block."""
+        with self._lock:
+            free = self._taken.total() < AT_A_TIME and self._taken[project_id] < AT_A_TIME_PER_PROJECT
+            self._taken[project_id] += free
+        try:
+            yield free
+        finally:
+            with self._lock:
+                self._taken[project_id] -= free
+                self._taken += Counter()  # forgets projects without a place
 
 
 def _scores_alone(model: Learner, version_name: str, found: Fetched) -> dict[int, FreshPrediction]:

@@ -1,4 +1,4 @@
-"""Configuration of gunicorn: one process with many threads.
+"""Configuration of gunicorn: one process with many threads, whose requests :mod:`backend.web.door` reads.
 
 One process is enough, because most responses come from the database within a few milliseconds. A second one would not
 respond faster, would hold a second set of models for fresh predictions, and would split the request counters that
@@ -29,11 +29,9 @@ class _RootLogger(glogging.Logger):
         self.access_log.setLevel(logging.WARNING)
 
 
-worker_class = "gthread"
+worker_class = "backend.web.door.DoorWorker"
 workers = 1
-threads = 16
 backlog = 2048
-keepalive = 5
 timeout = 120  # seconds without a heartbeat of the process; it does not limit requests
 graceful_timeout = 5
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # so that the heartbeat never waits for a disk

@@ -94,6 +94,7 @@ class StateCollector(Collector):
         yield from _project_gauges([(project, self._counts(project)) for project in projects])
         yield from _cycles([(p, self._state.cycles.recent(p.id, limit=ALL_CYCLES)) for p in projects])
         yield from self._versions(projects)
+        yield self._ignored(projects)
 
     def _counts(self, project: Project) -> dict[str, float]:
         counts: dict[str, float] = dict(self._state.tasks.counts(project.id))
@@ -106,6 +107,13 @@ class StateCollector(Collector):
             counts["budget"] = float("nan")
         counts["failing"] = project.last_error is not None
         return counts
+
+    def _ignored(self, projects: list[Project]) -> Metric:
+        family = _gauge("ignored_annotations", "Annotations that do not count, by reason.", ("project", "reason"), [])
+        for project in projects:
+            for reason, count in self._state.labels.ignored(project.id).items():
+                family.add_metric((str(project.id), reason), count)
+        return family
 
     def _versions(self, projects: list[Project]) -> Iterator[Metric]:
         count = _gauge("versions", "Versions by status.", ("project", "status"), [])

@@ -19,7 +19,7 @@ from typing import Any
 import flask
 
 from backend import events, memory
-from backend.errors import BackendError, LabelStudioRefused, OwnerError
+from backend.errors import BackendError, LabelStudioRefused, OwnerError, understood
 from backend.files import predictions_folder, project_folder
 from backend.images.trying import Attempts
 from backend.labelstudio.client import LabelStudio, import_ahead
@@ -332,4 +332,4 @@ def _entry(stored: StoredPrediction, result: Result) -> dict[str, Any]:
 
 
 def _unexpected(error: Exception) -> bool:
-    return not isinstance(error, BackendError)
+    return not isinstance(understood(error), BackendError)

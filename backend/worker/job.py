@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,8 @@ class Job:
     """Raises LeaseLost or Stopped if work must not go on. Called before every write, and often in between."""
     show: ProgressFn = lambda phase, done, total: None
     """Also receives the progress that is stored in the state."""
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Waits until no other project uses the device for the same kind of work. Network calls stay outside of it."""
 
     @property
     def folder(self) -> Path:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from backend.errors import LeaseLost, Stopped
 from backend.state import State
+from backend.state.leases import Holder
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,9 @@ class Leases:
     def __init__(self, state: State, worker: str, seconds: float, stop: threading.Event) -> None:
         self._state, self._worker, self._seconds, self._stop = state, worker, seconds, stop
         self._held: dict[str, tuple[int, float]] = {}  # owner → project, and when its lease expires (monotonic)
+        self._watched: dict[
+            int, tuple[Holder, float]
+        ] = {}  # project → a lease, and since when it is as it is (monotonic)
         self._lock = threading.Lock()
 
     @contextmanager
@@ -29,8 +33,10 @@ class Leases:
         owner = f"{self._worker}:{threading.current_thread().name}"
         started = time.monotonic()
         if not self._state.leases.take(project_id, owner, self._seconds):
+            self._watch(project_id)
             yield None
             return
+        self._watched.pop(project_id, None)
         with self._lock:
             self._held[owner] = (project_id, started + self._seconds)
         try:
@@ -39,6 +45,24 @@ class Leases:
             with self._lock:
                 self._held.pop(owner, None)
             self._state.leases.release(project_id, owner)
+
+    def _watch(self, project_id: int) -> None:
+        """End another worker's lease that was taken while the clock was ahead, and has not been renewed for as long as
+        it was taken for. By our own monotonic clock: a worker that lives renews it, and so keeps it."""
+        holder = self._state.leases.holder(project_id)
+        if holder is None or not holder.is_impossible(self._state.now()):
+            self._watched.pop(project_id, None)
+            return
+        seen, since = self._watched.get(project_id, (None, 0.0))
+        if seen != holder:
+            self._watched[project_id] = (holder, time.monotonic())
+        elif time.monotonic() - since >= holder.seconds and self._state.leases.end(project_id, holder):
+            log.warning(
+                "The lease of %s on project %s is ended: it would last %.0f s more, from when the clock was ahead",
+                holder.owner,
+                project_id,
+                holder.expires - self._state.now(),
+            )
 
     def check(self, owner: str) -> None:
         """Check that ``owner`` may go on.

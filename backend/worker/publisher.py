@@ -227,7 +227,7 @@ def _settle(job: Job, version: Version) -> list[StoredPrediction]:
     """
     if version.writing_since is not None:
         expected = len(job.state.scores.written(version)) + len(to_write(job, version))
-        until = version.writing_since + SETTLE_SECONDS + SETTLE_SECONDS_PER_ROW * expected
+        until = min(version.writing_since, job.state.now()) + SETTLE_SECONDS + SETTLE_SECONDS_PER_ROW * expected
         while (
             job.state.now() < until and job.gateway.model_versions(job.project.number).get(version.name, 0) < expected
         ):

@@ -20,6 +20,9 @@ from backend.worker.job import Job
 
 log = logging.getLogger(__name__)
 
+WITHOUT_VERSION = ("", "null", "None", "undefined")
+"""What Label Studio counts predictions under that have no version."""
+
 PIECE_SECONDS = 30.0
 """How long a project's upkeep removes predictions before other work gets its turn."""
 
@@ -54,6 +57,27 @@ def remove_superseded(job: Job, seconds: float = PIECE_SECONDS) -> bool:
         job.state.scores.drop(version, job.owner)
         any_deleted = True
     return any_deleted
+
+
+def remove_empty(job: Job, seconds: float = PIECE_SECONDS) -> int:
+    """Delete the empty predictions of no version that Label Studio stored, on *Retrieve predictions*, for tasks for
+    which there was none yet; those that are left after ``seconds`` have their turn in the next upkeep. Returns how many
+    were deleted."""
+    if not any(version in WITHOUT_VERSION for version in job.gateway.model_versions(job.project.number)):
+        return 0
+    until = time.monotonic() + seconds
+    pause = Pause()
+    deleted = 0
+    for prediction in job.gateway.empty_predictions(job.project.number):
+        if deleted and time.monotonic() >= until:
+            break
+        job.check()
+        job.gateway.delete_prediction(prediction)
+        deleted += 1
+        pause()
+    if deleted:
+        log.info("Project %s: %d empty predictions of no version were removed", job.project.name, deleted)
+    return deleted
 
 
 def _is_in_use(job: Job, version: Version, current: Version | None) -> bool:

@@ -12,6 +12,7 @@ import json
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -41,7 +42,7 @@ SAMPLED_PROJECT = 5_000
 SAMPLE_SECONDS, FEWEST_SAMPLED = 3.0, 2_000
 """How long that sample is read for, but at least so many tasks."""
 
-FORMAT = 1
+FORMAT = 2
 """Increased whenever annotations are understood differently, so that all of them are read again."""
 
 
@@ -88,7 +89,8 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
     under = _read_under(info, job)
     now = state.now()
     whole = whole or project.read_from is None or project.read_under != under
-    whole = whole or now - project.read_whole_at >= WHOLE_SECONDS
+    clock = now if info.clock is None else info.clock
+    whole = whole or not 0 <= now - project.read_whole_at < WHOLE_SECONDS or (project.read_from or 0.0) > clock
     comparison = Comparison(job, kind, info.overlap)
     misfit = None if whole else project.misfit
     if whole:
@@ -101,7 +103,6 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
     truth = _truth_of_state(job, kind, started)
     # What an order has to last for, and so how many of its tasks get more than a score, follows from the budget.
     kind.settings = replace(kind.settings, budget=kind.settings.budget_after(len(truth.labels)))
-    clock = now if info.clock is None else info.clock
     state.projects.update(
         project.id,
         job.owner,
@@ -294,7 +295,9 @@ class Comparison:
         stored = None if label is None else self.kind.stored_label(label)
         # With an overlap of 1, a task that is not labeled was skipped: it keeps its place in the order.
         unfinished = self.overlap > 1 and not item.is_labeled
-        return StoredLabel(item.task_id, stored, counted, len(item.annotations) - skipped, skipped, unfinished)
+        ignored = dict(Counter(filter(None, map(self.kind.why_not, item.annotations)))) or None
+        submitted = len(item.annotations) - skipped
+        return StoredLabel(item.task_id, stored, counted, submitted, skipped, unfinished, ignored)
 
 
 def _counts(info: ProjectInfo) -> tuple[int, int, int]:

@@ -1,7 +1,8 @@
 """The worker process: leases projects with work due, does the work on its device, and keeps renewing the leases.
 
-There are two lanes, each a thread: one runs cycles, the other does upkeep. So a project that is connected while another
-one trains for an hour still gets its first order within seconds. Both lanes take projects by the same lease, and any
+Each project is worked on in a lane of its own (:mod:`backend.worker.lanes`). One cycle at a time trains, and one upkeep
+at a time scores. So a project that is connected while another one trains for an hour still gets its first order within
+seconds, and a Label Studio that hangs keeps only its own projects waiting. Projects are taken by a lease, and any
 number of workers on any number of machines use the same mechanism.
 """
 
@@ -14,6 +15,7 @@ import socket
 import threading
 import time
 import uuid
+from functools import partial
 from typing import TYPE_CHECKING
 
 from backend import events, head, memory
@@ -26,6 +28,7 @@ from backend.errors import (
     OwnerError,
     Stopped,
     message_of,
+    understood,
 )
 from backend.events import Backlog, Work
 from backend.images.trying import forget_all
@@ -33,8 +36,10 @@ from backend.labelstudio.client import LabelStudio, import_ahead
 from backend.settings.core import Settings
 from backend.state import Project, State, Version
 from backend.worker import connection, heartbeat, identity, leftovers, publisher, queue_order, removal, sync
+from backend.worker.backlog import backlog_of
 from backend.worker.device import choose_device
 from backend.worker.job import Job
+from backend.worker.lanes import Lanes, Turn, log_failure
 from backend.worker.leases import Leases
 from models import ProgressFn
 
@@ -44,7 +49,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS = 2.0
-LONGEST_RETRY_SECONDS = 300.0
 STOP_SECONDS = 5.0
 COLD_START_GROWTH = 0.1
 """A small first order is rebuilt, rather than extended, when more than this share of the unlabeled tasks is new."""
@@ -65,29 +69,28 @@ class Worker:
         self._started = self.state.now()
         self._removal_due: dict[int, float] = {}
         """By project: no earlier, because nothing could be removed that was superseded."""
-        self._in_cycle = threading.Event()
         self._leftovers_due = 0.0
+        self.lanes = Lanes(settings.projects_at_once)
+        self._turns = {work: Turn() for work in Work}
 
     def run(self) -> None:
         """Work until :attr:`stop` is set."""
         log.info("Worker %s starts on %s", self.name, self.device)
         threading.Thread(target=_import_ahead, name="imports", daemon=True).start()
-        lanes = [
-            threading.Thread(target=self._lane, args=(work,), name=work.name.lower(), daemon=True) for work in Work
+        threads = [
+            threading.Thread(target=target, name=name, daemon=True)
+            for name, target in (("lanes", self._look), ("leases", self.leases.keep_renewing))
         ]
-        lanes.append(threading.Thread(target=self.leases.keep_renewing, name="leases", daemon=True))
-        for lane in lanes:
-            lane.start()
+        for thread in threads:
+            thread.start()
         heartbeat.beat(self.settings.directory)
         while not self.stop.wait(heartbeat.EVERY_SECONDS):
-            if all(lane.is_alive() for lane in lanes):
+            if all(thread.is_alive() for thread in threads):
                 heartbeat.beat(self.settings.directory)
-        until = time.monotonic() + STOP_SECONDS
-        for lane in lanes:
-            lane.join(max(0.0, until - time.monotonic()))
+        ended = self.lanes.join(time.monotonic() + STOP_SECONDS)
         self.leases.release_all()
         log.info("Worker %s ends", self.name)
-        if any(lane.is_alive() for lane in lanes):
+        if not ended:
             forget_all()  # no image is to blame
             os._exit(0)  # some lane is in a long computation or call: this is as safe as a kill, and cannot hang
 
@@ -100,29 +103,40 @@ class Worker:
 
     # -- finding work ------------------------------------------------------------------------------------------------
 
-    def _lane(self, work: Work) -> None:
+    def _look(self) -> None:
+        """Look for due work, again and again, and start lanes for it."""
         while not self.stop.is_set():
-            busy = False
             try:
-                if work is Work.UPKEEP and self._leftovers_due <= time.monotonic():
+                if self._leftovers_due <= time.monotonic():
                     self._leftovers_due = time.monotonic() + leftovers.LOOK_SECONDS
                     leftovers.remove_deleted_projects(self.state, self.settings)
-                for project in self.state.projects.all():  # each in turn: a busy project must not starve the others
-                    if not self._leaves_to_cycle(project, work):
-                        busy |= self.work_on(project, work)
-            except Exception:  # for example, the database cannot be reached; the lane has to survive that
-                log.exception("Looking for due work failed")
-            if not busy:
-                self.stop.wait(self.settings.poll_seconds)
+                projects = self.state.projects.all()
+                studios = {self._studio(project) for project in projects}
+                for project in sorted(projects, key=lambda project: project.checked_at):  # who has waited longest
+                    work = None if project.id in self.lanes.projects else self._next(project)
+                    if work is not None:
+                        do = partial(self.work_on, project, work)
+                        self.lanes.start(project.id, self._studio(project), studios, project.failures > 0, do)
+            except Exception as error:  # for example, the database cannot be reached
+                log_failure("Looking for due work failed", error)
+            self.lanes.wait(self.settings.poll_seconds)
 
-    def _leaves_to_cycle(self, project: Project, work: Work) -> bool:
-        """Whether the upkeep lane leaves the project to the other one, which is free: upkeep may be due again and again
-        for as long as images are missing."""
-        return work is Work.UPKEEP and not self._in_cycle.is_set() and Work.CYCLE in self.due(project)
+    def _next(self, project: Project) -> Work | None:
+        """What to do for a project now. Its cycle comes first, unless another one is training: upkeep may be due again
+        and again for as long as images are missing."""
+        due = self.due(project)
+        if Work.CYCLE in due and not self._turns[Work.CYCLE].taken:
+            return Work.CYCLE
+        return Work.UPKEEP if Work.UPKEEP in due else None
+
+    def _studio(self, project: Project) -> str:
+        return self.settings.label_studio_url or project.url
 
     def due(self, project: Project) -> frozenset[Work]:
         """The work that is due for the project: see :func:`backend.events.due`."""
-        if self.state.now() < project.retry_at:
+        now = self.state.now()
+        self._started = min(self._started, now)  # the clock may have been set back
+        if events.waits(project, now):
             return frozenset()
         try:
             settings = self.settings.for_project(project.extra_params)
@@ -134,26 +148,14 @@ class Worker:
         return events.due(
             project,
             backlog,
-            self.state.now(),
+            now,
             budget=settings.budget_after(backlog.labels),
             reconcile_seconds=settings.reconcile_seconds if compared else 0.0,
             cleanup_seconds=settings.cleanup_seconds,
         )
 
     def _backlog(self, project: Project, settings: Settings) -> Backlog:
-        versions = self.state.versions.of_project(project.id, removed=False)
-        current = next((v for v in versions if v.id == project.current_version_id), None)
-        now = self.state.now()
-        superseded = sum(version.status == "superseded" for version in versions)
-        return Backlog(
-            has_version=current is not None,
-            unfinished=self.state.versions.unpublished(project.id) is not None
-            or (current is not None and head.is_used_up(self.state, settings, project, current)),
-            superseded=superseded if now >= self._removal_due.get(project.id, 0.0) else 0,
-            quiet_since=max(project.annotated_at, (current.published_at or 0.0) if current else now),
-            broken_due=any(image.retry_at <= now for image in self.state.tasks.broken_images(project.id)),
-            labels=current.labels if current else 0,
-        )
+        return backlog_of(self.state, project, settings, self._removal_due.get(project.id, 0.0))
 
     def work_on(self, project: Project, work: Work) -> bool:
         """Do ``work`` for the project if it is due and nobody else holds the project. Returns whether it was done."""
@@ -166,7 +168,7 @@ class Worker:
             if fresh is None or work not in self.due(fresh):
                 return False
             try:
-                job = identity.confirm(self.job(fresh, owner))
+                job = identity.confirm(self.job(fresh, owner, work))
                 (self._cycle if work is Work.CYCLE else self._upkeep)(job)
             except Exception as error:
                 self._handle(fresh, owner, error)
@@ -176,8 +178,12 @@ class Worker:
 
     # -- doing work --------------------------------------------------------------------------------------------------
 
-    def job(self, project: Project, owner: str, show: ProgressFn | None = None) -> Job:
+    def job(self, project: Project, owner: str, work: Work = Work.CYCLE) -> Job:
         """The job for work on a project whose lease is held by ``owner``."""
+
+        def check() -> None:
+            self.leases.check(owner)
+
         settings = self.settings.for_project(project.extra_params)
         return Job(
             project,
@@ -186,14 +192,14 @@ class Worker:
             LabelStudio.of_project(settings, project),
             owner,
             self.device,
-            lambda: self.leases.check(owner),
-            show or self._show or (lambda phase, done, total: None),
+            check,
+            self._show or (lambda phase, done, total: None),
+            partial(self._turns[work].wait, check),
         )
 
     def _cycle(self, job: Job) -> None:
         from backend import cycle  # here: it imports torch
 
-        self._in_cycle.set()
         try:
             connection.require(job)
             truth = sync.read_truth(job)
@@ -204,8 +210,6 @@ class Worker:
         except NoLabels:
             self.state.projects.update(job.project.id, job.owner, train_seen=job.project.train_seq)
             raise
-        finally:
-            self._in_cycle.clear()
 
     def _upkeep(self, job: Job) -> None:
         from backend import cycle, joining
@@ -234,6 +238,7 @@ class Worker:
                 publisher.complete(job, current)
             publisher.verify(job, current)
             queue_order.hold(job, current, standing.warning)
+            removal.remove_empty(job)
             backlog = self._backlog(job.reread().project, job.settings)
             due = events.removal_due(backlog, state.now(), self.settings.cleanup_seconds)
             if due and not removal.remove_superseded(job):
@@ -269,17 +274,18 @@ class Worker:
         elif isinstance(error, LabelStudioRefused) and identity.is_gone(self.settings, project):
             identity.set_aside(self.state, project, "it does not exist in Label Studio any more", gone=True)
         else:
-            if isinstance(error, BackendError):
-                log.warning("Project %s: %s", project.id, error)
+            known = understood(error)
+            if isinstance(known, BackendError):
+                log.warning("Project %s: %s", project.id, known)
             else:
                 log.exception("Project %s: unexpected failure", project.id)
             with contextlib.suppress(LeaseLost):  # whoever holds the project now will find out
                 self._note_failure(project, error, owner)
 
     def _note_failure(self, project: Project, error: Exception, owner: str | None = None) -> None:
-        wait = min(FIRST_RETRY_SECONDS * 2**project.failures, LONGEST_RETRY_SECONDS)
-        if isinstance(error, OwnerError):  # /setup, Start Training and a changed label config end the wait early
-            wait = LONGEST_RETRY_SECONDS
+        wait = min(FIRST_RETRY_SECONDS * 2**project.failures, events.LONGEST_RETRY_SECONDS)
+        if isinstance(error, OwnerError) and not isinstance(error, LabelStudioRefused):
+            wait = events.LONGEST_RETRY_SECONDS  # /setup and a changed label config end it early
         if isinstance(error, NoLabels):  # the training request is settled; upkeep of the queue must go on
             wait = 0.0
         self.state.projects.update(

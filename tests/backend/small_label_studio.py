@@ -27,12 +27,15 @@ class SmallLabelStudio:
         self.asked: list[tuple[str, str]] = []
         """Path and Authorization header of every request."""
         self.let_go = threading.Event()
+        self.hangs_at = ""
+        """Paths that begin with this are never answered, whatever the mode."""
         studio = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 studio.asked.append((self.path.split("?")[0], self.headers.get("Authorization", "")))
-                if studio.mode == "hangs":
+                at = studio.hangs_at
+                if studio.mode == "hangs" or (at and self.path.startswith(at)):
                     studio.let_go.wait(30)
                     return
                 status, body = studio._answer(self.path)

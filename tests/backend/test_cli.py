@@ -22,7 +22,7 @@ from backend.exposure import is_loopback
 from backend.files import project_folder
 from backend.settings.core import Settings
 from backend.settings.table import settings_table
-from backend.state import State
+from backend.state import State, StoredLabel
 from samplers import SAMPLER_NAMES, SAMPLERS
 from tests.backend.web.test_metrics import fill
 from tests.rig.processes import HOST, answers, children_of, clean_environment, free_port
@@ -121,6 +121,8 @@ def test_status_shows_what_is_due_what_runs_and_what_is_broken(tmp_path: Path) -
     fill(state)
     state.projects.update(1, title="Pets [of mine]")
     state.projects.hint(1, train=True)
+    skips = [StoredLabel(task, None, [], 1, 1, {"skipped": 1, "empty": 1}) for task in (3, 4)]
+    state.labels.put(1, [*skips, StoredLabel(5, None, [], 0, 1, {"skipped": 1})])
     state.close()
     environment = {"MODEL_DIR": str(tmp_path), "LABEL_STUDIO_URL": "http://ls", "LABEL_STUDIO_API_KEY": "a-secret-key"}
 
@@ -130,6 +132,7 @@ def test_status_shows_what_is_due_what_runs_and_what_is_broken(tmp_path: Path) -
     assert (pets["pending_annotations"], pets["budget"], pets["current_version"]) == (3, 7, "vaal-c2-abc")
     assert (pets["running"]["phase"], pets["running"]["done"], pets["running"]["total"]) == ("train", 5, 20)
     assert [image["reason"] for image in pets["broken_images"]] == ["not an image"]
+    assert pets["ignored_annotations"] == {"skipped": 3, "empty": 2}
     assert [version["status"] for version in pets["versions"]] == ["current", "superseded"]
     assert (fresh["due"], fresh["last_error"], fresh["current_version"]) == (["first order"], "refused", None)
 
@@ -141,6 +144,8 @@ def test_status_shows_what_is_due_what_runs_and_what_is_broken(tmp_path: Path) -
         "cycle 3: train 5/20",
         "vaal-c2-abc",
         "not an image",
+        "Annotations that do not count",
+        "skipped",
         "Project 2: refused",
         "first order",
     ):

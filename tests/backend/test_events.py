@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +62,9 @@ def test_a_body_that_is_no_event_is_refused_in_words(payload: Any) -> None:
 @pytest.mark.parametrize(
     ("project", "number"),
     [(5, 5), ("5", 5), ("5.1700000000", 5), ({"id": 5}, 5), ({"id": "5"}, 5)]
-    + [(odd, None) for odd in (None, "", "x", {}, {"id": None}, {"title": "5"}, [5])],
+    + [(2**31 - 1, 2**31 - 1), (" 5 ", 5), (5.0, 5)]
+    + [(odd, None) for odd in (None, "", "x", {}, {"id": None}, {"title": "5"}, [5], True, {"id": True})]
+    + [(odd, None) for odd in (0, -5, 2**31, 2**63, "9" * 19, "9" * 5000, "1_0", "٣", "5\x00", "5x")],
 )
 def test_a_project_is_known_by_any_of_its_spellings(project: Any, number: int | None) -> None:
     assert project_number(project) == number
@@ -69,6 +73,68 @@ def test_a_project_is_known_by_any_of_its_spellings(project: Any, number: int | 
 def test_every_annotation_of_a_bulk_event_counts() -> None:
     assert parse(body("ANNOTATIONS_DELETED", annotations=[{"id": 1}, {"id": 2}])).annotations == 2
     assert parse(body("ANNOTATION_CREATED", annotation={"id": 1})).annotations == 1
+
+
+WEBHOOKS = Path(__file__).parents[2] / ".venv-label-studio"
+
+
+def webhook_actions() -> dict[str, dict[str, Any]]:
+    """Action → its ``key``, whether it is ``many``, and more, as Label Studio's own table of webhooks says."""
+    (path,) = WEBHOOKS.glob("lib/python3*/site-packages/label_studio/webhooks/models.py")
+    (table,) = (
+        node.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Assign)
+        and isinstance(node.value, ast.Dict)
+        and ast.unparse(node.targets[0]) == "ACTIONS"
+    )
+    return {
+        ast.unparse(name): {
+            ast.literal_eval(key): value.value if isinstance(value, ast.Constant) else ast.unparse(value)
+            for key, value in zip(meta.keys, meta.values, strict=True)
+        }
+        for name, meta in zip(table.keys, table.values, strict=True)
+        if isinstance(name, ast.Name) and isinstance(meta, ast.Dict)
+    }
+
+
+def as_sent(action: str, meta: Mapping[str, Any], items: int) -> dict[str, Any]:
+    """The body that Label Studio posts (webhooks/utils.py): the item or the list under the action's own key."""
+    found = [{"id": number} for number in range(1, items + 1)]
+    payload: dict[str, Any] = {"action": action, meta["key"]: found if meta["many"] else found[0]}
+    if "organization-only" not in meta:
+        payload["project"] = {"id": 1, "title": "pets", "label_config": "<View/>"}
+    if "nested-fields" in meta and "task" in meta["nested-fields"]:
+        payload["task"] = [{"id": 1}] if meta["many"] else {"id": 1}
+    return payload
+
+
+def test_every_action_of_label_studio_is_read_in_the_shape_in_which_it_is_sent(state: State) -> None:
+    actions = webhook_actions()
+    assert len(actions) >= 12
+    for action, meta in actions.items():
+        event = parse(as_sent(action, meta, 7))
+        assert event.project_id == 1, action
+        of_annotations = "ANNOTATION" in action
+        assert event.annotations == (0 if not of_annotations else 7 if meta["many"] else 1), action
+        before = state.projects.get(1)
+        answer = events.record(state, event)
+        assert before is not None
+        after = state.projects.get(1)
+        assert after is not None
+        noted = after.annotation_events - before.annotation_events, after.refresh_seq > before.refresh_seq
+        ignored = "LABEL_LINK" in action
+        assert answer["status"] == ("ignored" if ignored else "noted"), action
+        looked_at = action.startswith(("TASKS_", "PROJECT_")) and action != "PROJECT_UPDATED"
+        assert noted == (event.annotations, looked_at), action
+
+
+def test_annotations_created_carries_its_list_under_annotation() -> None:
+    """Of "create annotations from predictions" in the Data Manager."""
+    items = [{"id": number} for number in range(1, 8)]
+    assert parse(body("ANNOTATIONS_CREATED", annotation=items, task=[{"id": 1}])).annotations == 7
+    assert parse(body("ANNOTATIONS_CREATED", annotations=items)).annotations == 7  # as other actions carry theirs
+    assert parse(body("ANNOTATIONS_CREATED")).annotations == 1  # a webhook without payload of an older version
 
 
 def test_nothing_is_due_when_all_was_seen() -> None:
@@ -119,6 +185,14 @@ def test_an_annotation_ends_the_quiet(state: State) -> None:
 def test_a_failing_project_waits_for_its_next_attempt() -> None:
     assert work(new_annotations=50, retry_at=1002.0) == frozenset()
     assert work(new_annotations=50, retry_at=1001.0) == {Work.CYCLE}
+
+
+def test_times_that_were_noted_while_the_clock_was_ahead_hold_nothing_up() -> None:
+    day = 86_400.0
+    assert work(new_annotations=50, retry_at=1001.0 + day) == {Work.CYCLE}
+    assert work(new_annotations=50, retry_at=1001.0 + events.LONGEST_RETRY_SECONDS) == frozenset()  # an honest pause
+    assert work(checked_at=1000.0 + day) == {Work.UPKEEP}
+    assert work(backlog=replace(DONE, superseded=1, quiet_since=1000.0 + day)) == {Work.UPKEEP}
 
 
 def test_our_own_project_update_is_no_news(state: State) -> None:

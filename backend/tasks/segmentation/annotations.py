@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 
 from backend.settings.core import Settings
+from backend.tasks.base import ELSEWHERE, EMPTY, SKIPPED
 from backend.tasks.label_config import Annotation, age
 from backend.tasks.segmentation.config import SegmentationSpec
 
@@ -27,12 +28,23 @@ def drawn_annotations(
     annotations: Sequence[Annotation], spec: SegmentationSpec, settings: Settings
 ) -> list[tuple[int, str]]:
     """(annotation id, ``updated_at``) of those annotations that are labels, which count toward the budget."""
-    submitted = [_with_result(one) for one in annotations if not one.get("was_cancelled")]
     return [
         (int(one["id"]), str(one.get("updated_at") or ""))
-        for one in submitted
-        if isinstance(one["result"], list) and _is_ours(one, spec) and _says_something(one, spec, settings)
+        for one in annotations
+        if why_not_drawn(one, spec, settings) is None
     ]
+
+
+def why_not_drawn(annotation: Annotation, spec: SegmentationSpec, settings: Settings) -> str | None:
+    """Why an annotation is not a label; None if it is: see :meth:`backend.tasks.base.TaskKind.why_not`."""
+    if annotation.get("was_cancelled"):
+        return SKIPPED
+    annotation = _with_result(annotation)
+    if not isinstance(annotation["result"], list):
+        return EMPTY
+    if not _is_ours(annotation, spec):
+        return ELSEWHERE
+    return None if _says_something(annotation, spec, settings) else EMPTY
 
 
 def mask_digest(annotation: Annotation, source: str, spec: SegmentationSpec, settings: Settings) -> str:

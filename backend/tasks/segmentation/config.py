@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from backend.errors import LabelConfigError
 from backend.tasks.base import NotAsked
-from backend.tasks.label_config import attribute, data_key_of, images_of, read_interface
+from backend.tasks.label_config import attribute, data_key_of, images_of, read_interface, refuse_classes_from_data
 from models import IGNORE
 
 if TYPE_CHECKING:
@@ -138,6 +138,7 @@ def _control(tag: ControlTag) -> Control:
             "pixel has one class."
         )
     labels = tuple(str(label) for label in tag.labels or ())
+    refuse_classes_from_data(tag, "Label", labels)
     if not labels:
         raise LabelConfigError(f'The <{tag.tag} name="{tag.name}"> has no <Label> tags: list the classes there.')
     return Control(_TAGS[tag.tag.lower()], str(tag.name), labels)

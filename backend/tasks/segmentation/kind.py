@@ -14,7 +14,7 @@ from backend.errors import BackendError, SettingsError
 from backend.settings.core import Settings
 from backend.tasks.base import Fetched, FreshPrediction, ReadAnnotations, Result, Size, TaskKind, TrainingLabels
 from backend.tasks.label_config import Annotation
-from backend.tasks.segmentation.annotations import decisive_annotation, drawn_annotations, mask_digest
+from backend.tasks.segmentation.annotations import decisive_annotation, drawn_annotations, mask_digest, why_not_drawn
 from backend.tasks.segmentation.config import BACKGROUND, SegmentationSpec, segmentation_spec
 from backend.tasks.segmentation.predictions import KeptMasks, regions_of, write_masks
 from backend.tasks.whole_images import log_width
@@ -88,6 +88,9 @@ class Segmentation(TaskKind[SegmentationSpec, KeptMasks]):
 
     def counted(self, annotations: Sequence[Annotation]) -> list[tuple[int, str]]:
         return drawn_annotations(annotations, self.spec, self.settings)
+
+    def why_not(self, annotation: Annotation) -> str | None:
+        return why_not_drawn(annotation, self.spec, self.settings)
 
     # -- images and training -----------------------------------------------------------------------------------------
 

@@ -69,6 +69,56 @@ def test_single_and_several_choice_are_no_rivals_of_each_other() -> None:
     assert choices_spec(config, several=True) == ChoicesSpec("tags", "img", "image", ("a", "b"), asks_more=True)
 
 
+FOLLOW_UP = '<Choices name="more" toName="img" {}><Choice value="red"/><Choice value="blue"/></Choices>'
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        '<View visibleWhen="choice-selected" whenTagName="kind" whenChoiceValue="cat">{}</View>',
+        '<View visiblewhen="choice-unselected" whentagname="kind"><View style="x"><Header value="?"/>{}</View></View>',
+        '<View visibleWhen="region-selected">{}</View>',
+        '<View><View visibleWhen="no-region-selected">{}</View></View>',
+    ],
+)
+@pytest.mark.parametrize("choice", ["", 'choice="multiple"'])
+def test_a_follow_up_question_inside_a_conditional_wrapper_is_none_of_ours(wrapped: str, choice: str) -> None:
+    """Conditions are inherited: the editor shows what is inside only where the wrapper is shown."""
+    follow_up = wrapped.format(FOLLOW_UP.format(choice))
+    found = ChoicesSpec("kind", "img", "image", ("cat", "dog"), asks_more=True)
+    assert choices_spec(view(IMAGE, KIND, follow_up)) == found
+    assert choices_spec(view(IMAGE, SEVERAL, follow_up), several=True) == found
+
+
+def test_a_follow_up_question_does_not_take_the_place_of_the_one_that_is_always_asked() -> None:
+    config = view(
+        IMAGE, SEVERAL, '<View visibleWhen="choice-selected" whenTagName="kind">', FOLLOW_UP.format(""), "</View>"
+    )
+    with pytest.raises(NotAsked, match="takes several answers"):
+        choices_spec(config)
+    assert choices_spec(config, several=True).from_name == "kind"
+
+
+def test_two_questions_that_are_always_asked_are_still_refused_inside_plain_wrappers() -> None:
+    with pytest.raises(LabelConfigError, match="keep one"):
+        choices_spec(view(IMAGE, KIND, f'<View className="x">{FOLLOW_UP.format("")}</View>'))
+
+
+@pytest.mark.parametrize("value", ["$a", "$options[0]", "a $b", "{$c.d}"])
+@pytest.mark.parametrize("several", [False, True])
+def test_a_choice_that_takes_its_text_from_the_task_is_refused(value: str, several: bool) -> None:
+    kind = (SEVERAL if several else KIND).replace('value="cat"', f'value="{value}"')
+    with pytest.raises(LabelConfigError, match="takes its text from the task data: write out the class"):
+        choices_spec(view(IMAGE, kind), several=several)
+    aliased = kind.replace(f'value="{value}"', f'value="{value}" alias="first"')
+    assert choices_spec(view(IMAGE, aliased), several=several).classes == ("first", "dog")
+
+
+def test_prices_are_no_fields_of_the_task() -> None:
+    config = view(IMAGE, '<Choices name="kind" toName="img"><Choice value="US$"/><Choice value="$ 5"/></Choices>')
+    assert choices_spec(config).classes == ("US$", "$ 5")
+
+
 def test_choices_keep_their_order_through_wrappers_and_aliases() -> None:
     config = view(
         IMAGE,

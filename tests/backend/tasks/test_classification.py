@@ -55,6 +55,15 @@ def test_what_is_not_a_label() -> None:
     ]
     assert class_of(nothing, SPEC) is None
     assert KIND.counted(nothing) == []
+    assert [KIND.why_not(one) for one in nothing] == [
+        "empty",
+        "skipped",
+        "a choice that is not in the label config",
+        "empty",
+        "several choices",
+        "only answers to other questions",
+        "only answers to other questions",
+    ]
     assert class_of([], SPEC) is None
     good = annotation(8, "dog", "2025-05-05")
     good["result"].append({"from_name": "note", "type": "textarea", "value": {"text": ["blurred"]}})

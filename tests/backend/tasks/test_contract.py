@@ -84,6 +84,18 @@ def test_no_kind_is_asked_for_by_the_example_of_another(kind: AnyTaskKind) -> No
             assert str(refused.value).endswith(".") and "\n" not in str(refused.value)
 
 
+def test_an_annotation_counts_or_there_is_a_reason_why_not(kind: AnyTaskKind) -> None:
+    foreign = {"from_name": "note", "to_name": "other", "type": "textarea", "value": {"text": ["x"]}}
+    results: list[Result | None] = [said(kind, FRUIT[0]), said(kind, *FRUIT[:2]), said(kind, "gone"), [], [foreign]]
+    for skipped in (False, True):
+        for result in (*results, None):
+            one = annotation(3, result, was_cancelled=skipped)  # type: ignore[arg-type]
+            counts = [number for number, _ in kind.counted([one])] == [3]
+            assert (kind.why_not(one) is None) == counts, result
+            assert (kind.label_of([one], "a.png") is not None) == counts, result
+            assert (kind.why_not(one) == "skipped") == skipped
+
+
 @pytest.mark.parametrize("config", ["", "<View", '<View><Text name="t" value="$t"/></View>'])
 def test_what_no_kind_can_read_is_refused_in_words(kind: AnyTaskKind, config: str) -> None:
     with pytest.raises(LabelConfigError) as refused:

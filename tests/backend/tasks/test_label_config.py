@@ -27,6 +27,15 @@ def test_image_source(data: dict[str, Any], source: str | None) -> None:
     assert image_source(data, "image") == source
 
 
+def test_image_source_in_a_list_of_the_task_data() -> None:
+    data = {"pages": [{"url": "a.png"}, {"url": "b.png"}], "images": ["c.png"], "x[0]": "d.png"}
+    wanted = {"pages[1].url": "b.png", "pages.0.url": "a.png", "images[0]": "c.png", "x[0]": "d.png"}
+    assert {key: image_source(data, key) for key in wanted} == wanted
+    assert [image_source(data, key) for key in ("pages[2].url", "images[-1]", "images.length", "pages[0]")] == [
+        None
+    ] * 4
+
+
 def test_image_source_inside_the_task_data() -> None:
     key = choices_spec(f'<View><Image name="img" value="$shot.url"/>{KIND}</View>').data_key
     assert image_source({"shot": {"url": "a.png"}}, key) == "a.png"

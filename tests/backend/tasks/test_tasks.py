@@ -40,6 +40,29 @@ def view(*tags: str) -> str:
     return f"<View>{''.join(tags)}</View>"
 
 
+@pytest.mark.parametrize(
+    ("control", "words"),
+    [
+        ('<Choices name="kind" toName="img"><Choice value="$a"/><Choice value="$b"/></Choices>', '<Choice value="$a">'),
+        ('<BrushLabels name="paint" toName="img"><Label value="$a"/></BrushLabels>', '<Label value="$a">'),
+    ],
+)
+def test_classes_from_the_task_data_are_refused_as_the_project_is_connected(control: str, words: str) -> None:
+    """Each task would name its classes otherwise: connected, eight labels made, and none of them counted."""
+    with pytest.raises(LabelConfigError, match="from the task data") as refused:
+        kind_of(view(IMAGE, control), AUTO)
+    assert words in str(refused.value)
+
+
+def test_a_follow_up_question_inside_a_view_is_not_served_and_not_refused() -> None:
+    detail = KIND.replace('"kind"', '"detail"')
+    for several, name in ((False, "classification"), (True, "multilabel")):
+        asked = SEVERAL if several else KIND
+        config = view(IMAGE, asked, f'<View visibleWhen="choice-selected" whenTagName="kind">{detail}</View>')
+        found = kind_of(config, AUTO)
+        assert (found.name, found.spec.from_name) == (name, "kind")
+
+
 ASKS = {name: example.config(FRUIT) for name, example in EXAMPLES.items()}
 
 

@@ -171,7 +171,18 @@ def test_health(server: BackendServer, path: str) -> None:
         ("POST", "/predict", {"tasks": [1]}, 400),
         ("POST", "/train", {"project": "77.1"}, 400),
         ("POST", "/job_status", {"job": "77-1"}, 410),
+        ("POST", "/job_status", {"job": "1-" + "9" * 5000}, 410),
+        ("POST", "/job_status", {"job": "²-²"}, 410),
         ("GET", "/versions?project=pets", None, 400),
+        ("GET", f"/versions?project={2**63}", None, 400),
+        ("GET", "/versions", b"nonsense", 400),
+        ("POST", "/webhook", b'{"action":' + b"[" * 100_000 + b"]" * 100_000 + b"}", 400),
+        ("POST", "/webhook", b'{"action":' + b'{"a":' * 60 + b"1" + b"}" * 61, 400),
+        ("POST", "/webhook", b'{"action": ' + b"9" * 5000 + b"}", 400),
+        ("POST", "/webhook", b'{"action": "\xff"}', 400),
+        ("POST", "/webhook", {"action": "ANNOTATION_CREATED", "project": {"id": 2**63}}, 400),
+        ("POST", "/setup", setup_body(1, project="9" * 30), 400),
+        ("POST", "/setup", b'{"schema": "' + b"x" * 2**21 + b'"}', 413),
     ],
 )
 def test_errors_are_json_with_one_sentence(
@@ -187,6 +198,20 @@ def test_errors_are_json_with_one_sentence(
 def test_a_body_that_is_too_large_is_refused_before_it_is_read(server: BackendServer) -> None:
     answer = call(server.url, "POST", "/webhook", b"{}", {"content-length": str(10**9)})
     assert answer.status == 413 and answer.json["error"]
+
+
+def test_what_is_no_http_is_refused_as_json_too(server: BackendServer) -> None:
+    answer = call(server.url, "GET", "/health", headers={"x": "y" * 40_000})
+    assert answer.status == 431 and answer.json["error"]
+
+
+def test_ids_that_are_none_get_an_entry_like_any_other_task(server: BackendServer, state: State) -> None:
+    call(server.url, "POST", "/setup", setup_body(29))
+    version = published(state, 29, [1, 2])
+    odd = [True, 2**63, -1, 0, "1", 1.5, None, [1], {}]
+    first, *others, last = predict(server, 29, [{"id": 1}, *({"id": number} for number in odd), {"id": 2}])
+    assert first["model_version"] == last["model_version"] == version.name
+    assert others == [NO_PREDICTION] * len(odd)
 
 
 def test_an_unforeseen_error_shows_nothing_of_itself(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -59,6 +59,7 @@ def assert_is_truth(truth: Truth, studio: ModelStudio, state: State) -> None:
     assert state.tasks.sources_between(1, 0, None) == {t: one.data["image"] for t, one in studio.contents.items()}
     every = [one["was_cancelled"] for task in studio.contents.values() for one in task.annotations.values()]
     assert state.labels.totals(1) == (len(every) - sum(every), sum(every))
+    assert sum(state.labels.ignored(1).values()) == len(every) - len(counted)
 
 
 class Reading(RuleBasedStateMachine):

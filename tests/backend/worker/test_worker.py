@@ -20,9 +20,10 @@ from backend.worker import publisher
 from backend.worker.commands import run_cycle_now
 from backend.worker.device import choose_device
 from backend.worker.worker import Worker
+from tests.backend.small_label_studio import CONFIG, project_key, small_label_studio
 from tests.backend.workbench import OWNER, Workbench, add_tasks, draw, label, masks_config, workbench
 from tests.rig.servers import LabelStudioServer
-from tests.rig.waiting import wait_for
+from tests.rig.waiting import PATIENCE, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -218,6 +219,36 @@ def test_while_label_studio_is_down_it_waits_longer_each_time(bench: Workbench) 
     bench.proxy.listen()
     work_off(bench, hand)
     assert (row(bench).failures, row(bench).last_error) == (0, None)
+
+
+def test_refusals_are_asked_again_soon_and_then_less_often(bench: Workbench) -> None:
+    """They may last only as long as a restart behind a proxy: after 15 s of them, it looks again within 16 s."""
+    hand = hire(bench, label_studio_api_key="0" * 40)
+    for wait in (2.0, 4.0, 8.0, 16.0):
+        assert hand.work_on(row(bench), Work.UPKEEP)
+        assert row(bench).retry_at <= bench.state.now() + wait
+        bench.state.projects.update(bench.project.id, retry_at=0.0)
+    work_off(bench, hire(bench))
+    assert (row(bench).failures, row(bench).last_error) == (0, None)
+
+
+def test_a_label_studio_that_hangs_keeps_no_other_waiting(bench: Workbench) -> None:
+    """Though it has more projects than the worker works on at a time."""
+    with small_label_studio("hangs") as hung:
+        for number in range(1, 12):
+            bench.state.projects.connect(number, project_key(number), CONFIG, {}, hung.url, "t")
+        hand = hire(bench, label_studio_url="", projects_at_once=4)
+        looking = threading.Thread(target=hand._look, daemon=True)
+        looking.start()
+        try:
+            wait_for("the first order", lambda: row(bench).current_version_id)
+            assert len(hand.lanes.projects - {bench.project.id}) == 3  # of the other one, and nothing came of it
+            assert all(project.last_error is None for project in bench.state.projects.all())
+        finally:
+            hand.stop.set()
+            hung.let_go.set()
+            looking.join(PATIENCE)
+            assert hand.lanes.join(time.monotonic() + PATIENCE)
 
 
 def test_a_hint_cuts_the_waiting_short(bench: Workbench) -> None:

@@ -64,6 +64,10 @@ def test_a_label_called_background_is_class_0_and_aliases_are_what_is_stored() -
         (view(IMAGE, '<BrushLabels name="b" toName="img" value="$labels"/>'), "from the task data"),
         (view(IMAGE, '<BrushLabels name="b" toName="img"/>'), "no <Label> tags"),
         (
+            view(IMAGE, '<PolygonLabels name="p" toName="img"><Label value="$a"/><Label value="b"/></PolygonLabels>'),
+            'The <Label value="$a"> of <PolygonLabels name="p"> takes its text from the task data',
+        ),
+        (
             view(IMAGE, '<BrushLabels name="b" toName="img"><Label value="background"/></BrushLabels>'),
             "background only",
         ),

@@ -1,0 +1,151 @@
+"""Which projects a worker works on at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from backend.errors import Stopped
+from backend.state import State
+from backend.worker.lanes import Lanes, Turn
+from backend.worker.leases import Leases
+from tests.rig.waiting import PATIENCE, wait_for
+
+HERE, THERE, ELSEWHERE = "http://here", "http://there", "http://elsewhere"
+
+
+class Work:
+    """Work that lasts until it is let go of."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+
+    def __call__(self) -> bool:
+        return self.go_on.wait(PATIENCE)
+
+
+@pytest.fixture
+def work() -> Iterator[Work]:
+    made = Work()
+    yield made
+    made.go_on.set()
+
+
+def started(lanes: Lanes, work: Work, *projects: int, studio: str = HERE, failing: bool = False) -> list[bool]:
+    return [lanes.start(number, studio, (HERE, THERE, ELSEWHERE), failing, work) for number in projects]
+
+
+def test_a_project_has_one_lane(work: Work) -> None:
+    lanes = Lanes(8)
+    assert started(lanes, work, 1, 1) == [True, False] and lanes.projects == {1}
+    work.go_on.set()
+    assert lanes.join(time.monotonic() + PATIENCE) and not lanes.projects
+    assert started(lanes, work, 1) == [True]
+
+
+def test_one_label_studio_leaves_a_lane_to_each_other(work: Work) -> None:
+    lanes = Lanes(4)
+    assert started(lanes, work, 1, 2, 3) == [True, True, False]
+    assert started(lanes, work, 4, 5, studio=THERE) == [True, False]
+    assert started(lanes, work, 6, studio=ELSEWHERE) == [True]
+    assert started(lanes, work, 7, studio="http://unknown") == [False]  # all are taken
+
+
+def test_a_label_studio_that_is_alone_has_all_lanes(work: Work) -> None:
+    lanes = Lanes(3)
+    assert [lanes.start(number, HERE, {HERE}, False, work) for number in range(4)] == [True, True, True, False]
+
+
+def test_projects_that_fail_leave_half_of_the_lanes_to_the_others(work: Work) -> None:
+    lanes = Lanes(4)
+    assert [lanes.start(number, HERE, {HERE}, True, work) for number in range(3)] == [True, True, False]
+    assert [lanes.start(number, HERE, {HERE}, False, work) for number in range(3, 6)] == [True, True, False]
+    one = Lanes(1)
+    assert one.start(1, HERE, {HERE}, True, work)
+
+
+def test_work_that_fails_ends_its_lane_alone(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> bool:
+        raise OSError(28, "No space left on device", "/data/state.sqlite3")
+
+    lanes = Lanes(1)
+    assert lanes.start(1, HERE, {HERE}, False, fail)
+    assert lanes.join(time.monotonic() + PATIENCE)
+    wait_for("the end", lambda: not lanes.projects)
+    assert "The disk is full (/data/state.sqlite3)" in caplog.text and "Traceback" not in caplog.text
+
+
+def test_a_turn_is_one_project_at_a_time_and_whoever_waits_looks_whether_it_may_go_on() -> None:
+    turn, looks = Turn(), []
+
+    def stopped() -> None:
+        looks.append(turn.taken)
+        raise Stopped("now")
+
+    with turn.wait(lambda: None):
+        waiting = threading.Thread(target=lambda: _enter(turn, stopped))
+        waiting.start()
+        waiting.join(PATIENCE)
+        assert looks == [True]
+    assert not turn.taken
+    with turn.wait(stopped):
+        assert turn.taken
+
+
+def _enter(turn: Turn, check: object) -> None:
+    with suppress(Stopped), turn.wait(check):  # type: ignore[arg-type]
+        raise AssertionError("it was not its turn")
+
+
+# -- leases of a clock that was ahead ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    opened = State(f"sqlite:///{tmp_path / 'state.sqlite3'}")
+    opened.projects.connect(1, "1.5", "<View/>", {}, "", "")
+    return opened
+
+
+def lease_in_the_future(state: State, seconds: float) -> None:
+    assert state.leases.take(1, "dead:1", seconds)
+    state.projects.update(1, lease_expires=state.now() + 86_400.0)
+
+
+def held(leases: Leases) -> bool:
+    with leases.hold(1) as owner:
+        return owner is not None
+
+
+def test_a_lease_that_was_taken_while_the_clock_was_ahead_is_ended(
+    state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    lease_in_the_future(state, 0.3)
+    leases = Leases(state, "w", 60.0, threading.Event())
+    assert not held(leases)
+    wait_for("the project", lambda: held(leases))
+    assert "from when the clock was ahead" in caplog.text
+
+
+def test_a_lease_that_is_renewed_is_not_ended_whatever_the_clock_says(state: State) -> None:
+    lease_in_the_future(state, 0.2)
+    leases = Leases(state, "w", 60.0, threading.Event())
+    for day in range(4):
+        state.projects.update(1, lease_expires=state.now() + 86_400.0 + day)  # by a clock that is ahead
+        assert not held(leases)
+        time.sleep(0.1)
+
+
+def test_an_honest_lease_is_not_ended(state: State) -> None:
+    assert state.leases.take(1, "alive:1", 3600.0)
+    leases = Leases(state, "w", 0.1, threading.Event())
+    assert not held(leases)
+    time.sleep(0.2)
+    assert not held(leases)
+    holder = state.leases.holder(1)
+    assert holder is not None and holder.owner == "alive:1" and not holder.is_impossible(state.now())
