@@ -47,7 +47,11 @@ def adopt_all(state: State, settings: Settings, gateway: LabelStudio) -> list[in
     for number in list(gateway.connections.project_numbers()):
         if is_known(state, number, gateway):
             continue
-        named = adopt(state, settings, gateway, number)
+        try:
+            named = adopt(state, settings, gateway, number)
+        except OwnerError as error:  # it was deleted just now, or cannot be served as it is; the others still can
+            log.info("Project %d is not connected: %s", number, error)
+            continue
         if named and not is_known(state, number, gateway) and not all(one.responds for one in named):
             again.append(number)
         pause()
