@@ -141,10 +141,8 @@ class ActiveLearningBackend(Plugin):
                 self.services.write(lambda: state.projects.announce(number, *values, **identity), SETUP_SECONDS)
                 log.info("Project %s is announced; Label Studio has yet to confirm it", key)
             else:
-                if self._differs(known, values, address):
-                    self.services.adopter.notice(
-                        number
-                    )  # once it responds, Label Studio says again what the owner wants
+                if self._differs(known, values, address):  # once it responds, it says again what the owner wants
+                    self.services.adopter.notice(number)
                 self._heard(known.id, settings, "")
             return
         if known is None or self._differs(known, values, address):
