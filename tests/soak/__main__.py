@@ -130,6 +130,10 @@ def _report(
     logs = "".join(path.read_text(errors="replace") for path in directory.glob("*.log"))
     seconds = max(1.0, labeled_for)
     _say(f"annotators: {args.annotators}; annotations: {len(held)} in {seconds:.0f} s, {len(held) / seconds:.1f}/s")
+    labeled = sum(task["is_labeled"] for task in project.tasks().values())
+    _say(
+        f"tasks labeled: {labeled}; the others are second annotations of a task that Label Studio served to two at once"
+    )
     _say("faults: " + ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items())))
     _say("cycles: " + ", ".join(f"{status}: {count}" for status, count in sorted(cycles.items())))
     _say(f"tracebacks in the backend's log: {logs.count('Traceback')}")
@@ -147,7 +151,7 @@ def _report(
     problems += [] if set(spread) <= {1} else ["some task has no prediction or several"]
     for problem in problems:
         _say(f"PROBLEM: {problem}")
-    if problems and args.keep:
+    if args.keep:
         kept = Path(args.keep)
         kept.mkdir(parents=True, exist_ok=True)
         for path in directory.glob("*.log"):
@@ -170,7 +174,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--sample", type=float, default=15, help="seconds between samples of the order")
     parser.add_argument("--settle", type=float, default=10, help="minutes that the books may take to come out even")
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
-    parser.add_argument("--keep", help="folder for the backend's logs if something is wrong")
+    parser.add_argument("--keep", help="folder for the backend's logs")
     args = parser.parse_args()
     args.minutes = min(args.minutes, 30.0)
     return args
