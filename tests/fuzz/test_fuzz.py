@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -34,7 +35,12 @@ REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "600"))
 
 OPERATIONS = [(path, method) for path, found in description()["paths"].items() for method in found]
 POSTS = [path for path, method in OPERATIONS if method == "post"]
-SHARE = max(1, REQUESTS // (2 * len(OPERATIONS) + 3 * len(POSTS)))
+TAKING = sum(
+    bool({"requestBody", "parameters"} & one.keys())
+    for path in description()["paths"].values()
+    for one in path.values()
+)
+SHARE = max(1, math.ceil(REQUESTS / (2 * TAKING + 3 * len(POSTS))))
 CHECKS = [
     checks.status_code_conformance,
     checks.content_type_conformance,
