@@ -14,7 +14,7 @@ import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,7 +26,7 @@ from PIL import Image
 from backend.files import predictions_folder, project_folder
 from backend.labelstudio.client import import_ahead
 from backend.settings.core import Settings
-from backend.state import State, Version
+from backend.state import Project, State, Version
 from backend.tasks.kept_probabilities import write_probabilities
 from backend.tasks.segmentation.config import segmentation_spec
 from backend.tasks.segmentation.masks import regions_to_mask
@@ -320,7 +320,7 @@ def test_connecting_twice_is_harmless_and_asks_label_studio_once(
 
     again = call(server.url, "POST", "/setup", setup_body(11, json.dumps({"sampler": "vaal", "budget": 5})))
     assert again.status == 200
-    assert state.projects.get(11) == before
+    assert without_arrivals(state.projects.get(11)) == without_arrivals(before)
     assert [path for path, _ in studio.asked if path != "/api/projects/"] == asked, (
         "a key that worked is believed for a while"
     )
@@ -465,7 +465,13 @@ def test_a_request_without_proof_erases_nothing(
     assert answer.status == (400 if mode == "well" and "." in body["project"] else 200)
     assert [one.name for one in state.versions.of_project(number)] == [version.name]
     assert state.scores.order(version).tolist() == [1, 2] and state.labels.seen(number) == {5: "monday"}
-    assert state.projects.get(number) == before
+    assert without_arrivals(state.projects.get(number)) == without_arrivals(before)
+
+
+def without_arrivals(project: Project | None) -> Project:
+    """All but that /setup arrived, and where: what Label Studio's list of connections is compared with."""
+    assert project is not None
+    return replace(project, setups=0, address="")
 
 
 def test_what_label_studio_is_too_slow_to_confirm_waits_for_a_worker(
