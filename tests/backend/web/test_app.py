@@ -450,7 +450,7 @@ def test_a_request_without_proof_erases_nothing(
     server: BackendServer, state: State, studio: SmallLabelStudio, mode: str, named: str
 ) -> None:
     """Whoever reaches the port can say what project he likes, and Label Studio may be too slow to contradict."""
-    number = {"{number}": 60, "{number}.1600000000": 70}[named] + (mode == "hangs")
+    number = {"{number}": 160, "{number}.1600000000": 170}[named] + (mode == "hangs")
     state.projects.connect(
         number, project_key(number), CONFIG, {"budget": 7}, "http://mine", "my token", studio=studio.url
     )
