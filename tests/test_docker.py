@@ -30,7 +30,7 @@ COMPOSE = DOCKER / "docker-compose.yml"
 CPU = DOCKER / "docker-compose.cpu.yml"
 EXISTING = DOCKER / "docker-compose.existing.yml"
 EXAMPLES = {COMPOSE: DOCKER / ".env.example", EXISTING: DOCKER / ".env.existing.example"}
-MAY_BE_EMPTY = ("BASIC_AUTH_USER", "BASIC_AUTH_PASS", "SAMPLER")
+MAY_BE_EMPTY = ("BASIC_AUTH_USER", "BASIC_AUTH_PASS", "IMAGE_HOSTS", "SAMPLER")
 """In the main file; the other one requires the password, because there the backend is reached from outside."""
 VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?::([-?])([^}]*))?\}")
 

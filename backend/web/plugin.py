@@ -34,7 +34,7 @@ from backend.tasks import kind_of
 from backend.tasks.base import AnyTaskKind, FreshPrediction, Result
 from backend.web.adopter import Adopter
 from backend.web.compat import Plugin
-from backend.web.fresh import FETCH_SECONDS, FETCHERS, FreshPredictions
+from backend.web.fresh import AT_A_TIME, FETCH_SECONDS, FETCHERS, FreshPredictions
 from backend.web.key_check import KeyCheck
 from backend.web.webhook_repair import WebhookRepair
 from backend.web.writer import Writer
@@ -69,7 +69,7 @@ class Services:
     @classmethod
     def start(cls, settings: Settings) -> Services:
         """Open the state, and start the thread that writes to it."""
-        memory.configure(settings.memory_mb, FETCHERS)
+        memory.configure(settings.memory_mb, AT_A_TIME * FETCHERS)
         state = State.for_settings(settings)
         return cls(settings, state, Redactor(settings.secrets()), Adopter(state, settings))
 
@@ -271,7 +271,7 @@ class ActiveLearningBackend(Plugin):
         gateway = LabelStudio.of_project(kind.settings, project, timeout=FETCH_SECONDS)
         known = self._known_images(project, [task["id"] for task in tasks])
         try:
-            with Attempts(project_folder(kind.settings.model_dir, project.key)) as attempts:
+            with Attempts(project_folder(kind.settings.model_dir, project.folder_key)) as attempts:
                 return self.services.fresh(version, gateway, kind, known, attempts.trying)
         except Exception as error:
             log.warning("No fresh predictions by %s: %s", version.name, error, exc_info=_unexpected(error))

@@ -60,7 +60,7 @@ class Worker:
     def __init__(self, settings: Settings, show: ProgressFn | None = None) -> None:
         self.settings = settings
         self.state = State.for_settings(settings)
-        memory.configure(settings.memory_mb, len(Work) * settings.download_workers)
+        memory.configure(settings.memory_mb, settings.projects_at_once * settings.download_workers)
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
         self.stop = threading.Event()
         self._show = show
