@@ -1,4 +1,4 @@
-"""The door stays open to Label Studio while others hold it, and the empty answers that it stores go again."""
+"""The door stays open to Label Studio while others hold it, and what does not count is said."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from tests.integration.helpers import FRUIT, LabelProject, Seen, Studio, drawings
+from tests.integration.helpers import FRUIT, LabelProject, Seen, drawings
 from tests.integration.test_broken_images import status
 from tests.rig.servers import BackendServer
 from tests.rig.waiting import wait_for
@@ -40,26 +40,3 @@ def test_label_studio_is_heard_while_twenty_clients_never_finish_their_requests(
         ]
 
     wait_for("the skipped annotation", lambda: ignored() == {"skipped": 1})
-
-
-def test_empty_answers_that_label_studio_stored_are_removed_again(
-    make_project: Callable[..., LabelProject], backend: BackendServer, studio: Studio
-) -> None:
-    """*Retrieve predictions* stores whatever the backend answers, for a task without a readable image too."""
-    known = make_project(tasks=3)
-    known.import_tasks([{"image": "http://127.0.0.1:9/nothing.png"}])
-    known.connected(backend.url, NO_CYCLE)
-    (broken,) = (number for number, task in known.tasks().items() if "nothing" in str(task["data"]))
-    version = known.wait_for_version(without=[broken])
-    note = {"from_name": "choice", "to_name": "picture", "type": "choices", "value": {"choices": [FRUIT[0]]}}
-    own = studio.post("/api/predictions/", {"task": broken, "result": [note], "score": 0.0})["id"]
-
-    everything = {"selectedItems": {"all": True, "excluded": []}}
-    studio.post(f"/api/dm/actions/?id=retrieve_tasks_predictions&project={known.id}", everything)
-    empty = [item for item in known.predictions() if not item["result"]]
-    assert [item["task"] for item in empty] == [broken] and not empty[0]["model_version"]
-
-    known.upload(drawings(1, FRUIT))  # a reason for upkeep
-    wait_for("the end of the empty predictions", lambda: all(item["result"] for item in known.predictions()))
-    assert own in [item["id"] for item in known.predictions()]  # what the owner stored stays, without a version too
-    known.wait_for_version(lambda name: name == version, without=[broken])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from backend.errors import BackendError
 from backend.files import checkpoint_path, predictions_folder
 from backend.learning.checkpoints import last_learner, save_learner, sweep_leftovers
 from backend.learning.learner import Learner
@@ -41,6 +42,18 @@ def test_a_checkpoint_is_named_by_sampler_cycle_and_weights(tmp_path: Path) -> N
     assert Learner.load(checkpoint_path(tmp_path, name), CPU).classes == ("cat", "dog")
 
 
+def test_a_checkpoint_of_which_a_bit_changed_is_recognized(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """In the weights, which its format does not check."""
+    path = checkpoint_path(tmp_path, save_learner(tmp_path, fresh(0), 7))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BackendError, match="is damaged: what it holds is not what was written"):
+        Learner.load(path, CPU)
+    assert last_learner([version(1, path)], CPU) is None
+    assert "Going on without it" in caplog.text and "Traceback" not in caplog.text
+
+
 def test_sweeping_leaves_the_versions_that_are_wanted(tmp_path: Path) -> None:
     for name in ("kept", "gone"):
         write_probabilities(predictions_folder(tmp_path, name), ["cat"], [1], np.ones((1, 1), np.float32))
@@ -66,7 +79,7 @@ def test_a_warm_start_takes_the_newest_model_that_there_is(tmp_path: Path, caplo
     assert last_learner([cold], CPU) is last_learner([], CPU) is None
     checkpoint_path(tmp_path, names[1]).write_bytes(b"damaged")
     assert last_learner([cold, newer, older], CPU) is None  # not one that another cycle would not have gone on from
-    assert "Training from scratch" in caplog.text
+    assert "Going on without it" in caplog.text
 
 
 def test_what_is_learned_again_gets_a_name_that_is_not_taken(tmp_path: Path) -> None:
