@@ -6,32 +6,33 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from backend import joining
-from backend.errors import NoLabels, Stopped, message_of
+from backend.errors import NoLabels
 from backend.files import checkpoint_path, predictions_folder
 from backend.head import SMALL_FIRST_ORDER
 from backend.images.cache import ImageCache
 from backend.learning.checkpoints import last_learner, save_learner
-from backend.learning.learner import Learner, cycle_seed, random_subset
+from backend.learning.features import Features
+from backend.learning.first_order import first_order
+from backend.learning.learner import Learner, random_subset
 from backend.learning.pool import ScoredPool
 from backend.learning.scores import priority_scores
 from backend.state import Version
 from backend.tasks.base import TrainingLabels
 from backend.worker import connection, publisher
+from backend.worker.features import open_features
 from backend.worker.images import open_images
-from backend.worker.job import Job, Reporter
+from backend.worker.job import Job
+from backend.worker.recording import CycleRecord, recorded
 from backend.worker.sync import Truth, read_truth
 from backend.worker.topping_up import kept_full
 from models import ProgressFn
 from models.data import SCORE_DTYPES, CycleData, Runtime
-from models.geometry.k_center import spread_order
 from samplers import SAMPLERS
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,9 @@ LONGEST_SAMPLE_SECONDS = 30.0
 SAMPLE_SECONDS, CYCLE_SECONDS = 5.0, 60.0
 """How long images of unlabeled tasks are waited for, before the first order and in each cycle. Those that are missing
 then join the order later."""
+
+FIRST_FEATURE_SECONDS, FEATURE_SECONDS = 15.0, 20.0
+"""The same for their features."""
 
 
 def run_cycle(job: Job, truth: Truth | None = None) -> Version:
@@ -73,7 +77,8 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
         with kept_full(job):
             cache = open_images(job, truth, report, seconds=CYCLE_SECONDS)
             labels = training_labels(job, truth, cache, report)
-            pool = pool_tasks(truth, cache, seed)
+            features = open_features(job, truth, cache, report, FEATURE_SECONDS)
+            pool = pool_tasks(truth, features, seed)
             data = cycle_data(cache, labels, pool)
             with job.turn():
                 report("train", 0, 1)
@@ -82,7 +87,8 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
                 )
                 versions = job.state.versions.of_project(job.project.id)
                 previous = last_learner(versions, job.device) if settings.warm_start else None
-                runtime = Runtime(job.device, seed, report, score_dtype=SCORE_DTYPES[settings.score_dtype])
+                dtype = SCORE_DTYPES[settings.score_dtype]
+                runtime = Runtime(job.device, seed, report, score_dtype=dtype, features=features.rows)
                 learner, metrics = Learner.trained(settings, kind.classes, data, runtime, previous)
                 cycle.metrics.update(metrics)
                 report("score", 0, len(pool))
@@ -92,7 +98,7 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
                 name = save_learner(job.folder, learner, cycle.number, publisher.names_taken(job))
                 kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, name), runtime)
             version = store_version(job, truth, scored, cycle, name, learner)
-            joining.add_unfinished(job, version, truth, cache, learner)
+            joining.add_unfinished(job, version, truth, features, learner)
 
         connection.require(job)
         report("publish", 0, len(pool))
@@ -102,8 +108,8 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
 
 
 def cold_start(job: Job, truth: Truth) -> Version:
-    """Publish the first order, before any training: for some samplers images that are far from each other first, for
-    the others a random order, which needs no image.
+    """Publish the first order, before any training: for most samplers typical images first, each of another part of
+    the pool; for the others a random order, which needs no image.
 
     An order by images is made from a sample of the pool, those that arrive in the first seconds. The others join it.
     """
@@ -111,7 +117,7 @@ def cold_start(job: Job, truth: Truth) -> Version:
         report, sampler = cycle.report, truth.kind.settings.sampler
         job.state.cycles.report(report.cycle_id, "images", 0, 1, sampler=sampler)
         if SAMPLERS[sampler].spreads_first:
-            scored, cache = _spread_first(job, truth, cycle)
+            scored, cache = _typical_first(job, truth, cycle)
             cycle.metrics.update(facts(truth, cache))
         else:
             scored = ScoredPool.shuffled(truth.unlabeled, cycle.seed)
@@ -132,8 +138,8 @@ def _new_name(job: Job, prefix: str) -> str:
             return name
 
 
-def _spread_first(job: Job, truth: Truth, cycle: CycleRecord) -> tuple[ScoredPool, ImageCache]:
-    """The sample in the first half of the scale, images that are far from each other first."""
+def _typical_first(job: Job, truth: Truth, cycle: CycleRecord) -> tuple[ScoredPool, ImageCache]:
+    """The sample in the first half of the scale, typical images of its clusters first."""
     report = cycle.report
     report("images", 0, 1)
     until = time.monotonic() + LONGEST_SAMPLE_SECONDS
@@ -147,37 +153,10 @@ def _spread_first(job: Job, truth: Truth, cycle: CycleRecord) -> tuple[ScoredPoo
     report("score", 0, len(pool))
     if not len(pool):
         return ScoredPool.ranked(pool, np.arange(0)), cache
+    features = open_features(job, truth, cache, report, FIRST_FEATURE_SECONDS, wanted=pool)
     runtime = Runtime(device=job.device, seed=cycle.seed, progress=report)
     with job.turn():
-        rank = spread_order(cache.pixels, cache.rows(pool), cache.rows(cache.present(truth.labels)), runtime)
-    return ScoredPool.ranked(pool, rank, (0.0, 0.5)), cache
-
-
-@dataclass(frozen=True)
-class CycleRecord:
-    """A cycle that is being recorded in the history: its number, its seed, and the metrics to keep."""
-
-    number: int
-    seed: int
-    report: Reporter
-    metrics: dict[str, Any] = field(default_factory=dict)
-
-
-@contextmanager
-def recorded(job: Job) -> Iterator[CycleRecord]:
-    """Record a cycle in the history, however the block ends: done (with its metrics), failed or interrupted."""
-    number = job.state.cycles.next_number(job.project.id)
-    seed = cycle_seed(job.settings.seed, number)
-    row = job.state.cycles.start(job.project.id, job.owner, number, job.settings.sampler, seed)
-    cycle = CycleRecord(number, seed, Reporter(job, row))
-    try:
-        yield cycle
-    except BaseException as error:
-        _close(job, row, error)
-        raise
-    cycle.report.end_phase()
-    cycle.metrics["seconds"] = {phase: round(spent, 3) for phase, spent in cycle.report.seconds.items()}
-    job.state.cycles.finish(row, job.project.id, job.owner, status="done", metrics=cycle.metrics)
+        return first_order(features, pool, cache.present(truth.labels), runtime), cache
 
 
 def training_labels(job: Job, truth: Truth, cache: ImageCache, report: ProgressFn) -> TrainingLabels:
@@ -192,9 +171,9 @@ def training_labels(job: Job, truth: Truth, cache: ImageCache, report: ProgressF
     )
 
 
-def pool_tasks(truth: Truth, cache: ImageCache, seed: int) -> np.ndarray:
+def pool_tasks(truth: Truth, features: Features, seed: int) -> np.ndarray:
     """The unlabeled tasks (N,) to score: all that have an image, or the random subset R of them."""
-    pool = cache.present(truth.unlabeled)
+    pool = features.present(truth.unlabeled)
     size = truth.kind.settings.subset
     return pool[random_subset(len(pool), size, seed)] if 0 < size < len(pool) else pool
 
@@ -245,12 +224,3 @@ def store_version(
         seen=None if learner is None else truth.annotations,
         train_seen=None if learner is None else truth.train_seq,
     )
-
-
-def _close(job: Job, record: int, error: BaseException) -> None:
-    """Record why a cycle ended early. If that fails too, whoever takes the lease next marks it as interrupted."""
-    status = "interrupted" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"
-    try:
-        job.state.cycles.finish(record, job.project.id, job.owner, status=status, error=message_of(error))
-    except Exception as second:
-        log.debug("Could not record the failure of cycle %s: %s", record, second)

@@ -4,25 +4,28 @@ label."""
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 
 from backend.files import predictions_folder
-from backend.images.cache import ImageCache
 from backend.learning.checkpoints import last_learner
+from backend.learning.features import Features
 from backend.learning.learner import Learner, cycle_seed
 from backend.learning.pool import ScoredPool
 from backend.learning.scores import joining_priority_scores
 from backend.state import Version
+from backend.worker.features import open_features
 from backend.worker.images import open_images
 from backend.worker.job import Job
 from backend.worker.sync import Truth
+from models import ProgressFn
 from samplers import SAMPLERS
 
 log = logging.getLogger(__name__)
 
 UPKEEP_SECONDS = 20.0
-"""How long images of unlabeled tasks are waited for in each upkeep."""
+"""How long images of unlabeled tasks are waited for in each upkeep, and then their features."""
 
 
 def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
@@ -40,8 +43,10 @@ def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
     seed = cycle_seed(job.settings.seed, version.cycle)
     rest = np.random.default_rng(seed).permutation(np.setdiff1d(truth.unlabeled, missing))
     wanted = np.concatenate([missing, rest])
-    cache = open_images(job, truth, lambda phase, done, total: job.check(), seconds=UPKEEP_SECONDS, wanted=wanted)
-    scored = _score_joining(job, version, truth, cache, missing, seed)
+    check: ProgressFn = lambda phase, done, total: job.check()  # noqa: E731
+    cache = open_images(job, truth, check, seconds=UPKEEP_SECONDS, wanted=wanted)
+    features = open_features(job, truth, cache, check, UPKEEP_SECONDS, wanted)
+    scored = _score_joining(job, version, truth, features, missing, seed)
     if not len(scored.tasks):
         return 0
     _add(job, version, truth, scored, seed)
@@ -49,14 +54,15 @@ def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
     return len(scored.tasks)
 
 
-def add_unfinished(job: Job, version: Version, truth: Truth, cache: ImageCache, learner: Learner) -> None:
+def add_unfinished(job: Job, version: Version, truth: Truth, features: Features, learner: Learner) -> None:
     """Add to a new ``version`` the labeled tasks that Label Studio still serves, to further annotators, so that these
     find a prediction too. They are not part of the pool that its sampler chose from."""
-    tasks = cache.present(truth.unfinished)
+    cache, tasks = features.cache, features.present(truth.unfinished)
     if not len(tasks):
         return
     seed = cycle_seed(job.settings.seed, version.cycle)
     runtime = learner.runtime(seed, lambda phase, done, total: job.check())
+    runtime = replace(runtime, features=features.rows_for(learner))
     with job.turn():
         scored = ScoredPool.scored(learner, cache, tasks, runtime)
         truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
@@ -70,20 +76,23 @@ def _add(job: Job, version: Version, truth: Truth, scored: ScoredPool, seed: int
 
 
 def _score_joining(
-    job: Job, version: Version, truth: Truth, cache: ImageCache, missing: np.ndarray, seed: int
+    job: Job, version: Version, truth: Truth, features: Features, missing: np.ndarray, seed: int
 ) -> ScoredPool:
     """Score those of the ``missing`` tasks that have an image with the model of ``version``; or at random if it has
     none that can be read, or the project's kind of task or image size has changed since. Behind a first order that was
     made from a sample of the images, they have the second half of the scale."""
     if version.checkpoint is None and not SAMPLERS[version.sampler].spreads_first:
         return ScoredPool.shuffled(missing, seed)
+    cache = features.cache
     tasks = cache.present(missing)
     learner = last_learner([version], job.device) if len(tasks) else None
     if learner is None:
         return ScoredPool.shuffled(tasks, seed, (0.5, 1.0) if version.checkpoint is None else (0.0, 1.0))
     if (learner.task, learner.frame) != (truth.kind.name, cache.frame):
         return ScoredPool.shuffled(tasks, seed)
-    runtime = learner.runtime(seed, lambda phase, done, total: job.check())
+    kept = features.rows_for(learner)
+    tasks = tasks if kept is None else features.present(tasks)
+    runtime = replace(learner.runtime(seed, lambda phase, done, total: job.check()), features=kept)
     with job.turn():
         scored = ScoredPool.scored(learner, cache, tasks, runtime)
         truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)

@@ -207,6 +207,9 @@ class Runtime:
     eval_batch_size  rows per batch while scoring; 0 = chosen by device and image size.
     score_dtype      what convolutions compute in while scoring: one of SCORE_DTYPES.
     deadline         when every loop of training steps has to end; None = none of them is cut short.
+    features         (M, E) float16, usually a read-only np.memmap: what a frozen backbone says of the pool's rows, as
+                     `models.networks.pretrained.FrozenClassifier.embed` gives it. Only rows that are asked for have to
+                     be filled. None = pixels are read instead.
     """
 
     device: torch.device
@@ -215,6 +218,7 @@ class Runtime:
     eval_batch_size: int = 0
     score_dtype: torch.dtype = torch.float32
     deadline: Deadline | None = None
+    features: np.ndarray | None = None
 
     def generator(self, purpose: str, device: torch.device | str | None = None) -> torch.Generator:
         """A fresh torch.Generator for one purpose, on `device` (default: the runtime's).

@@ -24,6 +24,18 @@ def normalize(images: Tensor, mean: tuple[float, float, float] = MEAN, std: tupl
     return torch.addcmul(shift, images.permute(0, 3, 1, 2).to(torch.float32), scale)
 
 
+def inputs_of(rows: Tensor) -> Tensor:
+    """What a network is given of rows of a pool: images (B, H, W, 3) uint8 normalized, (B, 3, H, W); kept features
+    (B, E) as they are. float32.
+    """
+    return normalize(rows) if rows.dtype == torch.uint8 else rows.float()
+
+
+def augmented_inputs(rows: Tensor, generator: torch.Generator) -> Tensor:
+    """The same of images under random crops and mirrors; kept features are those of the image as it is."""
+    return inputs_of(augment(rows, generator) if rows.dtype == torch.uint8 else rows)
+
+
 @lru_cache(maxsize=16)
 def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     # Kept per device: making them again for each batch would be a blocking copy from the host. Made outside

@@ -178,6 +178,7 @@ class AsalSampler(Sampler[AsalOptions]):
         wanted = self._wanted.double()
 
         def distance(forward: ForwardPass) -> Tensor:
+            assert forward.images is not None
             images = models.networks.vae.prepare(forward.images, self._size())
             if self.options.asal_space == "backbone":
                 found = net.task.image_features(forward.features)
@@ -186,7 +187,7 @@ class AsalSampler(Sampler[AsalOptions]):
             return torch.cdist(found.double(), wanted).amin(dim=1)
 
         predictions, away = models.inference.predictions.predict_and_measure_forward(
-            net, pixels, rows, runtime, distance
+            net, pixels, rows, runtime, distance, with_images=True
         )
         acquisition = -np.log(np.maximum(away, NOTHING))
         matches = self._matches.cpu().numpy()

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import models.geometry.coverage
     import models.geometry.k_center
     import models.geometry.matching
+    import models.geometry.typical
     import models.index_masks
     import models.inference.disagreement
     import models.inference.dropout
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     import models.networks.drn
     import models.networks.gan
     import models.networks.precision
+    import models.networks.pretrained
     import models.networks.residual
     import models.networks.segmenter
     import models.networks.torchvision_segmenters
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
     import models.networks.vae
     import models.pixels
     import models.tasks.base
+    import models.tasks.classifiers
     import models.training.adversarial
     import models.training.adversarial_trainers
     import models.training.augmentation
@@ -82,6 +85,8 @@ if TYPE_CHECKING:
     import models.training.committee
     import models.training.examples
     import models.training.gan
+    import models.training.head
+    import models.training.logistic
     import models.training.rows
     import models.training.schedule
     import models.training.task_network

@@ -63,6 +63,8 @@ def preset(
 ) -> dict[str, object]:
     """A row of table 1 in the supplement; networks are trained from scratch in each cycle, as there."""
     return {
+        "task_net": "resnet18",
+        "weights": "none",
         "warm_start": False,
         "image_size": image_size,
         "batch_size": batch,
@@ -160,12 +162,13 @@ class TaVaalSampler(AdversarialSampler[TaVaalOptions]):
 
         def minus_logit(forward: ForwardPass) -> Tensor:
             _, condition = rank_conditions(ranker(forward.taps), self.options.ta_vaal_rank)
+            assert forward.images is not None
             means = vae.encoder.means(models.networks.vae.prepare(forward.images, vae.config.image_size))
             logits: Tensor = discriminator(means, condition)
             return -logits
 
         predictions, values = models.inference.predictions.predict_and_measure_forward(
-            net, pixels, rows, runtime, minus_logit, phase
+            net, pixels, rows, runtime, minus_logit, phase, with_images=True
         )
         return Scored(values, predictions)
 

@@ -58,6 +58,15 @@ class RowCache:
         tasks = as_array(task_ids)
         return tasks[self.rows(tasks) >= 0]
 
+    @property
+    def row_count(self) -> int:
+        """M, free rows included, as it was last read."""
+        return self._index.row_count
+
+    def digests(self, rows: np.ndarray) -> np.ndarray:
+        """(N, 16) uint8: what each of ``rows`` (N,) was made from."""
+        return self._index.digests(rows)
+
     def task_ids(self) -> list[int]:
         """All tasks that have a row, in the order of their rows."""
         self._index.refresh()

@@ -64,6 +64,10 @@ class Index:
         row = self._table.row(task)
         return None if row < 0 else self._table.digests[row].tobytes()
 
+    def digests(self, rows: np.ndarray) -> np.ndarray:
+        """(N, 16) uint8: the digests of ``rows`` (N,)."""
+        return self._table.digests[rows]
+
     def outdated(self, task_ids: TaskIds, digests: Sequence[bytes]) -> np.ndarray:
         """(N,) bool: whether each task has no row, or one with another digest than that in ``digests`` (N)."""
         rows = self.rows(task_ids)

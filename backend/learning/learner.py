@@ -25,7 +25,7 @@ from backend.tasks import KINDS
 from models import ProgressFn, checkpoint
 from models.data import SCORE_DTYPES, CycleData, Deadline, Runtime, no_progress
 from models.inference.predictions import Predictions, predict
-from models.networks.base import TaskConfig, TaskNet
+from models.networks.base import PretrainedUnavailable, TaskConfig, TaskNet
 from models.tasks import task_name_of, task_named
 from models.training.task_network import Recipe, train_network
 from samplers import Sampler, build_sampler
@@ -116,8 +116,12 @@ class Learner:
         task = task_named(saved.get("task") or task_name_of(saved["net_config"]))
         config = task.config_from_dict(saved["net_config"])
         height, width = saved.get("frame") or [saved["net_config"]["image_size"]] * 2
-        # Without pretrained weights, which would be downloaded and then overwritten.
+        # Without pretrained weights, which would be loaded and then overwritten.
         net = task.build(config.bare(), 0)
+        try:
+            config.check()
+        except PretrainedUnavailable as error:
+            raise BackendError(f"the checkpoint {Path(path).name} cannot be used: {error}") from error
         net.load_state_dict(saved["net"])
         sampler = build_sampler(
             saved["sampler_name"],

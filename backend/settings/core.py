@@ -132,13 +132,32 @@ class Settings(SamplerSettings):
         "segmentation where it has brush or polygon labels, else multilabel where it has a multiple-choice `Choices`.",
         one_of("auto", *TASKS),
     )
-    task_net: str = project("resnet18", "The task network of classification.", one_of("resnet18", "vgg16-bn"))
+    task_net: str = project(
+        "auto",
+        "The task network of whole images: resnet18 or vgg16-bn, trained as a whole, or any network of timm; auto: "
+        "tf_efficientnet_lite0, whose weights are installed with the backend, but resnet18 where `weights` is none or "
+        "`pretrained` or `task_width` is set.",
+        matching(r"[A-Za-z0-9_.-]{1,80}", "auto, resnet18, vgg16-bn or the name of a network of timm"),
+    )
+    weights: str = project(
+        "auto",
+        "What the task network of whole images begins with: imagenet, none, or the name of a file in MODEL_DIR/weights;"
+        " auto: imagenet, but none for resnet18 and vgg16-bn unless `pretrained` is set.",
+        matching(r"auto|imagenet|none|\w[\w.-]*\.(pth|pt|bin|safetensors)", "auto, imagenet, none or a file's name"),
+    )
+    training: str = project(
+        "auto",
+        "Networks of timm; head: the backbone stays as it is and a head is trained on its features, which are kept; "
+        "finetune: the head first, then all of it; auto: head.",
+        one_of("auto", "head", "finetune"),
+    )
     segmentation_net: str = project(
         "drn-d-22", "The task network of masks.", one_of("drn-d-22", "deeplabv3-resnet50", "lraspp-mobilenetv3")
     )
     task_width: int = project(
         0,
-        "Channels of the task network's first stage; 0: the paper's 64 on CUDA, 16 on a CPU; drn-d-22: 16 and 4.",
+        "Channels of the first stage of resnet18 and vgg16-bn; 0: the paper's 64 on CUDA, 16 on a CPU; drn-d-22: 16 "
+        "and 4.",
         zero_or(4, 512),
     )
     pretrained: bool = project(False, "Start from torchvision's ImageNet weights.", YES_NO)
@@ -160,7 +179,12 @@ class Settings(SamplerSettings):
         zero_or(1, 604_800),
     )
     batch_size: int = project(128, "Batch of task training.", between(2, 4096))
-    learning_rate: float = project(0.1, "Initial learning rate of the task network's SGD.", above(0, 10))
+    learning_rate: float = project(
+        0.1,
+        "Initial learning rate of the task network's SGD; fine-tuning of a network of timm: a tenth of it for the head "
+        "and a hundredth for the backbone.",
+        above(0, 10),
+    )
     momentum: float = project(0.9, "Momentum of the task network's SGD.", between(0, 0.999))
     weight_decay: float = project(5e-4, "Weight decay of the task network's SGD.", between(0, 1))
     warm_start: bool = project(True, "Go on from the last cycle's networks instead of fresh ones.", YES_NO)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from backend.errors import BackendError
 from backend.settings.core import Settings
+from backend.tasks.backbones import FROM_PAPERS, backbone_of, check_backbone
 from backend.tasks.base import Kept, Size, Spec, TaskKind
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ CLASSIFIER_WIDTH, CLASSIFIER_CPU_WIDTH = 64, 16
 class WholeImages(TaskKind[Spec, Kept]):
     """Images are cropped to squares around their center; the network is a classifier."""
 
+    def check(self) -> None:
+        super().check()
+        check_backbone(self.settings)
+
     def open_cache(self, folder: Path, tasks: Iterable[tuple[int, str]], fetch: Fetch, device: str) -> ImageCache:
         from backend.images.cache import ImageCache
 
@@ -40,12 +45,18 @@ class WholeImages(TaskKind[Spec, Kept]):
 
     @classmethod
     def net_config(cls, settings: Settings, classes: int, frame: Size, device: torch.device) -> TaskConfig:
+        from models.networks.backbones import digest_of
         from models.networks.classifier import NetConfig
+        from models.networks.pretrained import PretrainedConfig
 
-        full_width = device.type == "cuda" or settings.pretrained
+        name, weights, frozen = backbone_of(settings)
+        if name not in FROM_PAPERS:
+            return PretrainedConfig.of(name, classes, max(frame), weights, digest_of(name, weights), frozen)
+        pretrained = weights != "none"
+        full_width = device.type == "cuda" or pretrained
         width = settings.task_width or (CLASSIFIER_WIDTH if full_width else CLASSIFIER_CPU_WIDTH)
-        log_width(settings, settings.task_net, width, CLASSIFIER_WIDTH)
-        return NetConfig(settings.task_net, classes, max(frame), width, settings.pretrained)
+        log_width(settings, name, width, CLASSIFIER_WIDTH)
+        return NetConfig(name, classes, max(frame), width, pretrained)
 
     @staticmethod
     def with_image(labels: Mapping[int, Any], cache: ImageCache) -> list[int]:

@@ -34,6 +34,7 @@ from backend.settings.core import Settings
 from backend.state import State
 from backend.worker import publisher, removal
 from backend.worker.job import Job, Reporter
+from backend.worker.recording import CycleRecord
 from backend.worker.sync import Truth, read_truth
 from benchmarks.speed.pool import CLASSES
 from demo.choices import choices_config, choose
@@ -187,7 +188,7 @@ def _cycle(job: Job, studio: Simulated, number: int) -> dict[str, Any]:
 
 
 def _store(job: Job, truth: Truth, scored: ScoredPool, number: int) -> Any:
-    recorded = cycle.CycleRecord(number, number, Reporter(job, 0))
+    recorded = CycleRecord(number, number, Reporter(job, 0))
     return cycle.store_version(job, truth, scored, recorded, f"entropy-c{number}-{number:08x}")
 
 

@@ -25,6 +25,7 @@ from backend.settings.core import Settings
 from backend.state import State, StoredPrediction
 from backend.worker import publisher
 from backend.worker.job import Job, Reporter
+from backend.worker.recording import CycleRecord
 from backend.worker.sync import read_truth
 from benchmarks.speed.measuring import Measured, seconds_of
 from benchmarks.speed.pool import CLASSES, SIZE
@@ -92,7 +93,7 @@ class _Bench:
                 served.append((time.perf_counter() - started, task))
 
         started = time.perf_counter()
-        recorded = cycle.CycleRecord(number, number, Reporter(self.job, 0))
+        recorded = CycleRecord(number, number, Reporter(self.job, 0))
         name = save_learner(self.job.folder, self.learner, number)
         version = cycle.store_version(self.job, truth, scored, recorded, name, self.learner)
         publisher.publish(self.job, version, ask)

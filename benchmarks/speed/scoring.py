@@ -47,7 +47,7 @@ def measure_epmcm(folder: Path, small: bool, fused: bool = False) -> Measured:
     """ResNet-18 at the width that a CPU gets by default, 10 classes, 32 px. ``fused``: against a fused loop."""
     count = _SMALL_ROWS if small else _EPMCM_ROWS
     cache = fill_cache(folder / "scoring", max(count, 2 * _LABELS))
-    learner, runtime = trained_learner(cache, Settings(sampler="dast-al", epochs=1), _LABELS)
+    learner, runtime = trained_learner(cache, Settings(sampler="dast-al", task_net="resnet18", epochs=1), _LABELS)
     pixels, rows = cache.pixels, cache.rows(range(1, count + 1))
     forward = predictions_of(scoring_copy(learner.net, runtime) if fused else learner.net)
     over, under = in_turns(
@@ -110,7 +110,14 @@ def measure_sampler(name: str, folder: Path, small: bool) -> Measured:
     count = _SMALL_ROWS if small else _SAMPLER_ROWS
     cache = fill_cache(folder / "scoring", max(count, 2 * _LABELS))
     width = 4 if small else 0  # 0: the device's
-    short = {"epochs": 1, "vaal_iterations": 2, "vaal_batch_size": 32, "task_width": width, "vaal_width": width}
+    short = {
+        "task_net": "resnet18",
+        "epochs": 1,
+        "vaal_iterations": 2,
+        "vaal_batch_size": 32,
+        "task_width": width,
+        "vaal_width": width,
+    }
     settings = Settings().for_project({"sampler": name, **short})
     learner, runtime = trained_learner(cache, settings, _LABELS)
     pixels, rows = cache.pixels, cache.rows(range(1, count + 1))

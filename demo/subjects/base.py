@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,6 +18,10 @@ from backend.learning.learner import Learner
 from backend.state import Version
 from backend.tasks import KINDS
 from demo.annotator import as_png, image_name
+from models.data import Runtime
+from models.inference.streaming import map_rows
+from models.networks.pretrained import FrozenClassifier
+from models.pixels import normalize
 
 Result = list[dict[str, Any]]
 """The regions of an annotation or a prediction, as Label Studio has them."""
@@ -43,6 +48,7 @@ class Subject(ABC):
         self.classes = classes
         self.count = count
         self.held_out = held_out
+        self._embedded: dict[tuple[str, tuple[int, int]], np.ndarray] = {}
 
     @classmethod
     @abstractmethod
@@ -90,6 +96,21 @@ class Subject(ABC):
     def decoded(self, images: Iterable[np.ndarray], frame: tuple[int, int]) -> np.ndarray:
         """Images (N, H, W, 3) uint8 of ``frame`` (H, W), as the backend decodes them from files."""
         return np.stack([KINDS[self.task].decode(as_png(image), frame)[0] for image in images])
+
+    def runtime(self, learner: Learner, pixels: np.ndarray) -> Runtime:
+        """For predictions of the held-out ``pixels`` (N, H, W, 3), all of them, by the network of ``learner``. What a
+        frozen backbone says of them is kept from version to version."""
+        runtime, net = Runtime(device=learner.device, seed=0), learner.net
+        if not isinstance(net, FrozenClassifier):
+            return runtime
+        key = (learner.net_config.name, learner.frame)
+        if key not in self._embedded:
+
+            def embed(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+                return (net.embed(normalize(images)),)
+
+            (self._embedded[key],) = map_rows(pixels, np.arange(len(pixels)), runtime, embed, "embed")
+        return replace(runtime, features=self._embedded[key])
 
     def learner(self, version: Version) -> Learner | None:
         """The version's checkpoint; None when it was made without a model. Raises BackendError for one of another kind

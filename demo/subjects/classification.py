@@ -11,8 +11,10 @@ from benchmarks.data.datasets import Dataset, fashion_mnist
 from demo.annotator import as_png
 from demo.choices import choices_config, choose
 from demo.subjects.base import Result, Subject
-from models.data import Runtime
 from models.inference.predictions import predict
+
+HELD_OUT = 2_000
+"""Test images that a version is judged by. A backbone takes a while for each of them, once."""
 
 
 class SingleItems(Subject):
@@ -21,7 +23,7 @@ class SingleItems(Subject):
     task: ClassVar[str] = "classification"
 
     def __init__(self, dataset: Dataset, rows: np.ndarray) -> None:
-        super().__init__(dataset.source, dataset.class_names, len(rows), len(dataset.test_images))
+        super().__init__(dataset.source, dataset.class_names, len(rows), min(HELD_OUT, len(dataset.test_images)))
         self.dataset = dataset
         self.rows = rows
         self._test_pixels: dict[tuple[int, int], np.ndarray] = {}
@@ -48,12 +50,12 @@ class SingleItems(Subject):
         if learner is None:
             return None
         pixels = self._held_out(learner.frame)
-        found = predict(learner.net, pixels, np.arange(len(pixels)), Runtime(device=learner.device, seed=0))
+        found = predict(learner.net, pixels, np.arange(len(pixels)), self.runtime(learner, pixels))
         names = np.array(learner.classes)[found.predicted]
-        return float((names == np.array(self.classes)[self.dataset.test_labels]).mean())
+        return float((names == np.array(self.classes)[self.dataset.test_labels[:HELD_OUT]]).mean())
 
     def _held_out(self, frame: tuple[int, int]) -> np.ndarray:
         """The test images, (N, H, W, 3)."""
         if frame not in self._test_pixels:
-            self._test_pixels[frame] = self.decoded(self.dataset.test_images, frame)
+            self._test_pixels[frame] = self.decoded(self.dataset.test_images[:HELD_OUT], frame)
         return self._test_pixels[frame]

@@ -14,7 +14,6 @@ from benchmarks.data.scenes import CATALOG, Scenes, cut_out
 from demo.annotator import as_png
 from demo.choices import choices_config, choose, chosen
 from demo.subjects.base import Proposal, Result, Subject
-from models.data import Runtime
 from models.inference.predictions import predict
 
 SIDE, SEEN_SIDE = 64, 32
@@ -70,7 +69,7 @@ class TickedScenes(Subject):
         if learner is None:
             return None
         pixels, truth = self._held_out(learner.frame)
-        found = predict(learner.net, pixels, np.arange(len(pixels)), Runtime(device=learner.device, seed=0))
+        found = predict(learner.net, pixels, np.arange(len(pixels)), self.runtime(learner, pixels))
         ours = [learner.classes.index(name) for name in self.classes]
         metric = MultilabelAveragePrecision(num_labels=len(self.classes), average="macro")
         return float(metric(torch.from_numpy(found.predicted[:, ours]), torch.from_numpy(truth)))

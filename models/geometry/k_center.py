@@ -20,7 +20,6 @@ from torch.nn import functional
 from models.data import Runtime
 
 EMBED_SIDE = 8
-MOST_PICKS = 2_000
 MOST_POINTS = 50_000
 TELL_EVERY = 64  # picks between two reports of progress
 
@@ -90,24 +89,3 @@ def thumbnails(pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, batch: in
         parts.append(small.flatten(1))
         runtime.progress("embed", min(start + batch, len(rows)), len(rows))
     return torch.cat(parts) if parts else torch.empty(0, 3 * EMBED_SIDE**2, device=runtime.device)
-
-
-def spread_order(pixels: np.ndarray, rows: np.ndarray, labeled: np.ndarray, runtime: Runtime) -> np.ndarray:
-    """Ranks (N,) int64, 0 = label first, for ``rows`` (N,) of ``pixels`` (M, H, W, 3) uint8.
-
-    The first ranks are k-center picks away from the ``labeled`` rows (L,), the rest follow by falling distance to
-    the nearest pick. Above ``MOST_POINTS`` rows a random sample of them is spread and the others follow by chance, so
-    that the cost does not grow with the pool.
-    """
-    shuffled = runtime.rng("spread").permutation(len(rows))
-    near, far = shuffled[:MOST_POINTS], shuffled[MOST_POINTS:]
-    near = np.sort(near)
-    points = thumbnails(pixels, rows[near], runtime)
-    centers = thumbnails(pixels, labeled[:MOST_POINTS], runtime)
-    chosen, _, nearest = k_center_greedy(points, MOST_PICKS, centers)
-    nearest[chosen] = torch.inf  # they come first, in their own order
-    by_distance = torch.argsort(nearest, descending=True, stable=True)[len(chosen) :]
-    order = np.concatenate([near[chosen.cpu().numpy()], near[by_distance.cpu().numpy()], far])
-    ranks = np.empty(len(rows), dtype=np.int64)
-    ranks[order] = np.arange(len(rows))
-    return ranks

@@ -21,7 +21,7 @@ from models.inference.fused import scoring_copy
 from models.inference.streaming import batches_of, map_rows, stream_batches
 from models.networks.base import TaskNet
 from models.networks.segmenter import enlarge
-from models.pixels import normalize
+from models.pixels import inputs_of, normalize
 
 # (features, logits), both float32 on the device -> tensors (B, ...)
 Measure = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
@@ -31,10 +31,11 @@ Measure = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 class ForwardPass:
     """One batch on its way through the network, on the device, for what reads more of it than features and logits.
 
-    images (B, H, W, 3) uint8; features, logits and taps (B, T_k) each float32, as the network has them.
+    features, logits and taps (B, T_k) each float32, as the network has them; images (B, H, W, 3) uint8 where they were
+    asked for.
     """
 
-    images: Tensor
+    images: Tensor | None
     features: Tensor
     taps: tuple[Tensor, ...]
     logits: Tensor
@@ -76,12 +77,15 @@ def measure(
     check_rows(rows, len(pixels))
 
     copied = scoring_copy(net, runtime)
+    source = net.reads(pixels, runtime)
+    if source is not pixels:
+        source = source[:, : net.feature_channels]
 
-    def batch(images: Tensor) -> tuple[Tensor, ...]:
-        features = copied.features(normalize(images))
+    def batch(read: Tensor) -> tuple[Tensor, ...]:
+        features = copied.features(inputs_of(read))
         return compute(features, copied.head(features))
 
-    return map_rows(pixels, rows, runtime, batch, phase)
+    return map_rows(source, rows, runtime, batch, phase)
 
 
 def predict(
@@ -127,18 +131,22 @@ def measure_forward(
     runtime: Runtime,
     compute: Callable[[ForwardPass], tuple[Tensor, ...]],
     phase: str = "score",
+    with_images: bool = False,
 ) -> tuple[np.ndarray, ...]:
-    """`measure` for what also reads the taps or the images. compute: `ForwardPass` of a batch -> tensors (B, ...)."""
+    """`measure` for what also reads the taps, or the images. compute: `ForwardPass` of a batch -> tensors (B, ...)."""
     check_pixels(pixels)
     check_rows(rows, len(pixels))
 
     copied = scoring_copy(net, runtime)
+    source = net.reads(pixels, runtime)
+    apart = with_images and source is not pixels
 
-    def batch(images: Tensor) -> tuple[Tensor, ...]:
-        features, taps = copied.features_and_taps(normalize(images))
-        return compute(ForwardPass(images, features, taps, copied.head(features)))
+    def batch(read: Tensor, images: Tensor | None = None) -> tuple[Tensor, ...]:
+        features, taps = copied.features_and_taps(inputs_of(read))
+        shown = images if apart else read if with_images else None
+        return compute(ForwardPass(shown, features, taps, copied.head(features)))
 
-    return map_rows(pixels, rows, runtime, batch, phase)
+    return map_rows(source, rows, runtime, batch, phase, beside=pixels if apart else None)
 
 
 def predict_and_measure_forward(
@@ -148,14 +156,15 @@ def predict_and_measure_forward(
     runtime: Runtime,
     acquisition: Callable[[ForwardPass], Tensor],
     phase: str = "score",
+    with_images: bool = False,
 ) -> tuple[Predictions, np.ndarray]:
-    """`predict_and_measure` for what also reads the taps or the images. acquisition: the
+    """`predict_and_measure` for what also reads the taps, or the images. acquisition: the
     `ForwardPass` of a batch -> (B,)."""
 
     def compute(forward: ForwardPass) -> tuple[Tensor, ...]:
         return (*net.task.predict(forward.logits), acquisition(forward))
 
-    predicted, confidence, values = measure_forward(net, pixels, rows, runtime, compute, phase)
+    predicted, confidence, values = measure_forward(net, pixels, rows, runtime, compute, phase, with_images)
     return Predictions(predicted, confidence.astype(np.float64)), values.astype(np.float64)
 
 

@@ -9,7 +9,7 @@ import mmap
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -18,13 +18,15 @@ from torch import Tensor, nn
 from models.data import Runtime
 
 READ_AHEAD = 2  # batches that wait, read, while the device works on an earlier one
+FEATURE_BATCH = 4096  # rows of kept features
 FLUSH_EVERY = 32  # batches whose results gather on the device before one copy brings them to the host
 
 
 def stream_batches(
     pixels: np.ndarray, batches: Iterable[np.ndarray], device: torch.device
 ) -> Generator[Tensor, None, None]:
-    """For each array of row numbers in `batches`, those rows of `pixels` on `device`: (B, H, W, 3) uint8.
+    """For each array of row numbers in `batches`, those rows of `pixels` on `device`: (B, H, W, 3) uint8, or whatever
+    else the rows of that array are.
 
     A thread reads ahead while the caller computes; on CUDA the copy goes through pinned memory and does not
     block. `batches` may be endless; closing the iterator ends the thread. Ascending rows read fastest.
@@ -49,9 +51,13 @@ def _read(pixels: np.ndarray, rows: np.ndarray, device: torch.device) -> Tensor:
     """Rows in host memory, pinned on their way to a CUDA device (torch keeps such a buffer until copied)."""
     on_cuda = device.type == "cuda"
     with torch.cuda.device(device) if on_cuda else nullcontext():
-        images = torch.empty((len(rows), *pixels.shape[1:]), dtype=torch.uint8, pin_memory=on_cuda)
-    # mode="raise" would copy through a temporary array; callers have checked the rows' range.
-    np.take(pixels, rows, axis=0, out=images.numpy(), mode="clip")
+        kind = torch.uint8 if pixels.dtype == np.uint8 else torch.float16
+        images = torch.empty((len(rows), *pixels.shape[1:]), dtype=kind, pin_memory=on_cuda)
+    if pixels.flags.c_contiguous:
+        # mode="raise" would copy through a temporary array; callers have checked the rows' range.
+        np.take(pixels, rows, axis=0, out=images.numpy(), mode="clip")
+    else:  # some columns of kept features: np.take would copy all of them first
+        images.numpy()[:] = pixels[rows]
     _release_pages(pixels)
     return images
 
@@ -86,7 +92,8 @@ def eval_batch_size(runtime: Runtime, frame: tuple[int, int]) -> int:
 def batches_of(rows: np.ndarray, runtime: Runtime, pixels: np.ndarray) -> list[np.ndarray]:
     """Positions 0..N-1 in `rows` (N,), in batches that suit the device, in ascending order of rows."""
     order = np.argsort(rows, kind="stable")
-    size = eval_batch_size(runtime, (pixels.shape[1], pixels.shape[2]))
+    of_images = pixels.dtype == np.uint8
+    size = eval_batch_size(runtime, (pixels.shape[1], pixels.shape[2])) if of_images else FEATURE_BATCH
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
@@ -94,25 +101,31 @@ def map_rows(
     pixels: np.ndarray,
     rows: np.ndarray,
     runtime: Runtime,
-    compute: Callable[[Tensor], tuple[Tensor, ...]],
+    compute: Callable[..., tuple[Tensor, ...]],
     phase: str = "score",
+    beside: np.ndarray | None = None,
 ) -> tuple[np.ndarray, ...]:
     """`compute` on every row, in one pass in inference mode; its results in the order of `rows`.
 
-    compute: images (B, H, W, 3) uint8 on the device -> tensors of shape (B, ...), as many as it likes; it
-    must not synchronize with the host. Returns one array (N, ...) per tensor. `rows` must not be empty and
-    must have been checked (`models.data.check_rows`). Batches are made in ascending order of rows, so that a
-    result depends on neither the order nor the neighbors asked for beyond float rounding.
+    compute: images (B, H, W, 3) uint8 on the device, or whatever else the rows of `pixels` are, and the same rows of
+    `beside` if that is given -> tensors of shape (B, ...), as many as it likes; it must not synchronize with the host.
+    Returns one array (N, ...) per tensor. `rows` must not be empty and must have been checked
+    (`models.data.check_rows`). Batches are made in ascending order of rows, so that a result depends on neither the
+    order nor the neighbors asked for beyond float rounding.
 
     Calls runtime.progress(phase, rows done, N) after every batch.
     """
     parts = batches_of(rows, runtime, pixels)
     gathered = _Gathered(len(rows))
     done = 0
-    stream = stream_batches(pixels, (rows[part] for part in parts), runtime.device)
-    with torch.inference_mode(), closing(stream) as images_of:
-        for part, images in zip(parts, images_of, strict=True):
-            gathered.add(part, compute(images))
+    sources = [pixels] if beside is None else [pixels, beside]
+    with torch.inference_mode(), ExitStack() as open_streams:
+        streams = [
+            open_streams.enter_context(closing(stream_batches(one, (rows[part] for part in parts), runtime.device)))
+            for one in sources
+        ]
+        for part, *read in zip(parts, *streams, strict=True):
+            gathered.add(part, compute(*read))
             done += len(part)
             runtime.progress(phase, done, len(rows))
         return gathered.result()

@@ -34,7 +34,7 @@ from models.inference.streaming import evaluating
 from models.losses.objectives import Objective
 from models.networks.base import TaskNet
 from models.networks.two_classifiers import TwoClassifiers, agreement_loss, discrepancy_loss, one_vs_all_loss
-from models.pixels import augment, normalize
+from models.pixels import augmented_inputs
 from models.training.rows import TrainingRows, batches_per_epoch
 from models.training.schedule import Recipe, length_for
 
@@ -68,20 +68,27 @@ class Alignment:
         self._net = net
         self._classifiers = classifiers
         self._tau = tau
-        self._trunk_optimizer, self._classifiers_optimizer = (
-            torch.optim.SGD(
-                one.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+
+        def optimizer(of: nn.Module) -> torch.optim.SGD:
+            return torch.optim.SGD(
+                of.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
             )
-            for one in (net.trunk, classifiers)
-        )
+
+        # A frozen trunk cannot be made to agree: there is only the other pass then.
+        self._trunk_optimizer = None if net.frozen else optimizer(net.trunk)
+        self._classifiers_optimizer = optimizer(classifiers)
 
     def set_learning_rate(self, learning_rate: float) -> None:
         for optimizer in (self._trunk_optimizer, self._classifiers_optimizer):
-            for group in optimizer.param_groups:
+            for group in optimizer.param_groups if optimizer else ():
                 group["lr"] = learning_rate
 
     def agreement_step(self, unlabeled: Tensor) -> Tensor:
-        """One step of the trunk on L_a; both classifiers and the linear head stay. Inputs (B, 3, H, H), returns ()."""
+        """One step of the trunk on L_a; both classifiers and the linear head stay. Inputs (B, 3, H, H), returns ().
+        A frozen trunk stays, too.
+        """
+        if self._trunk_optimizer is None:
+            return torch.zeros(())
         self._net.train()
         self._classifiers.requires_grad_(False)
         loss = agreement_loss(self._classifiers(self._net.features(unlabeled)), self._tau)
@@ -127,7 +134,7 @@ class AgreementDiscrepancy(Objective):
         self.finish()
         if len(data.unlabeled):
             alignment = Alignment(net, self.classifiers, self.recipe, self.tau)
-            self._passes = _Passes(alignment, data, runtime, self.recipe)
+            self._passes = _Passes(alignment, net.reads(data.pixels, runtime), data, runtime, self.recipe)
 
     def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
         """Cross entropy of the head + one-vs-all losses of both classifiers, scalar; targets (B,) int64."""
@@ -153,7 +160,10 @@ class _Passes:
     labeled  batches of the labeled pass since the last `run`.
     """
 
-    def __init__(self, alignment: Alignment, data: CycleData, runtime: Runtime, recipe: Recipe) -> None:
+    def __init__(
+        self, alignment: Alignment, source: np.ndarray, data: CycleData, runtime: Runtime, recipe: Recipe
+    ) -> None:
+        """source: what the network reads of the rows of the pool."""
         self._alignment = alignment
         self._progress = runtime.progress
         self._epochs, self._steps, size = plan(recipe, len(data.labeled), len(data.unlabeled), runtime.device)
@@ -162,8 +172,8 @@ class _Passes:
         self.labeled, self._deadline = 0, runtime.deadline
         self._resumed = 0.0 if self._deadline is None else self._deadline.clock()
         self._targets = torch.as_tensor(targets_of(data, ClassTargets).classes, dtype=torch.int64).to(runtime.device)
-        self._labeled = _endless(data, data.labeled, size, "align labelled", runtime)
-        self._unlabeled = _endless(data, data.unlabeled, size, "align unlabelled", runtime)
+        self._labeled = _endless(source, data.labeled, size, "align labelled", runtime)
+        self._unlabeled = _endless(source, data.unlabeled, size, "align unlabelled", runtime)
         self._crops = runtime.generator("align augmentation")
 
     def run(self, progress: float, learning_rate: float) -> None:
@@ -203,11 +213,11 @@ class _Passes:
         self._unlabeled.close()
 
     def _inputs(self, images: Tensor) -> Tensor:
-        return normalize(augment(images, self._crops))
+        return augmented_inputs(images, self._crops)
 
 
 def _endless(
-    data: CycleData, rows: np.ndarray, size: int, purpose: str, runtime: Runtime
+    source: np.ndarray, rows: np.ndarray, size: int, purpose: str, runtime: Runtime
 ) -> Generator[tuple[Tensor, Tensor], None, None]:
-    stream = TrainingRows(data.pixels, rows, runtime)
+    stream = TrainingRows(source, rows, runtime)
     return stream.endless(size, runtime.generator(purpose, stream.device))

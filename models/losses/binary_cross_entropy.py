@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from models.losses.objectives import Objective
+from models.losses.objectives import HeadLoss, Objective
 from models.networks.base import TaskNet
 
 
@@ -30,3 +30,12 @@ class BinaryCrossEntropy(Objective):
     def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
         """Scalar in nats; targets (B, C) float32, 0 or 1."""
         return functional.binary_cross_entropy_with_logits(net(images), targets)
+
+    def on_features(self, net: TaskNet, features: Tensor, targets: Tensor) -> HeadLoss:
+        """Summed over the classes too: each is a regression of its own."""
+
+        def loss(weight: Tensor, bias: Tensor) -> Tensor:
+            logits = functional.linear(features, weight, bias)
+            return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+
+        return loss

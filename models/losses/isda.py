@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.data import CycleData, Runtime
-from models.losses.objectives import Objective
+from models.losses.objectives import HeadLoss, Objective
 from models.networks.base import TaskNet
 
 COVARIANCES = ("diag", "full")
@@ -178,3 +178,15 @@ class ISDA(Objective):
             return functional.cross_entropy(logits, targets)
         table = semantic_table(net.head.weight, self.estimator.covariance)
         return isda_loss(logits, targets, table, self.strength * progress)
+
+    def on_features(self, net: TaskNet, features: Tensor, targets: Tensor) -> HeadLoss:
+        """The bound at the whole strength, with the covariances of all labeled rows: the features stay, and so do they.
+        A log-sum-exp of convex functions of the head, so convex.
+        """
+        covariance = class_covariance(features, targets, net.num_classes, self.kind)
+
+        def loss(weight: Tensor, bias: Tensor) -> Tensor:
+            logits = functional.linear(features, weight, bias)
+            return len(features) * isda_loss(logits, targets, semantic_table(weight, covariance), self.strength)
+
+        return loss

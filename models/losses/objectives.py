@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models.data import CycleData, Runtime
 from models.networks.base import TaskNet
+
+HeadLoss = Callable[[Tensor, Tensor], Tensor]
+"""Weight (C, F) and bias (C,) of a head -> a loss, ()."""
 
 
 class Objective(ABC):
@@ -38,6 +41,13 @@ class Objective(ABC):
         need no care for mixed precision. Must not synchronize with the host (.item(), .cpu(), boolean masks).
         """
 
+    def on_features(self, net: TaskNet, features: Tensor, targets: Tensor) -> HeadLoss | None:
+        """The same loss as a function of the head alone, for features (L, F) that stay, summed over their labels: what
+        `models.training.head` minimizes. Convex. None where it is not to be had, and steps have to do. Called after
+        `begin`, with the features and the targets of all labeled rows.
+        """
+        return None
+
     def after_epoch(self, net: TaskNet, progress: float, learning_rate: float) -> None:  # noqa: B027 - most have nothing to do
         """Called after each pass over the labeled rows, with its `progress` and the rate of its last step: the
         place for steps on other rows. `net` and `networks` are in training mode and may be left in any.
@@ -53,3 +63,9 @@ class CrossEntropy(Objective):
     def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
         """Scalar in nats; targets (B,) int64."""
         return functional.cross_entropy(net(images), targets)
+
+    def on_features(self, net: TaskNet, features: Tensor, targets: Tensor) -> HeadLoss:
+        def loss(weight: Tensor, bias: Tensor) -> Tensor:
+            return functional.cross_entropy(functional.linear(features, weight, bias), targets, reduction="sum")
+
+        return loss

@@ -19,7 +19,7 @@ from models.data import CycleData, Runtime
 from models.inference.predictions import measure
 from models.losses.objectives import Objective
 from models.networks.base import TaskNet
-from models.pixels import augment, normalize
+from models.pixels import augmented_inputs
 from models.training.rows import TrainingRows
 
 # logits (B, C) -> entropy in nats (B,), and how uncertain a row is (B,) on any scale
@@ -88,7 +88,7 @@ class PseudoLabels(Objective):
         if self.count == 0:
             return
         self._labeled = len(data.labeled)
-        self._rows = TrainingRows(data.pixels, found, runtime)
+        self._rows = TrainingRows(net.reads(data.pixels, runtime), found, runtime)
         self._targets = torch.as_tensor(predicted, dtype=torch.int64).to(runtime.device)
         self._order = runtime.generator("pseudo-label order", self._rows.device)
         self._crops = runtime.generator("pseudo-label augmentation")
@@ -100,7 +100,7 @@ class PseudoLabels(Objective):
             self._batches = self._rows.endless(size, self._order)
         if self._batches is not None:
             positions, more = next(self._batches)
-            images = torch.cat([images, normalize(augment(more, self._crops))])
+            images = torch.cat([images, augmented_inputs(more, self._crops)])
             targets = torch.cat([targets, self._targets[positions]])
         return functional.cross_entropy(net(images), targets)
 

@@ -123,8 +123,9 @@ def build_backbone(name: str, weights: str, image_size: int) -> Backbone:
 @lru_cache(maxsize=_KEPT)
 def kept_backbone(name: str, weights: str, image_size: int, device: torch.device) -> Backbone:
     """The same on a device, for reading only, one for all who ask. It is not to be trained."""
-    backbone = build_backbone(name, weights, image_size).to(device).to(memory_format=torch.channels_last)
-    return backbone.requires_grad_(False)
+    with torch.inference_mode(False):  # else no gradient could ever pass through it, to an image or a generator
+        backbone = build_backbone(name, weights, image_size).to(device).to(memory_format=torch.channels_last)
+        return backbone.requires_grad_(False)
 
 
 def dimensions_of(name: str) -> Dimensions:

@@ -11,9 +11,11 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.data import Runtime
 from models.networks.precision import ReducedScoring
 
 if TYPE_CHECKING:
@@ -30,6 +32,21 @@ class TaskConfig(ABC):
 
     name: str
     num_classes: int
+
+    @property
+    def feature_key(self) -> str:
+        """Names what its trunk says of an image, where that is the same for good and can be kept; "" otherwise."""
+        return ""
+
+    @property
+    def embedding(self) -> int:
+        """E, how many numbers of an image are kept."""
+        return 0
+
+    def check(self) -> None:  # noqa: B027 - most have nothing that could be missing
+        """Raise PretrainedUnavailable where what it does not contain itself, such as the weights of a frozen trunk, is
+        missing or another one.
+        """
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -75,6 +92,21 @@ class TaskNet(ReducedScoring, ABC):
     def num_classes(self) -> int:
         """C."""
         return self.config.num_classes
+
+    @property
+    def frozen(self) -> bool:
+        """Whether only the head is trained, so that what the trunk says of an image can be kept."""
+        return False
+
+    def reads(self, pixels: np.ndarray, runtime: Runtime) -> np.ndarray:
+        """What it reads of the rows of a pool, (M, ...): their pixels (M, H, W, 3) uint8 or, where its trunk is frozen
+        and that is at hand, what is kept of them, (M, E) float16.
+        """
+        return pixels
+
+    def rate_groups(self) -> list[dict[str, Any]]:
+        """Its parameters for an optimizer, each group with the `share` of the learning rate that it is trained at."""
+        return [{"params": list(self.parameters()), "share": 1.0}]
 
     @property
     def feature_channels(self) -> int:

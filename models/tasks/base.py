@@ -122,6 +122,13 @@ class Task(ABC):
         Raises models.data.DataError for targets of another kind or with a class that there is not.
         """
 
+    def label_targets(self, data: CycleData) -> Tensor:
+        """What is said of the labeled rows, in their order, on the CPU: classes (L,) int64, or choices (L, C) float32.
+
+        Raises UnsupportedTask where a row of features is not what is labeled.
+        """
+        raise UnsupportedTask("a head on the features of whole images needs labels of whole images")
+
     @abstractmethod
     def cross_entropy(self) -> Objective:
         """The plain objective of this kind."""

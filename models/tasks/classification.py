@@ -20,8 +20,8 @@ from models.losses.isda import ISDA, class_covariance, semantic_table
 from models.losses.objectives import CrossEntropy, Objective
 from models.networks.base import TaskConfig, TaskNet
 from models.networks.carry_over import carry_over
-from models.networks.classifier import Classifier, NetConfig, build_classifier
 from models.tasks.base import Reduction, RowMeasure, Task
+from models.tasks.classifiers import build_whole_image_net, classifier_config
 from models.training.examples import Examples, LabeledImages
 from models.training.schedule import WHOLE_IMAGES, Recipe, Sizes
 
@@ -33,13 +33,11 @@ class ClassificationTask(Task):
     sizes: ClassVar[Sizes] = WHOLE_IMAGES
     breaks_ties: ClassVar[bool] = True
 
-    def config_from_dict(self, values: Mapping[str, Any]) -> NetConfig:
-        return NetConfig.from_dict(values)
+    def config_from_dict(self, values: Mapping[str, Any]) -> TaskConfig:
+        return classifier_config(values)
 
-    def build(self, config: TaskConfig, seed: int) -> Classifier:
-        if not isinstance(config, NetConfig):
-            raise TypeError(f"one class an image needs a classifier, got {config}")
-        net = build_classifier(config, seed)
+    def build(self, config: TaskConfig, seed: int) -> TaskNet:
+        net = build_whole_image_net(config, seed)
         net.task = self
         return net
 
@@ -69,6 +67,10 @@ class ClassificationTask(Task):
 
     def examples(self, data: CycleData, recipe: Recipe, runtime: Runtime) -> Examples:
         return LabeledImages(data, _classes(data), runtime)
+
+    def label_targets(self, data: CycleData) -> Tensor:
+        """Classes (L,) int64."""
+        return _classes(data)
 
     def cross_entropy(self) -> Objective:
         return CrossEntropy()

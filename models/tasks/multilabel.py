@@ -20,8 +20,8 @@ from models.losses.dropout_cross_entropy import DropoutCrossEntropy
 from models.losses.objectives import Objective
 from models.networks.base import TaskConfig, TaskNet
 from models.networks.carry_over import carry_over
-from models.networks.classifier import Classifier, NetConfig, build_classifier
 from models.tasks.base import Reduction, RowMeasure, Task, UnsupportedTask
+from models.tasks.classifiers import build_whole_image_net, classifier_config
 from models.training.examples import Examples, LabeledImages
 from models.training.schedule import WHOLE_IMAGES, Recipe, Sizes
 
@@ -37,13 +37,11 @@ class MultilabelTask(Task):
     sizes: ClassVar[Sizes] = WHOLE_IMAGES
     breaks_ties: ClassVar[bool] = True
 
-    def config_from_dict(self, values: Mapping[str, Any]) -> NetConfig:
-        return NetConfig.from_dict(values)
+    def config_from_dict(self, values: Mapping[str, Any]) -> TaskConfig:
+        return classifier_config(values)
 
-    def build(self, config: TaskConfig, seed: int) -> Classifier:
-        if not isinstance(config, NetConfig):
-            raise TypeError(f"several classes an image need a classifier, got {config}")
-        net = build_classifier(config, seed)
+    def build(self, config: TaskConfig, seed: int) -> TaskNet:
+        net = build_whole_image_net(config, seed)
         net.task = self
         return net
 
@@ -79,6 +77,10 @@ class MultilabelTask(Task):
 
     def examples(self, data: CycleData, recipe: Recipe, runtime: Runtime) -> Examples:
         return LabeledImages(data, _chosen(data), runtime)
+
+    def label_targets(self, data: CycleData) -> Tensor:
+        """Choices (L, C) float32, 0 or 1."""
+        return _chosen(data)
 
     def cross_entropy(self) -> Objective:
         return BinaryCrossEntropy()

@@ -2,7 +2,9 @@
 
 Lakshminarayanan, Pritzel & Blundell, Simple and Scalable Predictive Uncertainty (NIPS 2017); as an acquisition: Beluch,
 Genewein, Nürnberger & Köhler, The Power of Ensembles for Active Learning (CVPR 2018). Members differ by their first
-weights, the order of the images and their augmentation; all see all labels (no bagging), as in both papers.
+weights, the order of the images and their augmentation; all see all labels (no bagging), as in both papers. Heads on
+one frozen backbone have a single optimum, so that nothing of this would tell them apart: each of them learns from as
+many labels drawn with replacement (bagging: Breiman, 1996).
 
 Axis letters: N rows asked for, B batch, C classes, M members, the task network among them.
 """
@@ -22,7 +24,7 @@ from models.inference.fused import scoring_copy
 from models.inference.predictions import Predictions
 from models.inference.streaming import map_rows
 from models.networks.base import TaskConfig, TaskNet
-from models.pixels import normalize
+from models.pixels import inputs_of
 from models.tasks.base import Task
 from models.training.schedule import Recipe
 from models.training.task_network import train_network
@@ -61,13 +63,20 @@ def train_members(
 
         deadline = runtime.deadline and runtime.deadline.share(1 / (len(members) - number))
         own = replace(runtime, seed=seed, progress=progress, deadline=deadline)
-        figures.append(train_network(member, data, member.task.cross_entropy(), recipe, own))
+        seen = resampled(data, own) if member.frozen else data
+        figures.append(train_network(member, seen, member.task.cross_entropy(), recipe, own))
     return {
         "members": float(len(members)),
         "loss": float(np.mean([one["loss"] for one in figures])),
         **{key: float(sum(one[key] for one in figures)) for key in ("images", "seconds")},
         **{key: max(one[key] for one in figures) for key in ("bounded_by_images", "bounded_by_seconds")},
     }
+
+
+def resampled(data: CycleData, runtime: Runtime) -> CycleData:
+    """As many labels, drawn with replacement."""
+    places = runtime.rng("bagging").integers(len(data.labeled), size=len(data.labeled))
+    return replace(data, labeled=data.labeled[places], targets=data.targets.at(places))
 
 
 def predict_and_disagree(
@@ -85,8 +94,8 @@ def predict_and_disagree(
     """
     first, *others = (scoring_copy(one, runtime) for one in (net, *members))
 
-    def batch(images: Tensor) -> tuple[Tensor, ...]:
-        inputs = normalize(images)
+    def batch(read: Tensor) -> tuple[Tensor, ...]:
+        inputs = inputs_of(read)
         own = first.head(first.features(inputs))
         streaming = net.task.streaming(figure)
         streaming.add(own)
@@ -94,5 +103,5 @@ def predict_and_disagree(
             streaming.add(member.head(member.features(inputs)))
         return (*net.task.predict(own), streaming.result())
 
-    predicted, confidence, values = map_rows(pixels, rows, runtime, batch)
+    predicted, confidence, values = map_rows(net.reads(pixels, runtime), rows, runtime, batch)
     return Predictions(predicted, confidence.astype(np.float64)), values.astype(np.float64)

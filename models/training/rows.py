@@ -35,14 +35,14 @@ class TrainingRows:
         resident_bytes: int | None = None,
         aligned_with: TrainingRows | None = None,
     ) -> None:
-        """pixels (M, H, W, 3) uint8; rows (L,) of it.
+        """pixels (M, H, W, 3) uint8, or kept features (M, E) float16 in their place; rows (L,) of it.
 
         aligned_with: the images that these rows are the masks of, position for position; `pixels` is (K, H, W) then.
         Both are resident or neither is, and the same plan gives both in the same order.
 
         Raises DataError for no rows, or for pixels or rows of the wrong kind.
         """
-        if aligned_with is None:
+        if aligned_with is None and pixels.dtype != np.float16:
             check_pixels(pixels)
         check_rows(rows, len(pixels))
         if len(rows) == 0:
@@ -51,7 +51,7 @@ class TrainingRows:
         self._rows = rows
         self._read_order: np.ndarray = rows if aligned_with is None else aligned_with._read_order
         self._target = runtime.device
-        row_bytes = int(np.prod(pixels.shape[1:]))
+        row_bytes = pixels.dtype.itemsize * int(np.prod(pixels.shape[1:]))
         if aligned_with is None:
             limit = _resident_bytes(runtime.device) if resident_bytes is None else resident_bytes
             self.resident = len(rows) * row_bytes <= limit

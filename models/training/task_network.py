@@ -12,14 +12,13 @@ from torch import Tensor
 from models.data import CycleData, DataError, Runtime
 from models.losses.objectives import Objective
 from models.networks.base import TaskNet
+from models.networks.pretrained import FinetunedClassifier, FrozenClassifier
 from models.pixels import normalize
 from models.training.budget import Pace
+from models.training.head import TrainingDiverged as TrainingDiverged
+from models.training.head import train_head
 from models.training.rows import batches_per_epoch, passes_over
 from models.training.schedule import WARM_UP, Length, Recipe, epochs_for, learning_rate_at, length_for, peak_rate_for
-
-
-class TrainingDiverged(ArithmeticError):
-    """The loss became NaN or infinite."""
 
 
 def train_network(
@@ -33,12 +32,19 @@ def train_network(
     pass), seconds, images_per_second, and what kept the images below the recipe's epochs, 1 or 0 each:
     bounded_by_images, bounded_by_seconds.
 
+    Of a frozen backbone the head is all that is trained (`models.training.head.train_head`); of one that is trained as
+    well, the head comes first.
+
     Raises models.data.DataError without labeled rows or for a mask with a class that there is not, TrainingDiverged
     when the loss is not finite.
     """
     if len(data.labeled) == 0:
         raise DataError("there is no labeled row to train on")
+    if isinstance(net, FrozenClassifier):
+        return train_head(net, data, objective, recipe, runtime)
     started = time.perf_counter()
+    if isinstance(net, FinetunedClassifier):
+        train_head(net, data, net.task.cross_entropy(), recipe, runtime)
     try:
         run = _Run(net, data, objective, recipe, runtime)
         loss = run.train()
@@ -62,9 +68,11 @@ class _Run:
         self._order = runtime.generator("train order", self._examples.rows.device)
         objective.begin(net, data, runtime)
         self._objective = objective
-        self._nets = [net, *objective.networks]
+        alongside = list(objective.networks)
+        self._nets = [net, *alongside]
+        # group["share"]: of the rate that the schedule says.
         self._optimizer = torch.optim.SGD(
-            [parameter for one in self._nets for parameter in one.parameters()],
+            [*net.rate_groups(), *({"params": list(one.parameters()), "share": 1.0} for one in alongside)],
             lr=recipe.learning_rate,
             momentum=recipe.momentum,
             weight_decay=recipe.weight_decay,
@@ -118,7 +126,7 @@ class _Run:
     def _step(self, images: Tensor, targets: Tensor, progress: float, rate: float) -> Tensor:
         """One step of the optimizer; returns the loss ()."""
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         loss = self._objective.loss(self._net, normalize(images), targets, progress)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -160,7 +160,7 @@ def logits(learner: Learner, pixels: np.ndarray) -> torch.Tensor:
 
 def test_widths_left_to_the_device_are_stored_as_they_were_trained(tmp_path: Path) -> None:
     """What a GPU trained at the papers' widths is read on a CPU at those widths, not at a CPU's."""
-    settings = with_sampler("vaal", task_width=0, vaal_width=0)
+    settings = with_sampler("vaal", task_net="resnet18", task_width=0, vaal_width=0)
     on_cpu = Learner.fresh(settings, CLASSES, 32, CPU, 0)
     assert on_cpu.net_config.width == CLASSIFIER_CPU_WIDTH != CLASSIFIER_WIDTH
 

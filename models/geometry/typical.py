@@ -1,0 +1,123 @@
+"""The first images to label: typical ones, each of a part of the pool of its own.
+
+Hacohen, Dekel & Weinshall, Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets (ICML 2022),
+"TypiClust": of b clusters the most typical image each. How many labels there will be is not known here, so the
+clusters get finer on the way: what was chosen among few large ones stays chosen among many small ones.
+
+Axis letters: N points, D coordinates, K clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.data import Runtime
+
+ROUNDS: Sequence[int] = (10, 20, 50, 100, 200, 400)
+"""Numbers of clusters, one after the other."""
+ROUNDS_OF_THUMBNAILS: Sequence[int] = (10, 20, 50)
+"""Of thumbnails, which say less than features: finer clusters of them are worse than chance."""
+NEIGHBORS = 20  # of a point, in its cluster, that say how typical it is
+DIRECTIONS = 64  # in which the points vary most; the others are left out
+LARGEST_SAMPLE = 5_000  # points that are clustered
+LLOYD_STEPS = 15
+_CHUNK = 1 << 22
+
+
+def typical_order(points: np.ndarray, chosen: int, runtime: Runtime, rounds: Sequence[int] = ROUNDS) -> np.ndarray:
+    """Rank (N,) int64 of each of the points (N + `chosen`, D) but the last ones, which are labeled already: 0 = label
+    first.
+
+    Each round makes more clusters than the one before it. Of every cluster without a chosen point the most typical one
+    is next, the largest cluster first. Behind the last round the order is by chance, as it is for all but
+    `LARGEST_SAMPLE` points, drawn by chance. Reports runtime.progress("score", rounds, all of them).
+    """
+    count = len(points) - chosen
+    if count == 0:
+        return np.empty(0, dtype=np.int64)
+    rng = runtime.rng("typical order")
+    shuffled = rng.permutation(count)
+    sample = np.concatenate([shuffled[:LARGEST_SAMPLE], np.arange(count, count + chosen)])
+    generator = runtime.generator("typical clusters", "cpu")
+    coordinates = main_directions(torch.from_numpy(np.ascontiguousarray(points[sample], dtype=np.float32)), generator)
+    considered = min(count, LARGEST_SAMPLE)
+    taken = torch.arange(len(sample)) >= considered
+    order: list[int] = []
+    for number, clusters in enumerate(rounds):
+        if clusters > len(sample):
+            break
+        of_point = cluster(coordinates, clusters, generator)
+        sizes = torch.bincount(of_point, minlength=clusters)
+        covered = torch.bincount(of_point[taken], minlength=clusters) > 0
+        for index in torch.argsort(sizes, descending=True, stable=True).tolist():
+            if covered[index] or not sizes[index]:
+                continue
+            members = torch.nonzero(of_point == index).squeeze(1)
+            best = int(members[int(typicality(coordinates[members]).argmax())])
+            order.append(best)
+            taken[best] = True
+        runtime.progress("score", number + 1, len(rounds))
+    first = sample[np.array(order, dtype=np.int64)]
+    rest = shuffled[~np.isin(shuffled, first)]
+    rank = np.empty(count, dtype=np.int64)
+    rank[np.concatenate([first, rest])] = np.arange(count)
+    return rank
+
+
+def main_directions(points: Tensor, generator: torch.Generator) -> Tensor:
+    """Points (N, D) standardized and in the at most `DIRECTIONS` directions in which they vary most, (N, R): by
+    subspace iteration from a random start (Halko, Martinsson & Tropp 2011)."""
+    spread, mean = torch.std_mean(points, dim=0, correction=0)
+    standard = (points - mean) / torch.where(spread > 1e-3 * spread.max().clamp(min=1e-12), spread, 1.0)
+    wanted = min(DIRECTIONS, *standard.shape)
+    basis = torch.randn(standard.shape[1], wanted, generator=generator)
+    for _ in range(4):
+        basis, _ = torch.linalg.qr(standard.T @ (standard @ basis))
+    return standard @ basis
+
+
+def cluster(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
+    """The cluster of each point (N,), int64, from k-means: seeded by k-means++ (Arthur & Vassilvitskii 2007)."""
+    centers = _seeds(points, clusters, generator)
+    of_point = _nearest(points, centers)
+    for _ in range(LLOYD_STEPS):
+        sums = torch.zeros_like(centers).index_add_(0, of_point, points)
+        sizes = torch.bincount(of_point, minlength=clusters)[:, None]
+        centers = torch.where(sizes > 0, sums / sizes.clamp(min=1), centers)
+        following = _nearest(points, centers)
+        if torch.equal(following, of_point):
+            break
+        of_point = following
+    return of_point
+
+
+def typicality(points: Tensor) -> Tensor:
+    """1 / the mean distance to the `NEIGHBORS` nearest of the other points, (N,); infinite among copies (TypiClust,
+    equation 1). Of more points than fit, by those of a part of them at regular intervals."""
+    others = points if len(points) ** 2 <= _CHUNK else points[:: -(-(len(points) ** 2) // _CHUNK)]
+    nearest = torch.cdist(points, others).topk(min(NEIGHBORS + 1, len(others)), largest=False).values
+    # The nearest is the point itself, where it is among the others: 0, and left out of the mean.
+    return 1.0 / (nearest.sum(dim=1) / max(1, nearest.shape[1] - 1))
+
+
+def _seeds(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
+    first = int(torch.randint(len(points), (), generator=generator))
+    chosen = [first]
+    squares = (points - points[first]).square().sum(dim=1)
+    for _ in range(clusters - 1):
+        if float(squares.sum()) <= 0:
+            chosen.append(int(torch.randint(len(points), (), generator=generator)))
+            continue
+        chosen.append(int(torch.multinomial(squares.clamp(min=0.0), 1, generator=generator)))
+        squares = torch.minimum(squares, (points - points[chosen[-1]]).square().sum(dim=1))
+    return points[torch.tensor(chosen)].clone()
+
+
+def _nearest(points: Tensor, centers: Tensor) -> Tensor:
+    step = max(1, _CHUNK // len(centers))
+    parts = [torch.cdist(part, centers).argmin(dim=1) for part in points.split(step)]
+    return torch.cat(parts)

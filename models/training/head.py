@@ -1,0 +1,172 @@
+"""Training the head on features that stay: to convergence, in seconds, where its loss has one minimum, and in steps
+where a sampler's objective trains networks alongside it.
+
+Axis letters: L labeled rows, U unlabeled rows, B batch, C classes, F features, E what is kept of an image.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.data import CycleData, DataError, Runtime
+from models.inference.streaming import map_rows
+from models.losses.objectives import Objective
+from models.networks.base import TaskNet
+from models.networks.pretrained import FinetunedClassifier, FrozenClassifier
+from models.pixels import normalize
+from models.training.logistic import Scale, chosen_strength, minimum, row_losses
+from models.training.rows import epoch_positions
+from models.training.schedule import Recipe
+
+SCALED_BY = 2_000  # rows of the pool at most that say how far a feature spreads
+PASSES = 12  # over the labels or, while they are few, over some drawn again, in steps
+FEWEST_STEPS = 20  # of a pass
+STEP_RATE = 1e-3  # of Adam
+
+
+class TrainingDiverged(ArithmeticError):
+    """The loss became NaN or infinite."""
+
+
+def train_head(
+    net: FrozenClassifier | FinetunedClassifier,
+    data: CycleData,
+    objective: Objective,
+    recipe: Recipe,
+    runtime: Runtime,
+) -> dict[str, float]:
+    """Train the head of `net` in place on what the trunk says of the labeled rows; the trunk stays as it is.
+
+    Under a penalty that cross-validation on the labels chooses. What `models.losses.objectives.Objective.on_features`
+    gives is minimized; an objective that has none starts from the minimum of the plain loss and is then trained in
+    steps, along with its own networks. It ends by `runtime.deadline`, if there is one. Reports runtime.progress
+    ("train", passes, all of them). Returns the metrics of `models.training.task_network.train_network`, and `strength`,
+    the variance of the penalty.
+
+    Raises models.data.DataError without labeled rows, TrainingDiverged when the loss is not finite.
+    """
+    if len(data.labeled) == 0:
+        raise DataError("there is no labeled row to train on")
+    started = time.perf_counter()
+    deadline = runtime.deadline
+    net.to(runtime.device)
+    kept = kept_rows(net, data, data.labeled, runtime)  # (L, E)
+    features = kept[:, : net.feature_channels].float()
+    targets = net.task.label_targets(data).to(runtime.device)
+    scale = Scale.of(torch.cat([features, _some_of_pool(net, data, runtime)]))
+    exclusive = not targets.is_floating_point()  # classes, and not choices
+    wide = functional.one_hot(targets, net.num_classes).float() if exclusive else targets
+    rng = runtime.rng("folds")
+    strength = chosen_strength(scale.standardized(features), wide, exclusive, rng)
+    objective.begin(net, data, runtime)
+    try:
+        loss_of = objective.on_features(net, features, targets)
+        in_steps = loss_of is None
+        loss = loss_of or (lambda weight, bias: row_losses(features @ weight.T + bias, targets).sum())
+        weight, bias, iterations = minimum(
+            loss, scale, net.num_classes, strength, len(features), lambda: deadline is not None and deadline.left() <= 0
+        )
+        with torch.no_grad():
+            net.head.weight.copy_(weight)
+            net.head.bias.copy_(bias)
+            reached = float(loss(weight, bias)) / len(features)
+        if in_steps:
+            reached, more = _in_steps(net, kept, targets, objective, recipe, runtime, scale, strength)
+            iterations += more
+    finally:
+        objective.finish()
+    if not math.isfinite(reached):
+        raise TrainingDiverged("the training loss is not finite: the features or the labels are broken")
+    net.eval()
+    seconds = time.perf_counter() - started
+    runtime.progress("train", PASSES, PASSES)
+    return {
+        "labels": len(features),
+        "images": iterations * len(features),
+        "epochs": iterations,
+        "steps": iterations,
+        "batch_size": len(features),
+        "strength": strength,
+        "loss": reached,
+        "seconds": seconds,
+        "images_per_second": iterations * len(features) / seconds,
+        "bounded_by_images": 0.0,
+        "bounded_by_seconds": float(deadline is not None and deadline.left() <= 0),
+    }
+
+
+def kept_rows(
+    net: FrozenClassifier | FinetunedClassifier, data: CycleData, rows: np.ndarray, runtime: Runtime
+) -> Tensor:
+    """What is kept of `rows` (N,), in their order: (N, E) float16 on the device. From `runtime.features`, or else from
+    the images."""
+    source = net.reads(data.pixels, runtime)
+    if source is not data.pixels:
+        return torch.from_numpy(source[rows]).to(runtime.device)
+    net.eval()
+
+    def embed(images: Tensor) -> tuple[Tensor, ...]:
+        return (net.embed(normalize(images)),)
+
+    return torch.from_numpy(map_rows(source, rows, runtime, embed, "train")[0]).to(runtime.device)
+
+
+def _some_of_pool(net: TaskNet, data: CycleData, runtime: Runtime) -> Tensor:
+    """Features (N, F) float32 of a random part of the unlabeled rows, where they are kept; none else."""
+    source = net.reads(data.pixels, runtime)
+    if source is data.pixels or not len(data.unlabeled):
+        return torch.empty(0, net.feature_channels, device=runtime.device)
+    count = min(SCALED_BY, len(data.unlabeled))
+    rows = np.sort(runtime.rng("scale").choice(data.unlabeled, count, replace=False))
+    return torch.from_numpy(source[rows][:, : net.feature_channels]).to(runtime.device).float()
+
+
+def _in_steps(
+    net: FrozenClassifier | FinetunedClassifier,
+    kept: Tensor,
+    targets: Tensor,
+    objective: Objective,
+    recipe: Recipe,
+    runtime: Runtime,
+    scale: Scale,
+    strength: float,
+) -> tuple[float, int]:
+    """Adam on batches of what is kept, (L, E), from the head as it is, with the same penalty. Returns the mean loss of
+    the last pass and the number of steps."""
+    networks = [net.head, *objective.networks]
+    parameters = [parameter for one in networks for parameter in one.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=STEP_RATE)
+    order = runtime.generator("train order")
+    per_pass = max(FEWEST_STEPS, -(-len(kept) // recipe.batch_size))
+    penalty = 1.0 / (2 * strength * len(kept))
+    steps, total, batches = 0, torch.zeros((), device=kept.device), 1
+    for number in range(PASSES):
+        for one in (net, *objective.networks):
+            one.train()
+        progress, rate = number / PASSES, 1.0 if number < 0.75 * PASSES else 0.1
+        for group in optimizer.param_groups:
+            group["lr"] = STEP_RATE * rate
+        total, batches = torch.zeros((), device=kept.device), 0
+        while batches < per_pass:
+            for positions in epoch_positions(len(kept), recipe.batch_size, order)[: per_pass - batches]:
+                loss = objective.loss(net, kept[positions].float(), targets[positions], progress)
+                optimizer.zero_grad(set_to_none=True)
+                (loss + penalty * (net.head.weight * scale.spread).square().sum()).backward()
+                optimizer.step()
+                total += loss.detach()
+                batches += 1
+        steps += batches
+        over = runtime.deadline is not None and runtime.deadline.left() <= 0
+        objective.after_epoch(net, progress, recipe.learning_rate * rate)
+        runtime.progress("train", PASSES if over else number + 1, PASSES)
+        if over:
+            break
+    for one in (net, *objective.networks):
+        one.eval()
+    return float(total) / batches, steps

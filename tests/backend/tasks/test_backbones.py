@@ -1,0 +1,99 @@
+"""Which network the settings mean, and what is refused before anything is trained."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from backend.errors import SettingsError
+from backend.settings.core import Settings
+from backend.tasks import KINDS, backbones
+from backend.tasks.backbones import BUNDLED, Backbone, backbone_of, check_backbone, known_to_timm
+from models.networks import backbones as networks
+from tests.backend.tasks.examples import EXAMPLES
+from tests.integration.helpers import FRUIT
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({}, Backbone(BUNDLED, "imagenet", True)),
+        ({"training": "finetune"}, Backbone(BUNDLED, "imagenet", False)),
+        ({"weights": "none"}, Backbone("resnet18", "none", False)),
+        ({"task_width": 16}, Backbone("resnet18", "none", False)),
+        ({"pretrained": True}, Backbone("resnet18", "imagenet", False)),
+        ({"task_net": "resnet18"}, Backbone("resnet18", "none", False)),
+        ({"task_net": "vgg16-bn", "weights": "imagenet"}, Backbone("vgg16-bn", "imagenet", False)),
+        ({"task_net": "resnet50"}, Backbone("resnet50", "imagenet", True)),
+        ({"task_net": "resnet50", "weights": "none", "training": "finetune"}, Backbone("resnet50", "none", False)),
+    ],
+)
+def test_what_is_left_open_is_decided(given: dict[str, object], meant: Backbone) -> None:
+    settings = Settings(**given)  # type: ignore[arg-type]
+    assert backbone_of(settings) == meant
+
+
+def test_a_file_of_weights_is_in_the_backends_own_folder(tmp_path: Path) -> None:
+    settings = Settings(model_dir=str(tmp_path), task_net="resnet50", weights="lesions.pth")
+    assert backbone_of(settings).weights == str(tmp_path / "weights" / "lesions.pth")
+    with pytest.raises(SettingsError, match=r"no file lesions\.pth in MODEL_DIR/weights"):
+        check_backbone(settings)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "lesions.pth").touch()
+    check_backbone(settings)
+
+
+@pytest.mark.parametrize("name", ["../secret.pth", "/etc/passwd", "a/b.pth", ".pth"])
+def test_no_other_file_can_be_named(name: str) -> None:
+    with pytest.raises(SettingsError, match="a file's name"):
+        Settings().for_project({"weights": name})
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"task_net": "resnet-eighteen"}, "timm knows no network called resnet-eighteen"),
+        ({"task_net": "resnet18", "training": "head"}, "is trained as a whole"),
+        ({"task_net": "resnet18", "weights": "some.pth"}, "for networks of timm"),
+        ({"task_net": "test_resnet"}, "ImageNet weights of test_resnet are not on the backend's machine"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_in_words(
+    given: dict[str, str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    settings = Settings().for_project(given)
+    with pytest.raises(SettingsError, match=words):
+        KINDS["classification"].read(EXAMPLES["classification"].config(FRUIT), settings)
+
+
+def test_weights_that_timm_has_fetched_before_are_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    kept = tmp_path / "models--timm--resnet34d.ra2_in1k" / "snapshots" / "0123"
+    kept.mkdir(parents=True)
+    (kept / "model.safetensors").touch()
+    check_backbone(Settings(task_net="resnet34d"))
+    with pytest.raises(SettingsError, match="not on the backend's machine"):
+        check_backbone(Settings(task_net="resnet34"))
+
+
+def test_the_default_is_checked_without_torch() -> None:
+    """The web process answers `/setup` within three seconds, and starts without torch."""
+    code = (
+        "import sys; from backend.settings.core import Settings; from backend.tasks.backbones import *; "
+        "check_backbone(Settings()); check_backbone(Settings(task_net='resnet50', weights='none')); "
+        "assert not {'torch', 'timm'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+def test_both_halves_mean_the_same_network() -> None:
+    assert backbones.BUNDLED == networks.BUNDLED
+    assert known_to_timm(networks.BUNDLED) and known_to_timm("resnet50")
+
+
+def test_a_preset_of_a_paper_trains_the_papers_network() -> None:
+    assert backbone_of(Settings().for_project({"preset": "ta-vaal-cifar10"})) == Backbone("resnet18", "none", False)
