@@ -16,12 +16,13 @@ from backend.events import Work
 from backend.labelstudio import http as labelstudio_http
 from backend.labelstudio.client import LabelStudio
 from backend.state import Project, Version
-from backend.worker import publisher
+from backend.worker import publisher, removal
 from backend.worker.commands import run_cycle_now
 from backend.worker.device import choose_device
 from backend.worker.worker import Worker
 from tests.backend.small_label_studio import CONFIG, project_key, small_label_studio
 from tests.backend.workbench import OWNER, Workbench, add_tasks, draw, label, masks_config, workbench
+from tests.integration.helpers import FRUIT
 from tests.rig.servers import LabelStudioServer
 from tests.rig.waiting import PATIENCE, wait_for
 
@@ -477,3 +478,18 @@ def test_our_own_address_and_key_come_first(bench: Workbench) -> None:
     for chosen, whose in ((ours, "ours"), (settings, "theirs")):
         gateway = LabelStudio.of_project(chosen, known)
         assert (gateway._connection.url, gateway._token) == (f"http://{whose}", whose)
+
+
+def test_empty_predictions_of_no_version_are_removed_and_no_others(bench: Workbench) -> None:
+    """What Label Studio stores of *Retrieve predictions* for a task for which there was none."""
+    assert bench.state.leases.take(bench.project.id, OWNER, 600)
+    studio, (first, *rest) = bench.project.studio, bench.tasks[:3]
+    empty = {"result": [], "score": 0.0, "model_version": ""}
+    for task in (first, *rest):
+        studio.post("/api/predictions/", {"task": task, **empty})
+    note = {"from_name": "choice", "to_name": "picture", "type": "choices", "value": {"choices": [FRUIT[0]]}}
+    own = studio.post("/api/predictions/", {"task": first, "result": [note], "score": 0.0})["id"]
+    scored = studio.post("/api/predictions/", {"task": first, "result": [], "score": 0.5, "model_version": "x"})["id"]
+    assert removal.remove_empty(bench.job) == 3
+    assert sorted(item["id"] for item in bench.project.predictions()) == sorted([own, scored])
+    assert removal.remove_empty(bench.job) == 0
