@@ -649,7 +649,7 @@ def test_a_webhook_that_hears_too_little_is_set_right(api: Any, gateway: LabelSt
     (hook,) = api("GET", "webhooks/", params={"project": project})
     assert (hook["url"], hook["headers"], hook["is_active"]) == (
         f"{site.url}/webhook",
-        {"Authorization": "Basic two"},
+        header,
         True,
     )
 
