@@ -231,9 +231,8 @@ class AsalSampler(Sampler[AsalOptions]):
         return mean, components[:COMPONENTS].T.contiguous()
 
     def _uncertainty(self, net: TaskNet) -> Uncertainty:
-        if self.task == "classification" and self.num_classes == 2:
-            return models.inference.synthesis.near_boundary
-        return lambda logits: net.task.per_image(predictive_entropy, logits)
+        measure = models.inference.synthesis.near_boundary if self.num_classes == 2 else predictive_entropy
+        return lambda logits: net.task.per_image(measure, logits)
 
     def _size(self) -> int:
         return models.networks.gan.gan_size(self.image_size)
