@@ -237,14 +237,13 @@ def test_stream_of_endless_batches_ends_its_thread_when_closed(tmp_path: Path) -
 
 
 def test_read_error_reaches_the_caller() -> None:
-    class Broken:
-        shape = (4, 8, 8, 3)
-
-        def __array__(self, *args: object, **kwargs: object) -> np.ndarray:
+    class Broken(np.ndarray):
+        def take(self, *args: object, **kwargs: object) -> np.ndarray:
             raise OSError("disk gone")
 
+    broken = np.zeros((4, 8, 8, 3), np.uint8).view(Broken)
     with pytest.raises(OSError, match="disk gone"):
-        list(stream_batches(Broken(), [rows(0)], CPU))  # type: ignore[arg-type]
+        list(stream_batches(broken, [rows(0)], CPU))
 
 
 def test_unsaved_changes_of_a_private_mapping_survive_reading(tmp_path: Path) -> None:

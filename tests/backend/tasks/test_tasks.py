@@ -184,7 +184,7 @@ def test_every_other_sampler_is_taken(sampler: str) -> None:
         assert kind_of(ASKS[name], AUTO.for_project({"sampler": sampler})).settings.sampler == sampler
     assert sorted([*served, *refusals]) == sorted(KINDS)
     assert "classification" in served
-    assert "segmentation" in served or sampler in ("ads", "ceal")
+    assert "segmentation" in served or sampler in ("ads", "asal", "ceal")
     assert "multilabel" in served or sampler in ("ads", "ceal", "dast-al")
 
 

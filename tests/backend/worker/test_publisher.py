@@ -114,9 +114,7 @@ def resumes(bench: Workbench, new: Version, call: tuple[str, str], nth: int, how
         publish(bench, new)
     assert trap.sprung.is_set()
     ours = {version.name for version in bench.state.versions.of_project(bench.project.id)}
-    if (
-        now := bench.project.version()
-    ) in ours:  # else it is the backend's title, which stands there before any version
+    if (now := bench.project.version()) in ours:  # before any version, the backend's title stands there
         assert len(bench.project.predictions(now)) >= SHORTLIST  # whichever orders the queue, its shortlist is there
     bench.proxy.clear()
     publish(bench, new)
