@@ -450,7 +450,7 @@ def test_a_cycle_by_hand_finishes_what_was_begun_and_waits_for_its_turn(bench: W
             bench.state.leases.release(bench.project.id, OWNER)
         phases.append(phase)
 
-    version = run_cycle_now(hand.settings, bench.project.id, show)
+    version = run_cycle_now(hand.settings, str(bench.project.id), show)
     assert phases[0] == "wait" and {"train", "score", "publish"} <= set(phases)
     assert bench.status(begun) == "superseded" and len(bench.project.predictions(begun.name)) == TASKS
     assert current(bench).name == version.name == bench.project.version()
@@ -459,7 +459,7 @@ def test_a_cycle_by_hand_finishes_what_was_begun_and_waits_for_its_turn(bench: W
 
 def test_a_cycle_by_hand_of_a_project_that_is_not_connected(bench: Workbench) -> None:
     with pytest.raises(OwnerError, match="not connected"):
-        run_cycle_now(hire(bench).settings, 987_654, lambda *_: None)
+        run_cycle_now(hire(bench).settings, "987654", lambda *_: None)
 
 
 def test_a_device_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
