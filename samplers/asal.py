@@ -30,7 +30,7 @@ NOTHING = 1e-12  # stands for a distance of 0 under the logarithm
 FIRST = 30.0  # above every -log(distance): what was matched comes before the rest
 MATCHES = 100.0  # the part of the scale that matches have
 WIDTH, CPU_WIDTH = 64, 16
-ITERATIONS, CPU_ITERATIONS = 20_000, 400
+ITERATIONS, CPU_ITERATIONS = 20_000, 150
 COMPONENTS, FITTED = 64, 2_000  # of the principal components of pixels: how many, and from how many images
 
 
@@ -40,7 +40,7 @@ class GanOptions(SamplerOptions):
 
     gan: str = option("wgan-gp", "GAN: which kind is trained.", one_of("wgan-gp", "dcgan"))
     gan_iterations: int = option(
-        0, "GAN: iterations of its training; 0: 20,000 on CUDA, 400 on a CPU.", zero_or(1, 10_000_000)
+        0, "GAN: iterations of its training; 0: 20,000 on CUDA, 150 on a CPU.", zero_or(1, 10_000_000)
     )
     gan_width: int = option(0, "GAN: channels next to the image; 0: 64 on CUDA, 16 on a CPU.", zero_or(1, 1024))
     gan_latent: int = option(128, "GAN: size of the latent space.", between(1, 4096))

@@ -76,7 +76,7 @@ def print_costs(
 def cost(device: torch.device, settings: Settings, work: Workload) -> Cost:
     """Of one cycle through :class:`Learner`, as the worker runs it. Before it, a tiny one goes untimed, in which the
     device's libraries choose their algorithms."""
-    _cycle(device, settings.for_project({"epochs": 2, "vaal_iterations": 2}), work.few)
+    _cycle(device, settings.for_project({"epochs": 2, "vaal_iterations": 2, "gan_iterations": 2}), work.few)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     learner, train, fit, score = _cycle(device, settings, work)

@@ -44,5 +44,5 @@ SMOKE = Sizes(
     mask_scored=6,
     mask_epochs=2,
     mask_width=4,
-    settings={"vaal_iterations": 2, "ensemble_size": 2, "dropout_draws": 4, "core_set_picks": 8},
+    settings={"vaal_iterations": 2, "gan_iterations": 2, "ensemble_size": 2, "dropout_draws": 4, "core_set_picks": 8},
 )

@@ -75,7 +75,7 @@ def measure_vaal(folder: Path, small: bool, fused: bool = False) -> Measured:
     count = _SMALL_ROWS if small else _VAAL_ROWS
     cache = fill_cache(folder / "scoring", max(count, 2 * _LABELS))
     settings = Settings(sampler="vaal", epochs=1, task_width=4)
-    settings = settings.for_project({"vaal_iterations": 2, "vaal_batch_size": 32})
+    settings = settings.for_project({"vaal_iterations": 2, "gan_iterations": 2, "vaal_batch_size": 32})
     learner, runtime = trained_learner(cache, settings, _LABELS)
     pixels, rows = cache.pixels, cache.rows(range(1, count + 1))
     sampler = learner.sampler
@@ -114,6 +114,7 @@ def measure_sampler(name: str, folder: Path, small: bool) -> Measured:
         "task_net": "resnet18",
         "epochs": 1,
         "vaal_iterations": 2,
+        "gan_iterations": 2,
         "vaal_batch_size": 32,
         "task_width": width,
         "vaal_width": width,

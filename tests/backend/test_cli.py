@@ -121,8 +121,8 @@ def test_status_shows_what_is_due_what_runs_and_what_is_broken(tmp_path: Path) -
     fill(state)
     state.projects.update(1, title="Pets [of mine]")
     state.projects.hint(1, train=True)
-    skips = [StoredLabel(task, None, [], 1, 1, {"skipped": 1, "empty": 1}) for task in (3, 4)]
-    state.labels.put(1, [*skips, StoredLabel(5, None, [], 0, 1, {"skipped": 1})])
+    skips = [StoredLabel(task, None, [], 1, 1, ignored={"skipped": 1, "empty": 1}) for task in (3, 4)]
+    state.labels.put(1, [*skips, StoredLabel(5, None, [], 0, 1, ignored={"skipped": 1})])
     state.close()
     environment = {"MODEL_DIR": str(tmp_path), "LABEL_STUDIO_URL": "http://ls", "LABEL_STUDIO_API_KEY": "a-secret-key"}
 

@@ -44,6 +44,11 @@ TINY = Settings(
     dropout_draws=8,
     learning_loss_width=8,
     core_set_picks=6,
+    gan_iterations=2,
+    gan_width=4,
+    gan_latent=6,
+    synthetic_steps=2,
+    asal_images=5,
 )
 
 
