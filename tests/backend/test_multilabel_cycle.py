@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from backend.labelstudio import http as labelstudio_http
 from backend.learning.checkpoints import sweep_leftovers
 from backend.learning.learner import Learner
 from backend.learning.scores import priority_scores
-from backend.settings.core import Settings
 from backend.state import Cycle, Version
 from backend.status import snapshot
 from backend.tasks import kept_probabilities
@@ -224,7 +224,9 @@ def test_predict_answers_with_what_is_kept_and_for_new_tasks_with_the_model(benc
     new = sorted(set(bench.tasks) - {*old, *bench.tasks[:4]})
     assert len(new) == 2
     info = bench.project.info()
-    app = create_app(Settings(model_dir=bench.job.settings.model_dir, multilabel_threshold=THRESHOLD))
+    gateway = bench.job.gateway
+    access = {"label_studio_url": gateway.url, "label_studio_api_key": gateway._token}
+    app = create_app(replace(bench.job.settings, multilabel_threshold=THRESHOLD, **access))
     body = {
         "tasks": [task for number, task in sorted(bench.project.tasks().items()) if number in {*old, *new}],
         "project": bench.job.project.key,
