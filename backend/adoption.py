@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from backend.errors import LabelStudioRefused, OwnerError
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.pause import Pause
-from backend.labelstudio.records import BackendConnection
+from backend.labelstudio.records import MLBackend
+from backend.labelstudio.webhook import same_address
 from backend.settings.core import Settings, parse_extra_params
 from backend.state import State
 from backend.state.identities import studio_of
@@ -52,7 +53,7 @@ def adopt_all(state: State, settings: Settings, gateway: LabelStudio) -> list[in
         except OwnerError as error:  # it was deleted just now, or cannot be served as it is; the others still can
             log.info("Project %d is not connected: %s", number, error)
             continue
-        if named and not is_known(state, number, gateway) and not all(one.responds for one in named):
+        if named and not is_known(state, number, gateway) and not all(one.answers for one in named):
             again.append(number)
         pause()
     return again
@@ -60,7 +61,7 @@ def adopt_all(state: State, settings: Settings, gateway: LabelStudio) -> list[in
 
 def adopt(
     state: State, settings: Settings, gateway: LabelStudio, number: int, *, by_hand: bool = False
-) -> Sequence[BackendConnection]:
+) -> Sequence[MLBackend]:
     """Connect the project with this number again if it names this backend. Returns the backends that it names.
 
     ``by_hand``: the owner says that it does. If it names exactly one backend, that is this one.
@@ -81,12 +82,12 @@ def adopt(
     return named
 
 
-def _ours(named: Iterable[BackendConnection], url: str) -> BackendConnection | None:
-    same = [one for one in named if url and studio_of(one.url) == studio_of(url)]
+def _ours(named: Iterable[MLBackend], url: str) -> MLBackend | None:
+    same = [one for one in named if same_address(one.url, url)]
     return same[0] if same else None
 
 
-def _connect(state: State, settings: Settings, gateway: LabelStudio, number: int, ours: BackendConnection) -> None:
+def _connect(state: State, settings: Settings, gateway: LabelStudio, number: int, ours: MLBackend) -> None:
     info = gateway.project(number)
     params = dict(parse_extra_params(ours.extra_params))
     kind_of(info.label_config, settings.for_project(params))
@@ -127,10 +128,10 @@ def adopt_by_hand(state: State, settings: Settings, number: int | None) -> list[
     return lines
 
 
-def _why_not(number: int, named: Sequence[BackendConnection]) -> str:
+def _why_not(number: int, named: Sequence[MLBackend]) -> str:
     if not named:
         return f"Project {number} names no backend: connect it in its Settings → Model."
     shown = ", ".join(
-        f"{one.url} ({one.error or ('responds' if one.responds else 'does not respond')})" for one in named
+        f"{one.url} ({one.error or ('responds' if one.answers else 'does not respond')})" for one in named
     )
     return f"Project {number} names {shown}. If one of them is this backend, start it, or set BACKEND_URL to that."

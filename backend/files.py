@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,9 @@ def keep_private() -> None:
     and the state may hold a token. For entry points."""
     os.umask(0o077)
 
+
+VERSION_NAME = re.compile(r"[a-z0-9-]+-c\d+-[0-9a-f]{8}")
+"""What this backend names its versions, as any other of its kind does: <sampler>-c<cycle>-<8 hex digits>."""
 
 DRAFT = ".draft"
 """Suffix of a file that is still being written. A killed process may leave one behind; it is safe to delete."""

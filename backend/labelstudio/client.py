@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,7 @@ from backend.labelstudio.http import Connection, NotFound
 from backend.labelstudio.images import ImageFetcher
 from backend.labelstudio.pause import Pause
 from backend.labelstudio.queue_tab import QueueTab, number
-from backend.labelstudio.records import ChangedTask, MLBackend, PredictionRef, ProjectInfo, TaskAnnotations, TaskRef
-from backend.labelstudio.webhook import create_webhook, ml_backends, repair_webhook
+from backend.labelstudio.records import ChangedTask, PredictionRef, ProjectInfo, TaskAnnotations, TaskRef
 
 if TYPE_CHECKING:
     from backend.settings.core import Settings
@@ -143,6 +142,12 @@ class LabelStudio:
                 return
             after_id, size = page[-1]["id"], _TASKS_A_PAGE
             pause()
+
+    def tasks_of(self, project_id: int, task_ids: Sequence[int]) -> list[TaskRef]:
+        """Those of ``task_ids``, a page of them at most, that the project holds."""
+        filters = [number("id", "in_list", list(task_ids[:_TASKS_A_PAGE]))]
+        page = self._page(project_id, filters, _TASKS_A_PAGE, include="id,data")
+        return [TaskRef(item["id"], item["data"]) for item in page]
 
     def some_tasks(self, project_id: int, count: int, rng: Random) -> Iterator[ChangedTask]:
         """The ``count`` tasks of a project, page after page at random. A page takes 0.2 s."""
@@ -299,21 +304,7 @@ class LabelStudio:
         except NotFound:
             log.debug("Prediction %d was already deleted", prediction_id)
 
-    # -- webhooks and images -----------------------------------------------------------------------------------------
-
-    def ml_backends(self, project_id: int, backend_id: int | None = None) -> list[MLBackend]:
-        """See :func:`backend.labelstudio.webhook.ml_backends`."""
-        return ml_backends(self._connection, project_id, backend_id)
-
-    def repair_webhook(
-        self, project_id: int, addresses: Collection[str], headers: Mapping[str, str]
-    ) -> list[str] | None:
-        """See :func:`backend.labelstudio.webhook.repair_webhook`."""
-        return repair_webhook(self._connection, project_id, addresses, headers)
-
-    def create_webhook(self, project_id: int, address: str, headers: Mapping[str, str]) -> None:
-        """See :func:`backend.labelstudio.webhook.create_webhook`."""
-        create_webhook(self._connection, project_id, address, headers)
+    # -- images --------------------------------------------------------------------------------------------------------
 
     def fetch_image(self, source: str, task_id: int | None = None) -> bytes:
         """The bytes of an image as it is stored: an upload, a local file, a file in a cloud storage (which requires

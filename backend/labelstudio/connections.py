@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from backend.labelstudio import webhook
 from backend.labelstudio.http import Connection
 from backend.labelstudio.pause import Pause
-from backend.labelstudio.records import BackendConnection
+from backend.labelstudio.records import MLBackend
 
 _PROJECTS_A_PAGE = 100
 
 
 class Connections:
-    """The connections between the projects of a Label Studio and backends, ours and others."""
+    """The connections between the projects of a Label Studio and backends, ours and others, and their webhooks."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -29,22 +30,39 @@ class Connections:
             page += 1
             pause()
 
-    def of_project(self, number: int) -> list[BackendConnection]:
-        """The backends that a project names.
+    def of_project(self, number: int) -> list[MLBackend]:
+        """The backends that a project is connected to, by id.
 
         To tell how they are, Label Studio calls ``/health`` and ``/setup`` of each of them before it answers, as it
-        does when somebody opens the project's page *Model*. So asking this is also how to be told again who one is.
+        does when somebody opens the project's page *Model*. That takes seconds where one does not answer; and so asking
+        this is also how to be told again who one is.
 
         Raises:
             NotFound: there is no such project.
         """
-        found: list[dict[str, Any]] = self._connection.get("api/ml/", project=number)
-        return [
-            BackendConnection(
-                url=str(item["url"] or ""),
-                responds=item.get("state") == "CO",
-                extra_params=item.get("extra_params"),
-                error=str(item.get("error_message") or ""),
-            )
-            for item in found
-        ]
+        rows = self._connection.get("api/ml/", project=number)
+        return sorted(map(_backend, rows), key=lambda row: row.id)
+
+    def with_id(self, backend_id: int) -> MLBackend:
+        """The same of a single backend, by the id of its connection."""
+        return _backend(self._connection.get(f"api/ml/{backend_id}"))
+
+    def repair_webhook(self, number: int, addresses: Collection[str], headers: Mapping[str, str]) -> list[str] | None:
+        """See :func:`backend.labelstudio.webhook.repair_webhook`."""
+        return webhook.repair_webhook(self._connection, number, addresses, headers)
+
+    def create_webhook(self, number: int, address: str, headers: Mapping[str, str]) -> None:
+        """See :func:`backend.labelstudio.webhook.create_webhook`."""
+        webhook.create_webhook(self._connection, number, address, headers)
+
+
+def _backend(row: Mapping[str, Any]) -> MLBackend:
+    return MLBackend(
+        id=row["id"],
+        url=row["url"] or "",
+        title=row.get("title") or "",
+        answers=row.get("state") == "CO",
+        model_version=row.get("model_version") or "",
+        extra_params=row.get("extra_params"),
+        error=str(row.get("error_message") or ""),
+    )

@@ -68,22 +68,11 @@ class PredictionRef:
 
 
 @dataclass(frozen=True)
-class BackendConnection:
-    """A backend as a project names it: its ``url``, the owner's ``extra_params``, whether it ``responds`` to Label
-    Studio, and the ``error`` if it refused something."""
-
-    url: str
-    responds: bool
-    extra_params: Any
-    error: str = ""
-
-
-@dataclass(frozen=True)
 class MLBackend:
     """A backend that a project is connected to. The later it was connected, the higher its id.
 
-    ``answers``: it answered when Label Studio called its ``/setup`` for this list. ``model_version``: what it answered
-    last.
+    ``answers``: it answered when Label Studio called its ``/setup`` for this list; ``error``: or why not.
+    ``model_version``: what it answered last. ``extra_params``: the owner's, as they were typed.
     """
 
     id: int
@@ -91,3 +80,5 @@ class MLBackend:
     title: str = ""
     answers: bool = True
     model_version: str = ""
+    extra_params: Any = None
+    error: str = ""

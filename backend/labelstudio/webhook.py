@@ -1,14 +1,12 @@
-"""How a project is connected to backends: Label Studio's list of them, and the webhook that it creates for each."""
+"""The webhook that Label Studio creates for each backend of a project."""
 
 from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Collection, Mapping
-from typing import Any
 from urllib.parse import urlsplit
 
 from backend.labelstudio.http import Connection
-from backend.labelstudio.records import MLBackend
 
 WEBHOOK_PATH = "/webhook"
 NEEDED = frozenset(
@@ -23,25 +21,6 @@ NEEDED = frozenset(
     }
 )
 """The actions that a webhook has to send for the backend to hear of changes at once."""
-
-
-def ml_backends(connection: Connection, project_id: int, backend_id: int | None = None) -> list[MLBackend]:
-    """The backends that a project is connected to, by id; or only that with ``backend_id``.
-
-    Label Studio calls ``/health`` and ``/setup`` of each before it responds, which takes seconds where one does not
-    answer.
-    """
-    if backend_id is None:
-        rows = connection.get("api/ml/", project=project_id)
-    else:
-        rows = [connection.get(f"api/ml/{backend_id}")]
-    return sorted((_backend(row) for row in rows), key=lambda row: row.id)
-
-
-def _backend(row: Mapping[str, Any]) -> MLBackend:
-    return MLBackend(
-        row["id"], row["url"] or "", row.get("title") or "", row.get("state") == "CO", row.get("model_version") or ""
-    )
 
 
 def same_address(one: str, other: str) -> bool:

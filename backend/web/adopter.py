@@ -106,7 +106,7 @@ class Adopter:
         waiting.looks += 1
         try:
             named = adoption.adopt(self._state, self._settings, gateway, number)
-            settled = adoption.is_known(self._state, number, gateway) or all(one.responds for one in named)
+            settled = adoption.is_known(self._state, number, gateway) or all(one.answers for one in named)
         except LabelStudioUnavailable as error:
             log.info("Project %d: %s", number, error)
             waiting.looks, settled = 1, False

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -42,6 +42,10 @@ AT_A_TIME, AT_A_TIME_PER_PROJECT = 4, 2
 do not wait for a slow image host; and of these, half for each project, so that none waits for the host of another."""
 
 
+Images = Callable[[], Mapping[int, str]]
+"""Gives task id → image source. Called once there is a place for the request, because it may ask Label Studio."""
+
+
 class FreshPredictions:
     """Predicts with the models of recent versions, which it keeps in memory."""
 
@@ -55,11 +59,11 @@ class FreshPredictions:
         version: Version,
         gateway: LabelStudio,
         kind: AnyTaskKind,
-        tasks: Mapping[int, str],
+        images: Images,
         trying: Trying = unnoted,
     ) -> dict[int, FreshPrediction]:
-        """Task id → prediction and its result, for those of ``tasks`` (task id → image source) that can be predicted in
-        time. ``trying``: around the decoding of each image.
+        """Task id → prediction and its result, for those of ``images`` that can be predicted in time. ``trying``:
+        around the decoding of each image.
 
         Images that cannot be fetched or decoded are left out. If the project's kind of task is no longer that of the
         model, the results are empty, and the scores still have their places in the queue.
@@ -74,7 +78,7 @@ class FreshPredictions:
             if not admitted:
                 log.info("Project %s: too many predictions at a time, answering without", version.project_id)
                 return {}
-            return self._predict(version, version.checkpoint, gateway, kind, tasks, until, trying)
+            return self._predict(version, version.checkpoint, gateway, kind, images, until, trying)
 
     def _predict(
         self,
@@ -82,7 +86,7 @@ class FreshPredictions:
         checkpoint: str,
         gateway: LabelStudio,
         kind: AnyTaskKind,
-        tasks: Mapping[int, str],
+        images: Images,
         until: float,
         trying: Trying,
     ) -> dict[int, FreshPrediction]:
@@ -90,7 +94,7 @@ class FreshPredictions:
             if not mine:
                 return {}
             model = self._model(version, checkpoint)
-        found = _fetch(sources(gateway, kind.settings), model, tasks, until, trying)
+        found = _fetch(sources(gateway, kind.settings), model, images(), until, trying)
         with self._turn(until + SECONDS / 2) as mine:
             if not found or not mine:
                 return {}

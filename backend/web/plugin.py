@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import flask
@@ -32,6 +32,7 @@ from backend.state.identities import studio_of
 from backend.state.schema import CONNECTED
 from backend.tasks import kind_of
 from backend.tasks.base import AnyTaskKind, FreshPrediction, Result
+from backend.tasks.label_config import image_source
 from backend.web.adopter import Adopter
 from backend.web.compat import Plugin
 from backend.web.fresh import AT_A_TIME, FETCH_SECONDS, FETCHERS, FreshPredictions
@@ -269,21 +270,31 @@ class ActiveLearningBackend(Plugin):
         if version.checkpoint is None or not tasks:
             return {}
         gateway = LabelStudio.of_project(kind.settings, project, timeout=FETCH_SECONDS)
-        known = self._known_images(project, [task["id"] for task in tasks])
+        images = partial(self._held_images, project, gateway, kind.data_key, [task["id"] for task in tasks])
         try:
             with Attempts(project_folder(kind.settings.model_dir, project.folder_key)) as attempts:
-                return self.services.fresh(version, gateway, kind, known, attempts.trying)
+                return self.services.fresh(version, gateway, kind, images, attempts.trying)
         except Exception as error:
             log.warning("No fresh predictions by %s: %s", version.name, error, exc_info=_unexpected(error))
             return {}
 
-    def _known_images(self, project: Project, task_ids: Sequence[int]) -> dict[int, str]:
-        """Task id → image source, of the tasks that the project is known to hold, without those that are set aside. A
-        request may name any address: what is fetched is what stands in Label Studio."""
+    def _held_images(
+        self, project: Project, gateway: LabelStudio, data_key: str, task_ids: Sequence[int]
+    ) -> dict[int, str]:
+        """Task id → image source, of the tasks that the project holds, without those that are set aside. A request may
+        name any address: what is fetched is what stands in Label Studio, which is asked about tasks that were imported
+        since the last comparison."""
         state = self.services.state
         now = state.now()
         waits = {image.task_id for image in state.tasks.broken_images(project.id) if image.retry_at > now}
         sources = state.tasks.sources(project.id, task_ids)
+        if unknown := [task for task in task_ids if task not in sources]:
+            try:
+                held = gateway.tasks_of(project.number, unknown)
+            except BackendError as error:
+                log.info("Project %s: new tasks have no prediction yet: %s", project.name, error)
+            else:
+                sources |= {task.id: image_source(task.data, data_key) or "" for task in held}
         return {task: source for task, source in sources.items() if source and task not in waits}
 
     # -- /webhook ----------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ class WebhookRepair:
 
         def repair() -> None:
             try:
-                wrong = gateway.repair_webhook(project_id, addresses, headers)
+                wrong = gateway.connections.repair_webhook(project_id, addresses, headers)
                 if wrong:
                     log.info("Project %s: the webhook was set right: %s", project_id, ", ".join(wrong))
                 if wrong is not None:  # None: Label Studio is about to create it, and calls /setup again afterwards

@@ -10,13 +10,13 @@ the higher id, and both can see that. The other one stands back until the owner 
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from backend.errors import HandsOff
+from backend.files import VERSION_NAME
 from backend.labelstudio.records import MLBackend
 from backend.labelstudio.webhook import basic_auth, same_address
 from backend.state import Project
@@ -32,9 +32,6 @@ NOTED_SECONDS = 3.0
 
 ASK_AGAIN_SECONDS = 1.0
 """How long another backend may take from putting its first version in force to saying so."""
-
-_VERSION = re.compile(r"[a-z-]+-c\d+-[0-9a-f]{8}")
-"""The names that this backend gives its versions, and so does another one of its kind."""
 
 
 @dataclass(frozen=True)
@@ -90,21 +87,21 @@ def look_after_webhook(job: Job, row: MLBackend | None) -> None:
     if row is None:
         return
     header = basic_auth(job.settings.basic_auth_user, job.settings.basic_auth_pass)
-    wrong = job.gateway.repair_webhook(job.project.number, [row.url], header)
+    wrong = job.gateway.connections.repair_webhook(job.project.number, [row.url], header)
     if wrong is None:
         job.check()
-        job.gateway.create_webhook(job.project.number, row.url, header)
+        job.gateway.connections.create_webhook(job.project.number, row.url, header)
         wrong = ["there was none"]
     if wrong:
         log.info("Project %s: the webhook to %s was set right: %s", job.project.name, row.url, ", ".join(wrong))
 
 
 def _standing(job: Job) -> Standing:
-    rows, heard = _ask(job, lambda: job.gateway.ml_backends(job.project.number))
+    rows, heard = _ask(job, lambda: job.gateway.connections.of_project(job.project.number))
     project = job.reread().project
     ours = _ours(project, rows, heard)
     if len(ours) > 1:  # none of them is at an address that we know
-        ours = [row for row in ours if _ask(job, partial(job.gateway.ml_backends, project.number, row.id))[1]]
+        ours = [row for row in ours if _ask(job, partial(_only, job, row))[1]]
     if not ours:
         known = project.address or project.connection_id
         if not known and any(not row.answers for row in rows):
@@ -116,9 +113,13 @@ def _standing(job: Job) -> Standing:
     standing = judge(ours[-1], rows, job.gateway.project(project.number).model_version, names, project.yields_to)
     if standing.warning and any(row.answers and not row.model_version and row.id > ours[-1].id for row in rows):
         time.sleep(ASK_AGAIN_SECONDS)  # perhaps that was its first version
-        rows = job.gateway.ml_backends(project.number)
+        rows = job.gateway.connections.of_project(project.number)
         standing = judge(ours[-1], rows, job.gateway.project(project.number).model_version, names, project.yields_to)
     return standing
+
+
+def _only(job: Job, row: MLBackend) -> list[MLBackend]:
+    return [job.gateway.connections.with_id(row.id)]
 
 
 def _ask(job: Job, question: Callable[[], list[MLBackend]]) -> tuple[list[MLBackend], bool]:
@@ -168,7 +169,7 @@ def judge(
             f"The backend at {rivals[-1].url} put its version {in_force} in force. This one was connected later, so it"
             " takes the queue back: remove the other connection under Settings > Model, and stop that backend"
         )
-    elif _VERSION.fullmatch(in_force):
+    elif VERSION_NAME.fullmatch(in_force):
         cause = (
             f"The version {in_force} was in force, which this backend does not know: if another backend is still"
             " running that Label Studio does not list, stop it"
@@ -181,8 +182,8 @@ def judge(
 def _published(row: MLBackend, version: str) -> bool:
     """Whether ``version`` may be from the backend of this connection. What that answered last may be out of date."""
     last = row.model_version
-    of_our_kind = _VERSION.fullmatch(last) if last else not row.answers
-    return last == version or bool(of_our_kind and _VERSION.fullmatch(version))
+    of_our_kind = VERSION_NAME.fullmatch(last) if last else not row.answers
+    return last == version or bool(of_our_kind and VERSION_NAME.fullmatch(version))
 
 
 def not_listed(project: Project) -> str:

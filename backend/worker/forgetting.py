@@ -75,7 +75,7 @@ def what_is_lost(state: State, project: Project, folder: Path) -> str:
 def still_listed(settings: Settings, project: Project) -> bool:
     """Whether Label Studio lists a connection at our address. False too if it does not say."""
     try:
-        rows = LabelStudio.of_project(settings, project, timeout=LIST_SECONDS).ml_backends(project.number)
+        rows = LabelStudio.of_project(settings, project, timeout=LIST_SECONDS).connections.of_project(project.number)
     except BackendError:
         return False
     ours = (project.connection_url, project.address)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from backend import adoption
 from backend.errors import BackendError
-from backend.files import project_folder
+from backend.files import VERSION_NAME, project_folder
 from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.http import NotFound
 from backend.settings.core import Settings
@@ -23,14 +23,12 @@ from backend.state import Project, State
 from backend.state.schema import GONE
 from backend.worker import identity, removal
 from backend.worker.job import Job
-from samplers import SAMPLER_NAMES
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 3600.0
 """How often a worker looks for files of deleted projects."""
 
-_OURS = re.compile(rf"(?:{'|'.join(map(re.escape, SAMPLER_NAMES))})-c\d+-[0-9a-f]{{8}}")
 _FOLDER = re.compile(r"(\d+)-(\d+)")
 _DAY = 86_400.0
 
@@ -50,7 +48,7 @@ def remove_unknown_versions(job: Job, seconds: float = removal.PIECE_SECONDS) ->
     too, or none at all, because they may be that one's.
     """
     held = {name for name, count in job.gateway.model_versions(job.project.number).items() if count}
-    unknown = sorted(name for name in held - job.state.versions.names(job.project.id) if _OURS.fullmatch(name))
+    unknown = sorted(name for name in held - job.state.versions.names(job.project.id) if VERSION_NAME.fullmatch(name))
     since = _noticed(job, unknown)
     now = job.state.now()
     due = [name for name in unknown if now - since[name] >= job.settings.keep_days * _DAY]

@@ -14,7 +14,7 @@ import pytest
 from backend import adoption
 from backend.errors import LabelStudioUnavailable, OwnerError
 from backend.labelstudio.http import NotFound
-from backend.labelstudio.records import BackendConnection, ProjectInfo
+from backend.labelstudio.records import MLBackend, ProjectInfo
 from backend.settings.core import Settings
 from backend.state import State
 from tests.backend.small_label_studio import CONFIG
@@ -28,13 +28,13 @@ class Studio:
 
     url = URL
 
-    def __init__(self, named: dict[int, list[BackendConnection] | Exception]) -> None:
+    def __init__(self, named: dict[int, list[MLBackend] | Exception]) -> None:
         self.named, self.connections, self.asked = named, self, list[int]()
 
     def project_numbers(self) -> Iterator[int]:
         yield from self.named
 
-    def of_project(self, number: int) -> list[BackendConnection]:
+    def of_project(self, number: int) -> list[MLBackend]:
         self.asked.append(number)
         found = self.named[number]
         if isinstance(found, Exception):
@@ -45,8 +45,8 @@ class Studio:
         return ProjectInfo(number, f"{number}.100", "Pets", "<View/>" if number == 3 else CONFIG, "", "", 0)
 
 
-def names(url: str, responds: bool = True, extra_params: Any = None) -> BackendConnection:
-    return BackendConnection(url, responds, extra_params)
+def names(url: str, responds: bool = True, extra_params: Any = None) -> MLBackend:
+    return MLBackend(1, url, answers=responds, extra_params=extra_params)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_nothing_is_guessed_while_label_studio_is_away(state: State) -> None:
     ],
 )
 def test_by_hand_the_one_backend_that_a_project_names_is_this_one(
-    named: list[BackendConnection], by_hand: bool, expected: bool, state: State
+    named: list[MLBackend], by_hand: bool, expected: bool, state: State
 ) -> None:
     adoption.adopt(state, SETTINGS, Studio({9: named}), 9, by_hand=by_hand)  # type: ignore[arg-type]
     assert (connected(state) == {9: {}}) is expected

@@ -611,9 +611,11 @@ def test_our_webhook_gets_the_credentials_and_no_other_does(
     assert json.loads(site.bodies["/setup"])["project"] == gateway.project(project).key  # the two agree on who is who
     other = api("POST", "webhooks/", json={"project": project, "url": "http://127.0.0.1:9/webhook"})
     header = {"Authorization": "Basic dTpw"}
-    assert gateway.repair_webhook(project, ["http://127.0.0.1:8"], header) is None
-    assert gateway.repair_webhook(project, [f"{site.url}/"], header) == ["its header for basic auth was missing"]
-    assert gateway.repair_webhook(project, [site.url], header) == []
+    assert gateway.connections.repair_webhook(project, ["http://127.0.0.1:8"], header) is None
+    assert gateway.connections.repair_webhook(project, [f"{site.url}/"], header) == [
+        "its header for basic auth was missing"
+    ]
+    assert gateway.connections.repair_webhook(project, [site.url], header) == []
     hooks = {hook["url"]: hook for hook in api("GET", "webhooks/", params={"project": project})}
     assert hooks[f"{site.url}/webhook"]["headers"] == header
     assert hooks[f"{site.url}/webhook"]["send_for_all_actions"]
@@ -632,20 +634,20 @@ def test_a_webhook_that_hears_too_little_is_set_right(api: Any, gateway: LabelSt
     path = f"webhooks/{hook['id']}/"
     few = {"send_for_all_actions": False, "actions": ["TASKS_CREATED"]}
     api("PATCH", path, json={"is_active": False, "send_payload": False, **few})
-    assert gateway.repair_webhook(project, [site.url], {}) == [
+    assert gateway.connections.repair_webhook(project, [site.url], {}) == [
         "it was switched off", "it left out what happened", "it left out actions",
     ]  # fmt: skip
-    assert gateway.repair_webhook(project, [site.url], {}) == []
+    assert gateway.connections.repair_webhook(project, [site.url], {}) == []
     narrow = {"send_for_all_actions": False, "actions": sorted(NEEDED)}
     api("PATCH", path, json=narrow)
-    assert gateway.repair_webhook(project, [site.url], {"Authorization": "Basic one"}) == [
+    assert gateway.connections.repair_webhook(project, [site.url], {"Authorization": "Basic one"}) == [
         "its header for basic auth was missing"
     ]
     (hook,) = api("GET", "webhooks/", params={"project": project})
     assert {"send_for_all_actions": hook["send_for_all_actions"], "actions": sorted(hook["actions"])} == narrow
     api("DELETE", path)
-    assert gateway.repair_webhook(project, [site.url], {}) is None
-    gateway.create_webhook(project, f"{site.url}/", header)
+    assert gateway.connections.repair_webhook(project, [site.url], {}) is None
+    gateway.connections.create_webhook(project, f"{site.url}/", header)
     (hook,) = api("GET", "webhooks/", params={"project": project})
     assert (hook["url"], hook["headers"], hook["is_active"]) == (
         f"{site.url}/webhook",
@@ -657,20 +659,20 @@ def test_a_webhook_that_hears_too_little_is_set_right(api: Any, gateway: LabelSt
 def test_the_list_of_connections_says_who_answers(
     api: Any, gateway: LabelStudio, project: int, site: Site, second_site: Site
 ) -> None:
-    assert gateway.ml_backends(project) == []
+    assert gateway.connections.of_project(project) == []
     connect_with_password(api, project, site)
     connect_with_password(api, project, second_site)
     second_site.answer = lambda path: (500, "text/plain", b"")
     for each in (site, second_site):
         each.requests.clear()
-    rows = gateway.ml_backends(project)
+    rows = gateway.connections.of_project(project)
     assert [(row.url, row.title, row.answers, row.model_version) for row in rows] == [
         (site.url, "AL", True, "m"), (second_site.url, "AL", False, "m"),
     ]  # fmt: skip
     assert rows[0].id < rows[1].id
     assert [request[1] for request in site.requests] == ["/health", "/setup"]
     second_site.requests.clear()
-    assert gateway.ml_backends(project, rows[0].id) == rows[:1] and second_site.requests == []
+    assert gateway.connections.with_id(rows[0].id) == rows[0] and second_site.requests == []
 
 
 @pytest.mark.parametrize(

@@ -838,7 +838,7 @@ def test_what_comes_too_late_for_a_mask_is_left_out(
     predict_fresh._models[1, "x.pt"] = slow  # type: ignore[assignment]
     tasks = {number: photograph(number, (40, 40)) for number in range(6)}
     gateway = LabelStudio("http://127.0.0.1:9", "k")
-    found = predict_fresh(version, gateway, kind_of(MASKS_CONFIG, settings), tasks)
+    found = predict_fresh(version, gateway, kind_of(MASKS_CONFIG, settings), lambda: tasks)
     assert list(found) == [0] and slow.asked == 1
     assert "5 masks were not predicted in time" in caplog.text
 

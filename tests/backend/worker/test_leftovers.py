@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backend.files import project_folder
-from backend.labelstudio.records import BackendConnection
+from backend.labelstudio.records import MLBackend
 from backend.worker import leftovers
 from tests.backend.workbench import Workbench, workbench
 from tests.rig.servers import LabelStudioServer
@@ -18,7 +18,7 @@ from tests.rig.servers import LabelStudioServer
 pytestmark = pytest.mark.slow
 
 DAY = 86_400.0
-OURS = BackendConnection("http://here:9090", True, {})
+OURS = MLBackend(1, "http://here:9090")
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def write(bench: Workbench, name: str) -> None:
 
 @pytest.mark.parametrize("named", [[OURS], [OURS, OURS], []], ids=["ours alone", "another backend too", "none"])
 def test_versions_of_ours_that_nobody_knows_go_after_the_grace_time(
-    bench: Workbench, named: list[BackendConnection], monkeypatch: pytest.MonkeyPatch
+    bench: Workbench, named: list[MLBackend], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = bench.scored(name="entropy-c5-00000000").name
     unknown, in_force, foreign = "entropy-c1-0123abcd", "margin-c2-0123abcd", "my-model-c1-0123abcd"
