@@ -15,7 +15,8 @@ from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.pause import Pause
 from backend.labelstudio.records import MLBackend
 from backend.labelstudio.webhook import same_address
-from backend.settings.core import Settings, parse_extra_params
+from backend.settings.core import Settings
+from backend.settings.values import parse_extra_params
 from backend.state import State
 from backend.state.identities import studio_of
 from backend.tasks import kind_of

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from backend.errors import BackendError
+from backend.state.leases import CLOCK_SECONDS
 
 if TYPE_CHECKING:
     from backend.state import Project, State
@@ -40,9 +41,6 @@ _NUMBER = re.compile(r"\s*([0-9]{1,19})(\.[0-9]*)?\s*", re.ASCII)
 
 LONGEST_RETRY_SECONDS = 300.0
 """The longest pause after a failure."""
-
-CLOCK_SECONDS = 5.0
-"""How far two readings of one clock may be out of order."""
 
 MOST_SUPERSEDED = 3
 """With more superseded versions than these, the oldest are removed even while people label."""

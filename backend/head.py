@@ -18,6 +18,9 @@ SHORTEST_HEAD = 200
 SMALL_FIRST_ORDER = 100
 """A first order of fewer tasks is rebuilt, not extended, when many join it: somebody may be labeling a larger one."""
 
+FIRST_ORDER_GROWTH = 0.1
+"""What many are: more than this share of the unlabeled tasks."""
+
 
 def head_size(state: State, settings: Settings, version: Version) -> int | None:
     """How many tasks at the beginning of the order of ``version`` are published; None: all."""
@@ -43,3 +46,12 @@ def is_used_up(state: State, settings: Settings, project: Project, version: Vers
         return state.scores.has_unwritten(version)
     written, missing = state.scores.head(version, size)
     return missing > 0 and written - project.annotation_events < (size - project.annotation_events) / 2
+
+
+def is_outgrown(state: State, version: Version, unlabeled: int) -> bool:
+    """Whether a small first order lacks so many of the ``unlabeled`` tasks that it has to be rebuilt."""
+    if version.checkpoint is not None or state.scores.count(version) >= SMALL_FIRST_ORDER:
+        return False
+    missing = len(state.tasks.unscored(version.project_id, version, unfinished=False))
+    broken = len(state.tasks.broken_images(version.project_id))
+    return missing - broken > FIRST_ORDER_GROWTH * unlabeled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import Field
 from typing import Any
 
@@ -53,3 +53,19 @@ def shown(value: Any) -> str:
     """A value as messages quote it."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def parse_extra_params(extra_params: Mapping[str, Any] | str | None) -> Mapping[str, Any]:
+    """The object that the owner typed, as Label Studio sends it: parsed, as text, or nothing. Keys are not checked."""
+    if extra_params is None or extra_params == "":
+        return {}
+    if isinstance(extra_params, str):
+        try:
+            extra_params = json.loads(extra_params)
+        except ValueError:
+            raise SettingsError('extra_params is not valid JSON; write an object such as {"budget": 50}') from None
+        if extra_params is None:
+            return {}
+    if not isinstance(extra_params, Mapping):
+        raise SettingsError('extra_params must be a JSON object such as {"sampler": "vaal", "budget": 50}')
+    return extra_params

@@ -18,7 +18,7 @@ from backend.state.leases import Leases
 from backend.state.notes import Notes
 from backend.state.private import private_database, private_folder
 from backend.state.projects import Projects
-from backend.state.schema import BrokenImage, Cycle, Project, StoredPrediction, Version
+from backend.state.records import BrokenImage, Cycle, Project, StoredPrediction, Version
 from backend.state.scores import Scores
 from backend.state.tasks import Tasks
 from backend.state.versions import Versions

@@ -8,7 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from backend.state.database import Database
-from backend.state.schema import Cycle, cycles
+from backend.state.records import Cycle
+from backend.state.schema import cycles
 
 
 class Cycles:

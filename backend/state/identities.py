@@ -10,7 +10,12 @@ from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
-from backend.state.schema import FIRST_ALLOCATED, GONE, projects
+from backend.state.records import GONE
+from backend.state.schema import projects
+
+FIRST_ALLOCATED = 1_000_000_001
+"""The first id of a project whose number in Label Studio another project has as its id here. So high that Label Studio
+has no project with such a number: whoever mixes the two up finds nothing, instead of somebody else's project."""
 
 _PORTS = {"http": 80, "https": 443}
 

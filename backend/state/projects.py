@@ -16,18 +16,8 @@ from sqlalchemy.exc import IntegrityError
 from backend.errors import OwnerError
 from backend.state.database import Database
 from backend.state.identities import Identity, allocated, folder_for, matching
-from backend.state.schema import (
-    ASIDE,
-    CONNECTED,
-    GONE,
-    PER_PROJECT,
-    UNCHECKED,
-    Project,
-    projects,
-    score_blocks,
-    versions,
-    written_predictions,
-)
+from backend.state.records import ASIDE, CONNECTED, GONE, UNCHECKED, Project
+from backend.state.schema import PER_PROJECT, projects, score_blocks, versions, written_predictions
 
 _COLUMNS = [column for column in projects.c if column.name not in ("connected_at", "lease_seconds")]
 _ACTIVE = projects.c.standing.in_((CONNECTED, UNCHECKED))

@@ -8,7 +8,8 @@ import numpy as np
 import sqlalchemy as sa
 
 from backend.state.database import READ_CHUNK, Database, chunks
-from backend.state.schema import StoredPrediction, Version, labels, projects, versions, written_predictions
+from backend.state.records import StoredPrediction, Version
+from backend.state.schema import labels, projects, versions, written_predictions
 from backend.state.score_blocks import ScoreBlocks
 from backend.state.score_rows import as_rows, in_order
 

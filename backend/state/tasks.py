@@ -9,7 +9,8 @@ import numpy as np
 import sqlalchemy as sa
 
 from backend.state.database import CHUNK_ROWS, READ_CHUNK, Database, chunks
-from backend.state.schema import BrokenImage, Version, broken, changed_images, labels, projects, score_blocks, tasks
+from backend.state.records import BrokenImage, Version
+from backend.state.schema import broken, changed_images, labels, projects, score_blocks, tasks
 from backend.state.scores import Scores
 
 WAIT_GROWTH, LONGEST_WAIT = 4, 86_400.0

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from backend.state.database import Database
 from backend.state.labels import Labels, record_seen
-from backend.state.schema import Version, projects, versions
+from backend.state.records import Version
+from backend.state.schema import projects, versions
 from backend.state.scores import Scores
 
 

@@ -40,7 +40,8 @@ from backend.web import openapi
 from backend.web.body import BODY_BYTES, json_object, text
 from backend.web.compat import AdapterPerRequest
 from backend.web.metrics import CONTENT_TYPE, Metrics
-from backend.web.plugin import WEBHOOK_SECONDS, ActiveLearningBackend, Services
+from backend.web.plugin import WEBHOOK_SECONDS, ActiveLearningBackend
+from backend.web.services import Services
 
 log = logging.getLogger(__name__)
 

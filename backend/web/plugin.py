@@ -8,37 +8,26 @@ does the rest.
 from __future__ import annotations
 
 import logging
-import os
 import re
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache, partial
 from typing import Any
 
 import flask
 
-from backend import events, memory
-from backend.errors import BackendError, LabelStudioRefused, OwnerError, understood
-from backend.files import predictions_folder, project_folder
-from backend.images.trying import Attempts
-from backend.labelstudio.client import LabelStudio, import_ahead
+from backend import events
+from backend.errors import LabelStudioRefused, OwnerError
+from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.records import ProjectInfo
 from backend.labelstudio.webhook import basic_auth
-from backend.logs import Redactor
-from backend.settings.core import Settings, parse_extra_params
-from backend.state import Project, State, StoredPrediction, Version
+from backend.settings.core import Settings
+from backend.settings.values import parse_extra_params
+from backend.state import Project
 from backend.state.identities import studio_of
-from backend.state.schema import CONNECTED
+from backend.state.records import CONNECTED
 from backend.tasks import kind_of
-from backend.tasks.base import AnyTaskKind, FreshPrediction, Result
-from backend.tasks.label_config import image_source
-from backend.web.adopter import Adopter
 from backend.web.compat import Plugin
-from backend.web.fresh import AT_A_TIME, FETCH_SECONDS, FETCHERS, FreshPredictions
-from backend.web.key_check import KeyCheck
-from backend.web.webhook_repair import WebhookRepair
-from backend.web.writer import Writer
+from backend.web.predictions import RequestedPredictions, is_unexpected
+from backend.web.services import Services, services_of_environment
 
 log = logging.getLogger(__name__)
 
@@ -46,48 +35,11 @@ SETUP_SECONDS = 0.5  # Label Studio waits three seconds, of which the key check 
 WEBHOOK_SECONDS = 0.1  # Label Studio waits one second
 WEBHOOK_CALL_SECONDS = 5.0
 LONGEST_ADDRESS = 500
-REGIONS_SECONDS = 30.0  # Label Studio waits 100 seconds; the regions of a large photograph take one or two
 
 _KEY = re.compile(r"\d{1,18}\.\d{1,18}", re.ASCII)
 
 NO_PREDICTION: dict[str, Any] = {"result": [], "score": 0.0, "model_version": ""}
 """Label Studio stores it as a prediction of no version, which does not affect any order."""
-
-
-@dataclass(frozen=True)
-class Services:
-    """The objects that all requests of a process share."""
-
-    settings: Settings
-    state: State
-    redact: Redactor
-    adopter: Adopter
-    key_check: KeyCheck = field(default_factory=KeyCheck)
-    fresh: FreshPredictions = field(default_factory=FreshPredictions)
-    write: Writer = field(default_factory=Writer)
-    repair_webhook: WebhookRepair = field(default_factory=WebhookRepair)
-
-    @classmethod
-    def start(cls, settings: Settings) -> Services:
-        """Open the state, and start the thread that writes to it."""
-        memory.configure(settings.memory_mb, AT_A_TIME * FETCHERS)
-        state = State.for_settings(settings)
-        return cls(settings, state, Redactor(settings.secrets()), Adopter(state, settings))
-
-    def close(self) -> None:
-        """Finish the changes that were acknowledged already."""
-        self.adopter.close()
-        self.write.close()
-        self.state.close()
-
-
-@cache
-def services_of_environment() -> Services:
-    """The services for label-studio-ml 2.x, which constructs the plugin itself and so cannot pass them."""
-    import_ahead()
-    services = Services.start(Settings.from_env(os.environ))
-    services.adopter.start()
-    return services
 
 
 class ActiveLearningBackend(Plugin):
@@ -227,75 +179,10 @@ class ActiveLearningBackend(Plugin):
             known = [task for task in tasks if _number_of(task)]
             project = self._project(known)
             if project is not None:
-                self._fill(entries, project, known)
+                RequestedPredictions(self.services, project, self.label_config or "").fill(entries, known)
         except Exception as error:  # return the predictions that there are, rather than an error for all of them
-            log.warning("No predictions for project %s: %s", self.project_id, error, exc_info=_unexpected(error))
+            log.warning("No predictions for project %s: %s", self.project_id, error, exc_info=is_unexpected(error))
         return [entries.get(_number_of(task)) or dict(NO_PREDICTION) for task in tasks]
-
-    def _fill(self, entries: dict[int, dict[str, Any]], project: Project, tasks: Sequence[Mapping[str, Any]]) -> None:
-        """Add predictions to ``entries``, by task id."""
-        version = self.services.state.versions.current(project.id)
-        if version is None:
-            return
-        settings = self._settings(project)
-        kind = self._kind(project, settings)
-        stored = self.services.state.scores.of_tasks(project.id, [task["id"] for task in tasks])
-        kept = kind.open_kept(predictions_folder(project_folder(settings.model_dir, project.folder_key), version.name))
-        until = time.monotonic() + REGIONS_SECONDS
-        for task, prediction in stored.items():
-            in_time = time.monotonic() < until
-            entries[task] = _entry(prediction, kind.result(prediction, kept) if in_time else [])
-        wanted = [task for task in tasks if task["id"] not in stored]
-        if kind.name == version.metrics.get("task"):  # some kinds keep large predictions only for the head of the queue
-            wanted += [task for task in tasks if task["id"] in stored and not kind.holds(stored[task["id"]], kept)]
-        for task, (prediction, result) in self._fresh(project, version, kind, wanted).items():
-            # if there is a stored score, it is the one that orders the queue
-            entries[task] = _entry(stored.get(task, prediction), result)
-
-    def _settings(self, project: Project) -> Settings:
-        try:
-            return self.services.settings.for_project(project.extra_params)
-        except OwnerError:  # stored by another version of the backend; the worker reports it to the owner
-            return self.services.settings
-
-    def _kind(self, project: Project, settings: Settings) -> AnyTaskKind:
-        try:
-            return kind_of(self.label_config or project.label_config, settings)
-        except OwnerError:  # it was edited just now; the stored one still describes what the model predicts
-            return kind_of(project.label_config, settings)
-
-    def _fresh(
-        self, project: Project, version: Version, kind: AnyTaskKind, tasks: Sequence[Mapping[str, Any]]
-    ) -> dict[int, FreshPrediction]:
-        if version.checkpoint is None or not tasks:
-            return {}
-        gateway = LabelStudio.of_project(kind.settings, project, timeout=FETCH_SECONDS)
-        images = partial(self._held_images, project, gateway, kind.data_key, [task["id"] for task in tasks])
-        try:
-            with Attempts(project_folder(kind.settings.model_dir, project.folder_key)) as attempts:
-                return self.services.fresh(version, gateway, kind, images, attempts.trying)
-        except Exception as error:
-            log.warning("No fresh predictions by %s: %s", version.name, error, exc_info=_unexpected(error))
-            return {}
-
-    def _held_images(
-        self, project: Project, gateway: LabelStudio, data_key: str, task_ids: Sequence[int]
-    ) -> dict[int, str]:
-        """Task id → image source, of the tasks that the project holds, without those that are set aside. A request may
-        name any address: what is fetched is what stands in Label Studio, which is asked about tasks that were imported
-        since the last comparison."""
-        state = self.services.state
-        now = state.now()
-        waits = {image.task_id for image in state.tasks.broken_images(project.id) if image.retry_at > now}
-        sources = state.tasks.sources(project.id, task_ids)
-        if unknown := [task for task in task_ids if task not in sources]:
-            try:
-                held = gateway.tasks_of(project.number, unknown)
-            except BackendError as error:
-                log.info("Project %s: new tasks have no prediction yet: %s", project.name, error)
-            else:
-                sources |= {task.id: image_source(task.data, data_key) or "" for task in held}
-        return {task: source for task, source in sources.items() if source and task not in waits}
 
     # -- /webhook ----------------------------------------------------------------------------------------------------
 
@@ -333,12 +220,3 @@ def address_of_request() -> str:
     scheme = request.headers.get("X-Forwarded-Proto", "").split(",")[0].strip() or request.scheme
     path = request.headers.get("X-Forwarded-Prefix", "").strip() or request.root_path
     return f"{scheme}://{host}/{path.strip('/')}".rstrip("/")[:LONGEST_ADDRESS]
-
-
-def _entry(stored: StoredPrediction, result: Result) -> dict[str, Any]:
-    """One entry of the results of ``/predict``."""
-    return {"result": result, "score": stored.priority_score, "model_version": stored.version}
-
-
-def _unexpected(error: Exception) -> bool:
-    return not isinstance(understood(error), BackendError)

@@ -9,7 +9,7 @@ from backend.labelstudio.client import LabelStudio
 from backend.settings.core import Settings
 from backend.state import Project, State
 from backend.state.identities import studio_of
-from backend.state.schema import CONNECTED, UNCHECKED
+from backend.state.records import CONNECTED, UNCHECKED
 from backend.worker.job import Job
 
 log = logging.getLogger(__name__)

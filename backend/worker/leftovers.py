@@ -20,7 +20,7 @@ from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.http import NotFound
 from backend.settings.core import Settings
 from backend.state import Project, State
-from backend.state.schema import GONE
+from backend.state.records import GONE
 from backend.worker import identity, removal
 from backend.worker.job import Job
 

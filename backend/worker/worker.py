@@ -34,8 +34,8 @@ from backend.events import Backlog, Work
 from backend.images.trying import forget_all
 from backend.labelstudio.client import LabelStudio, import_ahead
 from backend.settings.core import Settings
-from backend.state import Project, State, Version
-from backend.worker import connection, heartbeat, identity, leftovers, publisher, queue_order, removal, sync
+from backend.state import Project, State
+from backend.worker import connection, heartbeat, identity, leftovers, publisher, queue_order, removal, sample, sync
 from backend.worker.backlog import backlog_of
 from backend.worker.device import choose_device
 from backend.worker.job import Job
@@ -50,8 +50,6 @@ log = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS = 2.0
 STOP_SECONDS = 5.0
-COLD_START_GROWTH = 0.1
-"""A small first order is rebuilt, rather than extended, when more than this share of the unlabeled tasks is new."""
 
 
 class Worker:
@@ -224,13 +222,13 @@ class Worker:
             publisher.publish(job, version)
             state.cycles.finish_resumed(project_id, job.owner, version.metrics)
             return
-        if sample := sync.read_sample(job):
-            cycle.cold_start(job, sample)  # the others join in the upkeep that is still due
+        if first := sample.read_sample(job):
+            cycle.cold_start(job, first)  # the others join in the upkeep that is still due
             return
         # once after a start: hints may have been lost, and changes that leave no trace, while no worker was running
         truth = sync.read_truth(job, whole=job.project.read_whole_at < self._started)
         current = state.versions.current(project_id)
-        if current is None or self._outgrown(current, truth):
+        if current is None or head.is_outgrown(state, current, len(truth.unlabeled)):
             cycle.cold_start(job, truth)
         else:
             publisher.complete(job, current)  # first: annotators wait for nothing that comes after
@@ -248,14 +246,6 @@ class Worker:
         queue_order.make_tab(job)
         # Last, so that the refresh stays due if the process is killed before.
         state.projects.update(project_id, job.owner, refresh_seen=truth.refresh_seq)
-
-    def _outgrown(self, version: Version, truth: sync.Truth) -> bool:
-        """Whether a small first order lacks so many tasks that it has to be rebuilt."""
-        if version.checkpoint is not None or self.state.scores.count(version) >= head.SMALL_FIRST_ORDER:
-            return False
-        missing = len(self.state.tasks.unscored(version.project_id, version, unfinished=False))
-        broken = len(self.state.tasks.broken_images(version.project_id))
-        return missing - broken > COLD_START_GROWTH * len(truth.unlabeled)
 
     # -- failures ----------------------------------------------------------------------------------------------------
 

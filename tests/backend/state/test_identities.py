@@ -10,9 +10,8 @@ import pytest
 from backend.errors import OwnerError
 from backend.files import project_folder
 from backend.state import State
-from backend.state.identities import studio_of
+from backend.state.identities import FIRST_ALLOCATED, studio_of
 from backend.state.projects import MOST_UNCHECKED
-from backend.state.schema import FIRST_ALLOCATED
 
 HERE, THERE = "http://here:8080", "https://there.example/label-studio"
 

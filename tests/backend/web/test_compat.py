@@ -24,7 +24,8 @@ from backend.settings.core import Settings
 from backend.state import State
 from backend.web import plugin as plugin_module
 from backend.web.compat import AdapterPerRequest, project_number
-from backend.web.plugin import NO_PREDICTION, ActiveLearningBackend, Services
+from backend.web.plugin import NO_PREDICTION, ActiveLearningBackend
+from backend.web.services import Services, services_of_environment
 from tests.backend.small_label_studio import CONFIG, SmallLabelStudio, project_key, small_label_studio
 from tests.rig.processes import children_of
 from tests.rig.waiting import wait_for
@@ -185,14 +186,14 @@ def test_project_numbers(given: Any, number: int | None) -> None:
 
 def test_the_services_of_the_environment_are_made_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MODEL_DIR", str(tmp_path))
-    plugin_module.services_of_environment.cache_clear()
+    services_of_environment.cache_clear()
     try:
         first, second = ActiveLearningBackend("1", CONFIG), ActiveLearningBackend("2", CONFIG)
         assert first.services is second.services
         assert first.services.settings.model_dir == str(tmp_path)
         first.services.close()
     finally:
-        plugin_module.services_of_environment.cache_clear()
+        services_of_environment.cache_clear()
 
 
 def test_the_web_process_starts_without_torch() -> None:
@@ -216,7 +217,8 @@ UNDER_2 = """
     import json, sys
     from label_studio_ml.api import init_app, MODEL_CLASS
     import label_studio_ml, label_studio_ml.model
-    from backend.web.plugin import ActiveLearningBackend, services_of_environment
+    from backend.web.plugin import ActiveLearningBackend
+    from backend.web.services import services_of_environment
     from tests.backend.small_label_studio import CONFIG
     from tests.backend.web.test_compat import labels, publish
     from tests.rig.waiting import wait_for

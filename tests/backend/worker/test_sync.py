@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 from backend.labelstudio.client import LabelStudio
 from backend.settings.core import Settings
 from backend.state import State
-from backend.worker import sync
+from backend.worker import sample, sync
 from backend.worker.job import Job
 from backend.worker.sync import Truth, read_truth
 from tests.backend.worker.model_studio import CLASSES, CONFIG, ModelStudio
@@ -269,17 +269,17 @@ def test_of_a_large_project_a_sample_is_read_first(
     studio: ModelStudio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = job_on(studio, tmp_path)
-    assert sync.read_sample(job) is None  # small: it is read whole
-    monkeypatch.setattr(sync, "SAMPLED_PROJECT", 40)
-    monkeypatch.setattr(sync, "FEWEST_SAMPLED", 12)
-    monkeypatch.setattr(sync, "SAMPLE_SECONDS", 0.0)
-    sample = sync.read_sample(job)
-    assert sample is not None and len(sample.tasks) == 12 and studio.read_whole == 0
-    assert min(sample.tasks) > 10  # none of those with annotations
-    assert sample.tasks.tolist() != list(range(11, 23))  # from everywhere
+    assert sample.read_sample(job) is None  # small: it is read whole
+    monkeypatch.setattr(sample, "SAMPLED_PROJECT", 40)
+    monkeypatch.setattr(sample, "FEWEST_SAMPLED", 12)
+    monkeypatch.setattr(sample, "SAMPLE_SECONDS", 0.0)
+    first = sample.read_sample(job)
+    assert first is not None and len(first.tasks) == 12 and studio.read_whole == 0
+    assert min(first.tasks) > 10  # none of those with annotations
+    assert first.tasks.tolist() != list(range(11, 23))  # from everywhere
     truth = read_truth(job)
     assert studio.read_whole == 1 and len(truth.tasks) == 40 and len(truth.labels) == 10
-    assert sync.read_sample(job) is None  # something is known
+    assert sample.read_sample(job) is None  # something is known
 
 
 def test_pages_of_any_length_are_compared(tmp_path: Path) -> None:

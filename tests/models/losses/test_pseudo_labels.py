@@ -157,7 +157,7 @@ def seen_in_a_step(objective: PseudoLabels, net: Classifier, rows: int) -> tuple
 
 
 def test_the_loss_is_the_mean_over_labels_and_pseudo_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.losses.pseudo_labels.augment", lambda images, generator: images)
+    monkeypatch.setattr("models.pixels.augment", lambda images, generator: images)
     data, net = make_data(), make_net()
     rows, predicted = believed(net, data, score_rows, EVERYTHING, 2, RUNTIME)
     objective = PseudoLabels(score_rows, EVERYTHING, 2)
