@@ -50,8 +50,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BackendSe
             for number in (1, 2):
                 assert call(server.url, "POST", "/setup", setup_body(number)).status == 200
                 published(state, number, [1, 2], checkpoint=str(path))
-                state.tasks.put(number, dict.fromkeys(range(1, 100), "/data/upload/1/slow.png"))
-            load_the_model(server, 1, [{"id": 50, "data": {"image": picture(9)}}])
+                state.tasks.put(number, dict.fromkeys(range(1, 100), "/data/upload/1/slow.png") | {100: picture(9)})
+            load_the_model(server, 1, [{"id": 100, "data": {"image": picture(9)}}])
             yield server, state  # type: ignore[misc]
             state.close()
 
