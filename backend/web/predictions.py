@@ -73,7 +73,7 @@ class RequestedPredictions:
         if version.checkpoint is None or not tasks:
             return {}
         gateway = LabelStudio.of_project(kind.settings, self.project, timeout=FETCH_SECONDS)
-        images = partial(self._held_images, gateway, kind.data_key, [task["id"] for task in tasks])
+        images = partial(self._images, gateway, kind.data_key, tasks)
         try:
             with Attempts(project_folder(kind.settings.model_dir, self.project.folder_key)) as attempts:
                 return self.services.fresh(version, gateway, kind, images, attempts.trying)
@@ -81,15 +81,16 @@ class RequestedPredictions:
             log.warning("No fresh predictions by %s: %s", version.name, error, exc_info=is_unexpected(error))
             return {}
 
-    def _held_images(self, gateway: LabelStudio, data_key: str, task_ids: Sequence[int]) -> dict[int, str]:
-        """Task id → image source, of the tasks that the project holds, without those that are set aside. A request may
-        name any address: what is fetched is what stands in Label Studio, which is asked about tasks that were imported
-        since the last comparison."""
+    def _images(self, gateway: LabelStudio, data_key: str, tasks: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+        """Task id → image source, without the tasks that are set aside. A request may name any address: what is fetched
+        is what stands in Label Studio, which is asked about tasks that were imported since the last comparison. An
+        image that is in the request itself is fetched from nowhere."""
         state, project = self.services.state, self.project
         now = state.now()
         waits = {image.task_id for image in state.tasks.broken_images(project.id) if image.retry_at > now}
-        sources = state.tasks.sources(project.id, task_ids)
-        if unknown := [task for task in task_ids if task not in sources]:
+        sources = {task["id"]: _image_within(task, data_key) for task in tasks}
+        sources |= state.tasks.sources(project.id, list(sources))
+        if unknown := [task for task, source in sources.items() if not source]:
             try:
                 held = gateway.tasks_of(project.number, unknown)
             except BackendError as error:
@@ -97,6 +98,13 @@ class RequestedPredictions:
             else:
                 sources |= {task.id: image_source(task.data, data_key) or "" for task in held}
         return {task: source for task, source in sources.items() if source and task not in waits}
+
+
+def _image_within(task: Mapping[str, Any], data_key: str) -> str:
+    """The image that a task of a request brings along as a data URI; "" if there is none."""
+    data = task.get("data")
+    source = image_source(data, data_key) if isinstance(data, dict) else None
+    return source if source and source.startswith("data:") else ""
 
 
 def _entry(stored: StoredPrediction, result: Result) -> dict[str, Any]:

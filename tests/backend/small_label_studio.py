@@ -3,12 +3,13 @@ show another project under the same number."""
 
 from __future__ import annotations
 
-import http.server
-import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.rig.json_server import JsonServer
 
 CONFIG = """<View><Image name="pic" value="$image"/><Choices name="what" toName="pic">
 <Choice value="cat"/><Choice value="dog"/></Choices></View>"""
@@ -29,32 +30,15 @@ class SmallLabelStudio:
         self.let_go = threading.Event()
         self.hangs_at = ""
         """Paths that begin with this are never answered, whatever the mode."""
-        studio = self
+        self._server = JsonServer(self._hear)
+        self.url = self._server.url
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                studio.asked.append((self.path.split("?")[0], self.headers.get("Authorization", "")))
-                at = studio.hangs_at
-                if studio.mode == "hangs" or (at and self.path.startswith(at)):
-                    studio.let_go.wait(30)
-                    return
-                status, body = studio._answer(self.path)
-                content = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            do_POST = do_GET
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+    def _hear(self, request: BaseHTTPRequestHandler) -> tuple[int, dict[str, Any]] | None:
+        self.asked.append((request.path.split("?")[0], request.headers.get("Authorization", "")))
+        if self.mode == "hangs" or (self.hangs_at and request.path.startswith(self.hangs_at)):
+            self.let_go.wait(30)
+            return None
+        return self._answer(request.path)
 
     def _answer(self, path: str) -> tuple[int, dict[str, Any]]:
         if self.mode == "refuses":
@@ -79,8 +63,7 @@ class SmallLabelStudio:
 
     def close(self) -> None:
         self.let_go.set()
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
 
 
 @contextmanager

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import http.server
 import io
-import json
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from backend.tasks.segmentation.brush import encode_mask
 from backend.tasks.segmentation.predictions import write_masks
 from backend.worker.job import Job
 from tests.integration.helpers import FRUIT, LabelProject, Studio, choices_config, drawings
+from tests.rig.json_server import JsonServer
 from tests.rig.proxy import Proxy
 from tests.rig.servers import LabelStudioServer
 
@@ -43,34 +42,18 @@ class Door:
         self.open = True
         self.address = ""
         """The address that is noted, where a proxy hides the one that Label Studio calls."""
-        door = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                self.rfile.read(int(self.headers.get("content-length") or 0))
-                version = None if another else state.versions.current(project_id)
-                if self.path == "/setup" and door.open and not another:
-                    state.projects.heard(project_id, door.address or door.url)
-                body = json.dumps({"status": "UP", "model_version": version.name if version else ""}).encode()
-                self.send_response(200 if door.open else 503)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+        def answer(request: BaseHTTPRequestHandler) -> tuple[int, Any]:
+            version = None if another else state.versions.current(project_id)
+            if request.path == "/setup" and self.open and not another:
+                state.projects.heard(project_id, self.address or self.url)
+            return 200 if self.open else 503, {"status": "UP", "model_version": version.name if version else ""}
 
-            do_GET = do_POST
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self._server = JsonServer(answer)
+        self.url = self._server.url
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.close()
 
 
 @dataclass

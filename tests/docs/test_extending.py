@@ -155,7 +155,7 @@ def test_a_page_is_a_file_a_method_and_a_line(tmp_path: Path) -> None:
 
 def test_an_image_source_is_a_class_and_a_line(tmp_path: Path) -> None:
     copy(tmp_path, "backend")
-    source, settings = (tmp_path / "backend" / name for name in ("images/source.py", "settings/core.py"))
+    source, settings = (tmp_path / "backend" / name for name in ("images/source.py", "settings/process.py"))
     insert(source, "def sources(", block("class FolderSource") + "\n\n")
     text = source.read_text()
     for line in block("import unquote, unquote_to_bytes").splitlines():

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from backend.events import project_key
 from tests.integration.helpers import FAST, LabelProject, Studio
 from tests.rig.processes import HOST
 from tests.rig.servers import BackendServer
@@ -276,7 +277,12 @@ def status(server: BackendServer) -> Json:
 def predict(url: str, held: Json, tasks: Sequence[Mapping[str, Any]]) -> list[Json]:
     """What a backend at ``url`` answers when Label Studio asks it about ``tasks`` of a project, in their order. It is
     asked again while it has no answer to one: on a busy machine its model may be loaded too late for the first time."""
-    body = {"tasks": list(tasks), "project": f"{held['id']}.0", "label_config": held["label_config"], "params": {}}
+    body = {
+        "tasks": list(tasks),
+        "project": project_key(held, held["id"]),
+        "label_config": held["label_config"],
+        "params": {},
+    }
     for _ in range(REQUESTS):
         answer = requests.post(f"{url}/predict", json=body, timeout=100)
         assert answer.ok, answer.text

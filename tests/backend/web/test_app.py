@@ -31,7 +31,7 @@ from backend.tasks.kept_probabilities import write_probabilities
 from backend.tasks.segmentation.config import segmentation_spec
 from backend.tasks.segmentation.masks import regions_to_mask
 from backend.tasks.segmentation.predictions import write_masks
-from backend.web import key_check
+from backend.web import key_check, predictions
 from backend.web import plugin as model
 from backend.web.app import PHRASE_CHARACTERS, create_app, reason_phrase
 from backend.web.plugin import NO_PREDICTION
@@ -621,7 +621,7 @@ def picture(color: int) -> str:
 
 
 def test_tasks_without_an_answer_get_a_fresh_one_and_a_broken_image_spoils_only_its_own(
-    server: BackendServer, state: State, tmp_path: Path
+    server: BackendServer, state: State, studio: SmallLabelStudio, tmp_path: Path
 ) -> None:
     import torch
 
@@ -653,12 +653,20 @@ def test_tasks_without_an_answer_get_a_fresh_one_and_a_broken_image_spoils_only_
         assert entry["result"][0]["value"] == {"choices": [label]}
         assert entry["result"][0]["score"] == pytest.approx(sure, rel=1e-3)
 
-    # whoever asks may name any address: what is fetched is what stands in Label Studio
-    elsewhere, stranger = predict(
-        server, 25, [tasks[0] | {"data": tasks[4]["data"]}, {"id": 54, "data": tasks[0]["data"]}]
+    # whoever asks may name any address: what is fetched is what stands in Label Studio, or nothing at all
+    elsewhere, fetched, brought = predict(
+        server,
+        25,
+        [
+            tasks[0] | {"data": tasks[4]["data"]},
+            {"id": 54, "data": {"image": f"{studio.url}/a.png"}},
+            {"id": 55, "data": tasks[0]["data"]},
+        ],
     )
-    assert elsewhere == light
-    assert stranger == NO_PREDICTION
+    for entry in (elsewhere, brought):
+        assert entry["score"] == pytest.approx(light["score"], rel=1e-6) != pytest.approx(dark["score"], rel=1e-6)
+    assert fetched == NO_PREDICTION
+    assert "/a.png" not in [path for path, _ in studio.asked]
     state.tasks.set_deadly(25, [(50, picture(200))], 600)  # what killed a process is left alone
     assert predict(server, 25, tasks[:1]) == [NO_PREDICTION]
 
@@ -724,7 +732,7 @@ def test_stored_masks_that_take_too_long_to_draw_leave_the_scores(
         version_masks = published_masks(server, state, 1, [1, 2, 3], kept=3)
         state.close()
     assert version_masks.any()
-    monkeypatch.setattr(model, "REGIONS_SECONDS", 0.0)
+    monkeypatch.setattr(predictions, "REGIONS_SECONDS", 0.0)
     app = create_app(Settings(model_dir=str(tmp_path)))
     body = {"tasks": [{"id": 1}, {"id": 3}], "project": project_key(1), "label_config": MASKS_CONFIG}
     entries = app.test_client().post("/predict", json=body).json["results"]
