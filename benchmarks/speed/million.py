@@ -4,7 +4,7 @@ The state and the worker's own code are real; Label Studio is simulated in this 
 hold a million tasks in a reasonable time, and because what it is asked is counted here. Training and scoring are left
 out: an acquisition is drawn at random.
 
-    python -m benchmarks.speed.million --rows 1000000 --cycles 20
+    python -m benchmarks.speed.million --rows 10000 50000 1000000 --cycles 20
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import argparse
 import itertools
 import json
 import resource
+import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -36,11 +39,13 @@ from backend.worker import publisher, removal
 from backend.worker.job import Job, Reporter
 from backend.worker.recording import CycleRecord
 from backend.worker.sync import Truth, read_truth
+from benchmarks.speed.measuring import machine
 from benchmarks.speed.pool import CLASSES
 from demo.choices import choices_config, choose
 
 OWNER, PROJECT = "million", 1
 HINT_SECONDS = 0.02  # between two webhooks
+STEPS = ("read", "store", "publish", "remove")
 
 
 @dataclass
@@ -206,13 +211,60 @@ def _megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def report(results: Sequence[dict[str, Any]]) -> str:
+    """A table with a row for each of the ``results`` of :func:`run`. The first two cycles are left out of the medians:
+    they meet a state that is empty, and no version to remove."""
+    head = [
+        "tasks",
+        "processor s of the first read",
+        "processor s a cycle",
+        "of it " + ", ".join(STEPS),
+        "calls a cycle",
+    ]
+    head += ["memory over the floor after cycle 3, at the end", "webhook p99, longest"]
+    lines = [head, ["---"] * len(head), *map(_row, results)]
+    facts = [f"- {name}: {value}" for name, value in machine().items()]
+    return "\n".join([*facts, "", *(f"| {' | '.join(line)} |" for line in lines)]) + "\n"
+
+
+def _row(result: dict[str, Any]) -> list[str]:
+    settled = result["cycles"][2:]
+    sums = [sum(one["cpu_seconds"].values()) for one in settled]
+    steps = [statistics.median(one["cpu_seconds"][name] for one in settled) for name in STEPS]
+    calls = [sum(one["calls"].values()) for one in settled]
+    grown = [settled[place]["resident_mb"] - result["floor_mb"] for place in (0, -1)]
+    waits = [max(one["webhook_ms"][name] for one in settled) for name in ("p99", "longest")]
+    return [
+        f"{result['rows']:,}",
+        f"{result['whole_read_cpu_seconds']:.1f}",
+        f"{statistics.median(sums):.2f} ({min(sums):.2f} … {max(sums):.2f})",
+        ", ".join(f"{one:.2f}" for one in steps),
+        f"{min(calls)} … {max(calls)}",
+        ", ".join(f"{one:.0f} MiB" for one in grown),
+        ", ".join(f"{one:.0f} ms" for one in waits),
+    ]
+
+
+def _in_a_process_of_its_own(rows: int, cycles: int) -> dict[str, Any]:
+    """The figures of :func:`run`; a process's peak memory cannot be taken twice."""
+    command = [sys.executable, "-m", __spec__.name, "--rows", str(rows), "--cycles", str(cycles), "--json"]
+    found: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--cycles", type=int, default=20)
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 50_000, 1_000_000], help="tasks in the project")
+    parser.add_argument("--cycles", type=int, default=20, help="at least 3")
+    parser.add_argument(
+        "--json", action="store_true", help="every cycle of one number of rows, measured in this process"
+    )
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(run(Path(folder), options.rows, options.cycles), indent=1))
+    if options.json:
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(run(Path(folder), options.rows[0], options.cycles), indent=1))
+    else:
+        print(report([_in_a_process_of_its_own(rows, options.cycles) for rows in options.rows]), end="")
 
 
 if __name__ == "__main__":
