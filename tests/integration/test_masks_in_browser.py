@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from label_studio_sdk.converter.brush import decode_rle
 from PIL import Image, ImageDraw
 from playwright.sync_api import Page
 
@@ -112,6 +111,8 @@ class Expected:
 
 def as_the_sdk_reads(regions: list[dict[str, Any]], size: Size) -> np.ndarray:
     """The mask (H, W) of brush regions, by the SDK's decoder."""
+    from label_studio_sdk.converter.brush import decode_rle  # here: slow to import
+
     mask = np.zeros(size, np.uint8)
     for region in regions:
         assert (region["original_height"], region["original_width"]) == size

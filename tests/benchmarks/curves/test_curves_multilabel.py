@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sklearn.metrics import average_precision_score
 
 from backend.learning.learner import Learner
 from backend.settings.core import Settings
@@ -80,6 +79,8 @@ def test_a_label_is_the_set_of_classes_in_the_mask(made: Path) -> None:
 
 def test_mean_average_precision_is_of_the_classes_that_are_there(made: Path) -> None:
     """No test image is blue: of the others, scikit-learn's."""
+    from sklearn.metrics import average_precision_score  # here: slow to import
+
     task = task_of(made, plan_of())
     learner = Learner.fresh(Settings(sampler="random", task_width=4), task.classes, 16, CPU, 0, task="multilabel")
     found = predict(learner.net, task.images.test_images, task.test, Runtime(CPU, 0)).predicted

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchmetrics.functional.classification import multiclass_jaccard_index
 
 from backend.learning.learner import Learner
 from backend.settings.core import Settings
@@ -102,6 +101,8 @@ def test_mean_iou_of_a_network_that_says_light_everywhere(tmp_path: Path) -> Non
 
 def test_judging_in_batches_is_judging_all_at_once(made: Path, folder: Path) -> None:
     """Rows of the test in their own order, three at a time."""
+    from torchmetrics.functional.classification import multiclass_jaccard_index  # here: slow to import
+
     images = MaskSet.open(made)
     task = Segmentation(np.arange(20), np.array([4, 0, 3, 1]), images)
     learner = learner_of(task)

@@ -6,10 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
-from sklearn.datasets import load_sample_images
-from timm.data import ImageNetInfo
 from torch import nn
 from torch.nn import functional
 
@@ -39,6 +36,9 @@ def lite0() -> Backbone:
 
 def test_the_installed_weights_know_a_palace_and_a_daisy(lite0: Backbone) -> None:
     """scikit-learn's sample photographs, through the classifier that the weights' file holds besides the backbone."""
+    from sklearn.datasets import load_sample_images  # here: slow to import
+    from timm.data import ImageNetInfo
+
     state = torch.load(bundled_file(), weights_only=True)
     said = []
     for image in load_sample_images().images:  # (427, 640, 3) each
@@ -84,6 +84,8 @@ def test_a_network_without_weights_is_the_same_each_time_and_leaves_global_gener
 
 @pytest.mark.parametrize("renamed", [False, True])
 def test_weights_of_a_file_are_found_by_name_or_in_their_order(tmp_path: Path, renamed: bool) -> None:
+    import timm  # here: slow to import
+
     with torch.random.fork_rng():
         torch.manual_seed(1)
         theirs = timm.create_model(TINY, num_classes=7).state_dict()
@@ -94,6 +96,8 @@ def test_weights_of_a_file_are_found_by_name_or_in_their_order(tmp_path: Path, r
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    import timm  # here: slow to import
+
     torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "other.pth")
     with pytest.raises(PretrainedUnavailable, match="another network"):
         build_backbone(TINY, str(tmp_path / "other.pth"), 32)

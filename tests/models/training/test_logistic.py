@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional
 
@@ -39,6 +38,8 @@ def solved(features: Tensor, targets: Tensor, strength: float) -> tuple[Tensor, 
 @pytest.mark.parametrize("strength", [1e-2, 1.0])
 def test_the_minimum_is_scikit_learns(strength: float) -> None:
     """On standardized features, with its C: it does not penalize the bias, and ours hardly."""
+    from sklearn.linear_model import LogisticRegression  # here: slow to import
+
     features, classes = clusters(200, 2.0)
     standard = Scale.of(features).standardized(features)
     reference = LogisticRegression(C=strength, tol=1e-8, max_iter=5000).fit(standard.numpy(), classes.numpy())
@@ -48,6 +49,8 @@ def test_the_minimum_is_scikit_learns(strength: float) -> None:
 
 
 def test_a_regression_per_class_is_scikit_learns_of_that_class() -> None:
+    from sklearn.linear_model import LogisticRegression  # here: slow to import
+
     features, classes = clusters(200, 2.0)
     chosen = functional.one_hot(classes, CLASSES).float()
     standard = Scale.of(features).standardized(features).numpy()
