@@ -86,7 +86,7 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
                     report.cycle_id, "train", 0, 1, labels=len(labels.tasks), sampler=settings.sampler
                 )
                 versions = job.state.versions.of_project(job.project.id)
-                previous = last_learner(versions, job.device) if settings.warm_start else None
+                previous = last_learner(versions, job.device, cycle.metrics) if settings.warm_start else None
                 dtype = SCORE_DTYPES[settings.score_dtype]
                 runtime = Runtime(job.device, seed, report, score_dtype=dtype, features=features.rows)
                 learner, metrics = Learner.trained(settings, kind.classes, data, runtime, previous)

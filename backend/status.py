@@ -91,6 +91,7 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
             for image in state.tasks.broken_images(project.id)
         ],
         "ignored_annotations": state.labels.ignored(project.id),
+        "checkpoint_unreadable": newest.get("checkpoint_unreadable"),
         "regions_unread": newest.get("regions_unread", []),
         "regions_unread_count": newest.get("regions_unread_count", 0),
     }
@@ -143,6 +144,9 @@ def show(found: dict[str, Any], console: Console) -> None:
         if project["queue_note"]:
             words = f"Project {project['name']}, {_local_time(project['queue_noted_at'])}: {project['queue_note']}"
             console.print(shown(words), style="yellow", markup=False)
+        if project["checkpoint_unreadable"]:
+            words = f"the newest version had to learn from the beginning: {project['checkpoint_unreadable']}"
+            console.print(shown(f"Project {project['name']}: {words}"), style="yellow", markup=False)
     console.print(_versions(found))
     if any(project["broken_images"] for project in found["projects"]):
         console.print(_broken(found))

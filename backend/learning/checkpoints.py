@@ -13,6 +13,7 @@ import logging
 import shutil
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -63,14 +64,18 @@ def sweep_leftovers(project_folder: Path, wanted: Collection[str], spared_before
                 draft.unlink(missing_ok=True)
 
 
-def last_learner(versions: Iterable[Version], device: torch.device) -> Learner | None:
+def last_learner(
+    versions: Iterable[Version], device: torch.device, metrics: dict[str, Any] | None = None
+) -> Learner | None:
     """The learner to go on with: that of the newest of ``versions`` (newest first) that has a checkpoint. None if
-    there is none, or if it cannot be read."""
+    there is none, or if it cannot be read, which ``metrics`` then say (``checkpoint_unreadable``)."""
     for version in versions:
         if version.checkpoint:
             try:
                 return Learner.load(version.checkpoint, device)
             except BackendError as error:
                 log.warning("Going on without it: %s", error)
+                if metrics is not None:
+                    metrics["checkpoint_unreadable"] = str(error)
                 return None
     return None

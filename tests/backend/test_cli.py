@@ -118,7 +118,7 @@ def test_status_before_anything_is_connected(tmp_path: Path) -> None:
 
 def test_status_shows_what_is_due_what_runs_and_what_is_broken(tmp_path: Path) -> None:
     state = State.for_settings(Settings(model_dir=str(tmp_path)))
-    fill(state)
+    fill(state, metrics={"checkpoint_unreadable": "it is damaged"})
     state.projects.update(1, title="Pets [of mine]")
     state.projects.hint(1, train=True)
     skips = [StoredLabel(task, None, [], 1, 1, ignored={"skipped": 1, "empty": 1}) for task in (3, 4)]
@@ -135,6 +135,7 @@ def test_status_shows_what_is_due_what_runs_and_what_is_broken(tmp_path: Path) -
     assert pets["ignored_annotations"] == {"skipped": 3, "empty": 2}
     assert [version["status"] for version in pets["versions"]] == ["current", "superseded"]
     assert (fresh["due"], fresh["last_error"], fresh["current_version"]) == (["first order"], "refused", None)
+    assert (pets["checkpoint_unreadable"], fresh["checkpoint_unreadable"]) == ("it is damaged", None)
 
     shown = run("status", COLUMNS="200", **environment).stdout
     for words in (
@@ -148,6 +149,7 @@ def test_status_shows_what_is_due_what_runs_and_what_is_broken(tmp_path: Path) -
         "skipped",
         "Project 2: refused",
         "first order",
+        "had to learn from the beginning: it is damaged",
     ):
         assert words in shown
     assert "a-secret-key" not in shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,9 @@ def test_a_checkpoint_of_which_a_bit_changed_is_recognized(tmp_path: Path, caplo
     path.write_bytes(data)
     with pytest.raises(BackendError, match="is damaged: what it holds is not what was written"):
         Learner.load(path, CPU)
-    assert last_learner([version(1, path)], CPU) is None
+    metrics: dict[str, Any] = {}
+    assert last_learner([version(1, path)], CPU, metrics) is None
+    assert "is damaged" in metrics["checkpoint_unreadable"]
     assert "Going on without it" in caplog.text and "Traceback" not in caplog.text
 
 
