@@ -198,7 +198,7 @@ def _task_and_frame(project: dict[str, Any]) -> str:
 
 
 def _versions(found: dict[str, Any]) -> Table:
-    table = _table("Versions", "project", "version", "status", "published", "labels", "pool", "seconds")
+    table = _table("Versions", "project", "version", "status", "published", "labels", "pool", "accuracy", "seconds")
     for project in found["projects"]:
         seconds = {c["cycle"]: sum(c["seconds"].values()) for c in reversed(project["cycles"]) if c["seconds"]}
         for version in project["versions"][:VERSIONS_SHOWN]:
@@ -212,9 +212,14 @@ def _versions(found: dict[str, Any]) -> Table:
                 _local_time(version["published_at"]),
                 str(version["metrics"].get("labels", 0)),
                 str(version["metrics"].get("pool", "-")),
+                _share(version["metrics"].get("train_cv_accuracy")),
                 "-" if spent is None else f"{spent:.1f}",
             )
     return table
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"
 
 
 def _broken(found: dict[str, Any]) -> Table:

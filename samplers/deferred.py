@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     import models.training.adversarial_trainers
     import models.training.augmentation
     import models.training.budget
+    import models.training.calibration
     import models.training.committee
     import models.training.examples
     import models.training.gan

@@ -123,6 +123,7 @@ class Learner:
         except PretrainedUnavailable as error:
             raise BackendError(f"the checkpoint {Path(path).name} cannot be used: {error}") from error
         net.load_state_dict(saved["net"])
+        net.temperature = saved.get("temperature", 1.0)  # checkpoints before 0.4.0 do not contain it
         sampler = build_sampler(
             saved["sampler_name"],
             saved["options"],
@@ -144,6 +145,7 @@ class Learner:
             "frame": list(self.frame),
             "net_config": self.net_config.to_dict(),
             "net": self.net.state_dict(),
+            "temperature": self.net.temperature,
             "classes": list(self.classes),
             "options": self.options,
             "sampler_name": self.sampler.name,

@@ -18,7 +18,7 @@ from backend.errors import SettingsError
 from backend.settings.process import ProcessSettings
 from backend.settings.samplers import PRESETS, SamplerSettings
 from backend.settings.spec import YES_NO, matching, project, spec_of
-from backend.settings.values import checked, from_json, from_text, parse_extra_params, shown
+from backend.settings.values import checked, from_json, from_text, is_share, parse_extra_params, shown
 from samplers import SAMPLER_NAMES
 from samplers.base import TASKS
 from samplers.options import Check, above, at_least, between, one_of, zero_or
@@ -135,6 +135,12 @@ class Settings(ProcessSettings, SamplerSettings):
         0.5,
         "Several choices per image: a class is ticked in the pre-annotation from this probability on.",
         between(0.01, 0.99),
+    )
+    preannotate_above: str = project(
+        "auto",
+        "Whole images: the confidence from which on a task opens with the predicted class ticked; 0: always, 1: never; "
+        "auto: the lowest above which at least 9 in 10 predictions are right, by cross-validation on the labels.",
+        Check("auto, or 0 to 1", lambda value: value == "auto" or is_share(value)),
     )
     class_balance: bool = project(
         False, "Masks: weigh each class by 1 / ln(1.02 + its share of the labeled pixels) in the loss.", YES_NO

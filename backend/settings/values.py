@@ -30,10 +30,21 @@ def from_text(item: Field[Any], text: str) -> Any:
 
 
 def from_json(item: Field[Any], value: Any) -> Any:
-    """JSON writes 1 for 1.0; everything else must have the type already."""
+    """JSON writes 1 for 1.0, and a number may be given where a text that spells it is allowed; everything else must
+    have the type already."""
+    if type(item.default) is str and type(value) in (int, float) and spec_of(item).check.holds(str(value)):
+        return str(value)
     if type(item.default) is float and type(value) is int and abs(value) < 2**53:
         return float(value)
     return value
+
+
+def is_share(text: str) -> bool:
+    """Whether the text spells a number from 0 to 1."""
+    try:
+        return 0 <= float(text) <= 1
+    except ValueError:
+        return False
 
 
 def checked(item: Field[Any], value: Any, name: str) -> Any:

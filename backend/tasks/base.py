@@ -229,6 +229,11 @@ class TaskKind(ABC, Generic[Spec, Kept]):
 
     # -- predictions -------------------------------------------------------------------------------------------------
 
+    def serving(self, metrics: Mapping[str, Any]) -> Self:
+        """This kind, for the results of a version with these metrics: :meth:`result` and :meth:`predict_fresh` are
+        asked of what this returns."""
+        return self
+
     def head_size(self) -> int | None:
         """How many tasks at the head of an order get a prediction with a result. The others get a score only. None:
         all tasks get a result."""
@@ -258,8 +263,8 @@ class TaskKind(ABC, Generic[Spec, Kept]):
         """The ``result`` of a stored prediction, in the terms of the current label config.
 
         It is empty if there is no prediction that fits the label config: there is no model yet, the model is for
-        another kind of task, a mask was not kept, or a class is no longer in the label config. The task still has its
-        place in the queue.
+        another kind of task, a mask was not kept, or a class is no longer in the label config; or if the model is not
+        sure enough. The task still has its place in the queue.
         """
 
     def weight(self, result: Result) -> int:

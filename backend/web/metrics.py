@@ -118,6 +118,7 @@ class StateCollector(Collector):
     def _versions(self, projects: list[Project]) -> Iterator[Metric]:
         count = _gauge("versions", "Versions by status.", ("project", "status"), [])
         info = _gauge("current_version_info", "1 for the current version.", ("project", "version", "sampler"), [])
+        learned = [_gauge(name, help, ("project",), []) for name, (_, help) in LEARNED_GAUGES.items()]
         for project in projects:
             versions = self._state.versions.of_project(project.id)
             for status in sorted({version.status for version in versions}):
@@ -126,7 +127,10 @@ class StateCollector(Collector):
             for version in versions:
                 if version.id == project.current_version_id:
                     info.add_metric((project.name, version.name, version.sampler), 1)
-        yield from (count, info)
+                    for family, (key, _) in zip(learned, LEARNED_GAUGES.values(), strict=True):
+                        if key in version.metrics:
+                            family.add_metric((project.name,), version.metrics[key])
+        yield from (count, info, *learned)
 
 
 PROJECT_GAUGES = {
@@ -141,6 +145,15 @@ PROJECT_GAUGES = {
     "failing": ("failing", "1 if the worker's last attempt failed."),
 }
 """Metric → its key among the counts, and its help text."""
+
+LEARNED_GAUGES = {
+    "current_version_cv_accuracy": (
+        "train_cv_accuracy",
+        "Cross-validated accuracy of the current version's head on the labels.",
+    ),
+    "current_version_ece": ("train_ece", "Expected calibration error of its confidences on the same labels."),
+}
+"""Metric → its key among the metrics of a version, and its help text."""
 
 
 def _project_gauges(projects: list[tuple[Project, dict[str, float]]]) -> Iterator[Metric]:

@@ -41,7 +41,7 @@ class RequestedPredictions:
         if version is None:
             return
         settings = self._settings()
-        kind = self._kind(settings)
+        kind = self._kind(settings).serving(version.metrics)
         stored = self.services.state.scores.of_tasks(project.id, [task["id"] for task in tasks])
         kept = kind.open_kept(predictions_folder(project_folder(settings.model_dir, project.folder_key), version.name))
         until = time.monotonic() + REGIONS_SECONDS

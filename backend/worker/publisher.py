@@ -279,7 +279,7 @@ class Results:
     @classmethod
     def of(cls, job: Job, version: Version) -> Results:
         """Of ``version``, with the label config as Label Studio has it now."""
-        kind = project_kind(job)
+        kind = project_kind(job).serving(version.metrics)
         return cls(kind, kind.open_kept(predictions_folder(job.folder, version.name)))
 
     def __call__(self, stored: StoredPrediction) -> Result:

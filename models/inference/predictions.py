@@ -53,6 +53,7 @@ class Predictions:
     for. Several classes an image: (N, C) float32, the probability of each class.
     confidence (N,) float64: one class an image: the softmax probability of that class. Masks: the mean over the pixels
     of the probability of what each is taken for. Several classes an image: the mean over the classes of max(p, 1 - p).
+    Probabilities are those of calibrated logits (`models.networks.base.TaskNet.temperature`).
     """
 
     predicted: np.ndarray
@@ -97,7 +98,7 @@ def predict(
     """
     if len(rows) == 0:
         return Predictions(net.task.nothing_predicted(net.num_classes), np.empty(0, dtype=np.float64))
-    predicted, confidence = measure(net, pixels, rows, runtime, lambda _, logits: net.task.predict(logits), phase)
+    predicted, confidence = measure(net, pixels, rows, runtime, lambda _, logits: net.predict(logits), phase)
     if not np.isfinite(confidence).all():
         raise NonFiniteOutputs("the task network outputs NaN or infinity: its training diverged")
     return Predictions(predicted, confidence.astype(np.float64))
@@ -118,7 +119,7 @@ def predict_and_measure(
     """
 
     def compute(features: Tensor, logits: Tensor) -> tuple[Tensor, ...]:
-        return (*net.task.predict(logits), acquisition(features, logits))
+        return (*net.predict(logits), acquisition(features, logits))
 
     predicted, confidence, values = measure(net, pixels, rows, runtime, compute, phase)
     return Predictions(predicted, confidence.astype(np.float64)), values.astype(np.float64)
@@ -162,7 +163,7 @@ def predict_and_measure_forward(
     `ForwardPass` of a batch -> (B,)."""
 
     def compute(forward: ForwardPass) -> tuple[Tensor, ...]:
-        return (*net.task.predict(forward.logits), acquisition(forward))
+        return (*net.predict(forward.logits), acquisition(forward))
 
     predicted, confidence, values = measure_forward(net, pixels, rows, runtime, compute, phase, with_images)
     return Predictions(predicted, confidence.astype(np.float64)), values.astype(np.float64)

@@ -76,6 +76,8 @@ class TaskNet(ReducedScoring, ABC):
     config    what that task's `build` needs to build another one like this.
     trunk, head  its two parts. `head.weight.flatten(1)` is (C, F).
     tap_channels  T_k, how wide the taps are.
+    temperature  what its logits are divided by for probabilities that are shown to people; see
+                 `models.training.calibration`. What is learned and what orders a pool takes the logits as they are.
 
     On CUDA the trunk trains in bfloat16. Evaluation is in float32, because the order of a pool needs more digits than
     bfloat16's eight bits, unless the trunk of a copy is to score in bfloat16 (`models.inference.fused`). Features and
@@ -87,6 +89,7 @@ class TaskNet(ReducedScoring, ABC):
     trunk: nn.Module
     head: nn.Linear | nn.Conv2d
     tap_channels: tuple[int, ...]
+    temperature: float = 1.0
 
     @property
     def num_classes(self) -> int:
@@ -118,6 +121,11 @@ class TaskNet(ReducedScoring, ABC):
         if not self.training and self.score_dtype is not torch.float32:
             return self.scoring_precision(x)
         return torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.training and x.is_cuda)
+
+    def predict(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """What it says about each image of a batch, from its logits: `models.tasks.base.Task.predict` of calibrated
+        ones."""
+        return self.task.predict(logits if self.temperature == 1.0 else logits / self.temperature)
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:

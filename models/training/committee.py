@@ -101,7 +101,7 @@ def predict_and_disagree(
         streaming.add(own)
         for member in others:
             streaming.add(member.head(member.features(inputs)))
-        return (*net.task.predict(own), streaming.result())
+        return (*net.predict(own), streaming.result())
 
     predicted, confidence, values = map_rows(net.reads(pixels, runtime), rows, runtime, batch)
     return Predictions(predicted, confidence.astype(np.float64)), values.astype(np.float64)

@@ -20,7 +20,8 @@ from models.losses.objectives import Objective
 from models.networks.base import TaskNet
 from models.networks.pretrained import FinetunedClassifier, FrozenClassifier
 from models.pixels import normalize
-from models.training.logistic import Scale, chosen_strength, minimum, row_losses
+from models.training.calibration import Calibration
+from models.training.logistic import Scale, cross_validated, minimum, row_losses
 from models.training.rows import epoch_positions
 from models.training.schedule import Recipe
 
@@ -46,8 +47,8 @@ def train_head(
     Under a penalty that cross-validation on the labels chooses. What `models.losses.objectives.Objective.on_features`
     gives is minimized; an objective that has none starts from the minimum of the plain loss and is then trained in
     steps, along with its own networks. It ends by `runtime.deadline`, if there is one. Reports runtime.progress
-    ("train", passes, all of them). Returns the metrics of `models.training.task_network.train_network`, and `strength`,
-    the variance of the penalty.
+    ("train", passes, all of them). Returns the metrics of `models.training.task_network.train_network`, `strength`, the
+    variance of the penalty, and those of `models.training.calibration.Calibration`; `net.temperature` is what it says.
 
     Raises models.data.DataError without labeled rows, TrainingDiverged when the loss is not finite.
     """
@@ -63,7 +64,8 @@ def train_head(
     exclusive = not targets.is_floating_point()  # classes, and not choices
     wide = functional.one_hot(targets, net.num_classes).float() if exclusive else targets
     rng = runtime.rng("folds")
-    strength = chosen_strength(scale.standardized(features), wide, exclusive, rng)
+    validated = cross_validated(scale.standardized(features), wide, exclusive, rng)
+    strength, calibration = validated.strength, Calibration.of(validated.left_out)
     objective.begin(net, data, runtime)
     try:
         loss_of = objective.on_features(net, features, targets)
@@ -84,6 +86,7 @@ def train_head(
     if not math.isfinite(reached):
         raise TrainingDiverged("the training loss is not finite: the features or the labels are broken")
     net.eval()
+    net.temperature = calibration.temperature
     seconds = time.perf_counter() - started
     runtime.progress("train", PASSES, PASSES)
     return {
@@ -98,6 +101,7 @@ def train_head(
         "images_per_second": iterations * len(features) / seconds,
         "bounded_by_images": 0.0,
         "bounded_by_seconds": float(deadline is not None and deadline.left() <= 0),
+        **calibration.figures(),
     }
 
 

@@ -10,13 +10,15 @@ Axis letters: L labels, F features, R directions in feature space, C classes, P 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from models.training.calibration import LeftOut
 
 STRENGTHS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 """Variances c that cross-validation chooses from, ascending."""
@@ -27,6 +29,7 @@ FOLDS, FEW_FOLDS = 5, 3  # the latter for more than MANY labels
 MANY = 100
 MOST_COMPARED = 300  # labels that cross-validation looks at
 MOST_WORK = 4e9  # multiplications of one step of all problems of cross-validation
+MOST_TOLD, TELLING_WORK = 1_000, 4e8  # the same of labels that are told under one variance
 COMPARING_STEPS = 60
 BIAS_PENALTY = 0.1  # of a bias b: b² / 20. A class without labels gets a small probability and not none.
 MOST_STEPS = 400
@@ -96,7 +99,16 @@ def minimum(
     return found_weight, found_bias, steps
 
 
-def chosen_strength(features: Tensor, targets: Tensor, exclusive: bool, rng: np.random.Generator) -> float:
+@dataclass(frozen=True)
+class CrossValidation:
+    """The variance of the penalty that labels which were left out are told best under, and what they are told then;
+    None where too few could be asked."""
+
+    strength: float
+    left_out: LeftOut | None
+
+
+def cross_validated(features: Tensor, targets: Tensor, exclusive: bool, rng: np.random.Generator) -> CrossValidation:
     """The variance c of `STRENGTHS` under which labels that were left out are told best, by their mean loss.
 
     features (L, F) standardized; targets (L, C) float, rows of one 1 where classes are `exclusive`. On a random part of
@@ -104,34 +116,61 @@ def chosen_strength(features: Tensor, targets: Tensor, exclusive: bool, rng: np.
     (On Fashion-MNIST the best c falls from 0.1 at 100 labels to 0.01 at 800.) A label whose class is in no other fold
     says nothing and is not asked. Where too little is left to ask, or the classes are so many that it would take long,
     `USUAL_STRENGTH` of that many labels.
+
+    What the labels are told is that of the same heads or, where they learned from a part of many, of others that learn
+    from a larger part: under that penalty, and closer to a head that learns from all. There a label whose class is in
+    no other fold counts, as one that is told wrong: without it, a few labels of many classes seem to be told well.
     """
     labels = len(features)
-    if labels > MOST_COMPARED:
-        some = torch.from_numpy(np.sort(rng.choice(labels, MOST_COMPARED, replace=False)))
-        features, targets = features[some], targets[some]
-    return _compared(features, targets, exclusive, rng) * (len(features) / labels)
+    compared = _some(labels, MOST_COMPARED, rng)
+    found = _compared(features[compared], targets[compared], exclusive, rng, STRENGTHS)
+    strength = (USUAL_STRENGTH if found is None else found.strength) * (len(compared) / labels)
+    left_out = None if found is None else found.left_out
+    told = _some(labels, _most_told(targets.shape[1]), rng)
+    if len(told) > len(compared) or (left_out is None and len(told) >= 2 * FOLDS):
+        own = strength * (labels / len(told))
+        again = _compared(features[told], targets[told], exclusive, rng, (own,))
+        left_out = None if again is None else again.left_out
+    return CrossValidation(strength, left_out)
 
 
-def _compared(features: Tensor, targets: Tensor, exclusive: bool, rng: np.random.Generator) -> float:
+def _some(labels: int, most: int, rng: np.random.Generator) -> Tensor:
+    """Places of all labels or, where there are more, of `most` of them, ascending."""
+    if labels <= most:
+        return torch.arange(labels)
+    return torch.from_numpy(np.sort(rng.choice(labels, most, replace=False)))
+
+
+def _most_told(classes: int) -> int:
+    """How many labels at most can be told by heads of one variance within `TELLING_WORK`."""
+    return min(MOST_TOLD, math.isqrt(int(TELLING_WORK / (4.0 * FEW_FOLDS * classes))))
+
+
+def _compared(
+    features: Tensor, targets: Tensor, exclusive: bool, rng: np.random.Generator, strengths: Sequence[float]
+) -> CrossValidation | None:
+    """The best of the variances, and what the labels (L,) are told under it. None: it cannot be said, or would take
+    long."""
     count, classes = targets.shape
     parts = FOLDS if count <= MANY else FEW_FOLDS
     folds = fold_of(targets.cpu().numpy(), parts, rng, exclusive)
+    if count < 2 * parts or 4.0 * parts * len(strengths) * count * min(features.shape) * classes > MOST_WORK:
+        return None
     rows, directions = _in_own_directions(features)
-    strengths = STRENGTHS
-    if count < 2 * parts or 4.0 * parts * len(strengths) * count * len(directions) * classes > MOST_WORK:
-        return USUAL_STRENGTH
     left_out = torch.from_numpy(folds[None, :] == np.arange(parts)[:, None]).to(features.device)  # (folds, L)
     problems = left_out.repeat_interleave(len(strengths), dim=0)  # (P, L)
     variances = torch.tensor(strengths, device=features.device).repeat(parts)
     logits = _solved(rows, directions, targets, ~problems, variances, exclusive)  # (P, L, C)
-    losses = _row_losses(logits, targets, exclusive)
     known = (~left_out).float() @ targets > 0  # (folds, C): in the folds that are learned from
     asked = left_out & (targets @ known.T.float() >= targets.sum(dim=1, keepdim=True)).T
     if int(asked.sum()) < parts:
-        return USUAL_STRENGTH
-    per_fold = losses.unflatten(0, (parts, len(strengths)))
-    mean = (per_fold * asked[:, None, :]).sum(dim=(0, 2)) / asked.sum()
-    return strengths[int(mean.argmin())]
+        return None
+    losses = _row_losses(logits, targets, exclusive).unflatten(0, (parts, len(strengths)))
+    mean = (losses * asked[:, None, :]).sum(dim=(0, 2)) / asked.sum()
+    best = int(mean.argmin())
+    own_fold = torch.from_numpy(folds).to(features.device)
+    told = logits.unflatten(0, (parts, len(strengths)))[own_fold, best, torch.arange(count, device=features.device)]
+    return CrossValidation(strengths[best], LeftOut(told, targets, exclusive))
 
 
 def fold_of(targets: np.ndarray, folds: int, rng: np.random.Generator, exclusive: bool) -> np.ndarray:

@@ -30,7 +30,7 @@ def train_network(
     weights. Reports runtime.progress("train", passes, all of them) after each pass over the labels. Returns metrics to
     log: labels, images (how many were looked at), epochs (images / labels), steps, batch_size, loss (mean over the last
     pass), seconds, images_per_second, and what kept the images below the recipe's epochs, 1 or 0 each:
-    bounded_by_images, bounded_by_seconds.
+    bounded_by_images, bounded_by_seconds. And what `train_head` adds, where a head is all that is trained.
 
     Of a frozen backbone the head is all that is trained (`models.training.head.train_head`); of one that is trained as
     well, the head comes first.
@@ -45,6 +45,7 @@ def train_network(
     started = time.perf_counter()
     if isinstance(net, FinetunedClassifier):
         train_head(net, data, net.task.cross_entropy(), recipe, runtime)
+        net.temperature = 1.0  # that of the head alone is not that of what follows
     try:
         run = _Run(net, data, objective, recipe, runtime)
         loss = run.train()

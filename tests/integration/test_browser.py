@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from benchmarks.data.datasets import fashion_mnist
 from tests.integration.editor import PATIENCE_MS, expect_task
@@ -24,7 +24,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 SCREENSHOT = os.environ.get("QUEUE_SCREENSHOT", "")
 TASKS, LABELS = (400, 200) if SCREENSHOT else (60, 20)
-NETWORK = {"epochs": 0, "task_width": 0, "batch_size": 128} if SCREENSHOT else {"epochs": 20, "task_width": 8}
+NETWORK = (
+    {"epochs": 0, "task_width": 0, "batch_size": 128, "preannotate_above": 0}
+    if SCREENSHOT
+    else {"epochs": 20, "task_width": 8}
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +73,43 @@ def test_the_stream_serves_the_lowest_score_with_our_choice_ticked(
         (annotation,) = project.studio.get(f"/api/tasks/{task}/annotations/")
         assert annotation["result"][0]["value"]["choices"] == [answers[task]]
     expect_task(page, order[2])
+
+
+def test_a_task_opens_ticked_where_the_head_is_sure_enough_and_else_unticked(
+    page: Page, backend: BackendServer, studio: Studio
+) -> None:
+    """Trousers and bags are easily told, shirts and T-shirts are not. All tasks have their place in the order, and most
+    of what is ticked is right."""
+    images, labels, *_, classes, _ = fashion_mnist()
+    asked = ("T-shirt/top", "Trouser", "Shirt", "Bag")
+    chosen = [place for place in range(400) if classes[labels[place]] in asked][:120]
+    project = studio.make_project("Ticked", asked, {f"{place:04d}.png": png(images[place]) for place in chosen})
+    try:
+        project.connected(backend.url, {"sampler": "margin", "budget": 1000, "task_width": 0})
+        project.wait_for_cycle(0)
+        truths = dict(zip(sorted(project.tasks()), [classes[labels[place]] for place in chosen], strict=True))
+        for task in sorted(truths)[:70]:
+            project.annotate(task, truths[task])
+        project.start_training()
+        version = project.wait_for_cycle(1)
+        open_tasks = project.unlabelled()
+        answers = {one["task"]: one["result"] for one in project.predictions(version) if one["task"] in open_tasks}
+        ticked = {task: result[0]["value"]["choices"] for task, result in answers.items() if result}
+        unticked = [task for task in answers if task not in ticked]
+        assert len(ticked) + len(unticked) == 50 and len(ticked) >= 5 and len(unticked) >= 5
+        assert sum(choices == [truths[task]] for task, choices in ticked.items()) >= 0.8 * len(ticked)
+
+        def opened(task: int) -> Locator:
+            page.goto(f"{studio.url}/projects/{project.id}/data?task={task}", wait_until="domcontentloaded")
+            expect_task(page, task)
+            expect(page.locator(".lsf-choices input")).to_have_count(len(asked))
+            return page.locator(".lsf-choices input:checked")
+
+        sure, (expected,) = next(iter(ticked.items()))
+        expect(opened(sure)).to_have_attribute("name", expected)
+        expect(opened(unticked[0])).to_have_count(0)
+    finally:
+        project.delete()
 
 
 def test_the_queue_tab_shows_the_order(page: Page, project: LabelProject, tmp_path: Path) -> None:

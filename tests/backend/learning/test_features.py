@@ -17,6 +17,7 @@ from backend.learning.first_order import first_order
 from backend.learning.learner import Learner
 from backend.settings.core import Settings
 from backend.tasks import KINDS
+from models import checkpoint
 from models.data import ClassTargets, CycleData, Runtime, no_progress
 from models.networks.pretrained import FrozenClassifier
 from tests.backend.tasks.examples import EXAMPLES
@@ -118,6 +119,25 @@ def test_a_learner_on_features_goes_through_a_checkpoint_without_its_backbone(
     assert (loaded.score(cache.pixels, data.unlabeled, runtime)[0] == expected).all()
     later, _ = Learner.trained(SETTINGS, FRUIT[::-1], data, runtime, loaded)
     assert np.isfinite(later.score(cache.pixels, data.unlabeled, runtime)[0]).all()
+
+
+def test_confidences_are_those_of_the_temperature_and_the_order_is_not(cache: ImageCache, tmp_path: Path) -> None:
+    """Also of a checkpoint, and of one from before there was a temperature: the margin of two classes, read from either
+    confidence, is the same number apart from it."""
+    learner = Learner.fresh(SETTINGS, FRUIT[:2], 32, CPU, 0)
+    rows = np.arange(COUNT)
+    expected, plain = learner.score(cache.pixels, rows, Runtime(CPU, 0))
+    learner.net.temperature = 0.2
+    learner.save(tmp_path / "checkpoint.pt")
+    loaded = Learner.load(tmp_path / "checkpoint.pt", CPU)
+    acquisition, sharper = loaded.score(cache.pixels, rows, Runtime(CPU, 0))
+    assert (acquisition == expected).all()
+    margins = [np.log(found.confidence / (1 - found.confidence)) for found in (plain, sharper)]
+    np.testing.assert_allclose(margins[1], margins[0] / 0.2, rtol=1e-3)
+    old = {key: value for key, value in learner.payload().items() if key != "temperature"}
+    checkpoint.save(tmp_path / "old.pt", old)
+    from_old = Learner.load(tmp_path / "old.pt", CPU).score(cache.pixels, rows, Runtime(CPU, 0))[1]
+    assert (from_old.confidence == plain.confidence).all()
 
 
 @pytest.mark.parametrize("embedded", [COUNT, 4])

@@ -116,6 +116,7 @@ def test_the_environment_is_read_by_upper_case_names_and_types() -> None:
         ("IMAGE_SIZE", "8", "0, or 16 to 1024"),
         ("TASK", "detection", "one of auto, classification, multilabel, segmentation"),
         ("MULTILABEL_THRESHOLD", "1", "0.01 to 0.99"),
+        ("PREANNOTATE_ABOVE", "nan", "auto, or 0 to 1"),
         ("UNLABELLED", "void", "one of background, ignore"),
         ("RECTANGLES", "some", "true or false"),
         ("CROP_SIZE", "8", "0, or 32 to 1024"),
@@ -159,6 +160,11 @@ def test_extra_params_override_as_an_object_or_as_its_text() -> None:
         assert settings.basic_auth_user == "kept"
 
 
+@pytest.mark.parametrize("spelled", [0.8, "0.8"])
+def test_a_number_may_be_given_where_a_text_may_spell_one(spelled: object) -> None:
+    assert Settings().for_project({"preannotate_above": spelled}).preannotate_above == "0.8"
+
+
 @pytest.mark.parametrize(
     ("params", "words"),
     [
@@ -174,6 +180,8 @@ def test_extra_params_override_as_an_object_or_as_its_text() -> None:
         ({"pretrained": 1}, ["pretrained must be true or false", "1"]),
         ({"learning_rate": float("nan")}, ["learning_rate must be a number", "NaN"]),
         ({"learning_rate": 10**400}, ["learning_rate must be a number"]),
+        ({"preannotate_above": 1.5}, ["preannotate_above must be text (auto, or 0 to 1)", "1.5"]),
+        ({"preannotate_above": True}, ["preannotate_above must be text (auto, or 0 to 1)", "true"]),
         ({"sampler": {}}, ["sampler must be text (one of random"]),
         ({"sampler": "x" * 500}, ["sampler must be one of", "xxx..."]),
         ({"model_dir": "/tmp"}, ["model_dir", "set MODEL_DIR in the backend's environment"]),

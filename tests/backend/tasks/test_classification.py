@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from backend.settings.core import Settings
 from backend.state import StoredPrediction
 from backend.tasks.choices import ChoicesSpec, choices_result
@@ -76,6 +78,26 @@ def test_a_prediction_ticks_its_class_with_the_confidence_that_people_see() -> N
     assert KIND.result(stored, None) == [
         {"value": {"choices": ["dog"]}, "type": "choices", "from_name": "kind", "to_name": "img", "score": 0.9877}
     ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "measured", "ticked"),
+    [
+        ("auto", {"train_preannotate_above": 0.7}, {0.7, 0.99, 1.0}),
+        ("auto", {"train_preannotate_above": 1.0}, set()),
+        ("auto", {}, {0.3, 0.69, 0.7, 0.99, 1.0}),  # a version of before, or of a network that is trained as a whole
+        ("0.5", {"train_preannotate_above": 0.7}, {0.69, 0.7, 0.99, 1.0}),
+        ("0", {"train_preannotate_above": 1.0}, {0.3, 0.69, 0.7, 0.99, 1.0}),
+        ("1", {}, set()),
+    ],
+)
+def test_a_prediction_that_is_not_sure_enough_is_not_ticked(
+    setting: str, measured: dict[str, float], ticked: set[float]
+) -> None:
+    served = Classification(SPEC, Settings(preannotate_above=setting)).serving(measured)
+    sure = (0.3, 0.69, 0.7, 0.99, 1.0)
+    results = {one: served.result(StoredPrediction(7, "v", "dog", one, 0.4), None) for one in sure}
+    assert {one for one, result in results.items() if result} == ticked
 
 
 def test_there_is_no_result_before_the_first_model_or_of_a_class_that_left_the_label_config() -> None:

@@ -142,6 +142,15 @@ def test_a_result_ticks_every_class_that_reaches_the_threshold(tmp_path: Path) -
     assert kind().result(stored(1, confidence=None), opened)[0]["score"] == 0.25
 
 
+def test_a_class_that_is_not_sure_enough_is_not_ticked(tmp_path: Path) -> None:
+    opened = kept(tmp_path, CLASSES, [0.5, 0.4999, 0.9])
+    measured = {"train_preannotate_above": 0.8}
+    assert choices(kind().serving(measured).result(stored(1), opened)) == ["owl"]
+    assert choices(kind(preannotate_above="0").serving(measured).result(stored(1), opened)) == ["cat", "owl"]
+    assert choices(kind(preannotate_above="1").serving(measured).result(stored(1), opened)) == []
+    assert choices(kind(preannotate_above="0.2").serving(measured).result(stored(1), opened)) == ["cat", "owl"]
+
+
 def test_a_result_is_in_the_words_and_the_order_of_the_label_config_of_now(tmp_path: Path) -> None:
     opened = kept(tmp_path, CLASSES, [0.9, 0.8, 0.7])
     for now, drawn in (

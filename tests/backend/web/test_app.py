@@ -599,6 +599,17 @@ def test_an_order_without_a_model_answers_with_its_scores(server: BackendServer,
     assert fresh == NO_PREDICTION
 
 
+def test_an_answer_that_is_not_sure_enough_keeps_its_score_alone(server: BackendServer, state: State) -> None:
+    """The stored confidence is 0.75; what was measured when the version was trained says 0.8, and the owner 0.7."""
+    for number, params, ticked in ((34, {}, False), (35, {"preannotate_above": 0.7}, True)):
+        call(server.url, "POST", "/setup", setup_body(number, params or None))
+        metrics = {"task": "classification", "train_preannotate_above": 0.8}
+        version = published(state, number, [1], metrics=metrics)
+        (entry,) = predict(server, number, [{"id": 1}])
+        assert (bool(entry["result"]), entry["score"]) == (ticked, pytest.approx(0.1))
+        assert entry["model_version"] == version.name
+
+
 def test_a_class_that_left_the_label_config_is_no_answer(server: BackendServer, state: State) -> None:
     call(server.url, "POST", "/setup", setup_body(23))
     published(state, 23, [1, 2])

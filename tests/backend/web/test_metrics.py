@@ -109,6 +109,14 @@ def test_the_figures_of_every_project(state: State, settings: Settings) -> None:
     assert {key: found.get(key) for key in expected} == expected
 
 
+def test_how_good_the_current_version_is_where_that_was_measured(state: State, settings: Settings) -> None:
+    fill(state, metrics={"train_cv_accuracy": 0.8, "train_ece": 0.05})
+    found = read(Metrics(state, settings).text())
+    assert found[of("current_version_cv_accuracy", project="1")] == 0.8
+    assert found[of("current_version_ece", project="1")] == 0.05
+    assert of("current_version_ece", project="2") not in found
+
+
 def test_a_growing_budget_is_that_of_the_labels_learned_from(state: State, settings: Settings) -> None:
     """A tenth of the 200 labels of the current version, not of those that came since."""
     fill(state, {"budget": 7, "budget_growth": 0.1}, {"labels": 200})

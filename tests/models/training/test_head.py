@@ -58,6 +58,8 @@ def test_it_learns_from_what_is_kept_without_the_backbone() -> None:
     assert accuracy(net, runtime) > 0.8
     assert figures["labels"] == LABELED
     assert figures["loss"] < 0.8
+    assert net.temperature == figures["temperature"] != 1
+    assert figures["cv_labels"] == LABELED and figures["cv_accuracy"] > 0.6 and 0 <= figures["ece"] < 0.4
     assert all(np.isfinite(value) for value in figures.values())
     assert not net.training
 
@@ -190,6 +192,7 @@ def test_fine_tuning_begins_with_the_head_and_moves_the_backbone_less() -> None:
     moved = [key for key, value in net.trunk.state_dict().items() if not torch.equal(before[key], value)]
     assert moved and not any("running" in key for key in moved)
     assert figures["images"] == LABELED
+    assert net.temperature == 1 and "cv_accuracy" not in figures
     assert {group["share"] for group in net.rate_groups()} == {0.01, 0.1}
     with torch.no_grad():
         assert torch.isfinite(net(normalize(torch.from_numpy(pixels[:2])))).all()

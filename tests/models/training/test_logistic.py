@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.training import logistic
-from models.training.logistic import STRENGTHS, USUAL_STRENGTH, Scale, chosen_strength, fold_of, minimum, row_losses
+from models.training.calibration import LeftOut
+from models.training.logistic import STRENGTHS, USUAL_STRENGTH, Scale, cross_validated, fold_of, minimum, row_losses
 
 CLASSES, FEATURES = 4, 30
 
@@ -93,7 +94,7 @@ def test_noise_asks_for_a_stronger_penalty_than_plain_classes() -> None:
         features, classes = clusters(160, noise)
         wide = functional.one_hot(classes, CLASSES).float()
         standard = Scale.of(features).standardized(features)
-        return chosen_strength(standard, wide, True, np.random.default_rng(0))
+        return cross_validated(standard, wide, True, np.random.default_rng(0)).strength
 
     assert chosen(12.0) < chosen(0.3)
     assert {chosen(12.0), chosen(0.3)} <= set(STRENGTHS)
@@ -102,14 +103,41 @@ def test_noise_asks_for_a_stronger_penalty_than_plain_classes() -> None:
 def test_too_few_labels_and_too_many_classes_are_not_compared() -> None:
     features, classes = clusters(6, 1.0)
     rng = np.random.default_rng(0)
-    assert chosen_strength(features, functional.one_hot(classes, CLASSES).float(), True, rng) == USUAL_STRENGTH
+    few = cross_validated(features, functional.one_hot(classes, CLASSES).float(), True, rng)
+    assert (few.strength, few.left_out) == (USUAL_STRENGTH, None)
     many = torch.eye(1000)
-    assert chosen_strength(torch.randn(1000, 600), many, True, rng) == pytest.approx(USUAL_STRENGTH * 0.3)
+    strength = cross_validated(torch.randn(1000, 600), many, True, rng).strength
+    assert strength == pytest.approx(USUAL_STRENGTH * 0.3)
 
 
 def test_labels_that_are_each_the_only_one_of_their_class_say_nothing() -> None:
     features = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
-    assert chosen_strength(features, torch.eye(12), True, np.random.default_rng(0)) == USUAL_STRENGTH
+    found = cross_validated(features, torch.eye(12), True, np.random.default_rng(0))
+    assert (found.strength, found.left_out) == (USUAL_STRENGTH, None)
+
+
+@pytest.mark.parametrize("count", [60, 400])
+def test_labels_are_told_by_heads_that_did_not_learn_from_them(count: int) -> None:
+    """Classes that features have nothing to do with, but fit, are told about as by chance; those of clusters about as
+    well as of rows that nobody has labeled."""
+    features = torch.randn(count, 500, generator=torch.Generator().manual_seed(1))
+    classes = torch.arange(count) % CLASSES
+    random = cross_validated(features, functional.one_hot(classes, CLASSES).float(), True, np.random.default_rng(0))
+    assert random.left_out is not None and len(random.left_out.logits) == count
+    assert accuracy_of(random.left_out) < 0.4
+
+    features, classes = clusters(count, 2.0)
+    standard = Scale.of(features).standardized(features)
+    told = cross_validated(standard, functional.one_hot(classes, CLASSES).float(), True, np.random.default_rng(0))
+    others, their_classes = clusters(1000, 2.0, seed=1)
+    weight, bias = solved(features, classes, told.strength)
+    unseen = functional.linear(others, weight, bias).argmax(dim=1) == their_classes
+    assert told.left_out is not None
+    assert accuracy_of(told.left_out) == pytest.approx(float(unseen.float().mean()), abs=0.1)
+
+
+def accuracy_of(told: LeftOut) -> float:
+    return float((told.logits.argmax(dim=1) == told.targets.argmax(dim=1)).float().mean())
 
 
 def test_folds_have_about_as_many_of_each_class() -> None:
