@@ -65,7 +65,7 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     """A running Label Studio (tests.rig.servers.LabelStudioServer) that all tests share: a project each."""
     from tests.rig.servers import LabelStudioServer
 
-    server = LabelStudioServer(tmp_path_factory.mktemp("label-studio"))
+    server = LabelStudioServer(tmp_path_factory.mktemp("label-studio"), durable=False)
     server.start()
     yield server
     server.stop()

@@ -187,7 +187,7 @@ def test_label_studio_under_a_path_and_a_public_name(tmp_path: Path) -> None:
         "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED": "true",
         "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT": str(files.parent),
     }
-    server = LabelStudioServer(tmp_path / "studio", extra_env=settings)
+    server = LabelStudioServer(tmp_path / "studio", extra_env=settings, durable=False)
     server.start()
     try:
         studio = Studio(server)

@@ -205,7 +205,7 @@ def test_a_bulk_call_whose_outcome_is_unknown(rig: Rig, project: LabelProject) -
 
 
 def test_label_studio_itself_is_killed_and_started_again(tmp_path: Path) -> None:
-    server = LabelStudioServer(tmp_path / "label-studio")
+    server = LabelStudioServer(tmp_path / "label-studio", durable=False)
     server.start()
     studio = Studio(server)
     proxy = Proxy(server.url)

@@ -41,12 +41,14 @@ __all__ = [
 ]
 
 LABEL_STUDIO_ENVIRONMENT = REPOSITORY / ".venv-label-studio"
+WITHOUT_FSYNC = Path(__file__).with_name("label_studio_without_fsync.py")
 
 
 class LabelStudioServer(Server):
     """A Label Studio with one user, over SQLite (or what ``extra_env`` names) in ``data_dir``.
 
-    Started again on the same directory it is the same Label Studio: projects, users and tokens stay.
+    Started again on the same directory it is the same Label Studio: projects, users and tokens stay. One that is not
+    ``durable`` does not wait for the disk.
     """
 
     name = "Label Studio"
@@ -54,16 +56,26 @@ class LabelStudioServer(Server):
     email = "annotator@example.com"
     password = "annotate-me"
 
-    def __init__(self, data_dir: Path, port: int | None = None, extra_env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        port: int | None = None,
+        extra_env: Mapping[str, str] | None = None,
+        *,
+        durable: bool = True,
+    ) -> None:
         super().__init__(data_dir, "label-studio.log")
         self.port = port or free_port()
+        self.durable = durable
         self.extra_env = dict(extra_env or {})
         self.url = f"http://{HOST}:{self.port}"
         self.legacy_token = self._kept("legacy-token", lambda: secrets.token_hex(20))
 
     def command(self) -> list[str]:
         host = ["--internal-host", HOST, "--port", str(self.port)]
-        return [str(label_studio_program()), "start", "--no-browser", *host]
+        program = label_studio_program()
+        start = [str(program), "start", "--no-browser", *host]
+        return start if self.durable else [str(program.parent / "python"), str(WITHOUT_FSYNC), *start]
 
     def environment(self) -> dict[str, str]:
         own = {
