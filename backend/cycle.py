@@ -19,6 +19,7 @@ from backend.images.cache import ImageCache
 from backend.learning.checkpoints import last_learner, save_learner
 from backend.learning.features import Features
 from backend.learning.first_order import first_order
+from backend.learning.health import checked
 from backend.learning.learner import Learner, random_subset
 from backend.learning.pool import ScoredPool
 from backend.learning.scores import priority_scores
@@ -93,6 +94,8 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
                 cycle.metrics.update(metrics)
                 report("score", 0, len(pool))
                 scored = ScoredPool.scored(learner, cache, pool, runtime)
+                learner, scored, health = checked(learner, scored, metrics, data, settings, runtime)
+                cycle.metrics["health"] = health
                 cycle.metrics.update({"labels": len(labels.tasks), "pool": len(pool), "newest_task": newest(truth)})
                 cycle.metrics.update(facts(truth, cache, labels.problems))
                 name = save_learner(job.folder, learner, cycle.number, publisher.names_taken(job))

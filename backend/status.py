@@ -77,6 +77,7 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
         "last_error": error,
         "connection": project.connection_url or project.address,
         "hands_off": project.hands_off,
+        "health": _health(versions, project),
         "queue_note": project.queue_note,
         "queue_noted_at": project.queue_noted_at,
         "retry_at": project.retry_at if project.retry_at > now else None,
@@ -95,6 +96,15 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
         "regions_unread": newest.get("regions_unread", []),
         "regions_unread_count": newest.get("regions_unread_count", 0),
     }
+
+
+def _health(versions: list[Version], project: Project) -> str:
+    """Why the order in use is not that of the project's sampler; "" where it is."""
+    current = next((version for version in versions if version.id == project.current_version_id), None)
+    if current is None or not current.metrics.get("health", {}).get("why"):
+        return ""
+    health = current.metrics["health"]
+    return f"the order is by {health['order']}, because that of {current.sampler} is not to be trusted: {health['why']}"
 
 
 def _head(state: State, settings: Settings, project: Project, versions: list[Version]) -> dict[str, int] | None:
@@ -141,6 +151,9 @@ def show(found: dict[str, Any], console: Console) -> None:
             console.print(shown(f"Project {project['name']}: {project['last_error']}"), style="red", markup=False)
         if project["hands_off"]:
             console.print(shown(f"Project {project['name']}: {project['hands_off']}"), style="red", markup=False)
+        if project["health"]:
+            words = f"Project {project['name']}: {project['health']}"
+            console.print(shown(words), style="yellow", markup=False)
         if project["queue_note"]:
             words = f"Project {project['name']}, {_local_time(project['queue_noted_at'])}: {project['queue_note']}"
             console.print(shown(words), style="yellow", markup=False)

@@ -8,6 +8,7 @@ import copy
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SETTLING_ROWS = 2_000  # unlabeled ones, by chance, that the directions of features are taken from
+LEAST_ACCURACY = 0.6
+"""Of a discriminator that learned something: chance is 0.5, and of 50 labeled images it strays by 0.04."""
+MOST_POINTS = 20_000  # of the unlabeled rows, by chance, that networks of features learn from
 VAE_WIDTH, VAE_CPU_WIDTH = 128, 32  # channels after the first convolution: the paper's, and what a CPU can do
+FEATURE_WIDTH = 256  # of the hidden layers of networks of features
 
 AdversarialT = TypeVar("AdversarialT", bound=AdversarialOptions)
 NetT = TypeVar("NetT", bound="torch.nn.Module")
@@ -48,6 +54,8 @@ class AdversarialSampler(Sampler[AdversarialT]):
 
     networks: nn.ModuleDict | None = None
     _config: VAEConfig | None = None
+    _sees = ""
+    """Names the features that the networks see: see `models.networks.base.TaskConfig.feature_key`."""
     _optimizers: Mapping[str, Any] | None = None
 
     # --- what a subclass says ---
@@ -73,7 +81,7 @@ class AdversarialSampler(Sampler[AdversarialT]):
         return {"vae": vae, "discriminator": discriminator}
 
     def begin(self, data: CycleData, runtime: Runtime) -> None:
-        """Called in `fit` when its networks are fresh ones."""
+        """Called in `fit` when its networks are fresh ones, of images."""
 
     def finish(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         """Called at the end of every `fit`: what scoring needs besides the networks. Returns metrics to log."""
@@ -99,16 +107,27 @@ class AdversarialSampler(Sampler[AdversarialT]):
             raise models.data.DataError(
                 f"sampler {self.name}: there is no labeled row, so nothing to tell unlabeled ones from"
             )
-        config = self._make_networks(data, runtime)
+        config = self._make_networks(net, data, runtime)
         metrics: dict[str, float] = {"iterations": 0}
         if len(data.unlabeled) == 0:
             log.info("sampler %s: every image is labeled, its networks stay as they are", self.name)
         else:
-            metrics = self._train(net, data, config.image_size, runtime)
+            metrics = self._train(net, data, config, runtime)
         return metrics | self.finish(net, data, runtime)
 
-    def _train(self, net: TaskNet, data: CycleData, size: int, runtime: Runtime) -> dict[str, float]:
-        recipe = self.options.recipe()
+    def doubts(self, metrics: Mapping[str, float]) -> str:
+        """A discriminator that is hardly better than chance, with the very images that it was trained on."""
+        accuracy = metrics.get("discriminator_accuracy", 1.0)
+        if accuracy >= LEAST_ACCURACY:
+            return ""
+        return f"its discriminator tells whether an image is labeled in {accuracy:.0%} of cases, where chance is 50%"
+
+    def _train(self, net: TaskNet, data: CycleData, config: VAEConfig, runtime: Runtime) -> dict[str, float]:
+        recipe, size, features = self.options.recipe(), config.image_size, None
+        if config.features:
+            some = runtime.rng("vaal features").permutation(data.unlabeled)[:MOST_POINTS]
+            data = replace(data, unlabeled=np.sort(some))
+            features = self._projected(net, data, runtime)
         adversarial = models.training.adversarial
         iterations, batch_size = adversarial.plan(recipe, len(data.labeled), len(data.unlabeled), size, runtime.device)
         log.info(
@@ -123,7 +142,7 @@ class AdversarialSampler(Sampler[AdversarialT]):
             trainer.load_state_dict(dict(self._optimizers))
         diverged = models.training.task_network.TrainingDiverged
         try:
-            metrics = adversarial.train_adversarially(trainer, data, iterations, batch_size, runtime, size)
+            metrics = adversarial.train_adversarially(trainer, data, iterations, batch_size, runtime, size, features)
         except diverged as error:
             raise diverged(f"sampler {self.name}: {error}") from error
         self._optimizers = trainer.state_dict()
@@ -133,26 +152,51 @@ class AdversarialSampler(Sampler[AdversarialT]):
             )
         return metrics
 
+    def _projected(self, net: TaskNet, data: CycleData, runtime: Runtime) -> np.ndarray:
+        """What the networks see of the labeled and then of the unlabeled rows: (L + U, P) float16."""
+        rows, see = np.concatenate([data.labeled, data.unlabeled]), lambda seen: (seen.half(),)
+        return self.measure(net, data.pixels, rows, runtime, see, "fit")[0]
+
     def measure(
         self,
+        net: TaskNet,
         pixels: np.ndarray,
         rows: np.ndarray,
         runtime: Runtime,
         compute: Callable[[Tensor], tuple[Tensor, ...]],
         phase: str,
     ) -> tuple[np.ndarray, ...]:
-        """`compute` on every row in one pass: images (B, 3, S, S) at the working size -> tensors (B, ...), as (N, ...).
+        """`compute` on every row in one pass: images (B, 3, S, S) at the working size -> tensors (B, ...), as (N, ...);
+        for networks of features, those of `net`, (B, P).
 
         What it runs of the networks is to be of `scoring_part`.
         """
+        if self._config is not None and self._config.features:
+            see = self.sight(net)
+            return models.inference.predictions.measure(
+                net, pixels, rows, runtime, lambda features, _: compute(see(features)), phase
+            )
 
         def of_batch(images: Tensor) -> tuple[Tensor, ...]:
             return compute(models.networks.vae.prepare(images, self.working_size()))
 
         return models.inference.streaming.map_rows(pixels, rows, runtime, of_batch, phase)
 
+    def sight(self, net: TaskNet) -> Callable[[Tensor], Tensor]:
+        """For networks of features: the task network's (B, F, ...) -> what they see, (B, P)."""
+        projection = self.part(models.networks.projection.Projection)
+        if len(projection.mean) != net.feature_channels:
+            raise NotFitted(f"sampler {self.name}: its networks were neither trained nor loaded for these features yet")
+
+        def see(features: Tensor) -> Tensor:
+            seen: Tensor = projection(net.task.image_features(features))
+            return seen
+
+        return see
+
     def order(
         self,
+        net: TaskNet,
         pixels: np.ndarray,
         rows: np.ndarray,
         runtime: Runtime,
@@ -160,7 +204,7 @@ class AdversarialSampler(Sampler[AdversarialT]):
         phase: str,
     ) -> Scored:
         """Scores from one number a row: images as in `measure` -> (B,)."""
-        values = self.measure(pixels, rows, runtime, lambda images: (acquisition(images),), phase)[0]
+        values = self.measure(net, pixels, rows, runtime, lambda images: (acquisition(images),), phase)[0]
         return Scored(values.astype(np.float64))
 
     def part(self, kind: type[NetT]) -> NetT:
@@ -180,7 +224,8 @@ class AdversarialSampler(Sampler[AdversarialT]):
         if self.networks is None or self._config is None:
             return {}
         of_networks = {name: net.state_dict() for name, net in self.networks.items()}
-        return {"config": self._config.to_dict(), **of_networks, "optimisers": self._optimizers or {}}
+        kept = {"config": self._config.to_dict(), **of_networks, "optimisers": self._optimizers or {}}
+        return kept | ({"sees": self._sees} if self._sees else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """As the base class says. Where the width is left to the device (0), a saved one is taken over whatever it
@@ -189,30 +234,50 @@ class AdversarialSampler(Sampler[AdversarialT]):
         if not state:
             return
         config = models.networks.vae.VAEConfig.from_dict(state["config"])
-        if config != self.config(self.options.vaal_width or config.width):
+        other_space = self.options.vaal_space == ("pixels" if config.features else "features")
+        if other_space or config != self._wanted(self.options.vaal_width or config.width, config.features):
             log.info("sampler %s: the earlier networks have another architecture, they are not used", self.name)
             return
         for name, net in self._place(config, torch.Generator()).items():
             net.load_state_dict(state[name])
-        self._optimizers = copy.deepcopy(state["optimisers"])
+        self._optimizers, self._sees = copy.deepcopy(state["optimisers"]), state.get("sees", "")
 
-    def _make_networks(self, data: CycleData, runtime: Runtime) -> VAEConfig:
-        """Those of the last cycle when they are of the width wanted here, else fresh ones."""
-        width = self.options.vaal_width or (VAE_WIDTH if self.device.type == "cuda" else VAE_CPU_WIDTH)
+    def _wanted(self, width: int, features: int) -> VAEConfig:
+        """The architecture at this width, of images or of so many features."""
         config = self.config(width)
-        if self._config == config:
+        return replace(config, image_size=0, features=features) if features else config
+
+    def _make_networks(self, net: TaskNet, data: CycleData, runtime: Runtime) -> VAEConfig:
+        """Those of the last cycle when they are of the width and space wanted here, else fresh ones: also where they
+        see features that training has changed."""
+        on_cuda, space = self.device.type == "cuda", self.options.vaal_space
+        in_features = space == "features" or (space == "auto" and net.frozen and not on_cuda)
+        of_images = VAE_WIDTH if on_cuda else VAE_CPU_WIDTH
+        width = self.options.vaal_width or (FEATURE_WIDTH if in_features else of_images)
+        config = self._wanted(width, net.feature_channels if in_features else 0)
+        sees = net.config.feature_key if in_features else ""
+        if self._config == config and self._sees == sees and (sees or not in_features):
             return config
-        if width != VAE_WIDTH and not self.options.vaal_width:
+        if not in_features and width != VAE_WIDTH and not self.options.vaal_width:
             log.info("No GPU: the networks of %s have width %d instead of %d (vaal_width)", self.name, width, VAE_WIDTH)
         if self._config is not None:
-            log.info("sampler %s: width %d instead of %d, training begins again", self.name, width, self._config.width)
-        self._optimizers = None
+            log.info("sampler %s: its networks are to be other ones now, training begins again", self.name)
+        self._optimizers, self._sees = None, sees
         self._place(config, runtime.generator("vaal weights", "cpu"))
-        self.begin(data, runtime)
+        if in_features:
+            some = np.concatenate([data.labeled, runtime.rng("directions").permutation(data.unlabeled)[:SETTLING_ROWS]])
+            features = torch.from_numpy(models.inference.predictions.embed(net, data.pixels, some, runtime, "fit"))
+            projection = self.part(models.networks.projection.Projection)
+            projection.settle(features.to(self.device), runtime.generator("directions", "cpu"))
+        else:
+            self.begin(data, runtime)
         return config
 
     def _place(self, config: VAEConfig, generator: torch.Generator) -> nn.ModuleDict:
-        networks = torch.nn.ModuleDict(self.build(config, generator)).to(self.device)
+        built = dict(self.build(config, generator))
+        if config.features:
+            built["projection"] = models.networks.projection.Projection(config.features, config.directions)
+        networks = torch.nn.ModuleDict(built).to(self.device)
         self.networks = networks.to(memory_format=torch.channels_last).eval()
         self._config = config
         return self.networks
@@ -220,17 +285,3 @@ class AdversarialSampler(Sampler[AdversarialT]):
     def working_size(self) -> int:
         """Side at which this sampler's networks see the images."""
         return models.networks.vae.working_size(self.image_size)
-
-
-class CodeSampler(AdversarialSampler[AdversarialT]):
-    """Those that ask a discriminator about the means of an encoder's codes, and no other network."""
-
-    def trainer(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> AdversarialTrainer:
-        vae, discriminator = self.part(models.networks.vae.VAE), self.part(models.networks.discriminator.Discriminator)
-        noise = runtime.generator("vaal noise")
-        return models.training.adversarial_trainers.VaalTrainer(vae, discriminator, recipe, noise)
-
-    def score_rows(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
-        encoder = self.scoring_part(models.networks.vae.VAE, runtime).encoder
-        discriminator = self.scoring_part(models.networks.discriminator.Discriminator, runtime)
-        return self.order(pixels, rows, runtime, lambda images: -discriminator(encoder.means(images)), phase)

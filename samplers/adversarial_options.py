@@ -24,7 +24,15 @@ class AdversarialOptions(SamplerOptions):
     """
 
     vaal_width: int = option(
-        0, "VAAL: channels of the autoencoder; 0: 128 (the paper's) on CUDA, 32 on a CPU.", zero_or(4, 1024)
+        0,
+        "VAAL: channels of the autoencoder; 0: 128 (the paper's) on CUDA, 32 on a CPU, and 256 of features.",
+        zero_or(4, 1024),
+    )
+    vaal_space: str = option(
+        "auto",
+        "VAAL: what its networks see; pixels: the images, as in the papers; features: those of the task network, in "
+        "128 directions; auto: features where only a head is trained, on a CPU, else pixels.",
+        one_of("auto", "pixels", "features"),
     )
     vaal_iterations: int = option(
         0, "VAAL: iterations in a cycle; 0: scaled to pool and device.", zero_or(1, 10_000_000)

@@ -78,6 +78,7 @@ class AsalSampler(Sampler[AsalOptions]):
     source: ClassVar[str] = "Mayer & Timofte 2020"
     trains: ClassVar[str] = "generator, critic"
     family: ClassVar[str] = families.SYNTHESIS
+    diverse: ClassVar[bool] = True
     refusals: ClassVar[dict[str, str]] = {
         "segmentation": "it generates whole images, and a network can be unsure of their pixels in any number of ways"
     }

@@ -91,6 +91,8 @@ class Sampler(ABC, Generic[OptionsT]):
     """Values of settings that its paper gives under one name: preset -> setting -> value. `sampler` is set too."""
     knows_classes: ClassVar[bool] = False
     """Its state depends on which class has which index: a change of classes means a fresh start."""
+    diverse: ClassVar[bool] = False
+    """The images at the head of its queue are chosen to differ from each other, so noise would only disturb them."""
     spreads_first: ClassVar[bool] = True
     """Before there is any label the pool is ordered by spread; False: by chance, as a baseline has to."""
 
@@ -136,6 +138,13 @@ class Sampler(ABC, Generic[OptionsT]):
         ends by `runtime.deadline`, if there is one: see `models.training.budget.Pace`.
         """
         return {}
+
+    def doubts(self, metrics: Mapping[str, float]) -> str:
+        """Why its order is not to be trusted, by the metrics that `fit` returned: half a sentence for the project's
+        owner, or "" where nothing speaks against it. A gate that is passed proves nothing: it only stops an order that
+        the sampler's networks can have no say in.
+        """
+        return ""
 
     def score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """One finite acquisition value per row, higher = label sooner.

@@ -48,6 +48,7 @@ class CoreSetSampler(Sampler[CoreSetOptions]):
     source: ClassVar[str] = "Sener & Savarese 2018"
     trains: ClassVar[str] = "nothing; one extra pass over the pool"
     family: ClassVar[str] = families.COVERAGE
+    diverse: ClassVar[bool] = True
     Options = CoreSetOptions
 
     order: GreedyOrder | None = None

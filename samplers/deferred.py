@@ -37,8 +37,11 @@ if TYPE_CHECKING:
     import models.checkpoint
     import models.data
     import models.geometry.coverage
+    import models.geometry.fisher
+    import models.geometry.gradients
     import models.geometry.k_center
     import models.geometry.matching
+    import models.geometry.picks
     import models.geometry.typical
     import models.index_masks
     import models.inference.disagreement
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
     import models.losses.pseudo_labels
     import models.networks.backbones
     import models.networks.base
+    import models.networks.batch_statistics
     import models.networks.carry_over
     import models.networks.centroid
     import models.networks.classifier
@@ -70,6 +74,7 @@ if TYPE_CHECKING:
     import models.networks.gan
     import models.networks.precision
     import models.networks.pretrained
+    import models.networks.projection
     import models.networks.residual
     import models.networks.segmenter
     import models.networks.torchvision_segmenters

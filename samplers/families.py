@@ -7,9 +7,10 @@ SEVERAL_OPINIONS = "several networks or draws"
 COVERAGE = "coverage, augmentation, discrepancy"
 LOSS_PREDICTION = "loss prediction"
 VAAL = "VAAL, its parts, SRAAL"
+BATCHES = "images picked together"
 SYNTHESIS = "generated images"
 
-FAMILIES = (UNCERTAINTY, SEVERAL_OPINIONS, COVERAGE, LOSS_PREDICTION, VAAL, SYNTHESIS)
+FAMILIES = (UNCERTAINTY, SEVERAL_OPINIONS, COVERAGE, BATCHES, LOSS_PREDICTION, VAAL, SYNTHESIS)
 
 BASELINE = ""
 """Drawn in every panel."""

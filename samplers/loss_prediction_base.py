@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from samplers.base import NotFitted, Sampler, Scored
 from samplers.deferred import models, torch
+from samplers.entropy import predictive_entropy
 from samplers.options import SamplerOptions, between, option
 
 if TYPE_CHECKING:
@@ -36,6 +38,10 @@ class LossPredictionOptions(SamplerOptions):
     )
     learning_loss_width: int = option(128, "Learning loss, TA-VAAL: width of the prediction module.", between(1, 4096))
 
+
+FEWEST_COMPARED, COMPARED = 200, 500  # images of the pool that predicted losses are compared on
+LEAST_CORRELATION = 0.1
+"""Of ranks: that of 500 images strays by 0.04 about 0 where there is none."""
 
 LossPredictionT = TypeVar("LossPredictionT", bound=LossPredictionOptions)
 
@@ -68,9 +74,31 @@ class LossPredictionSampler(Sampler[LossPredictionT]):
         )
 
     def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
-        """The module was trained with the task network. Where that had nothing to train on, it is a fresh one."""
+        """The module was trained with the task network. Where that had nothing to train on, it is a fresh one.
+
+        Measured is how its order of some of the pool correlates with that by the entropy of what the network predicts,
+        which is the loss that is to be expected where the network is as sure as it is right.
+        """
         self._network(net, runtime)
-        return {}
+        if len(data.unlabeled) < FEWEST_COMPARED:
+            return {}
+        some = np.sort(runtime.rng("ranker").permutation(data.unlabeled)[:COMPARED])
+        predictor = self.predictor_for(net)
+
+        def of_batch(forward: ForwardPass) -> tuple[Tensor, ...]:
+            entropies = net.task.per_image(predictive_entropy, forward.logits)
+            return predictor(forward.taps), entropies
+
+        measure = models.inference.predictions.measure_forward
+        losses, entropies = measure(net, data.pixels, some, runtime, of_batch, "fit")
+        return {"ranker_correlation": rank_correlation(losses, entropies)}
+
+    def doubts(self, metrics: Mapping[str, float]) -> str:
+        """A module that ranks the pool's losses no better than by chance."""
+        correlation = metrics.get("ranker_correlation", 1.0)
+        if correlation >= LEAST_CORRELATION:
+            return ""
+        return f"the losses that it predicts have a rank correlation of {correlation:.2f} with the network's entropy"
 
     def predictor_for(self, net: TaskNet) -> LossPredictor:
         """The module. Raises NotFitted where there is none for the taps of `net`."""
@@ -116,3 +144,22 @@ class LossPredictionSampler(Sampler[LossPredictionT]):
             )
             self.predictor = predictor.to(self.device).eval()
         return self.predictor
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's, of (N,) and (N,), between -1 and 1: that of the ranks, where equal values share the mean of theirs. 0
+    where all values of either are equal.
+    """
+    ranks = [_ranks(values) for values in (first, second)]
+    spreads = [values.std() for values in ranks]
+    if min(spreads) == 0.0:
+        return 0.0
+    return float(np.mean(ranks[0] * ranks[1]) / (spreads[0] * spreads[1]))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """About 0, (N,) float64."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    middle = last - (counts + 1) / 2.0
+    return np.asarray(middle[place] - (len(values) - 1) / 2.0)

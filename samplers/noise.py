@@ -24,6 +24,21 @@ def logistic_noise(rows: np.ndarray, seed: int) -> np.ndarray:
     return np.log(uniform) - np.log1p(-uniform)
 
 
+def gumbel_noise(rows: np.ndarray, seed: int) -> np.ndarray:
+    """(N,) float64 draws of the standard Gumbel distribution, made from `uniform_noise`."""
+    return -np.log(-np.log(uniform_noise(rows, seed)))
+
+
+def power_acquisition(acquisition: np.ndarray, rows: np.ndarray, seed: int, inverse: float) -> np.ndarray:
+    """log s + ε / β, (N,), for s = 1 / (1 + exp(-a)) of an acquisition a (N,) and a Gumbel draw ε of each row (Kirsch,
+    Farquhar, Atighehchian, Jesson, Branchaud-Charron & Gal, Stochastic Batch Acquisition, TMLR 2023: "power").
+
+    inverse: 1 / β. The first k of this order are k draws without replacement with probabilities proportional to s^β.
+    s is one minus the score that is published, such as 1 - margin.
+    """
+    return -np.logaddexp(0.0, -acquisition) + inverse * gumbel_noise(rows, seed)
+
+
 def splitmix64(values: np.ndarray) -> np.ndarray:
     """SplitMix64's output function (Steele, Lea & Flood 2014), a bijection of uint64 (wrapping)."""
     mixed = values + np.uint64(0x9E3779B97F4A7C15)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from samplers.adversarial_base import CodeSampler
 from samplers.adversarial_options import AdversaryOptions, VaeStepsOptions
 from samplers.base import Scored
+from samplers.code_base import CodeSampler
 from samplers.deferred import models, torch
 from samplers.options import between, option
 
@@ -108,6 +109,10 @@ class SraalSampler(CodeSampler[SraalOptions]):
             uncertainty=torch.from_numpy(uncertain).to(runtime.device),
             label_weight=self.options.sraal_label_weight,
         )
+
+    def doubts(self, metrics: Mapping[str, float]) -> str:
+        """None: its discriminator is to take unlabeled images that are certain for labeled ones."""
+        return ""
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """-logit D(μ(x)), (N,): higher = less like the labeled images and more uncertain. The paper's D is 1 - D

@@ -128,6 +128,10 @@ class TaVaalSampler(AdversarialSampler[TaVaalOptions]):
     def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         return self._ranking.fit(net, data, runtime) | super().fit(net, data, runtime)
 
+    def doubts(self, metrics: Mapping[str, float]) -> str:
+        """Either the discriminator's or the ranker's."""
+        return super().doubts(metrics) or self._ranking.doubts(metrics)
+
     def trainer(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> AdversarialTrainer:
         return models.training.adversarial_trainers.ConditionedTrainer(
             self.part(models.networks.vae.VAE),
@@ -159,16 +163,21 @@ class TaVaalSampler(AdversarialSampler[TaVaalOptions]):
         vae = self.scoring_part(models.networks.vae.VAE, runtime)
         discriminator = self.scoring_part(models.networks.discriminator.Discriminator, runtime)
         ranker = models.inference.fused.scoring_copy(self.ranker(net), runtime)
+        see = self.sight(net) if vae.config.features else None
 
         def minus_logit(forward: ForwardPass) -> Tensor:
             _, condition = rank_conditions(ranker(forward.taps), self.options.ta_vaal_rank)
-            assert forward.images is not None
-            means = vae.encoder.means(models.networks.vae.prepare(forward.images, vae.config.image_size))
+            if see is not None:
+                seen = see(forward.features)
+            else:
+                assert forward.images is not None
+                seen = models.networks.vae.prepare(forward.images, vae.config.image_size)
+            means = vae.encoder.means(seen)
             logits: Tensor = discriminator(means, condition)
             return -logits
 
         predictions, values = models.inference.predictions.predict_and_measure_forward(
-            net, pixels, rows, runtime, minus_logit, phase, with_images=True
+            net, pixels, rows, runtime, minus_logit, phase, with_images=see is None
         )
         return Scored(values, predictions)
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from samplers.adversarial_base import CodeSampler
 from samplers.adversarial_options import AdversaryOptions, LatentOptions, VaeStepsOptions
 from samplers.base import Scored
+from samplers.code_base import CodeSampler
 from samplers.deferred import models
 
 if TYPE_CHECKING:

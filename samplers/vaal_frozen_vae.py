@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from samplers.adversarial_base import CodeSampler
 from samplers.adversarial_options import DiscriminatorOptions, LatentOptions
 from samplers.base import Scored
+from samplers.code_base import CodeSampler
 from samplers.deferred import models
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ class VaalFrozenVaeSampler(CodeSampler[FrozenOptions]):
         everything = np.concatenate([data.labeled, data.unlabeled])
         rng = runtime.rng("vaal batch statistics")
         some = rng.choice(everything, min(SETTLING_ROWS, len(everything)), replace=False)
-        models.networks.vae.settle_statistics(self.part(models.networks.vae.VAE), data.pixels, np.sort(some), runtime)
+        vae = self.part(models.networks.vae.VAE)
+        models.networks.batch_statistics.settle_statistics(vae, data.pixels, np.sort(some), runtime)
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """-logit D(μ(x)), (N,), as VAAL's; μ of the encoder as initialized."""

@@ -44,7 +44,7 @@ class VaalNoVaeSampler(AdversarialSampler[DiscriminatorOptions]):
 
     def score_rows(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime, phase: str) -> Scored:
         discriminator = self.scoring_part(models.networks.discriminator.ImageDiscriminator, runtime)
-        return self.order(pixels, rows, runtime, lambda images: -discriminator(images), phase)
+        return self.order(net, pixels, rows, runtime, lambda images: -discriminator(images), phase)
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """-logit D(x), (N,), of the image itself: higher = less like the labeled images."""

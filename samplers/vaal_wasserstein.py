@@ -74,7 +74,7 @@ class VaalWassersteinSampler(AdversarialSampler[WassersteinOptions]):
     def finish(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         encoder = self.scoring_part(models.networks.vae.VAE, runtime).encoder
         centroid = self.part(models.networks.centroid.Centroid)
-        means, deviations = self.measure(data.pixels, data.labeled, runtime, partial(posterior, encoder), "fit")
+        means, deviations = self.measure(net, data.pixels, data.labeled, runtime, partial(posterior, encoder), "fit")
         centroid.mean.copy_(torch.from_numpy(means.mean(axis=0, dtype=np.float64)))
         centroid.deviation.copy_(torch.from_numpy(deviations.mean(axis=0, dtype=np.float64)))
         return {}
@@ -87,7 +87,7 @@ class VaalWassersteinSampler(AdversarialSampler[WassersteinOptions]):
             squared = wasserstein_squared(*posterior(encoder, images), centroid.mean, centroid.deviation)
             return squared.clamp(min=SMALLEST).log()
 
-        return self.order(pixels, rows, runtime, distance, phase)
+        return self.order(net, pixels, rows, runtime, distance, phase)
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """log W₂²( N(μ(x), σ²(x)), centroid of the labeled ), (N,): higher = farther away. Published is

@@ -28,11 +28,13 @@ from models.inference.predictions import Predictions, predict
 from models.networks.base import PretrainedUnavailable, TaskConfig, TaskNet
 from models.tasks import task_name_of, task_named
 from models.training.task_network import Recipe, train_network
-from samplers import Sampler, build_sampler
+from samplers import SAMPLERS, Sampler, build_sampler
+from samplers.noise import power_acquisition
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+STANDIN, STANDIN_OF_MASKS = "typiclust", "margin"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Learner:
     options: dict[str, Any]
     device: torch.device
     frame: tuple[int, int]
+    standin: Sampler[Any] | None = None
+    """What orders the pool in place of a sampler that is below a gate: see :mod:`backend.learning.health`."""
 
     @classmethod
     def fresh(
@@ -135,10 +139,16 @@ class Learner:
         sampler.load_state_dict(saved["sampler"])
         classes = tuple(saved["classes"])
         net = net.to(device).eval()
-        return cls(task.name, net, sampler, config, classes, saved["options"], device, (height, width))
+        learner = cls(task.name, net, sampler, config, classes, saved["options"], device, (height, width))
+        if "standin" not in saved:  # nor do checkpoints of 0.3.0 contain one
+            return learner
+        standin = learner._sampler(saved["standin"]["name"])
+        standin.load_state_dict(saved["standin"]["state"])
+        return replace(learner, standin=standin)
 
     def payload(self) -> dict[str, Any]:
         """The contents of a checkpoint: tensors and plain Python values only."""
+        standin = self.standin and {"name": self.standin.name, "state": self.standin.state_dict()}
         return {
             "format": FORMAT,
             "task": self.task,
@@ -150,7 +160,7 @@ class Learner:
             "options": self.options,
             "sampler_name": self.sampler.name,
             "sampler": self.sampler.state_dict(),
-        }
+        } | ({"standin": standin} if standin else {})
 
     def save(self, path: Path, salt: int = 0) -> str:
         """Write the checkpoint atomically. Returns the SHA-256 digest of the file, in hex, for the version's name.
@@ -193,6 +203,27 @@ class Learner:
         metrics |= {f"fit_{k}": v for k, v in self.sampler.fit(self.net, data, rest).items()}
         return metrics
 
+    @property
+    def standin_name(self) -> str:
+        """What orders a pool where the project's sampler should not: it has to serve the kind of task."""
+        return STANDIN if self.task in SAMPLERS[STANDIN].tasks else STANDIN_OF_MASKS
+
+    def with_standin(self, data: CycleData, runtime: Runtime) -> Learner:
+        """The same, but that another sampler orders the pool."""
+        standin = self._sampler(self.standin_name)
+        standin.fit(self.net, data, runtime)
+        return replace(self, standin=standin)
+
+    def _sampler(self, name: str) -> Sampler[Any]:
+        return build_sampler(
+            name,
+            self.options,
+            task=self.task,
+            num_classes=self.net_config.num_classes,
+            image_size=max(self.frame),
+            device=self.device,
+        )
+
     def runtime(self, seed: int, progress: ProgressFn = no_progress) -> Runtime:
         """For scoring later on: on the same device and with the same precision as the pool was scored."""
         dtype = SCORE_DTYPES[self.options.get("score_dtype", "float32")]  # checkpoints of 0.3.0 do not contain it
@@ -200,9 +231,13 @@ class Learner:
 
     def score(self, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> tuple[np.ndarray, Predictions]:
         """The acquisition (N,) float64, higher = label sooner, and the network's predictions for ``rows`` (N,) of
-        ``pixels`` (M, H, W, 3) uint8."""
-        scored = self.sampler.score(self.net, pixels, rows, runtime)
-        return scored.acquisition, scored.predictions or predict(self.net, pixels, rows, runtime)
+        ``pixels`` (M, H, W, 3) uint8. With noise if the project wants diversity and the sampler does not see to it."""
+        sampler = self.standin or self.sampler
+        scored = sampler.score(self.net, pixels, rows, runtime)
+        acquisition, inverse = scored.acquisition, self.options.get("diversity", 0.0)
+        if inverse and not sampler.diverse:
+            acquisition = power_acquisition(acquisition, rows, runtime.seed, inverse)
+        return acquisition, scored.predictions or predict(self.net, pixels, rows, runtime)
 
     def predict(self, images: np.ndarray) -> tuple[Predictions, np.ndarray]:
         """Predictions and priority scores (B,) for ``images`` (B, H, W, 3) uint8 that belong to no pool."""

@@ -124,6 +124,18 @@ class Settings(ProcessSettings, SamplerSettings):
         "next 200 tasks, or twice the `budget` if that is more, filled up as they are labeled; all: every task.",
         one_of("auto", "head", "all"),
     )
+    health: str = project(
+        "on",
+        "Whether the order of a sampler that shows no sign of having learned is replaced by that of `typiclust`, or, "
+        "for masks, of `margin`.",
+        one_of("on", "off"),
+    )
+    diversity: float = project(
+        0.0,
+        "1 / β of power acquisition: noise on the scores, so that the head of the queue is not many near-duplicates. 1 "
+        "is its paper's; 0: none. Samplers whose picks differ anyway are left alone.",
+        between(0, 10),
+    )
     shortlist: int = project(20, "Predictions written one by one before the queue switches.", between(1, 1000))
     rectangles: bool = project(False, "Masks: read `RectangleLabels` too, as filled boxes.", YES_NO)
     unlabelled: str = project(

@@ -32,23 +32,35 @@ def typical_order(points: np.ndarray, chosen: int, runtime: Runtime, rounds: Seq
     """Rank (N,) int64 of each of the points (N + `chosen`, D) but the last ones, which are labeled already: 0 = label
     first.
 
-    Each round makes more clusters than the one before it. Of every cluster without a chosen point the most typical one
-    is next, the largest cluster first. Behind the last round the order is by chance, as it is for all but
-    `LARGEST_SAMPLE` points, drawn by chance. Reports runtime.progress("score", rounds, all of them).
+    First those of `typical_first`. Behind them the order is by chance, as it is for all but `LARGEST_SAMPLE` points,
+    drawn by chance. Reports runtime.progress("score", rounds, all of them).
     """
     count = len(points) - chosen
     if count == 0:
         return np.empty(0, dtype=np.int64)
-    rng = runtime.rng("typical order")
-    shuffled = rng.permutation(count)
+    shuffled = runtime.rng("typical order").permutation(count)
     sample = np.concatenate([shuffled[:LARGEST_SAMPLE], np.arange(count, count + chosen)])
+    first = sample[typical_first(points[sample], chosen, runtime, rounds)]
+    rest = shuffled[~np.isin(shuffled, first)]
+    rank = np.empty(count, dtype=np.int64)
+    rank[np.concatenate([first, rest])] = np.arange(count)
+    return rank
+
+
+def typical_first(
+    points: np.ndarray, chosen: int, runtime: Runtime, rounds: Sequence[int] = ROUNDS, phase: str = "score"
+) -> np.ndarray:
+    """Some of the points (N + `chosen`, D), the first to be labeled first, (K,) int64; the last ones are labeled.
+
+    Each round makes more clusters than the one before it. Of every cluster without a chosen point the most typical one
+    is next, the largest cluster first. Reports runtime.progress(phase, rounds, all of them).
+    """
     generator = runtime.generator("typical clusters", "cpu")
-    coordinates = main_directions(torch.from_numpy(np.ascontiguousarray(points[sample], dtype=np.float32)), generator)
-    considered = min(count, LARGEST_SAMPLE)
-    taken = torch.arange(len(sample)) >= considered
+    coordinates = main_directions(torch.from_numpy(np.ascontiguousarray(points, dtype=np.float32)), generator)
+    taken = torch.arange(len(points)) >= len(points) - chosen
     order: list[int] = []
     for number, clusters in enumerate(rounds):
-        if clusters > len(sample):
+        if clusters > len(points):
             break
         of_point = cluster(coordinates, clusters, generator)
         sizes = torch.bincount(of_point, minlength=clusters)
@@ -60,12 +72,8 @@ def typical_order(points: np.ndarray, chosen: int, runtime: Runtime, rounds: Seq
             best = int(members[int(typicality(coordinates[members]).argmax())])
             order.append(best)
             taken[best] = True
-        runtime.progress("score", number + 1, len(rounds))
-    first = sample[np.array(order, dtype=np.int64)]
-    rest = shuffled[~np.isin(shuffled, first)]
-    rank = np.empty(count, dtype=np.int64)
-    rank[np.concatenate([first, rest])] = np.arange(count)
-    return rank
+        runtime.progress(phase, number + 1, len(rounds))
+    return np.array(order, dtype=np.int64)
 
 
 def main_directions(points: Tensor, generator: torch.Generator) -> Tensor:

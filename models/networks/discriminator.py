@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.networks.precision import ReducedScoring
-from models.networks.vae import ENCODED_SIDE, VAEConfig, encoder_trunk, with_condition
+from models.networks.vae import VAEConfig, encoder_trunk, flat_size, with_condition
 
 HIDDEN = 512
 
@@ -43,13 +43,14 @@ class Discriminator(nn.Module):
 
 
 class ImageDiscriminator(ReducedScoring):
-    """The convolutions of VAAL's encoder and one linear layer: (B, 3, S, S) -> logits (B,) float32 of "labeled"."""
+    """The convolutions of VAAL's encoder, or the hidden layers of one of features, and one linear layer: (B, 3, S, S)
+    or (B, P) -> logits (B,) float32 of "labeled"."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         self.config = config
         self.trunk, channels = encoder_trunk(config)
-        self.last = nn.Linear(channels * ENCODED_SIDE**2, 1)
+        self.last = nn.Linear(flat_size(config, channels), 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B,) float32 of "labeled" from images (B, 3, S, S)."""

@@ -11,24 +11,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.data import Runtime
-from models.inference.streaming import stream_batches
 from models.networks.precision import ReducedScoring
 from models.pixels import normalize
 
 WORKING_SIZES = (32, 64)
 ENCODED_SIDE = 2  # side of the encoder's last feature map
+DIRECTIONS = 128  # of features, that an autoencoder of features codes
 DECODED_SIDE = 4  # side of the decoder's first one
-STATISTICS_BATCH = 128
 CLASSIFIER_WIDTHS = (1024, 256)  # of SRAAL's classifier of latent halves
 KL_REDUCTIONS = ("mean", "sum", "elements")
 HALF = (0.5, 0.5, 0.5)  # mean and standard deviation of the authors' normalization: pixels in [-1, 1]
@@ -49,7 +45,9 @@ class VAEConfig:
 
     image_size: the working size, 32 or 64; width: channels after the first convolution (paper: 128); latent: Z;
     condition: K, how many numbers the decoder is given alongside the latent; classes: C where the second half of the
-    latent is a classifier's and only the first the decoder's, 0 where all of it is the decoder's.
+    latent is a classifier's and only the first the decoder's, 0 where all of it is the decoder's; features: F of the
+    task network where those are coded in place of images, in P directions (`models.networks.projection`); then
+    image_size is 0, width that of two hidden layers, and where an image (B, 3, S, S) is spoken of, it is (B, P).
     """
 
     image_size: int
@@ -57,6 +55,12 @@ class VAEConfig:
     latent: int
     condition: int = 0
     classes: int = 0
+    features: int = 0
+
+    @property
+    def directions(self) -> int:
+        """P, 0 for images."""
+        return min(DIRECTIONS, self.features)
 
     @property
     def decoded(self) -> int:
@@ -80,7 +84,7 @@ class Encoder(ReducedScoring):
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         self.trunk, channels = encoder_trunk(config)
-        flat = channels * ENCODED_SIDE**2
+        flat = flat_size(config, channels)
         self.mean = nn.Linear(flat, config.latent)
         self.log_variance = nn.Linear(flat, config.latent)
 
@@ -103,6 +107,13 @@ class Decoder(nn.Module):
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
+        if config.features:
+            self.first = nn.Linear(config.decoded + config.condition, config.width)
+            hidden = nn.Linear(config.width, config.width)
+            self.layers = nn.Sequential(nn.ReLU(), hidden, nn.ReLU(), nn.Linear(config.width, config.directions))
+            self.maps = False
+            return
+        self.maps = True
         stages = round(math.log2(config.image_size / DECODED_SIDE))
         channels_in = 8 * config.width
         self.first = nn.Linear(config.decoded + config.condition, channels_in * DECODED_SIDE**2)
@@ -115,20 +126,31 @@ class Decoder(nn.Module):
 
     def forward(self, latent: Tensor) -> Tensor:
         """Codes with their condition (B, Z + K) -> images (B, 3, S, S) float32."""
-        maps = self.first(latent).unflatten(1, (-1, DECODED_SIDE, DECODED_SIDE))
-        maps = maps.contiguous(memory_format=torch.channels_last)
+        maps = self.first(latent)
+        if self.maps:
+            maps = maps.unflatten(1, (-1, DECODED_SIDE, DECODED_SIDE))
+            maps = maps.contiguous(memory_format=torch.channels_last)
         images: Tensor = self.layers(maps).float()
         return images
 
 
 def encoder_trunk(config: VAEConfig) -> tuple[nn.Sequential, int]:
-    """The encoder's convolutions, (B, 3, S, S) -> (B, channels, 2, 2), and their channels."""
+    """The encoder's convolutions, (B, 3, S, S) -> (B, channels, 2, 2), and their channels; of features its hidden
+    layers, (B, P) -> (B, channels)."""
+    if config.features:
+        first, second = nn.Linear(config.directions, config.width), nn.Linear(config.width, config.width)
+        return nn.Sequential(first, nn.ReLU(), second, nn.ReLU()), config.width
     trunk, channels_in = nn.Sequential(), 3
     for stage in range(round(math.log2(config.image_size / ENCODED_SIDE))):
         channels = config.width << min(stage, 3)
         trunk.extend(_halving(channels_in, channels))
         channels_in = channels
     return trunk, channels_in
+
+
+def flat_size(config: VAEConfig, channels: int) -> int:
+    """How many numbers of an image leave a trunk of so many channels."""
+    return channels if config.features else channels * ENCODED_SIDE**2
 
 
 def _halving(channels_in: int, channels: int) -> list[nn.Module]:
@@ -197,7 +219,7 @@ def build_vae(config: VAEConfig, generator: torch.Generator) -> VAE:
     As in the authors' code: Kaiming-normal for the encoder's convolutions and the decoder's linear layer, PyTorch's
     defaults for the rest. Raises ValueError for a size, width or latent that does not exist.
     """
-    if config.image_size not in WORKING_SIZES or config.width < 1 or config.latent < 1:
+    if (not config.features and config.image_size not in WORKING_SIZES) or config.width < 1 or config.latent < 1:
         raise ValueError(f"image_size must be one of {WORKING_SIZES}, width and latent at least 1, got {config}")
     if config.classes and config.latent < 2:
         raise ValueError(f"a latent in two halves needs two values or more, got {config}")
@@ -274,23 +296,3 @@ def negative_elbo(
     if reduction == "elements":
         return reconstruction.mean() + beta * kl.mean() / latent
     raise ValueError(f"unknown KL reduction {reduction!r}: choose one of {', '.join(KL_REDUCTIONS)}")
-
-
-def settle_statistics(vae: VAE, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> None:
-    """Set the encoder's batch statistics to those of these rows (N,), in one pass, and change nothing else of it.
-
-    Means over the batches of what each of them has, so every image counts the same but for the last batch's size.
-    """
-    normalizations = [layer for layer in vae.encoder.modules() if isinstance(layer, nn.BatchNorm2d)]
-    momenta = [layer.momentum for layer in normalizations]
-    parts = np.array_split(rows, math.ceil(len(rows) / STATISTICS_BATCH))
-    vae.encoder.train()
-    for layer in normalizations:
-        layer.reset_running_stats()
-        layer.momentum = None  # PyTorch's word for a plain mean over the batches
-    with torch.no_grad(), closing(stream_batches(pixels, parts, runtime.device)) as batches:
-        for images in batches:
-            vae.encoder.means(prepare(images, vae.config.image_size))
-    for layer, momentum in zip(normalizations, momenta, strict=True):
-        layer.momentum = momentum
-    vae.encoder.eval()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from models.data import CycleData, Runtime
 from models.inference.disagreement import ImageFigure, StreamingFigure
+from models.inference.predictions import Predictions
 from models.losses.objectives import Objective
 from models.networks.base import TaskConfig, TaskNet
 from models.training.examples import Examples
@@ -87,6 +88,10 @@ class Task(ABC):
         see `models.inference.predictions.Predictions`. Confidence is NaN where a logit is NaN.
         """
 
+    def class_shares(self, predictions: Predictions, num_classes: int) -> np.ndarray:
+        """How the classes share in what is predicted for one image or more, (C,) float64, the sum of which is 1."""
+        return np.bincount(predictions.predicted, minlength=num_classes) / len(predictions.predicted)
+
     def nothing_predicted(self, num_classes: int) -> np.ndarray:
         """`predicted` of `predict` for no image at all, (0, ...)."""
         return np.empty(0, dtype=np.int64)
@@ -94,6 +99,13 @@ class Task(ABC):
     @abstractmethod
     def per_image(self, measure: RowMeasure, *outputs: Tensor, reduce: Reduction = "total") -> Tensor:
         """What `measure` says of each image, (B,) in its dtype or float64, from outputs (B, C, ...) of one batch."""
+
+    def residuals(self, logits: Tensor) -> Tensor:
+        """Gradient of each image's loss by its logits (B, C), if what the network predicts were the label: (B, C).
+
+        Raises UnsupportedTask where a row of logits is not an image's.
+        """
+        raise UnsupportedTask("a gradient of one row of features needs logits of whole images")
 
     @abstractmethod
     def image_features(self, features: Tensor) -> Tensor:
@@ -128,6 +140,13 @@ class Task(ABC):
         Raises UnsupportedTask where a row of features is not what is labeled.
         """
         raise UnsupportedTask("a head on the features of whole images needs labels of whole images")
+
+    def labels_per_class(self, data: CycleData) -> np.ndarray:
+        """How many labels say that an image is of a class, (C,) int64. Raises what `label_targets` does."""
+        targets = self.label_targets(data)
+        if targets.is_floating_point():
+            return targets.sum(dim=0).long().numpy()
+        return np.bincount(targets.numpy(), minlength=data.num_classes)
 
     @abstractmethod
     def cross_entropy(self) -> Objective:

@@ -54,6 +54,11 @@ class ClassificationTask(Task):
         """The measure of the image's own row, (B,) in its dtype, however it would be reduced."""
         return measure(*outputs)
 
+    def residuals(self, logits: Tensor) -> Tensor:
+        """softmax(z) - 1 at the predicted class: the gradient of cross entropy."""
+        p = logits.softmax(dim=1)
+        return p.scatter_add(1, logits.argmax(dim=1, keepdim=True), torch.full_like(p[:, :1], -1.0))
+
     def image_features(self, features: Tensor) -> Tensor:
         return features
 

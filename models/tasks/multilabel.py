@@ -15,6 +15,7 @@ from models.inference.disagreement import ImageFigure, StreamingFigure
 from models.inference.dropout import disagreement_over_classes
 from models.inference.per_class import binary_confidence, class_values, streaming_over_classes
 from models.inference.per_pixel import log_odds_of_shares
+from models.inference.predictions import Predictions
 from models.losses.binary_cross_entropy import BinaryCrossEntropy, image_binary_cross_entropy
 from models.losses.dropout_cross_entropy import DropoutCrossEntropy
 from models.losses.objectives import Objective
@@ -24,6 +25,8 @@ from models.tasks.base import Reduction, RowMeasure, Task, UnsupportedTask
 from models.tasks.classifiers import build_whole_image_net, classifier_config
 from models.training.examples import Examples, LabeledImages
 from models.training.schedule import WHOLE_IMAGES, Recipe, Sizes
+
+SMALLEST_SUM = 1e-12  # of probabilities
 
 
 class MultilabelTask(Task):
@@ -54,6 +57,11 @@ class MultilabelTask(Task):
         """Probability of each class (B, C) float32, and the mean over the classes of max(p, 1 - p), (B,)."""
         return torch.sigmoid(logits), binary_confidence(logits)
 
+    def class_shares(self, predictions: Predictions, num_classes: int) -> np.ndarray:
+        """By the mean probability of each class."""
+        mean = predictions.predicted.mean(axis=0, dtype=np.float64)
+        return np.asarray(mean / max(mean.sum(), SMALLEST_SUM))
+
     def nothing_predicted(self, num_classes: int) -> np.ndarray:
         return np.empty((0, num_classes), dtype=np.float32)
 
@@ -63,6 +71,11 @@ class MultilabelTask(Task):
         if reduce == "log_odds_of_mean":
             return log_odds_of_shares(values)
         return values.sum(dim=1) if reduce == "total" else values.mean(dim=1)
+
+    def residuals(self, logits: Tensor) -> Tensor:
+        """σ(z) - 1 where a class is likelier than not, else σ(z): the gradient of the classes' binary cross entropies,
+        summed."""
+        return torch.sigmoid(logits) - (logits > 0).to(logits.dtype)
 
     def image_features(self, features: Tensor) -> Tensor:
         return features

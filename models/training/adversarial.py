@@ -27,6 +27,7 @@ from models.training.working_copy import working_copy
 PAPER_EPOCHS = 100  # on CUDA: this many passes over all images, whatever their number
 CPU_ITERATIONS = {32: 80, 64: 30}  # by working size; about 20 s and half a minute at width 32 on two cores
 CPU_BATCH = 32
+FEATURE_ITERATIONS, FEATURE_BATCH = 1_000, 64  # on a CPU, of features in place of images; some seconds
 REPORTS = 200  # how often progress is reported and the losses are looked at
 ACCURACY_ROWS = 1000  # of each kind, to measure the discriminator on
 
@@ -60,7 +61,8 @@ def plan(recipe: AdversarialRecipe, labeled: int, unlabeled: int, size: int, dev
     """Iterations of a cycle and batch size of each stream.
 
     The recipe's iterations; else its epochs over the larger of the two sets; else on CUDA the paper's
-    (labeled + unlabeled) * 100 / batch, and on a CPU a fixed small number of batches of at most 32.
+    (labeled + unlabeled) * 100 / batch, and on a CPU a fixed small number of batches of at most 32. size: 0 for
+    features in place of images, of which a CPU has time for more.
     """
     if recipe.iterations > 0:
         return recipe.iterations, recipe.batch_size
@@ -68,12 +70,15 @@ def plan(recipe: AdversarialRecipe, labeled: int, unlabeled: int, size: int, dev
         return math.ceil(recipe.epochs * max(labeled, unlabeled) / recipe.batch_size), recipe.batch_size
     if device.type == "cuda":
         return max(1, PAPER_EPOCHS * (labeled + unlabeled) // recipe.batch_size), recipe.batch_size
+    if size == 0:
+        return FEATURE_ITERATIONS, min(recipe.batch_size, FEATURE_BATCH)
     return CPU_ITERATIONS[size], min(recipe.batch_size, CPU_BATCH)
 
 
 class Batch(NamedTuple):
-    """Equally many images of both streams, each (B, H, H, 3) uint8, and their positions, each (B,) int64, in
-    `CycleData.labeled` and `CycleData.unlabeled`: what a trainer knows of single rows is looked up there.
+    """Equally many images of both streams, each (B, H, H, 3) uint8, or features (B, P) float16, and their positions,
+    each (B,) int64, in `CycleData.labeled` and `CycleData.unlabeled`: what a trainer knows of single rows is looked up
+    there.
     """
 
     labeled: Tensor
@@ -82,8 +87,9 @@ class Batch(NamedTuple):
     unlabeled_at: Tensor
 
     def prepared(self, size: int) -> Tensor:
-        """(2 B, 3, S, S) with S = size, the labeled first."""
-        return prepare(torch.cat([self.labeled, self.unlabeled]), size)
+        """(2 B, 3, S, S) with S = size, or (2 B, P) of features, float32; the labeled first."""
+        both = torch.cat([self.labeled, self.unlabeled])
+        return prepare(both, size) if both.dtype == torch.uint8 else both.float()
 
 
 class AdversarialTrainer:
@@ -160,13 +166,20 @@ class AdversarialTrainer:
 
 
 def train_adversarially(
-    trainer: AdversarialTrainer, data: CycleData, iterations: int, batch_size: int, runtime: Runtime, size: int = 0
+    trainer: AdversarialTrainer,
+    data: CycleData,
+    iterations: int,
+    batch_size: int,
+    runtime: Runtime,
+    size: int = 0,
+    features: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Train for `iterations` over endless shuffled streams of labeled and of unlabeled rows, each of its own seed, or
     for fewer of them until `runtime.deadline`, give or take one.
 
-    size: S, at which the trainer sees images; much larger ones are shrunk to it beforehand, once; 0: never. A set
-    smaller than the batch is gone through more than once in it. Leaves all networks in eval mode. Calls
+    size: S, at which the trainer sees images; much larger ones are shrunk to it beforehand, once; 0: never.
+    features: (L + U, P) float16, what it sees of the labeled rows and then of the unlabeled ones in place of images.
+    A set smaller than the batch is gone through more than once in it. Leaves all networks in eval mode. Calls
     runtime.progress("fit", iteration, iterations). Returns metrics to log: iterations, batch_size, seconds,
     iterations_per_second, bounded_by_seconds (1 where the deadline came first, else 0) and the trainer's losses (means
     over the last tenth).
@@ -178,7 +191,8 @@ def train_adversarially(
     started = time.perf_counter()
     everything = np.concatenate([data.labeled, data.unlabeled])
     often = 2 * iterations * batch_size > len(everything)  # what is seen once at most is not worth a copy
-    with working_copy(data.pixels, everything, size if often else 0, runtime) as (pixels, rows):
+    source, everything = (data.pixels, everything) if features is None else (features, np.arange(len(everything)))
+    with working_copy(source, everything, size if often and features is None else 0, runtime) as (pixels, rows):
         labeled, unlabeled = (TrainingRows(pixels, part, runtime) for part in np.split(rows, [len(data.labeled)]))
         pace = Pace(iterations, runtime.deadline, runtime.device)
         losses = _iterate(trainer, labeled, unlabeled, pace, batch_size, runtime).tolist()

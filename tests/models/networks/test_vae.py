@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from models.data import Runtime
+from models.networks.batch_statistics import settle_statistics
 from models.networks.discriminator import Discriminator, build_discriminator
 from models.networks.vae import (
     VAE,
@@ -24,7 +25,6 @@ from models.networks.vae import (
     negative_elbo,
     prepare,
     reconstruction_error,
-    settle_statistics,
     working_size,
 )
 
