@@ -27,7 +27,7 @@ from models.training.working_copy import working_copy
 PAPER_EPOCHS = 100  # on CUDA: this many passes over all images, whatever their number
 CPU_ITERATIONS = {32: 80, 64: 30}  # by working size; about 20 s and half a minute at width 32 on two cores
 CPU_BATCH = 32
-FEATURE_ITERATIONS, FEATURE_BATCH = 1_000, 64  # on a CPU, of features in place of images; some seconds
+FEATURE_ITERATIONS = 300  # on a CPU, of features in place of images
 REPORTS = 200  # how often progress is reported and the losses are looked at
 ACCURACY_ROWS = 1000  # of each kind, to measure the discriminator on
 
@@ -71,7 +71,7 @@ def plan(recipe: AdversarialRecipe, labeled: int, unlabeled: int, size: int, dev
     if device.type == "cuda":
         return max(1, PAPER_EPOCHS * (labeled + unlabeled) // recipe.batch_size), recipe.batch_size
     if size == 0:
-        return FEATURE_ITERATIONS, min(recipe.batch_size, FEATURE_BATCH)
+        return FEATURE_ITERATIONS, min(recipe.batch_size, CPU_BATCH)
     return CPU_ITERATIONS[size], min(recipe.batch_size, CPU_BATCH)
 
 

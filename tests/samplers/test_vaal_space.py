@@ -14,7 +14,7 @@ from models.networks.backbones import NOTHING
 from models.networks.pretrained import FrozenClassifier, PretrainedConfig
 from models.networks.projection import Projection
 from models.tasks import CLASSIFICATION
-from models.training.adversarial import FEATURE_BATCH, FEATURE_ITERATIONS, AdversarialRecipe, plan
+from models.training.adversarial import CPU_BATCH, FEATURE_ITERATIONS, AdversarialRecipe, plan
 from samplers.adversarial_base import AdversarialSampler
 from tests.samplers import novelty
 from tests.samplers.novelty import LABELED, NAMES, UNLABELED, make_data, novel_first
@@ -130,7 +130,7 @@ def test_of_masks_it_is_the_mean_of_the_pixels_features() -> None:
 
 
 def test_a_cpu_has_time_for_more_iterations_of_features() -> None:
-    assert plan(AdversarialRecipe(), 100, 1_900, 0, CPU) == (FEATURE_ITERATIONS, FEATURE_BATCH)
+    assert plan(AdversarialRecipe(), 100, 1_900, 0, CPU) == (FEATURE_ITERATIONS, CPU_BATCH)
     assert plan(AdversarialRecipe(iterations=7), 100, 1_900, 0, CPU) == (7, 128)
 
 
