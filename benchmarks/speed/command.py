@@ -83,6 +83,24 @@ def _decode(session: Session) -> Measured:
     return decoding.measure(session.small)
 
 
+def _embedding(session: Session) -> Measured:
+    from benchmarks.speed import heads
+
+    return heads.measure_embedding(session.folder, session.small)
+
+
+def _head(session: Session) -> Measured:
+    from benchmarks.speed import heads
+
+    return heads.measure_training(session.small)
+
+
+def _score_features(session: Session) -> Measured:
+    from benchmarks.speed import heads
+
+    return heads.measure_scoring(session.folder, session.small)
+
+
 def _sampler(name: str, session: Session) -> Measured:
     from benchmarks.speed import scoring
 
@@ -140,6 +158,9 @@ ROWS: dict[str, Callable[[Session], Measured]] = {
     "vaal-fused": _vaal_fused,
     "bfloat16": _bfloat16,
     "decode": _decode,
+    "embedding": _embedding,
+    "head": _head,
+    "score-features": _score_features,
     **{f"score-{name}": partial(_sampler, name) for name in SAMPLER_NAMES},
     "k-center": _k_center,
     "memory": _memory,

@@ -224,25 +224,28 @@ def _solved(
     of the second derivatives (1992), ½ XᵀX + 1/c or ¼ XᵀX + 1/c for a regression per class: it is diagonal in the
     directions of `rows` (L, R), so that a step of length 1 is never too long.
     """
-    bound = 0.5 if exclusive else 0.25
-    step = 1.0 / (bound * squares + 1.0 / variances[:, None])[:, :, None]  # (P, R, 1)
-    step_bias = 1.0 / (bound * len(rows) + BIAS_PENALTY)
-    weight = torch.zeros(len(variances), rows.shape[1], targets.shape[1], device=rows.device)
-    bias = torch.zeros(len(variances), 1, targets.shape[1], device=rows.device)
-    ahead, ahead_bias, momentum = weight, bias, torch.ones(len(variances), 1, 1, device=rows.device)
-    mask = learned[:, :, None]
+    count, classes = targets.shape
+    problems, bound = len(variances), 0.5 if exclusive else 0.25
+    variances = variances[:, None]
+    step = 1.0 / (bound * squares[:, None, None] + 1.0 / variances)  # (R, P, 1)
+    step_bias = 1.0 / (bound * count + BIAS_PENALTY)
+    # The problems lie side by side, (…, P, C), so that all of them are one product with the rows.
+    weight = torch.zeros(rows.shape[1], problems, classes, device=rows.device)
+    bias = torch.zeros(1, problems, classes, device=rows.device)
+    ahead, ahead_bias, momentum = weight, bias, torch.ones(problems, 1, device=rows.device)
+    mask, wanted = learned.T[:, :, None].to(rows.dtype), targets[:, None, :]
     for _ in range(COMPARING_STEPS):
-        logits = rows @ ahead + ahead_bias
+        logits = (rows @ ahead.flatten(1)).view(count, problems, classes) + ahead_bias
         said = logits.softmax(dim=2) if exclusive else logits.sigmoid()
-        wrong = (said - targets) * mask
-        slope = rows.T @ wrong + ahead / variances[:, None, None]
-        slope_bias = wrong.sum(dim=1, keepdim=True) + BIAS_PENALTY * ahead_bias
+        wrong = (said - wanted) * mask  # (L, P, C)
+        slope = (rows.T @ wrong.flatten(1)).view_as(weight) + ahead / variances
+        slope_bias = wrong.sum(dim=0, keepdim=True) + BIAS_PENALTY * ahead_bias
         new, new_bias = ahead - step * slope, ahead_bias - step_bias * slope_bias
-        uphill = (slope * (new - weight)).sum(dim=(1, 2)) + (slope_bias * (new_bias - bias)).sum(dim=(1, 2))
-        momentum = torch.where(uphill[:, None, None] > 0, 1.0, momentum)
+        uphill = (slope * (new - weight)).sum(dim=(0, 2)) + (slope_bias * (new_bias - bias)).sum(dim=(0, 2))
+        momentum = torch.where(uphill[:, None] > 0, 1.0, momentum)
         following = (1 + (1 + 4 * momentum.square()).sqrt()) / 2
         share = (momentum - 1) / following
         ahead, ahead_bias = new + share * (new - weight), new_bias + share * (new_bias - bias)
         weight, bias, momentum = new, new_bias, following
     assert math.isfinite(float(weight.sum()))
-    return rows @ weight + bias
+    return ((rows @ weight.flatten(1)).view(count, problems, classes) + bias).transpose(0, 1)
