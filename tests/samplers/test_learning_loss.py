@@ -19,7 +19,7 @@ from models.pixels import normalize
 from models.tasks import CLASSIFICATION
 from models.training.schedule import Recipe
 from models.training.task_network import train_network
-from samplers import build_sampler
+from samplers import build_sampler, loss_prediction_base
 from samplers.base import NotFitted
 from samplers.learning_loss import LearningLossOptions
 from samplers.learning_loss_v2 import LearningLossV2Sampler
@@ -61,6 +61,19 @@ def learn(sampler: LossPredictionSampler[Any], net: Classifier, epochs: int = 2)
     train_network(net, data, objective, Recipe(epochs=epochs, batch_size=9, learning_rate=0.05), RUNTIME)
     sampler.fit(net, data, RUNTIME)
     return objective
+
+
+@NAMES
+def test_what_it_predicts_is_compared_with_the_networks_entropy(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss_prediction_base, "FEWEST_COMPARED", POOL)
+    data, net, sampler = make_data(), make_net(), make_sampler(name)
+    learn(sampler, net)
+    figures = sampler.fit(net, data, RUNTIME)
+    rows = np.sort(data.unlabeled)
+    entropy = build_sampler("entropy", {}, task="classification", num_classes=CLASSES, image_size=SIZE)
+    losses, entropies = (one.score(net, data.pixels, rows, RUNTIME).acquisition for one in (sampler, entropy))
+    places = [np.argsort(np.argsort(values)) for values in (losses, entropies)]
+    assert figures["ranker_correlation"] == pytest.approx(np.corrcoef(*places)[0, 1])
 
 
 def predictor_of(sampler: LossPredictionSampler[Any]) -> LossPredictor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
 
 from backend.settings.core import Settings
 from backend.state import State, StoredLabel
-from backend.status import snapshot
+from backend.status import show, snapshot
 from backend.web.app import create_app
 from backend.web.metrics import Metrics, cycle_summary, phase_seconds
 from tests.backend.small_label_studio import CONFIG
@@ -115,6 +117,16 @@ def test_how_good_the_current_version_is_where_that_was_measured(state: State, s
     assert found[of("current_version_cv_accuracy", project="1")] == 0.8
     assert found[of("current_version_ece", project="1")] == 0.05
     assert of("current_version_ece", project="2") not in found
+
+
+def test_status_says_whose_order_is_in_use_where_it_is_not_the_samplers(state: State, settings: Settings) -> None:
+    fill(state, metrics={"health": {"order": "typiclust", "why": "its discriminator only guesses"}})
+    first, second = snapshot(state, settings)["projects"]
+    words = "the order is by typiclust, because that of vaal is not to be trusted: its discriminator only guesses"
+    assert (first["health"], second["health"]) == (words, "")
+    console = Console(record=True, width=250, file=io.StringIO())
+    show(snapshot(state, settings), console)
+    assert f"Project 1: {words}" in console.export_text()
 
 
 def test_a_growing_budget_is_that_of_the_labels_learned_from(state: State, settings: Settings) -> None:
