@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     import models.training.adversarial
     import models.training.adversarial_trainers
     import models.training.augmentation
+    import models.training.blending
     import models.training.budget
     import models.training.calibration
     import models.training.committee
@@ -95,6 +96,7 @@ if TYPE_CHECKING:
     import models.training.logistic
     import models.training.rows
     import models.training.schedule
+    import models.training.spreading
     import models.training.task_network
     import models.training.working_copy
 else:

@@ -75,7 +75,7 @@ MODELS: dict[str, set[str]] = {
     "networks": {"data", "inference", "pixels"},
     "inference": {"data", "networks", "pixels"},
     "losses": {"data", "index_masks", "inference", "networks", "pixels", "training"},
-    "training": {"data", "index_masks", "inference", "losses", "networks", "pixels", "tasks"},
+    "training": {"data", "geometry", "index_masks", "inference", "losses", "networks", "pixels", "tasks"},
     "tasks": {"data", "index_masks", "inference", "losses", "networks", "training"},
 }
 # Rooms of which parts stand on each other: no circle of modules comes of it, as the last test sees.

@@ -194,6 +194,7 @@ class Learner:
             weight_decay=settings.weight_decay,
             crop=settings.crop_size,
             images=settings.train_images,
+            semi_supervised=settings.semi_supervised == "auto",
         )
         deadline = Deadline.after(settings.fit_seconds) if settings.fit_seconds else None
         first = replace(runtime, deadline=deadline and deadline.share(1 / self.sampler.trainings))

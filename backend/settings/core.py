@@ -68,6 +68,12 @@ class Settings(ProcessSettings, SamplerSettings):
         "finetune: the head first, then all of it; auto: head.",
         one_of("auto", "head", "finetune"),
     )
+    semi_supervised: str = project(
+        "auto",
+        "Whether a head learns from unlabeled images, too; auto: while there are up to 300 labels, as far as "
+        "cross-validation on them says that it helps.",
+        one_of("auto", "off"),
+    )
     segmentation_net: str = project(
         "drn-d-22", "The task network of masks.", one_of("drn-d-22", "deeplabv3-resnet50", "lraspp-mobilenetv3")
     )

@@ -20,8 +20,9 @@ from models.losses.objectives import Objective
 from models.networks.base import TaskNet
 from models.networks.pretrained import FinetunedClassifier, FrozenClassifier
 from models.pixels import normalize
+from models.training.blending import blended
 from models.training.calibration import Calibration
-from models.training.logistic import Scale, cross_validated, minimum, row_losses
+from models.training.logistic import Scale, cross_validated, minimum, row_losses, usual_strength
 from models.training.rows import epoch_positions
 from models.training.schedule import Recipe
 
@@ -46,9 +47,13 @@ def train_head(
 
     Under a penalty that cross-validation on the labels chooses. What `models.losses.objectives.Objective.on_features`
     gives is minimized; an objective that has none starts from the minimum of the plain loss and is then trained in
-    steps, along with its own networks. It ends by `runtime.deadline`, if there is one. Reports runtime.progress
-    ("train", passes, all of them). Returns the metrics of `models.training.task_network.train_network`, `strength`, the
-    variance of the penalty, and those of `models.training.calibration.Calibration`; `net.temperature` is what it says.
+    steps, along with its own networks. Where `recipe.semi_supervised` is set, a head that is not trained in steps
+    learns from a part of the pool, too, if that is worth anything (`models.training.blending`). It ends by
+    `runtime.deadline`, if there is one. Reports runtime.progress("train", passes, all of them).
+
+    Returns the metrics of `models.training.task_network.train_network`, `strength`, the variance of the penalty,
+    `spread_share`, what `models.training.blending.Blend` says of it or 0, and those of
+    `models.training.calibration.Calibration`, by which `net.temperature` is set.
 
     Raises models.data.DataError without labeled rows, TrainingDiverged when the loss is not finite.
     """
@@ -60,20 +65,31 @@ def train_head(
     kept = kept_rows(net, data, data.labeled, runtime)  # (L, E)
     features = kept[:, : net.feature_channels].float()
     targets = net.task.label_targets(data).to(runtime.device)
-    scale = Scale.of(torch.cat([features, _some_of_pool(net, data, runtime)]))
+    pool = _some_of_pool(net, data, runtime)
+    scale = Scale.of(torch.cat([features, pool]))
     exclusive = not targets.is_floating_point()  # classes, and not choices
     wide = functional.one_hot(targets, net.num_classes).float() if exclusive else targets
     rng = runtime.rng("folds")
     validated = cross_validated(scale.standardized(features), wide, exclusive, rng)
-    strength, calibration = validated.strength, Calibration.of(validated.left_out)
+    strength = validated.strength
+
+    def over() -> bool:
+        return deadline is not None and deadline.left() <= 0
+
     objective.begin(net, data, runtime)
     try:
         loss_of = objective.on_features(net, features, targets)
         in_steps = loss_of is None
         loss = loss_of or (lambda weight, bias: row_losses(features @ weight.T + bias, targets).sum())
-        weight, bias, iterations = minimum(
-            loss, scale, net.num_classes, strength, len(features), lambda: deadline is not None and deadline.left() <= 0
-        )
+        weight, bias, iterations = minimum(loss, scale, net.num_classes, strength, len(features), over)
+        blend = None
+        if recipe.semi_supervised and not in_steps and not over():
+            blend = blended(features, pool, wide, exclusive, validated, runtime.generator("blend", "cpu"))
+        if blend is not None:
+            rows = len(features) + len(blend.features)
+            of_both = blend.loss(loss, weight, bias)
+            weight, bias, more = minimum(of_both, scale, net.num_classes, usual_strength(rows), rows, over)
+            iterations += more
         with torch.no_grad():
             net.head.weight.copy_(weight)
             net.head.bias.copy_(bias)
@@ -86,6 +102,7 @@ def train_head(
     if not math.isfinite(reached):
         raise TrainingDiverged("the training loss is not finite: the features or the labels are broken")
     net.eval()
+    calibration = Calibration.of(validated.left_out if blend is None else blend.left_out)
     net.temperature = calibration.temperature
     seconds = time.perf_counter() - started
     runtime.progress("train", PASSES, PASSES)
@@ -100,7 +117,8 @@ def train_head(
         "seconds": seconds,
         "images_per_second": iterations * len(features) / seconds,
         "bounded_by_images": 0.0,
-        "bounded_by_seconds": float(deadline is not None and deadline.left() <= 0),
+        "bounded_by_seconds": float(over()),
+        "spread_share": 0.0 if blend is None else blend.share,
         **calibration.figures(),
     }
 

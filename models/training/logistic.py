@@ -102,10 +102,12 @@ def minimum(
 @dataclass(frozen=True)
 class CrossValidation:
     """The variance of the penalty that labels which were left out are told best under, and what they are told then;
-    None where too few could be asked."""
+    None where too few could be asked. folds (L,): which one each of these labels was left out in, where they are all.
+    """
 
     strength: float
     left_out: LeftOut | None
+    folds: np.ndarray | None = None
 
 
 def cross_validated(features: Tensor, targets: Tensor, exclusive: bool, rng: np.random.Generator) -> CrossValidation:
@@ -125,13 +127,13 @@ def cross_validated(features: Tensor, targets: Tensor, exclusive: bool, rng: np.
     compared = _some(labels, MOST_COMPARED, rng)
     found = _compared(features[compared], targets[compared], exclusive, rng, STRENGTHS)
     strength = (USUAL_STRENGTH if found is None else found.strength) * (len(compared) / labels)
-    left_out = None if found is None else found.left_out
+    left_out, folds = (None, None) if found is None else (found.left_out, found.folds)
     told = _some(labels, _most_told(targets.shape[1]), rng)
     if len(told) > len(compared) or (left_out is None and len(told) >= 2 * FOLDS):
         own = strength * (labels / len(told))
         again = _compared(features[told], targets[told], exclusive, rng, (own,))
-        left_out = None if again is None else again.left_out
-    return CrossValidation(strength, left_out)
+        left_out, folds = (None, None) if again is None else (again.left_out, again.folds)
+    return CrossValidation(strength, left_out, folds if folds is not None and len(folds) == labels else None)
 
 
 def _some(labels: int, most: int, rng: np.random.Generator) -> Tensor:
@@ -161,8 +163,7 @@ def _compared(
     problems = left_out.repeat_interleave(len(strengths), dim=0)  # (P, L)
     variances = torch.tensor(strengths, device=features.device).repeat(parts)
     logits = _solved(rows, directions, targets, ~problems, variances, exclusive)  # (P, L, C)
-    known = (~left_out).float() @ targets > 0  # (folds, C): in the folds that are learned from
-    asked = left_out & (targets @ known.T.float() >= targets.sum(dim=1, keepdim=True)).T
+    asked = left_out & can_be_told(left_out, targets)
     if int(asked.sum()) < parts:
         return None
     losses = _row_losses(logits, targets, exclusive).unflatten(0, (parts, len(strengths)))
@@ -170,7 +171,19 @@ def _compared(
     best = int(mean.argmin())
     own_fold = torch.from_numpy(folds).to(features.device)
     told = logits.unflatten(0, (parts, len(strengths)))[own_fold, best, torch.arange(count, device=features.device)]
-    return CrossValidation(strengths[best], LeftOut(told, targets, exclusive))
+    return CrossValidation(strengths[best], LeftOut(told, targets, exclusive), folds)
+
+
+def usual_strength(labels: int) -> float:
+    """The variance c of a penalty on so many labels, where there is nothing to choose by."""
+    return USUAL_STRENGTH * min(1.0, MOST_COMPARED / labels)
+
+
+def can_be_told(left_out: Tensor, targets: Tensor) -> Tensor:
+    """Whether all classes of each label are in the folds that are learned from, (K, L), where these labels are
+    `left_out` (K, L); targets (L, C)."""
+    known = (~left_out).float() @ targets > 0  # (K, C)
+    return (targets @ known.T.float() >= targets.sum(dim=1, keepdim=True)).T
 
 
 def fold_of(targets: np.ndarray, folds: int, rng: np.random.Generator, exclusive: bool) -> np.ndarray:

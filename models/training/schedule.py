@@ -53,6 +53,7 @@ class Recipe:
     learning_rate  for a full batch; a smaller one gets less (`peak_rate_for`).
     crop           side in pixels of the crops that a segmenter is trained on; 0 = whole images.
     images         most images that the training looks at, epochs x labels; 0 = no bound.
+    semi_supervised  whether a head on features learns from unlabeled rows, too.
     """
 
     epochs: int = 0
@@ -62,6 +63,7 @@ class Recipe:
     weight_decay: float = 5e-4
     crop: int = 0
     images: int = 0
+    semi_supervised: bool = False
 
 
 def epochs_for(recipe: Recipe, labels: int, device: torch.device, sizes: Sizes = WHOLE_IMAGES) -> int:

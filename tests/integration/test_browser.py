@@ -82,21 +82,21 @@ def test_a_task_opens_ticked_where_the_head_is_sure_enough_and_else_unticked(
     of what is ticked is right."""
     images, labels, *_, classes, _ = fashion_mnist()
     asked = ("T-shirt/top", "Trouser", "Shirt", "Bag")
-    chosen = [place for place in range(400) if classes[labels[place]] in asked][:120]
+    chosen = [place for place in range(400) if classes[labels[place]] in asked][:80]
     project = studio.make_project("Ticked", asked, {f"{place:04d}.png": png(images[place]) for place in chosen})
     try:
         project.connected(backend.url, {"sampler": "margin", "budget": 1000, "task_width": 0})
         project.wait_for_cycle(0)
         truths = dict(zip(sorted(project.tasks()), [classes[labels[place]] for place in chosen], strict=True))
-        for task in sorted(truths)[:70]:
+        for task in sorted(truths)[:45]:
             project.annotate(task, truths[task])
         project.start_training()
-        version = project.wait_for_cycle(1)
+        version = project.wait_for_cycle(1, timeout=550)
         open_tasks = project.unlabelled()
         answers = {one["task"]: one["result"] for one in project.predictions(version) if one["task"] in open_tasks}
         ticked = {task: result[0]["value"]["choices"] for task, result in answers.items() if result}
         unticked = [task for task in answers if task not in ticked]
-        assert len(ticked) + len(unticked) == 50 and len(ticked) >= 5 and len(unticked) >= 5
+        assert len(ticked) + len(unticked) == 35 and len(ticked) >= 3 and len(unticked) >= 3
         assert sum(choices == [truths[task]] for task, choices in ticked.items()) >= 0.8 * len(ticked)
 
         def opened(task: int) -> Locator:

@@ -144,6 +144,29 @@ def test_several_choices_are_a_regression_each() -> None:
     assert said[first][:, 0].mean() > said[~first][:, 0].mean() + 0.05
 
 
+@pytest.mark.parametrize("objective", [CrossEntropy(), ISDA(0.5)], ids=["cross entropy", "isda"])
+def test_what_spreads_over_the_pool_helps_a_head_of_few_labels(objective: Objective) -> None:
+    """Clusters in a few of the directions, of which the labels alone say little."""
+    rng = np.random.default_rng(0)
+    classes = np.arange(400) % 3
+    kept = rng.normal(0, 1, (400, HEAD.embedding))
+    kept[:, :FEATURES] += (4 * rng.normal(0, 1, (3, 2))[classes]) @ rng.normal(0, 1, (2, FEATURES))
+    data = CycleData(
+        np.zeros((400, SIDE, SIDE, 3), np.uint8), np.arange(15), np.arange(15, 400), ClassTargets(classes[:15]), 3
+    )
+    runtime = Runtime(CPU, 0, features=kept.astype(np.float16))
+    told, figures = {}, {}
+    for semi_supervised in (False, True):
+        net = TASKS["classification"].build(HEAD, 0)
+        recipe = dataclasses.replace(RECIPE, semi_supervised=semi_supervised)
+        figures[semi_supervised] = train_network(net, data, objective, recipe, runtime)
+        with torch.no_grad():
+            said = net(torch.from_numpy(kept[15:]).half()).argmax(dim=1).numpy()
+        told[semi_supervised] = float((said == classes[15:]).mean())
+    assert figures[False]["spread_share"] == 0 < figures[True]["spread_share"]
+    assert told[True] >= told[False]
+
+
 def test_members_of_a_committee_of_heads_differ() -> None:
     net, data, runtime = made()
     others = [copy.deepcopy(net) for _ in range(2)]
