@@ -2,7 +2,8 @@
 # make demo      Label Studio, the backend and a project to label, until Ctrl-C
 # make demo ORACLE=1 [ROUNDS=3 BUDGET=100 SAMPLER=dast-al]    the same, labeled by its own ground truth
 # make demo TASK=multilabel|segmentation [ORACLE=1 ...]    the same with scenes whose items are ticked, or painted
-# make curves    every sampler's learning curve, small enough for two CPU cores; goes on where it was interrupted
+# make curves    learning curves on frozen features, ten trials of each; goes on where it was interrupted
+# make curves-scratch    every sampler's curve with a network that is trained from scratch, likewise
 # make curves-segmentation    some samplers' curves of mean IoU, likewise
 # make fuzz [REQUESTS=10000]    every endpoint gets requests that no client would send
 # make soak [MINUTES=10]    labels at speed while processes are killed and Label Studio fails, and counts what is lost
@@ -31,7 +32,8 @@ INSTALL = $(RUN) -m uv pip sync --quiet
 # torch's parts are hundreds of megabytes each
 export UV_HTTP_TIMEOUT ?= 300
 
-.PHONY: help setup demo test test-long test-gpu test-compat fuzz soak bench curves curves-segmentation lint audit lock
+.PHONY: help setup demo test test-long test-gpu test-compat fuzz soak bench lint audit lock
+.PHONY: curves curves-scratch curves-segmentation
 
 help:
 	@sed -n 's/^# \?//p' Makefile | sed -n '1,/^$$/p'
@@ -64,7 +66,8 @@ $(STUDIO)/.installed: requirements-label-studio.txt | $(STUDIO)/bin/python
 
 DEMO_OPTIONS = $(if $(filter-out 0,$(ORACLE)),--oracle) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	$(if $(BUDGET),--budget $(BUDGET)) $(if $(SAMPLER),--sampler $(SAMPLER)) $(if $(TASKS),--tasks $(TASKS)) \
-	$(if $(TASK),--task $(TASK)) $(if $(PORT),--port $(PORT)) $(if $(filter-out 0,$(KEEP)),--keep)
+	$(if $(TASK),--task $(TASK)) $(if $(HELD_OUT),--held-out $(HELD_OUT)) \
+	$(if $(PORT),--port $(PORT)) $(if $(filter-out 0,$(KEEP)),--keep)
 
 demo: setup
 	@$(RUN) -m demo $(DEMO_OPTIONS)
@@ -101,17 +104,21 @@ soak: setup
 bench: setup
 	@$(RUN) -m benchmarks bench $(BENCH_ARGS)
 
-# All samplers in about 80 minutes of processor time, so 40 minutes on two idle cores. The papers' sizes want a GPU;
-# CURVES_ARGS replaces these.
-CURVES_ARGS ?= --dataset fashion-mnist --samplers all --pool 5000 --test 2000 --initial 200 --budget 200 --cycles 4 \
-	--trials 3 --set task_width=8 --set vaal_width=16 --set vaal_batch_size=64 --set vaal_iterations=40
-
+# The suite of benchmarks/curves/suite.py; CURVES_ARGS="--dataset ..." is another experiment.
 curves: setup
 	@$(RUN) -m benchmarks curves $(CURVES_ARGS)
 
+# All samplers in about 80 minutes of processor time, so 40 minutes on two idle cores. The papers' sizes want a GPU.
+CURVES_SCRATCH_ARGS ?= --dataset fashion-mnist --samplers all --pool 5000 --test 2000 --initial 200 --budget 200 \
+	--cycles 4 --trials 3 --first chance --one-pool --set task_width=8 --set vaal_width=16 --set vaal_batch_size=64 \
+	--set vaal_iterations=40
+
+curves-scratch: setup
+	@$(RUN) -m benchmarks curves $(CURVES_SCRATCH_ARGS)
+
 # Scenes of 64 px: about 45 minutes of processor time.
 CURVES_SEGMENTATION_ARGS ?= --dataset fashion-scenes --samplers random,entropy,dast-al,vaal --image-size 64 --pool 3000 \
-	--test 500 --initial 200 --budget 200 --cycles 4 --trials 3
+	--test 500 --initial 200 --budget 200 --cycles 4 --trials 3 --first chance --one-pool
 
 curves-segmentation: setup
 	@$(RUN) -m benchmarks curves --task segmentation $(CURVES_SEGMENTATION_ARGS)

@@ -102,6 +102,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     samplers = each(lambda demo: demo.sampler)
     parser.add_argument("--sampler", choices=SAMPLERS, help=f"what orders the queue ({samplers})")
     parser.add_argument("--tasks", type=int, help=f"images in the project ({each(lambda demo: demo.images)})")
+    parser.add_argument(
+        "--held-out", type=int, help="images that the oracle judges versions by (some hundreds to 2000)"
+    )
     parser.add_argument("--port", type=int, help="Label Studio's port (a free one)")
     parser.add_argument("--timeout", type=float, default=1_200, help="seconds to wait for one version (1200)")
     parser.add_argument("--keep", action="store_true", help="leave the files where they are at the end")
@@ -111,8 +114,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options.tasks = demo.images if options.tasks is None else options.tasks
     if options.budget is None:
         options.budget = demo.oracle_budget if options.oracle else demo.budget
-    if min(options.rounds, options.budget, options.tasks) < 1:
-        parser.error("--rounds, --budget and --tasks are at least 1")
+    held_out = 1 if options.held_out is None else options.held_out
+    if min(options.rounds, options.budget, options.tasks, held_out) < 1:
+        parser.error("--rounds, --budget, --tasks and --held-out are at least 1")
     if reason := SAMPLERS[options.sampler].refusals.get(options.task):
         parser.error(f"--sampler {options.sampler} is not for {options.task}: {reason}")
     return options
@@ -121,7 +125,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def set_up(options: argparse.Namespace, directory: Path, narrator: Narrator, stack: ExitStack) -> Site:
     """Starts both servers, fills the project, connects it, and waits for its first order."""
     with narrator.step("Reading the images"):
-        subject = DEMOS[options.task].subject.of_fashion(options.tasks)
+        subject = DEMOS[options.task].subject.of_fashion(options.tasks, options.held_out)
     narrator.say(f"{subject.count} images of {len(subject.classes)} classes: {subject.source}")
 
     with narrator.step("Starting Label Studio"):

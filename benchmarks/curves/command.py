@@ -1,13 +1,17 @@
 """``python -m benchmarks curves``: accuracy (or mean average precision, or mean IoU) over labels, one curve for each
 sampler, through the worker's own cycle.
 
-    python -m benchmarks curves --dataset fashion-mnist --samplers all --initial 1000 --budget 1000 --cycles 5 \\
-        --trials 3 --seed 0
+    python -m benchmarks curves                    the plan of benchmarks/curves/suite.py, for two CPU cores
+    python -m benchmarks curves --dataset fashion-mnist --samplers random,own+random,margin --image-size 32 \\
+        --bank 6000 --pool 3000 --early 20 --initial 50 --budget 50 --cycles 8 --trials 10
+    python -m benchmarks curves --dataset fashion-mnist --set task_net=resnet18 --set weights=none ...
     python -m benchmarks curves --task multilabel --dataset fashion-scenes --samplers random,margin,core-set
     python -m benchmarks curves --task segmentation --dataset fashion-scenes --samplers random,entropy,dast-al,vaal
 
-``--cycles 5`` is five trainings: one on the initial labels and one after each of four purchases. It may be interrupted
-at any instant; the same command goes on after the last finished cycle of each run.
+``--cycles 5`` is five trainings: one on the initial labels and one after each of four purchases. The initial labels are
+the first of the product's own first order, but before ``random``, for which they are drawn by chance; ``own+random``
+and ``chance+margin`` are the other way round, and ``svm-pixels`` is an SVM on raw pixels with random labels. It may be
+interrupted at any instant; the same command goes on after the last finished cycle of each run.
 """
 
 from __future__ import annotations
@@ -28,23 +32,39 @@ from backend.errors import SettingsError
 from backend.settings.core import Settings
 from benchmarks.curves.display import Display
 from benchmarks.curves.jobs import Jobs, play_all
-from benchmarks.curves.plan import DEFAULT_TASK, Plan, PlanError, Run, code_digest, overrides_of
+from benchmarks.curves.plan import (
+    DEFAULT_TASK,
+    FIRST,
+    PIXELS,
+    Arm,
+    Plan,
+    PlanError,
+    Run,
+    code_digest,
+    overrides_of,
+)
 from benchmarks.curves.report import Results, write
 from benchmarks.curves.store import RunStore
 from benchmarks.curves.tasks import TASKS
+from benchmarks.curves.tasks.base import CurveTask
 from benchmarks.data.datasets import DOWNLOADS, DatasetUnavailable
 from benchmarks.speed.measuring import machine
+from models import ProgressFn
 from samplers import SAMPLER_NAMES, SAMPLERS
 
+TRIALS = 3
 RESULTS = Path(__file__).parents[1] / "results" / "curves"
 
 
 def main(arguments: Sequence[str]) -> int:
     """0 when every run is finished, 1 when some failed, 2 for options that cannot be honored, 130 after Ctrl-C."""
-    options = parse(arguments)
-    display = Display()
+    options, display = parse(arguments), Display()
     try:
-        return _main(options, display)
+        if not options.dataset:
+            from benchmarks.curves import suite
+
+            return suite.play(options, display)
+        return 1 if experiment(options, display).failures else 0
     except (PlanError, SettingsError, DatasetUnavailable) as error:
         display.fail(str(error))
         return 2
@@ -53,8 +73,13 @@ def main(arguments: Sequence[str]) -> int:
         return 130
 
 
-def _main(options: argparse.Namespace, display: Display) -> int:
-    task = TASKS[options.task]
+def experiment(options: argparse.Namespace, display: Display) -> Results:
+    """Play what the options say, and write the results.
+
+    Raises:
+        PlanError, SettingsError, DatasetUnavailable: the options cannot be honored.
+    """
+    task, trials = TASKS[options.task], options.trials or TRIALS
     samplers, overrides = _samplers(options.samplers, options.task), overrides_of(options.set)
     places, threads = _places(options.devices, options.jobs)
     work = options.work.expanduser()
@@ -76,10 +101,14 @@ def _main(options: argparse.Namespace, display: Display) -> int:
         kind=places[0].partition(":")[0],
         overrides=overrides,
         task=options.task,
+        first=options.first,
+        early=options.early,
+        redraw=not options.one_pool,
+        bank=options.bank,
     )
-    task.of(images, plan)  # raises PlanError before anything is started
+    tasks = [task.of(images, plan, trial) for trial in range(1, trials + 1)]  # raises PlanError
     out = _output(options, plan, display)
-    runs = [Run(sampler, trial) for trial in range(1, options.trials + 1) for sampler in samplers]
+    runs = [Run(sampler, trial) for trial in range(1, trials + 1) for sampler in samplers]
     kept = work / "runs" / f"{_safe(options.dataset)}-{plan.digest}"
     kept.mkdir(parents=True, exist_ok=True)
     with (kept / "lock").open("w") as lock:
@@ -92,14 +121,28 @@ def _main(options: argparse.Namespace, display: Display) -> int:
                 shutil.rmtree(path)
         waiting = _resume(kept, runs, plan, display)
         facts = machine()
+        with display.preparing() as report:
+            frozen = embedded(tasks, plan, folder.parent, places[0], report)
+        threads = 1 if frozen else threads  # a head is too small to share
         with display.running(plan, runs, waiting):
-            failures = play_all(plan, waiting, Jobs(places, threads, folder, kept), display)
-    results = Results.gather(plan, kept, SAMPLER_NAMES, failures)
+            failures = play_all(plan, waiting, Jobs(places, threads, folder, kept, frozen), display)
+    results = Results.gather(plan, kept, arms(SAMPLER_NAMES), failures)
     devices = ", ".join(sorted(set(places)))
     facts["side by side"] = f"{len(places)} runs at a time on {devices}, torch threads in each: {threads}"
     paths = write(out, results, _command(plan, results, options), images.source, facts)
     display.say(f"Written to {out}: {', '.join(path.name for path in paths)}")
-    return 1 if failures else 0
+    return results
+
+
+def embedded(tasks: Sequence[CurveTask[Any]], plan: Plan, folder: Path, place: str, report: ProgressFn) -> bool:
+    """Embed all images that the trials use, where the plan's network is a head on a frozen backbone, and say whether it
+    is."""
+    import torch
+
+    from benchmarks.curves.features import embed, kept_of
+
+    embed(tasks, plan, folder, torch.device(place), report)
+    return kept_of(tasks[0], plan, folder, torch.device(place)).train is not None
 
 
 def _resume(kept: Path, runs: Sequence[Run], plan: Plan, display: Display) -> list[Run]:
@@ -107,7 +150,7 @@ def _resume(kept: Path, runs: Sequence[Run], plan: Plan, display: Display) -> li
     stored = {run: RunStore(kept / run.folder).lines() for run in runs}
     done = sum(len(lines) for lines in stored.values())
     if done:
-        display.say(f"Going on: {done} of {len(runs) * plan.cycles} cycles are stored under these options.")
+        display.say(f"Going on: {done} of {len(runs) * plan.trainings} cycles are stored under these options.")
         code = {line["code"] for lines in stored.values() for line in lines}
         if code - {code_digest()}:
             display.say("They were computed by other code (models or samplers changed since): --fresh starts over.")
@@ -115,7 +158,7 @@ def _resume(kept: Path, runs: Sequence[Run], plan: Plan, display: Display) -> li
         others = len([path for path in kept.parent.glob("*") if path.is_dir()]) - 1
         words = f"; {others} other experiments are kept alongside" if others else ""
         display.say(f"Starting: nothing is stored under these options (experiment {plan.digest}){words}.")
-    return [run for run, lines in stored.items() if len(lines) < plan.cycles]
+    return [run for run, lines in stored.items() if len(lines) < plan.trainings]
 
 
 def _output(options: argparse.Namespace, plan: Plan, display: Display) -> Path:
@@ -140,34 +183,43 @@ def _command(plan: Plan, results: Results, options: argparse.Namespace) -> str:
     """The command that makes these results, from nothing."""
     names = {line["sampler"] for line in results.lines}
     every = names == set(_samplers("all", plan.task))
-    samplers = "all" if every else ",".join(name for name in SAMPLER_NAMES if name in names)
-    trials = max((line["trial"] for line in results.lines), default=options.trials)
+    samplers = "all" if every else ",".join(name for name in arms(SAMPLER_NAMES) if name in names)
+    trials = max((line["trial"] for line in results.lines), default=options.trials or TRIALS)
     words = ["python", "-m", "benchmarks", "curves", *(["--task", plan.task] if plan.task != DEFAULT_TASK else [])]
     words += ["--dataset", plan.dataset, "--samplers", samplers]
     given: dict[str, Any] = {"initial": plan.initial, "budget": plan.budget, "cycles": plan.cycles, "trials": trials}
     given |= {"seed": plan.seed}
-    given |= {key: value for key in ("pool", "test") if (value := getattr(plan, key))}
+    given |= {key: value for key in ("bank", "pool", "test") if (value := getattr(plan, key))}
+    given |= {"early": ",".join(map(str, plan.early))} if plan.early else {}
+    given |= {"first": plan.first} if plan.first == "chance" else {}
     given |= {"image-size": options.image_size} if options.image_size else {}
     for key, value in given.items():
         words += [f"--{key}", str(value)]
+    words += [] if plan.redraw else ["--one-pool"]
     for key, value in plan.overrides.items():
         words += ["--set", f"{key}={json.dumps(value) if isinstance(value, bool) else value}"]
     return shlex.join(words)
 
 
 def _samplers(text: str, task: str) -> list[str]:
-    """Names as in the settings, without doubles and in the order of the table; all: those for ``task``. Raises
+    """Names of arms, without doubles and in the order of the table; all: the samplers for ``task``. Raises
     PlanError."""
     able = {name for name, sampler in SAMPLERS.items() if task in sampler.tasks}
-    if others := sorted({name.strip() for name in text.split(",")} & (SAMPLERS.keys() - able)):
+    asked = {name.strip() for name in text.split(",") if name.strip()}
+    if others := sorted({Arm.named(name).sampler for name in asked} & (SAMPLERS.keys() - able)):
         raise PlanError(f"not for {task}: {'; '.join(f'{name}, {SAMPLERS[name].refusals[task]}' for name in others)}")
     names = [name for name in SAMPLER_NAMES if name in able]
-    wanted = set(names) if text == "all" else {name.strip() for name in text.split(",") if name.strip()}
-    if unknown := sorted(wanted - set(names)):
+    wanted = set(names) if text == "all" else asked
+    if unknown := sorted(wanted - set(arms(names))):
         raise PlanError(f"unknown sampler {', '.join(unknown)}: choose of {', '.join(names)}, or all")
     if not wanted:
         raise PlanError(f"--samplers names none: choose of {', '.join(names)}, or all")
-    return [name for name in names if name in wanted]
+    return [name for name in arms(names) if name in wanted]
+
+
+def arms(names: Sequence[str]) -> tuple[str, ...]:
+    """Every arm with a sampler of ``names``, in the order in which they are listed."""
+    return (PIXELS, *(arm for name in names for arm in (name, *(f"{first}+{name}" for first in FIRST))))
 
 
 def _places(devices: str, jobs: int) -> tuple[list[str], int]:
@@ -192,6 +244,10 @@ def _safe(dataset: str) -> str:
     return re.sub(r"[^\w.-]+", "-", Path(dataset).name) or "folder"
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(_count(1)(number) for number in text.split(","))
+
+
 def _count(low: int) -> Any:
     def number(text: str) -> int:
         value = int(text)
@@ -209,15 +265,19 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--task", choices=tuple(TASKS), default=DEFAULT_TASK, help="default: %(default)s")
     datasets = "; ".join(f"for {name}: {task.datasets}" for name, task in TASKS.items())
-    add("--dataset", required=True, help=datasets)
+    add("--dataset", default="", help=f"without one the whole suite is played; {datasets}")
     add("--samplers", default="all", metavar="A,B", help="names as in the settings, or all")
     many = ", ".join(f"for {name} {task.labels}" for name, task in TASKS.items())
-    add("--initial", type=_count(1), default=0, help=f"labels before the first purchase, at random (default: {many})")
+    add("--initial", type=_count(1), default=0, help=f"labels before the first purchase (default: {many})")
+    add("--first", choices=FIRST, default="own", help="how those are chosen: the product's own first order, or chance")
+    add("--early", type=_numbers, default=(), metavar="N,M", help="train on so many of those, too")
     add("--budget", type=_count(1), default=0, help=f"labels in a purchase (default: the preset's, else {many})")
     add("--cycles", type=_count(1), default=5, help="trainings, so one more than purchases")
-    add("--trials", type=_count(1), default=3, help="repetitions with other seeds")
+    add("--trials", type=_count(1), default=0, help="repetitions with other seeds (default: 3; of the suite 10)")
     add("--seed", type=_count(0), default=0)
     add("--pool", type=_count(0), default=0, metavar="N", help="a random part of the training images; 0: all")
+    add("--bank", type=_count(0), default=0, metavar="N", help="each trial's pool is drawn from so many images; 0: all")
+    add("--one-pool", action="store_true", help="the same pool and held-out images in all trials")
     add("--test", type=_count(0), default=0, metavar="N", help="a random part of the test images; 0: all")
     add("--image-size", type=_count(0), default=0, metavar="PX", help="0: the data set's own; of masks the longer side")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting of a project, also preset")
@@ -226,6 +286,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--work", type=Path, default=DOWNLOADS / "curves", metavar="DIR", help="pixels and checkpoints")
     add("--devices", default="", metavar="A,B", help="cpu, cuda:0 …; default: every CUDA device, else cpu")
     add("--jobs", type=_count(0), default=0, help="runs at a time; 0: one per CUDA device, on a CPU one per core")
+    add("--only", default="", metavar="A,B", help="these experiments of the suite, without its summary")
     add("--fresh", action="store_true", help="forget what is stored under these options")
     add("--replace", action="store_true", help="overwrite the results of other options in the output folder")
     return parser.parse_args(arguments)

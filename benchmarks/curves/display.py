@@ -47,13 +47,13 @@ class Display:
 
     @contextmanager
     def running(self, plan: Plan, runs: Sequence[Run], waiting: Sequence[Run]) -> Iterator[None]:
-        self._cycles, self._ended, self._asked = plan.cycles, 0, len(waiting)
+        self._cycles, self._ended, self._asked = plan.trainings, 0, len(waiting)
         self._key = measure_of(plan).key
         self._since = time.monotonic()
         with self._shown() as self._bars:
-            self._finished = {run: 0 if run in waiting else plan.cycles for run in runs}
+            self._finished = {run: 0 if run in waiting else plan.trainings for run in runs}
             stored = sum(self._finished.values())
-            self._all = self._bars.add_task("all cycles", total=len(runs) * plan.cycles, completed=stored)
+            self._all = self._bars.add_task("all cycles", total=len(runs) * plan.trainings, completed=stored)
             yield
         self._bars = None
 

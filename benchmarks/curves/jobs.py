@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -34,13 +34,15 @@ class Watcher(Protocol):
 class Jobs:
     """Where runs go: one place for each that is under way at a time, and what they share.
 
-    images: the folder of the data set; runs: where each run's folder is; threads: torch's, in each process.
+    images: the folder of the data set; runs: where each run's folder is; threads: torch's, in each process. together:
+    the runs of a trial share a process, since each of them is short.
     """
 
     places: Sequence[str]
     threads: int
     images: Path
     runs: Path
+    together: bool = False
 
 
 def play_all(plan: Plan, runs: Sequence[Run], jobs: Jobs, watcher: Watcher) -> dict[Run, str]:
@@ -49,25 +51,33 @@ def play_all(plan: Plan, runs: Sequence[Run], jobs: Jobs, watcher: Watcher) -> d
 
     KeyboardInterrupt ends all of them and leaves what they have finished on disk.
     """
-    waiting, free = list(runs), list(jobs.places)
-    under_way: dict[Connection, tuple[Run, str, BaseProcess]] = {}
+    waiting, free = batches(runs, jobs.together), list(jobs.places)
+    under_way: dict[Connection, tuple[list[Run], str, BaseProcess]] = {}
     failures: dict[Run, str] = {}
     try:
         while waiting or under_way:
             while waiting and free:
-                run, place = waiting.pop(0), free.pop(0)
-                connection, process = _start(plan, run, place, jobs)
-                under_way[connection] = (run, place, process)
-                watcher.started(run, place)
+                batch, place = waiting.pop(0), free.pop(0)
+                connection, process = _start(plan, batch, place, jobs)
+                under_way[connection] = (batch, place, process)
+                watcher.started(batch[0], place)
             for ready in wait(list(under_way)):
                 assert isinstance(ready, Connection)
-                run, place, process = under_way[ready]
-                ended = _receive(ready, run, process, watcher)
+                batch, place, process = under_way[ready]
+                ended = _receive(ready, batch[0], process, watcher)
                 if ended is None:
                     continue
                 if ended:
-                    failures[run] = ended
+                    failures[batch[0]] = ended
+                del batch[0]
+                if batch and process.is_alive():
+                    watcher.started(batch[0], place)
+                    continue
                 del under_way[ready]
+                if batch:  # it died of one of them
+                    waiting.insert(0, batch)
+                process.join()
+                ready.close()
                 free.append(place)
     finally:
         for _, _, process in under_way.values():
@@ -75,6 +85,16 @@ def play_all(plan: Plan, runs: Sequence[Run], jobs: Jobs, watcher: Watcher) -> d
         for _, _, process in under_way.values():
             process.join()
     return failures
+
+
+def batches(runs: Sequence[Run], together: bool) -> list[list[Run]]:
+    """The runs that share a process, in order: those of a trial, or each by itself."""
+    if not together:
+        return [[run] for run in runs]
+    found: dict[int, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run.trial, []).append(run)
+    return list(found.values())
 
 
 def _receive(connection: Connection, run: Run, process: BaseProcess, watcher: Watcher) -> str | None:
@@ -93,8 +113,6 @@ def _receive(connection: Connection, run: Run, process: BaseProcess, watcher: Wa
     if kind == "phase":
         watcher.phase(run, *rest)
         return None
-    process.join()
-    connection.close()
     if kind == "done":
         watcher.finished(run, rest[0])
         return ""
@@ -102,10 +120,11 @@ def _receive(connection: Connection, run: Run, process: BaseProcess, watcher: Wa
     return str(rest[0])
 
 
-def _start(plan: Plan, run: Run, place: str, jobs: Jobs) -> tuple[Connection, BaseProcess]:
+def _start(plan: Plan, batch: Sequence[Run], place: str, jobs: Jobs) -> tuple[Connection, BaseProcess]:
     context = get_context("spawn")  # CUDA does not survive a fork
     ours, theirs = context.Pipe()
-    process = context.Process(target=_child, args=(theirs, plan, run, place, jobs), name=run.folder, daemon=True)
+    asked = (theirs, plan, list(batch), place, jobs)
+    process = context.Process(target=_child, args=asked, name=batch[0].folder, daemon=True)
     with _ctrl_c_is_ours():
         process.start()
     theirs.close()
@@ -125,15 +144,16 @@ def _ctrl_c_is_ours() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _child(connection: Connection, plan: Plan, run: Run, place: str, jobs: Jobs) -> None:
+def _child(connection: Connection, plan: Plan, batch: Sequence[Run], place: str, jobs: Jobs) -> None:
     threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
-    try:
-        lines = _play(connection, plan, run, place, jobs)
-    except Exception as error:
-        words = " ".join(f"{type(error).__name__}: {error}".split())
-        connection.send(("failed", words, traceback.format_exc()))
-    else:
-        connection.send(("done", lines))
+    for run in batch:
+        try:
+            lines = _play(connection, plan, run, place, jobs)
+        except Exception as error:
+            words = " ".join(f"{type(error).__name__}: {error}".split())
+            connection.send(("failed", words, traceback.format_exc()))
+        else:
+            connection.send(("done", lines))
 
 
 def _end_with_parent() -> None:
@@ -147,6 +167,7 @@ def _end_with_parent() -> None:
 def _play(connection: Connection, plan: Plan, run: Run, place: str, jobs: Jobs) -> list[dict[str, Any]]:
     import torch  # here: the process that only watches does without
 
+    from benchmarks.curves.features import kept_of
     from benchmarks.curves.run import play
     from benchmarks.curves.tasks import task_of
 
@@ -159,4 +180,6 @@ def _play(connection: Connection, plan: Plan, run: Run, place: str, jobs: Jobs) 
             reported = time.monotonic()
             connection.send(("phase", cycle, phase, done, total))
 
-    return play(task_of(jobs.images, plan), plan, run, jobs.runs / run.folder, torch.device(place), progress)
+    device, task = torch.device(place), task_of(jobs.images, plan, run.trial)
+    task = replace(task, kept=kept_of(task, plan, jobs.images.parent, device))
+    return play(task, plan, run, jobs.runs / run.folder, device, progress)

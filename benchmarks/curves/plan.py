@@ -13,10 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from backend.errors import SettingsError
-from backend.settings.core import Settings
+from backend.settings.core import Settings, project_keys
+from samplers import SAMPLERS
 
 CODE = ("models", "samplers", "backend/learning", "backend/tasks")
 DEFAULT_TASK = "classification"
+FIRST = ("own", "chance")
+PIXELS = "svm-pixels"
+"""The arm whose labels are chance's and whose classifier is an SVM on raw pixels."""
+_UNSAID = {"task": DEFAULT_TASK, "first": "chance", "early": (), "redraw": False, "bank": 0}
 _OWN_OPTIONS = {
     "sampler": "--samplers",
     "budget": "--budget",
@@ -31,11 +36,40 @@ class PlanError(ValueError):
     """The options do not fit together or do not fit the data set; the message says which ones and why."""
 
 
+@dataclass(frozen=True)
+class Arm:
+    """What a curve is of: how the first images are chosen, ``own`` or ``chance``; "" as the plan says; and which
+    ``sampler`` chooses the rest. ``pixels``: a classifier of raw pixels learns in place of the network."""
+
+    sampler: str
+    first: str = ""
+    pixels: bool = False
+
+    @classmethod
+    def named(cls, name: str) -> Arm:
+        """``margin``, ``chance+margin``, ``own+random``, ``svm-pixels``."""
+        if name == PIXELS:
+            return cls("random", "chance", True)
+        first, _, sampler = name.rpartition("+")
+        return cls(sampler, first)
+
+    def first_order(self, plan: Plan) -> str:
+        """The plan's, but by chance for a sampler before which the product has no other order."""
+        if self.first or plan.first == "chance":
+            return self.first or plan.first
+        known = SAMPLERS.get(self.sampler)
+        return "own" if known is None or known.spreads_first else "chance"
+
+
 class Run(NamedTuple):
-    """One sampler in one trial; trials count from 1."""
+    """One arm, most often called as its sampler, in one trial; trials count from 1."""
 
     sampler: str
     trial: int
+
+    @property
+    def arm(self) -> Arm:
+        return Arm.named(self.sampler)
 
     @property
     def folder(self) -> str:
@@ -49,7 +83,10 @@ class Plan:
     ``cycles`` trainings: one on the ``initial`` labels and one after each of ``cycles`` - 1 purchases of ``budget``.
     ``pool`` and ``test``: so many images drawn from the data set's two parts; 0 = all. ``kind``: cpu or cuda, which
     decides defaults such as epochs and widths. ``overrides``: settings as in a project's extra_params. ``image_size``:
-    the side, of frames the longer one.
+    the side, of frames the longer one. ``first``: which images are labeled before the first purchase: "chance", or
+    "own", the first of the product's own first order. ``early``: trainings on so many of those, before all of them.
+    ``redraw``: each trial has a pool of its own, drawn from ``bank`` images (0 = all), and where the data set is
+    undivided, held-out images of its own.
     """
 
     dataset: str
@@ -64,14 +101,24 @@ class Plan:
     kind: str = "cpu"
     overrides: Mapping[str, Any] = field(default_factory=dict)
     task: str = DEFAULT_TASK
+    first: str = "chance"
+    early: tuple[int, ...] = ()
+    redraw: bool = False
+    bank: int = 0
 
     def facts(self) -> dict[str, Any]:
-        """All of it, for JSON. The default task goes without saying, so that experiments from before there was another
-        one keep their digests."""
+        """All of it, for JSON. The defaults of later fields go without saying, so that experiments from before there
+        was anything else keep their digests."""
         facts = asdict(self)
-        if self.task == DEFAULT_TASK:
-            del facts["task"]
+        for name, default in _UNSAID.items():
+            if facts[name] == default:
+                del facts[name]
         return facts
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> Plan:
+        """The plan that has these."""
+        return cls(**{**facts, "early": tuple(facts.get("early", ()))})
 
     @property
     def digest(self) -> str:
@@ -80,11 +127,15 @@ class Plan:
 
     def settings(self, run: Run) -> Settings:
         """The worker's settings of a run: the same for all samplers of a trial, except for the sampler's name."""
-        given = {"sampler": run.sampler, "budget": self.budget, "seed": trial_seed(self.seed, run.trial)}
-        return Settings().for_project({**self.overrides, "image_size": 0, **given})
+        given = {"sampler": run.arm.sampler, "budget": self.budget, "seed": trial_seed(self.seed, run.trial)}
+        if "health" in project_keys():  # a sampler is measured, and not what stands in where it fails
+            given["health"] = "off"
+        return Settings().for_project({**given, **self.overrides, "image_size": 0})
 
     def check(self, rows: int) -> None:
         """Raise PlanError unless ``rows`` images suffice for all purchases, and the subset for each of them."""
+        if self.early and not (list(self.early) == sorted(set(self.early)) and self.early[-1] < self.initial):
+            raise PlanError(f"--early has to ascend, to less than --initial {self.initial}")
         needed = self.initial + (self.cycles - 1) * self.budget
         if needed > rows:
             raise PlanError(
@@ -96,8 +147,12 @@ class Plan:
             raise PlanError(f"subset is {subset}, which is less than --budget {self.budget}: nothing is left to choose")
 
     def labels(self) -> list[int]:
-        """How many labels each training sees."""
-        return [self.initial + cycle * self.budget for cycle in range(self.cycles)]
+        """How many labels each training sees, the early ones first."""
+        return [*self.early, *(self.initial + cycle * self.budget for cycle in range(self.cycles))]
+
+    @property
+    def trainings(self) -> int:
+        return len(self.early) + self.cycles
 
 
 def overrides_of(pairs: Sequence[str]) -> dict[str, Any]:
@@ -131,9 +186,14 @@ def trial_seed(seed: int, trial: int) -> int:
     return int(np.random.SeedSequence([seed, trial]).generate_state(1)[0] >> np.uint32(1))
 
 
+def chance_order(pool: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """``count`` rows of ``pool`` (N,), each equally likely, none twice, in random order; the same for all samplers."""
+    return np.random.default_rng([seed, 2]).choice(pool, count, replace=False)
+
+
 def initial_set(pool: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """``count`` rows of ``pool`` (N,), each equally likely, none twice, ascending; the same for all samplers."""
-    return np.sort(np.random.default_rng([seed, 2]).choice(pool, count, replace=False))
+    """The same, ascending."""
+    return np.sort(chance_order(pool, count, seed))
 
 
 def part_of(rows: np.ndarray, count: int, seed: int, which: int) -> np.ndarray:

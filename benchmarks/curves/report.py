@@ -13,10 +13,12 @@ from statistics import fmean
 
 from backend.files import replace_file
 from benchmarks.curves.plan import Plan, Run
+from benchmarks.curves.purchases import COLUMNS
 from benchmarks.curves.stats import BASELINE, MeanStd, Summary, summaries
 from benchmarks.curves.store import Line, RunStore
 from benchmarks.curves.tasks import measure_of
 from benchmarks.curves.tasks.base import Measure
+from benchmarks.curves.versus import sections
 
 _VERDICTS = {"baseline": "", "unknown": "?", "behind": "−", "noise": "~", "ahead": "+"}
 
@@ -49,14 +51,14 @@ class Results:
         for line in self.lines:
             runs.setdefault(line["sampler"], {}).setdefault(line["trial"], []).append(line[key])
         whole = {
-            name: {trial: curve for trial, curve in trials.items() if len(curve) == self.plan.cycles}
+            name: {trial: curve for trial, curve in trials.items() if len(curve) == self.plan.trainings}
             for name, trials in runs.items()
         }
         return {name: trials for name, trials in whole.items() if trials}
 
     def final(self, sampler: str, key: str) -> MeanStd:
         """The column ``key`` after the last cycle of the sampler's finished runs, of which there must be one."""
-        last = self.plan.cycles
+        last = self.plan.trainings
         return MeanStd.of([line[key] for line in self.lines if (line["sampler"], line["cycle"]) == (sampler, last)])
 
     def mean_seconds(self, sampler: str, phase: str) -> float:
@@ -95,8 +97,10 @@ def columns(measure: Measure) -> tuple[str, ...]:
 
 def as_csv(lines: Iterable[Line], measure: Measure) -> str:
     """One row for each sampler, trial and cycle; an empty cell where there was no such phase."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns(measure), lineterminator="\n", extrasaction="ignore")
+    text, lines = io.StringIO(), list(lines)
+    known = {key for line in lines for key in line}
+    names = (*columns(measure), *(name for name in COLUMNS if name in known))
+    writer = csv.DictWriter(text, names, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()
@@ -110,14 +114,15 @@ def page(results: Results, command: str, source: str, facts: Mapping[str, str]) 
     lines += [f"- {name}: {value}" for name, value in {**facts, "data": source}.items()]
     lines += [f"- code: {', '.join(sorted({line['code'] for line in results.lines}))} (digest of models and samplers)"]
     at = ", ".join(f"{count:,}" for count in plan.labels())
-    lines += ["", f"Labels at the {plan.cycles} trainings: {at}; {trials_words(curves)}.", ""]
+    lines += ["", f"Labels at the {plan.trainings} trainings: {at}; {trials_words(curves)}.", ""]
     if curves:
         words = results.measure.words
         lines += [f"![{words[0].upper()}{words[1:]} over labels, a panel for each family](curves.png)", ""]
     headings = _headings(results.measure)
     lines += ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
     lines += ["| " + " | ".join(_cells(row, results)) + " |" for row in rows]
-    lines += ["", *_notes(results.measure), "", *sentences(rows)]
+    versus = sections(plan, curves, results.lines, results.measure.words)
+    lines += ["", *_notes(results.measure), "", *(versus[:-1] or sentences(rows))]
     if results.failures:
         lines += ["", "Not finished:", ""]
         lines += [f"- {run.sampler}, trial {run.trial}: {words}" for run, words in results.failures.items()]
@@ -191,5 +196,5 @@ def _notes(measure: Measure) -> list[str]:
         "comes to random's last point. Seconds are means per cycle: training the task network, the sampler's own",
         "networks (or passes), scoring the pool. They and the memory of a run's process are what runs side by side",
         "left of the machine.",
-        "All samplers share a trial's initial labels, test images, recipe and seeds.",
+        "All samplers share a trial's pool, test images, recipe and seeds; those that begin alike, its first labels.",
     ]

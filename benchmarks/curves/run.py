@@ -6,6 +6,7 @@ and :func:`priority_scores`.
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from backend.files import replace_file
 from backend.learning.learner import Learner, cycle_seed, random_subset
 from backend.learning.scores import priority_scores
 from backend.settings.core import Settings
-from benchmarks.curves.plan import Plan, Run, code_digest, initial_set, trial_seed
+from benchmarks.curves.plan import Plan, Run, chance_order, code_digest, trial_seed
 from benchmarks.curves.store import Line, RunStore
 from benchmarks.curves.tasks.base import CurveTask
 from benchmarks.speed.memory import status_bytes
 from models.data import SCORE_DTYPES, Runtime
+from models.geometry.k_center import thumbnails
+from models.geometry.typical import ROUNDS, ROUNDS_OF_THUMBNAILS, typical_order
 
 Progress = Callable[[int, str, int, int], None]
 """(cycle, counted from 1, phase, done, total)"""
@@ -34,8 +38,11 @@ def play(
     store = RunStore(folder)
     with store.held():
         settings = plan.settings(run)
-        for cycle in range(len(store.lines()) + 1, plan.cycles + 1):
-            _play_cycle(task, plan, run, store, settings, cycle, device, progress)
+        for cycle in range(len(store.lines()) + 1, plan.trainings + 1):
+            if run.arm.pixels:
+                _play_control(task, plan, run, store, cycle)
+            else:
+                _play_cycle(task, plan, run, store, settings, cycle, device, progress)
         return store.lines()
 
 
@@ -50,19 +57,21 @@ def _play_cycle(
     progress: Progress,
 ) -> None:
     """Train on what is labeled, test, and buy labels for the next cycle, unless this is the last."""
-    last = cycle == plan.cycles
+    last, buys = cycle == plan.trainings, len(plan.early) < cycle < plan.trainings
     seed = cycle_seed(settings.seed, cycle)
     runtime = Runtime(
         device,
         seed,
         lambda phase, done, total: progress(cycle, phase, done, total),
         score_dtype=SCORE_DTYPES[settings.score_dtype],
+        features=task.kept.train,
     )
-    if cycle > 1:
+    if cycle > len(plan.early) + 1:
         labeled = store.labeled(cycle - 1)
         previous = Learner.load(store.checkpoint(cycle - 1), device) if settings.warm_start else None
     else:
-        labeled, previous = initial_set(task.pool, plan.initial, trial_seed(plan.seed, run.trial)), None
+        order = first_labels(task, plan, run, store.folder.parent, device)
+        labeled, previous = np.sort(order[: plan.labels()[cycle - 1]]), None
     _check_conservation(task.pool, labeled, plan.labels()[cycle - 1])
     unlabeled = np.setdiff1d(task.pool, labeled, assume_unique=True)
     if 0 < settings.subset < len(unlabeled):
@@ -73,17 +82,51 @@ def _play_cycle(
     seconds = {"train": metrics["train_seconds"], "fit": max(0.0, clock.lap() - metrics["train_seconds"])}
     judged = task.judged(learner, runtime)
     clock.lap()
-    if not last:
-        acquisition, _ = learner.score(task.pixels, unlabeled, runtime)
+    if buys:
+        acquisition, predictions = learner.score(task.pixels, unlabeled, runtime)
         seconds["score"] = clock.lap()
         queue = np.argsort(priority_scores(acquisition, seed))  # Label Studio serves the lowest score first
-        store.keep_labeled(cycle, np.sort(np.concatenate([labeled, unlabeled[queue[: plan.budget]]])))
+        picks = unlabeled[queue[: plan.budget]]
+        judged |= task.bought(picks, labeled, unlabeled, predictions.predicted)
+        store.keep_labeled(cycle, np.sort(np.concatenate([labeled, picks])))
         if settings.warm_start:
             learner.save(store.checkpoint(cycle))
     line = {"sampler": run.sampler, "trial": run.trial, "cycle": cycle, "labels": len(labeled)}
     line |= {**judged, **{f"{phase}_seconds": round(spent, 3) for phase, spent in seconds.items()}}
     line |= {"epochs": round(metrics["train_epochs"], 2), **_peaks(device), "code": code_digest()}
     store.finish_cycle(line, last)
+
+
+def first_labels(task: CurveTask[Any], plan: Plan, run: Run, runs: Path, device: torch.device) -> np.ndarray:
+    """Rows (I,) of the pool that are labeled before any purchase, in their order: the same for all arms of a trial that
+    begin alike. ``runs``: the folder that the product's own order of a trial is kept in."""
+    seed = trial_seed(plan.seed, run.trial)
+    if run.arm.first_order(plan) == "chance":
+        return chance_order(task.pool, plan.initial, seed)
+    kept = runs / f"first-order-{run.trial}.npy"
+    if not kept.exists():
+        runtime = Runtime(device, seed)
+        if task.kept.train is None:
+            points, rounds = thumbnails(task.pixels, task.pool, runtime).cpu().numpy(), ROUNDS_OF_THUMBNAILS
+        else:
+            points, rounds = task.kept.train[task.pool, : task.kept.width], ROUNDS
+        file = io.BytesIO()
+        np.save(file, task.pool[np.argsort(typical_order(points, 0, runtime, rounds))][: plan.initial])
+        runs.mkdir(parents=True, exist_ok=True)
+        replace_file(kept, file.getvalue())
+    rows: np.ndarray = np.load(kept)
+    return rows
+
+
+def _play_control(task: CurveTask[Any], plan: Plan, run: Run, store: RunStore, cycle: int) -> None:
+    """The same as :func:`_play_cycle` for a classifier of raw pixels, on labels that are chosen by chance."""
+    labeled = chance_order(task.pool, plan.labels()[-1], trial_seed(plan.seed, run.trial))[: plan.labels()[cycle - 1]]
+    started = time.perf_counter()
+    line = {"sampler": run.sampler, "trial": run.trial, "cycle": cycle, "labels": len(labeled)}
+    line |= task.judged_on_pixels(labeled)
+    line |= {"train_seconds": round(time.perf_counter() - started, 3), "fit_seconds": 0.0, "epochs": 0}
+    line |= {**_peaks(torch.device("cpu")), "code": code_digest()}
+    store.finish_cycle(line, cycle == plan.trainings)
 
 
 def _check_conservation(pool: np.ndarray, labeled: np.ndarray, count: int) -> None:

@@ -18,7 +18,6 @@ from benchmarks.data.kept_images import made_whole, write_about
 from models import ProgressFn
 
 LARGE_SIZE = 224
-HELD_OUT = 0.2
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
 _TEST_NAMES = ("test", "val", "validation")
 _LOOK_AT = 64
@@ -43,9 +42,9 @@ def is_image_folder(folder: Path) -> bool:
 def decode_folder(folder: Path, size: int, work: Path, report: ProgressFn) -> Path:
     """Decode what ``folder`` holds to ``size`` px (0: 32 for images up to 40 px, else 224), as the worker does.
 
-    The test part is its test (or val) folder; where it has no train and test folders, a fifth of each class, drawn
-    from a fixed seed. Images that cannot be read are set aside and counted. Never more than a few hundred decoded
-    images are in memory.
+    The test part is its test (or val) folder; where it has no train and test folders, there is none, and each trial
+    holds out images of its own. Images that cannot be read are set aside and counted. Never more than a few hundred
+    decoded images are in memory.
 
     Raises:
         DatasetUnavailable: a part has no image that can be read.
@@ -53,7 +52,7 @@ def decode_folder(folder: Path, size: int, work: Path, report: ProgressFn) -> Pa
     train, test = _halves(folder)
     classes = _class_names(train)
     listed = _listed(train, classes)
-    parts = {"train": listed, "test": _listed(test, classes)} if test else _stratified(listed)
+    parts = {"train": listed, "test": _listed(test, classes)} if test else {"train": listed}
     side = size or _own_size(listed)
     kept = work / f"{folder.resolve().name}-{side}-{_fingerprint(folder, parts)}"
     if (kept / "about.json").exists():
@@ -72,7 +71,7 @@ def decode_folder(folder: Path, size: int, work: Path, report: ProgressFn) -> Pa
                 raise DatasetUnavailable(f"the {part} part of {folder} has no image that can be read")
             broken += len(files) - len(labels)
             np.save(draft / f"{part}.npy", np.array(labels, dtype=np.int64))
-        split = f"its own {test.name} folder" if test else "a stratified fifth for the test"
+        split = f"its own {test.name} folder" if test else "a fifth of each class held out, drawn in each trial"
         aside = f", {broken} unreadable images set aside" if broken else ""
         write_about(draft, side, tuple(classes), f"the folder {folder.resolve().name}, {split}{aside}")
     return kept
@@ -98,19 +97,6 @@ def _listed(folder: Path, classes: Sequence[str]) -> list[Listed]:
             paths = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in _SUFFIXES)
             found += [Listed(path, label) for path in paths]
     return found
-
-
-def _stratified(listed: Sequence[Listed]) -> dict[str, list[Listed]]:
-    draw = np.random.default_rng(0)
-    test: set[int] = set()
-    labels = np.array([one.label for one in listed])
-    for label in np.unique(labels):
-        places = np.flatnonzero(labels == label)
-        test |= set(draw.choice(places, round(HELD_OUT * len(places)), replace=False).tolist())
-    halves: dict[str, list[Listed]] = {"train": [], "test": []}
-    for place, one in enumerate(listed):
-        halves["test" if place in test else "train"].append(one)
-    return halves
 
 
 def _own_size(listed: Sequence[Listed]) -> int:

@@ -109,6 +109,7 @@ NAMED: dict[str, Callable[[Path], Dataset]] = {
     "cifar10": lambda downloads: cifar("cifar10", downloads),
     "cifar100": lambda downloads: cifar("cifar100", downloads),
     "svhn": svhn,
+    "digits": lambda _: digits(),
 }
 """Data sets with a name, each given the folder that downloads are kept in."""
 
@@ -164,12 +165,18 @@ def _from_torchvision(downloads: Path) -> Dataset:
     return Dataset(*arrays, FASHION_CLASSES, "Fashion-MNIST, torchvision's download")
 
 
-def _digits(reason: str) -> Dataset:
+def digits() -> Dataset:
+    """scikit-learn's 1,797 digits of 8×8, all in the training part: the test part is empty."""
     from sklearn.datasets import load_digits  # here: see above
 
-    digits = load_digits()
-    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    labels = digits.target.astype(np.int64)
+    found = load_digits()
+    images = np.rint(found.images * (255 / 16)).astype(np.uint8)
+    labels = found.target.astype(np.int64)
+    return Dataset(images, labels, images[:0], labels[:0], DIGIT_CLASSES, "scikit-learn's digits")
+
+
+def _digits(reason: str) -> Dataset:
+    images, labels, *_ = digits()
     order = np.random.default_rng(0).permutation(len(images))
     held_out, train = order[:_DIGITS_HELD_OUT], order[_DIGITS_HELD_OUT:]
     source = f"scikit-learn's digits, because Fashion-MNIST is not at hand ({reason})"

@@ -1,4 +1,4 @@
-"""Data sets for the learning curves: by name, long-tailed variants of those, and folders of images."""
+"""Data sets for the learning curves: by name, long-tailed and redundant variants of those, and folders of images."""
 
 from __future__ import annotations
 
@@ -8,17 +8,26 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.data.class_folders import decode_folder, is_image_folder
-from benchmarks.data.datasets import NAMED, DatasetUnavailable
+from benchmarks.data.copies import COPIES, SUFFIX, jittered
+from benchmarks.data.datasets import NAMED, Dataset, DatasetUnavailable
 from benchmarks.data.kept_images import made_whole, write_about
+from benchmarks.data.photographs import PHOTOGRAPHS, photographs
 from models import ProgressFn
 
 TAILS = {"-x10": 10, "-x100": 100}
+HELD_OUT = 0.2
+"""Share of the images of an undivided data set that a trial is tested on."""
+
 _AT_A_TIME = 2_000
 
 
 def names_classes(dataset: str) -> bool:
     """Whether this is the name of a data set with a class for each image, and no folder."""
-    return dataset in {name + suffix for name in NAMED for suffix in ("", *TAILS)} and not Path(dataset).is_dir()
+    return dataset in _names() and not Path(dataset).is_dir()
+
+
+def _names() -> list[str]:
+    return [*(name + suffix for name in NAMED for suffix in ("", *TAILS, SUFFIX)), PHOTOGRAPHS]
 
 
 def split_name(dataset: str) -> tuple[str, int]:
@@ -32,11 +41,10 @@ def split_name(dataset: str) -> tuple[str, int]:
         for suffix, value in TAILS.items():
             if dataset.endswith(suffix):
                 base, ratio = dataset.removesuffix(suffix), value
-    if base not in NAMED and not is_image_folder(Path(base)):
-        names = [name + suffix for name in NAMED for suffix in ("", *TAILS)]
+    if base not in _names() and not is_image_folder(Path(base)):
         raise DatasetUnavailable(
-            f"there is no data set {dataset!r}: choose one of {', '.join(names)}, or a folder with one folder of images"
-            " per class"
+            f"there is no data set {dataset!r}: choose one of {', '.join(_names())}, or a folder with one folder of"
+            " images per class"
         )
     return base, ratio
 
@@ -48,24 +56,33 @@ def prepare(base: str, size: int, downloads: Path, work: Path, report: ProgressF
         DatasetUnavailable: its files are not at hand, or there is nothing in them.
     """
     work.mkdir(parents=True, exist_ok=True)
-    if base not in NAMED:
+    if base == PHOTOGRAPHS:
+        return decode_folder(photographs(downloads), size, work, report)
+    if base.removesuffix(SUFFIX) not in NAMED:
         return decode_folder(Path(base), size, work, report)
     folder = work / f"{base}-{size or 'own'}"
     if not (folder / "about.json").exists():
-        raw = NAMED[base](downloads)
+        raw = NAMED[base.removesuffix(SUFFIX)](downloads)
+        redundant = base.endswith(SUFFIX)
         with made_whole(folder) as draft:
-            side = size or raw.train_images.shape[1]
-            for part, images, labels in (
-                ("train", raw.train_images, raw.train_labels),
-                ("test", raw.test_images, raw.test_labels),
-            ):
-                with (draft / f"{part}.u8").open("wb") as file:
-                    for start in range(0, len(images), _AT_A_TIME):
-                        file.write(_to_rgb(images[start : start + _AT_A_TIME], side).tobytes())
-                        report(f"{base}: {part}", start, len(images))
-                np.save(draft / f"{part}.npy", labels)
-            write_about(draft, side, raw.class_names, raw.source)
+            _write(draft, jittered(raw) if redundant else raw, size, report, COPIES if redundant else 1)
     return folder
+
+
+def _write(draft: Path, raw: Dataset, size: int, report: ProgressFn, copies: int = 1) -> None:
+    side = size or raw.train_images.shape[1]
+    for part, images, labels in (
+        ("train", raw.train_images, raw.train_labels),
+        ("test", raw.test_images, raw.test_labels),
+    ):
+        if not len(labels):
+            continue  # each trial holds out images of its own
+        with (draft / f"{part}.u8").open("wb") as file:
+            for start in range(0, len(images), _AT_A_TIME):
+                file.write(_to_rgb(images[start : start + _AT_A_TIME], side).tobytes())
+                report(f"{raw.source}: {part}", start, len(images))
+        np.save(draft / f"{part}.npy", labels)
+    write_about(draft, side, raw.class_names, raw.source, copies)
 
 
 def _to_rgb(images: np.ndarray, side: int) -> np.ndarray:
@@ -102,6 +119,16 @@ def long_tailed(labels: np.ndarray, classes: int, ratio: int, seed: int) -> np.n
 def balanced(labels: np.ndarray, classes: int, seed: int) -> np.ndarray:
     """Rows (N,) with as many of every class as there are of the smallest, ascending."""
     return _some_of_each(labels, [int(np.bincount(labels, minlength=classes).min())] * classes, seed)
+
+
+def held_out(labels: np.ndarray, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """``rows`` (N,) in two: those to learn from, and a random fifth of each class to test on; both ascending."""
+    counts = np.bincount(labels[rows])
+    fifths = [round(HELD_OUT * int(count)) for count in counts]
+    draw = np.random.default_rng([seed, 6])
+    chosen = [draw.choice(rows[labels[rows] == index], count, replace=False) for index, count in enumerate(fifths)]
+    test = np.sort(np.concatenate(chosen))
+    return np.setdiff1d(rows, test), test
 
 
 def _some_of_each(labels: np.ndarray, counts: list[int], seed: int) -> np.ndarray:

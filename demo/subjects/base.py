@@ -52,8 +52,9 @@ class Subject(ABC):
 
     @classmethod
     @abstractmethod
-    def of_fashion(cls, count: int) -> Self:
-        """With ``count`` images of Fashion-MNIST items, or as many as there are."""
+    def of_fashion(cls, count: int, held_out: int | None = None) -> Self:
+        """With ``count`` images of Fashion-MNIST items, or as many as there are, and the same for ``held_out``; None:
+        as many as are judged within seconds."""
 
     @property
     def title(self) -> str:

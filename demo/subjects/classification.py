@@ -14,7 +14,7 @@ from demo.subjects.base import Result, Subject
 from models.inference.predictions import predict
 
 HELD_OUT = 2_000
-"""Test images that a version is judged by. A backbone takes a while for each of them, once."""
+"""Test images that a version is judged by unless told otherwise: a backbone takes some 10 ms for each of them, once."""
 
 
 class SingleItems(Subject):
@@ -22,17 +22,18 @@ class SingleItems(Subject):
 
     task: ClassVar[str] = "classification"
 
-    def __init__(self, dataset: Dataset, rows: np.ndarray) -> None:
-        super().__init__(dataset.source, dataset.class_names, len(rows), min(HELD_OUT, len(dataset.test_images)))
+    def __init__(self, dataset: Dataset, rows: np.ndarray, held_out: int = HELD_OUT) -> None:
+        super().__init__(dataset.source, dataset.class_names, len(rows), min(held_out, len(dataset.test_images)))
         self.dataset = dataset
         self.rows = rows
         self._test_pixels: dict[tuple[int, int], np.ndarray] = {}
 
     @classmethod
-    def of_fashion(cls, count: int) -> Self:
+    def of_fashion(cls, count: int, held_out: int | None = None) -> Self:
         dataset = fashion_mnist()
         count = min(count, len(dataset.train_images))
-        return cls(dataset, np.random.default_rng(0).choice(len(dataset.train_images), count, replace=False))
+        rows = np.random.default_rng(0).choice(len(dataset.train_images), count, replace=False)
+        return cls(dataset, rows, HELD_OUT if held_out is None else held_out)
 
     @property
     def label_config(self) -> str:
@@ -52,10 +53,10 @@ class SingleItems(Subject):
         pixels = self._held_out(learner.frame)
         found = predict(learner.net, pixels, np.arange(len(pixels)), self.runtime(learner, pixels))
         names = np.array(learner.classes)[found.predicted]
-        return float((names == np.array(self.classes)[self.dataset.test_labels[:HELD_OUT]]).mean())
+        return float((names == np.array(self.classes)[self.dataset.test_labels[: self.held_out]]).mean())
 
     def _held_out(self, frame: tuple[int, int]) -> np.ndarray:
         """The test images, (N, H, W, 3)."""
         if frame not in self._test_pixels:
-            self._test_pixels[frame] = self.decoded(self.dataset.test_images[:HELD_OUT], frame)
+            self._test_pixels[frame] = self.decoded(self.dataset.test_images[: self.held_out], frame)
         return self._test_pixels[frame]

@@ -48,8 +48,8 @@ class TickedScenes(Subject):
         self._test_rows: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
 
     @classmethod
-    def of_fashion(cls, count: int) -> Self:
-        return cls(fashion_mnist(), count)
+    def of_fashion(cls, count: int, held_out: int | None = None) -> Self:
+        return cls(fashion_mnist(), count, held_out=HELD_OUT if held_out is None else held_out)
 
     @property
     def label_config(self) -> str:

@@ -49,8 +49,8 @@ class PaintedScenes(Subject):
         self._test = Scenes(cut_out(dataset.test_images, dataset.test_labels), side, seed=0, part="test")
 
     @classmethod
-    def of_fashion(cls, count: int) -> Self:
-        return cls(fashion_mnist(), count)
+    def of_fashion(cls, count: int, held_out: int | None = None) -> Self:
+        return cls(fashion_mnist(), count, held_out=HELD_OUT if held_out is None else held_out)
 
     @property
     def label_config(self) -> str:

@@ -14,10 +14,11 @@ from benchmarks.curves.tasks.segmentation import Segmentation
 TASKS: dict[str, type[CurveTask[Any]]] = {task.name: task for task in (Classification, Multilabel, Segmentation)}
 
 
-def task_of(folder: Path, plan: Plan) -> CurveTask[Any]:
-    """The plan's task on the data set in ``folder``. Raises PlanError when its images do not suffice."""
+def task_of(folder: Path, plan: Plan, trial: int = 0) -> CurveTask[Any]:
+    """The plan's task on the data set in ``folder``, as a trial has it. Raises PlanError when its images do not
+    suffice."""
     task = TASKS[plan.task]
-    return task.of(task.open(folder), plan)
+    return task.of(task.open(folder), plan, trial)
 
 
 def measure_of(plan: Plan) -> Measure:

@@ -12,11 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 
-from benchmarks.curves.plan import Plan, PlanError, part_of
+from benchmarks.curves.plan import Plan, PlanError, part_of, trial_seed
 from models import ProgressFn
 
 if TYPE_CHECKING:
@@ -55,6 +55,26 @@ class KeptSet(Protocol):
 Images = TypeVar("Images", bound=KeptSet)
 
 
+class Kept(NamedTuple):
+    """What a frozen backbone says of the images of the training part, (M, E) float16, and of the test part; None where
+    the networks read the images themselves. ``width``: F, the first of E numbers, which are the features."""
+
+    train: np.ndarray | None = None
+    test: np.ndarray | None = None
+    width: int = 0
+
+
+NOTHING_KEPT = Kept()
+
+
+class Part(NamedTuple):
+    """Images (M, S, S, 3) uint8 with the digest of all of them, and the rows that are used."""
+
+    pixels: np.ndarray
+    digest: str
+    rows: np.ndarray
+
+
 @dataclass(frozen=True)
 class CurveTask(ABC, Generic[Images]):
     """One kind of task on one data set: rows of its training part that are the pool (N,), rows of its test part (T,).
@@ -71,6 +91,7 @@ class CurveTask(ABC, Generic[Images]):
     pool: np.ndarray
     test: np.ndarray
     images: Images
+    kept: Kept = NOTHING_KEPT
 
     @classmethod
     @abstractmethod
@@ -87,10 +108,13 @@ class CurveTask(ABC, Generic[Images]):
         """What :meth:`prepare` made."""
 
     @classmethod
-    def of(cls, images: Images, plan: Plan) -> Self:
-        """Drawn from the plan's seed, so the same in all trials. Raises PlanError when the images do not suffice."""
-        pool, test = cls.rows(images, plan)
-        pool, test = part_of(pool, plan.pool, plan.seed, 0), part_of(test, plan.test, plan.seed, 1)
+    def of(cls, images: Images, plan: Plan, trial: int = 0) -> Self:
+        """Drawn from the plan's seed or, where the plan redraws, from the trial's. Raises PlanError when the images do
+        not suffice."""
+        seed = trial_seed(plan.seed, trial) if trial and plan.redraw else plan.seed
+        pool, test = cls.rows(images, plan, seed)
+        pool = part_of(part_of(pool, plan.bank, plan.seed, 5), plan.pool, seed, 0)
+        test = part_of(test, plan.test, plan.seed, 1)
         plan.check(len(pool))
         if not len(test):
             raise PlanError("there is no image to test on")
@@ -98,8 +122,9 @@ class CurveTask(ABC, Generic[Images]):
 
     @classmethod
     @abstractmethod
-    def rows(cls, images: Images, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the training part and of the test part that pool and test are drawn from, ascending.
+    def rows(cls, images: Images, plan: Plan, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the training part and of the test part that pool and test are drawn from, ascending. ``seed``
+        decides which images of an undivided data set are held out.
 
         Raises:
             PlanError: the data set is not for this kind of task.
@@ -122,3 +147,23 @@ class CurveTask(ABC, Generic[Images]):
     @abstractmethod
     def judged(self, learner: Learner, runtime: Runtime) -> dict[str, float]:
         """The columns of ``measure`` on the test images, from 0 to 1."""
+
+    def judged_on_pixels(self, labeled: np.ndarray) -> dict[str, float]:
+        """The same of a classifier that learns from the raw pixels of ``labeled`` (L,).
+
+        Raises:
+            PlanError: this kind of task has none.
+        """
+        raise PlanError(f"svm-pixels is for classification, not for {self.name}")
+
+    def parts(self) -> tuple[Part, ...]:
+        """The pixels of both parts, for a backbone to embed those of ``pool`` and ``test``; none where they are not to
+        be kept."""
+        return ()
+
+    def bought(self, picks: np.ndarray, before: np.ndarray, pool: np.ndarray, predicted: Any) -> dict[str, float]:
+        """What a purchase was worth: columns of :data:`benchmarks.curves.purchases.COLUMNS` for the rows ``picks`` (B,)
+        of the unlabeled ``pool`` (U,), with ``before`` (L,) labeled already; none where there is nothing to say.
+
+        ``predicted``: of ``pool``, by the network that chose."""
+        return {}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from benchmarks.curves import purchases
 from benchmarks.curves.plan import Plan
-from benchmarks.curves.tasks.base import CurveTask, Measure
+from benchmarks.curves.tasks.base import CurveTask, Measure, Part
 from benchmarks.data import image_sets
 from benchmarks.data.datasets import DatasetUnavailable
 from benchmarks.data.kept_images import ImageSet
@@ -29,8 +31,8 @@ class Classification(CurveTask[ImageSet]):
     )
     labels: ClassVar[int] = 1_000
     datasets: ClassVar[str] = (
-        "fashion-mnist, cifar10, cifar100, svhn; -x10 or -x100 behind it; or a folder with one folder of images per"
-        " class"
+        "fashion-mnist, cifar10, cifar100, svhn, digits; -x10, -x100 (long tails) or -copies (a redundant pool) behind"
+        " it; photographs; or a folder with one folder of images per class"
     )
 
     @classmethod
@@ -46,8 +48,13 @@ class Classification(CurveTask[ImageSet]):
         return ImageSet.open(folder)
 
     @classmethod
-    def rows(cls, images: ImageSet, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+    def rows(cls, images: ImageSet, plan: Plan, seed: int) -> tuple[np.ndarray, np.ndarray]:
         classes, ratio = len(images.classes), image_sets.split_name(plan.dataset)[1]
+        if images.undivided:
+            rows = np.arange(len(images.train_labels))
+            if ratio > 1:
+                rows = image_sets.long_tailed(images.train_labels, classes, ratio, plan.seed)
+            return image_sets.held_out(images.train_labels, rows, seed)
         if ratio > 1:
             pool = image_sets.long_tailed(images.train_labels, classes, ratio, plan.seed)
             return pool, image_sets.balanced(images.test_labels, classes, plan.seed)
@@ -70,5 +77,45 @@ class Classification(CurveTask[ImageSet]):
     def judged(self, learner: Learner, runtime: Runtime) -> dict[str, float]:
         from models.inference.predictions import predict
 
+        runtime = replace(runtime, features=self.kept.test)
         predicted = predict(learner.net, self.images.test_pixels, self.test, runtime, "test").predicted
         return {self.measure.key: float((predicted == self.images.test_labels[self.test]).mean())}
+
+    def judged_on_pixels(self, labeled: np.ndarray) -> dict[str, float]:
+        from benchmarks.curves.pixel_svm import accuracy
+
+        images = self.images
+        train, test = images.train_pixels[labeled], images.test_pixels[self.test]
+        labels = (images.train_labels[labeled], images.test_labels[self.test])
+        return {self.measure.key: accuracy(train, labels[0], test, labels[1])}
+
+    def parts(self) -> tuple[Part, ...]:
+        images = self.images
+        return (
+            Part(images.train_pixels, images.digests[0], self.pool),
+            Part(images.test_pixels, images.digests[1], self.test),
+        )
+
+    def bought(
+        self, picks: np.ndarray, before: np.ndarray, pool: np.ndarray, predicted: np.ndarray
+    ) -> dict[str, float]:
+        wrong = predicted != self.images.train_labels[pool]
+        found = {
+            "picked_classes": purchases.effective_classes(self.images.train_labels[picks]),
+            "picked_error": float(wrong[np.isin(pool, picks)].mean()),
+            "pool_error": float(wrong.mean()),
+        }
+        if self.images.copies > 1:
+            found["picked_duplicates"] = purchases.share_of_copies(picks, before, self.images.copies)
+        elif self.kept.train is not None:
+            features, width = self.kept.train, self.kept.width
+            found["picked_duplicates"] = purchases.share_of_duplicates(
+                features[picks, :width], features[before, :width], self._close
+            )
+        return found
+
+    @cached_property
+    def _close(self) -> float:
+        """Two images of the pool that are as close as this are near-duplicates."""
+        assert self.kept.train is not None
+        return purchases.close_distance(self.kept.train[self.pool, : self.kept.width])

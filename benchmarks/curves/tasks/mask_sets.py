@@ -38,7 +38,7 @@ class OnMasks(CurveTask[MaskSet]):
         return MaskSet.open(folder)
 
     @classmethod
-    def rows(cls, images: MaskSet, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+    def rows(cls, images: MaskSet, plan: Plan, seed: int) -> tuple[np.ndarray, np.ndarray]:
         return np.arange(len(images.train_masks)), np.arange(len(images.test_masks))
 
     @property

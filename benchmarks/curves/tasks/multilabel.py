@@ -34,14 +34,14 @@ class Multilabel(OnMasks):
     arrangement: ClassVar[Arrangement] = CATALOG
 
     @classmethod
-    def rows(cls, images: MaskSet, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+    def rows(cls, images: MaskSet, plan: Plan, seed: int) -> tuple[np.ndarray, np.ndarray]:
         _, height, width, _ = images.train_images.shape
         if height != width:
             raise PlanError(
                 f"the images of {plan.dataset} are {width}×{height} px, and those that several choices are made for"
                 " have to be square"
             )
-        return super().rows(images, plan)
+        return super().rows(images, plan, seed)
 
     @cached_property
     def chosen(self) -> np.ndarray:

@@ -202,7 +202,8 @@ def test_a_run_that_was_cut_off_gives_the_numbers_of_one_that_was_not(
 
 def command(folder: Path, root: Path, *more: str) -> list[str]:
     kept = ["--work", str(root / "work"), "--out", str(root / "out")]
-    return ["--dataset", str(folder), "--devices", "cpu", *SIZES, *SETS, *kept, *more]
+    before = ["--first", "chance", "--one-pool"]
+    return ["--dataset", str(folder), "--devices", "cpu", *before, *SIZES, *SETS, *kept, *more]
 
 
 @pytest.mark.slow
@@ -270,7 +271,9 @@ def test_a_run_that_dies_takes_no_other_with_it(folder: Path, tmp_path: Path) ->
 def test_what_a_run_raises_is_handed_on_in_words(folder: Path, tmp_path: Path) -> None:
     made = prepare(str(folder), 16, Path("unused"), tmp_path, quiet)
     ours, theirs = multiprocessing.Pipe()
-    _child(theirs, plan_of(folder), Run("astrology", 1), "cpu", Jobs(["cpu"], torch.get_num_threads(), made, tmp_path))
+    _child(
+        theirs, plan_of(folder), [Run("astrology", 1)], "cpu", Jobs(["cpu"], torch.get_num_threads(), made, tmp_path)
+    )
     kind, words, details = ours.recv()
     assert kind == "failed" and words.startswith("SettingsError: ") and "astrology" in words
     assert "Traceback" in details
@@ -370,19 +373,22 @@ def test_the_digest_changes_with_every_option(folder: Path) -> None:
         "kind": "cuda",
         "overrides": {},
         "task": "segmentation",
+        "first": "own",
+        "early": (3, 5),
+        "redraw": True,
     }
-    numbers = ("initial", "budget", "cycles", "seed", "pool", "test", "image_size")
+    numbers = ("initial", "budget", "cycles", "seed", "pool", "test", "image_size", "bank")
     plans = [replace(plan, **{key: value}) for key, value in {**changes, **dict.fromkeys(numbers, 77)}.items()]
     assert len({plan.digest, *(one.digest for one in plans)}) == 1 + len(changes) + len(numbers)
     assert len(changes) + len(numbers) == len(Plan.__dataclass_fields__)
     assert plan.digest == plan_of(folder).digest
 
 
-def test_experiments_from_before_there_was_another_task_are_found_again() -> None:
+def test_experiments_from_before_there_was_anything_else_are_found_again() -> None:
     """The kept results: their digest names the folder of their runs, and the same options say the same."""
     kept = curves.RESULTS / "fashion-mnist"
     there = json.loads((kept / "plan.json").read_text())
-    plan = Plan(**{key: value for key, value in there.items() if key != "digest"})
+    plan = Plan.of_facts({key: value for key, value in there.items() if key != "digest"})
     assert plan.digest == there["digest"] == "055ee5c28d96"
     assert {"digest": plan.digest, **plan.facts()} == there, "plan.json would be written again as it is"
     page = (kept / "curves.md").read_text()

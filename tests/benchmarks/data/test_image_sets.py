@@ -58,7 +58,9 @@ def test_names_and_their_tails(tmp_path: Path) -> None:
         split_name(str(tmp_path))  # one folder only
 
 
-def test_a_folder_is_split_by_class_and_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_divided_by_class_in_each_trial_and_decoded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ten of each class: a fifth is two. One file is no image and is set aside."""
     root = tmp_path / "pets"
     for number in range(10):
@@ -70,8 +72,13 @@ def test_a_folder_is_split_by_class_and_decoded_once(tmp_path: Path, monkeypatch
     images = ImageSet.open(made)
     assert images.classes == ("cat", "dog")
     assert images.train_pixels.shape[1:] == (32, 32, 3) and isinstance(images.train_pixels, np.memmap)
-    counts = [np.bincount(labels).tolist() for labels in (images.train_labels, images.test_labels)]
-    assert [sum(pair) for pair in zip(*counts, strict=True)] == [10, 10] and counts[1] in ([2, 2], [2, 1])
+    assert images.undivided and np.bincount(images.train_labels).tolist() == [10, 10]
+    plan = Plan(str(root), "", 4, 2, 2, redraw=True)
+    trials = [Classification.of(images, plan, trial) for trial in (1, 1, 2)]
+    for task in trials:
+        assert np.bincount(images.test_labels[task.test]).tolist() == [2, 2]
+        assert sorted([*task.pool, *task.test]) == list(range(20))
+    assert trials[0].test.tolist() == trials[1].test.tolist() != trials[2].test.tolist()
     bright = images.train_pixels.mean(axis=(1, 2, 3)) > 100
     assert bright.tolist() == (images.train_labels == 1).tolist(), "pixels and labels belong together"
     assert "1 unreadable image" in images.source
