@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     import models.networks.gan
     import models.networks.precision
     import models.networks.pretrained
+    import models.networks.pretrained_segmenter
     import models.networks.projection
     import models.networks.residual
     import models.networks.segmenter
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
     import models.training.examples
     import models.training.gan
     import models.training.head
+    import models.training.kept_maps
     import models.training.logistic
     import models.training.rows
     import models.training.schedule

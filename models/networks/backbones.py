@@ -15,6 +15,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class Dimensions:
 
 
 _BUNDLED_DIMENSIONS = Dimensions(1280, (24, 40, 112, 320))
+_BUNDLED_STRIDES = (4, 8, 16, 32)
 
 
 class Backbone(nn.Module):
@@ -89,10 +91,22 @@ class Backbone(nn.Module):
         features: Tensor = model.forward_head(maps, pre_logits=True)
         return features.float(), tuple(tap.float().mean(dim=(2, 3)) for tap in taps)
 
+    def maps(self, x: Tensor) -> Sequence[Tensor]:
+        """(B, 3, H, W) -> the outputs of up to four stages, finest first, each (B, T_k, h_k, w_k): of images as large
+        as they are."""
+        model: Any = self.model
+        found: Sequence[Tensor] = model.forward_intermediates(
+            self._normalized(x), indices=_stages(model), intermediates_only=True
+        )
+        return found
+
     def _inputs(self, x: Tensor) -> Tensor:
         if x.shape[2:] != (self.side, self.side):
             smaller = min(x.shape[2:]) > self.side
             x = functional.interpolate(x, size=(self.side, self.side), mode="bilinear", antialias=smaller)
+        return self._normalized(x)
+
+    def _normalized(self, x: Tensor) -> Tensor:
         assert isinstance(self.shift, Tensor) and isinstance(self.scale, Tensor)
         return torch.addcmul(self.shift, x, self.scale)
 
@@ -131,6 +145,16 @@ def kept_backbone(name: str, weights: str, image_size: int, device: torch.device
 def dimensions_of(name: str) -> Dimensions:
     """Of the bundled backbone without timm; of others as timm says. Raises ValueError for a name it does not know."""
     return _BUNDLED_DIMENSIONS if name == BUNDLED else _probed(name)
+
+
+def stages_of(name: str) -> tuple[tuple[int, int], ...]:
+    """The channels and the stride of each tapped stage, finest first, of a backbone that encodes images of any size.
+
+    Raises ValueError for a name that timm does not know, and for a network of another kind.
+    """
+    if name == BUNDLED:
+        return tuple(zip(_BUNDLED_DIMENSIONS.taps, _BUNDLED_STRIDES, strict=True))
+    return _probed_stages(name)
 
 
 def digest_of(name: str, weights: str) -> str:
@@ -184,6 +208,22 @@ def _probed(name: str) -> Dimensions:
         maps, taps = model.forward_intermediates(torch.empty(1, 3, side, side, device="meta"), indices=_stages(model))
         features = model.forward_head(maps, pre_logits=True)
     return Dimensions(int(features.shape[1]), tuple(int(tap.shape[1]) for tap in taps))
+
+
+@lru_cache(maxsize=8)
+def _probed_stages(name: str) -> tuple[tuple[int, int], ...]:
+    side = 2 * SMALLEST_SIDE
+    with torch.device("meta"):
+        model = _model(name, side).eval()
+    if not model.pretrained_cfg.get("fixed_input_size"):
+        with torch.no_grad():
+            maps = model.forward_intermediates(
+                torch.empty(1, 3, side, side, device="meta"), indices=_stages(model), intermediates_only=True
+            )
+        found = tuple((int(one.shape[1]), side // int(one.shape[2])) for one in maps)
+        if all(finer < coarser for (_, finer), (_, coarser) in pairwise(found)):
+            return found
+    raise ValueError(f"{name} has no stages of falling resolution to decode masks from: take a convolutional network")
 
 
 @lru_cache(maxsize=8)

@@ -111,6 +111,10 @@ class TaskNet(ReducedScoring, ABC):
         """Its parameters for an optimizer, each group with the `share` of the learning rate that it is trained at."""
         return [{"params": list(self.parameters()), "share": 1.0}]
 
+    def part_first(self) -> AbstractContextManager[object] | None:
+        """In which a training is of a part of it alone, where that comes before the training of all of it."""
+        return None
+
     @property
     def feature_channels(self) -> int:
         """F."""

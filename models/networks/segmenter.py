@@ -113,7 +113,7 @@ def build_segmenter(config: SegmenterConfig, seed: int) -> Segmenter:
     with torch.device("meta"):  # no weight is drawn twice
         net = Segmenter(_TRUNKS[config.name](config), config)
     net.to_empty(device="cpu")
-    _initialize(net, torch.Generator().manual_seed(seed))
+    initialize(net.trunk, net.head, torch.Generator().manual_seed(seed))
     if config.pretrained:
         _load_pretrained(net, config)
     return net
@@ -148,22 +148,22 @@ _TRUNKS: dict[str, Callable[[SegmenterConfig], Trunk]] = {
 NAMES = tuple(_TRUNKS)
 
 
-def _initialize(net: Segmenter, generator: torch.Generator) -> None:
+def initialize(trunk: nn.Module, head: nn.Conv2d, generator: torch.Generator) -> None:
     """He initialization (fan out) of the trunk's convolutions, as in the originals; PyTorch's default for the head.
 
     Fan out would give the head, which has few outputs and many inputs, logits of size 7 and more to start from.
     """
-    for module in net.trunk.modules():
+    for module in trunk.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
-    bound = 1 / math.sqrt(net.head.in_channels)
-    nn.init.uniform_(net.head.weight, -bound, bound, generator=generator)
-    if net.head.bias is not None:
-        nn.init.uniform_(net.head.bias, -bound, bound, generator=generator)
+    bound = 1 / math.sqrt(head.in_channels)
+    nn.init.uniform_(head.weight, -bound, bound, generator=generator)
+    if head.bias is not None:
+        nn.init.uniform_(head.bias, -bound, bound, generator=generator)
 
 
 def _load_pretrained(net: Segmenter, config: SegmenterConfig) -> None:

@@ -128,8 +128,8 @@ class Task(ABC):
     # --- training ---
 
     @abstractmethod
-    def examples(self, data: CycleData, recipe: Recipe, runtime: Runtime) -> Examples:
-        """The labeled rows and their targets, augmented, for one training.
+    def examples(self, net: TaskNet, data: CycleData, recipe: Recipe, runtime: Runtime) -> Examples:
+        """The labeled rows and their targets, augmented, for one training of `net`, which is on the device.
 
         Raises models.data.DataError for targets of another kind or with a class that there is not.
         """

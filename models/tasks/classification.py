@@ -70,7 +70,7 @@ class ClassificationTask(Task):
     ) -> Tensor:
         return disagreement_of(features, head, masks, figure)
 
-    def examples(self, data: CycleData, recipe: Recipe, runtime: Runtime) -> Examples:
+    def examples(self, net: TaskNet, data: CycleData, recipe: Recipe, runtime: Runtime) -> Examples:
         return LabeledImages(data, _classes(data), runtime)
 
     def label_targets(self, data: CycleData) -> Tensor:

@@ -88,7 +88,7 @@ class MultilabelTask(Task):
     ) -> Tensor:
         return disagreement_over_classes(features, head, masks, figure)
 
-    def examples(self, data: CycleData, recipe: Recipe, runtime: Runtime) -> Examples:
+    def examples(self, net: TaskNet, data: CycleData, recipe: Recipe, runtime: Runtime) -> Examples:
         return LabeledImages(data, _chosen(data), runtime)
 
     def label_targets(self, data: CycleData) -> Tensor:

@@ -23,9 +23,15 @@ from models.losses.pixel_covariance import labeled_batches, pixel_covariance
 from models.losses.pixel_cross_entropy import image_cross_entropy, inverse_log_weights, pixel_cross_entropy
 from models.networks.base import TaskConfig, TaskNet
 from models.networks.carry_over import carry_over
+from models.networks.pretrained_segmenter import (
+    PretrainedSegmenter,
+    PretrainedSegmenterConfig,
+    build_pretrained_segmenter,
+)
 from models.networks.segmenter import Segmenter, SegmenterConfig, build_segmenter, enlarge
 from models.tasks.base import Reduction, RowMeasure, Task
 from models.training.examples import Examples, LabeledMasks
+from models.training.kept_maps import KeptMaps
 from models.training.schedule import MASKS, Recipe, Sizes
 
 
@@ -38,13 +44,18 @@ class SegmentationTask(Task):
     sizes: ClassVar[Sizes] = MASKS
     breaks_ties: ClassVar[bool] = False
 
-    def config_from_dict(self, values: Mapping[str, Any]) -> SegmenterConfig:
-        return SegmenterConfig.from_dict(values)
+    def config_from_dict(self, values: Mapping[str, Any]) -> SegmenterConfig | PretrainedSegmenterConfig:
+        kind = PretrainedSegmenterConfig if "digest" in values else SegmenterConfig
+        return kind.from_dict(values)
 
-    def build(self, config: TaskConfig, seed: int) -> Segmenter:
-        if not isinstance(config, SegmenterConfig):
+    def build(self, config: TaskConfig, seed: int) -> Segmenter | PretrainedSegmenter:
+        net: Segmenter | PretrainedSegmenter
+        if isinstance(config, PretrainedSegmenterConfig):
+            net = build_pretrained_segmenter(config, seed)
+        elif isinstance(config, SegmenterConfig):
+            net = build_segmenter(config, seed)
+        else:
             raise TypeError(f"masks need a segmenter, got {config}")
-        net = build_segmenter(config, seed)
         net.task = self
         return net
 
@@ -75,7 +86,9 @@ class SegmentationTask(Task):
     ) -> Tensor:
         return disagreement_over_pixels(features, head, masks, figure)
 
-    def examples(self, data: CycleData, recipe: Recipe, runtime: Runtime) -> Examples:
+    def examples(self, net: TaskNet, data: CycleData, recipe: Recipe, runtime: Runtime) -> Examples:
+        if isinstance(net, PretrainedSegmenter) and net.keeps and not recipe.crop:
+            return KeptMaps(net, data, runtime)
         return LabeledMasks(data, recipe, runtime)
 
     def cross_entropy(self) -> Objective:

@@ -53,7 +53,7 @@ class TrainingRows:
         self._target = runtime.device
         row_bytes = pixels.dtype.itemsize * int(np.prod(pixels.shape[1:]))
         if aligned_with is None:
-            limit = _resident_bytes(runtime.device) if resident_bytes is None else resident_bytes
+            limit = resident_limit(runtime.device) if resident_bytes is None else resident_bytes
             self.resident = len(rows) * row_bytes <= limit
         else:
             self.resident = aligned_with.resident
@@ -141,7 +141,8 @@ def endless_positions(count: int, batch_size: int, generator: torch.Generator) -
         left = left[batch_size:]
 
 
-def _resident_bytes(device: torch.device) -> int:
+def resident_limit(device: torch.device) -> int:
+    """How much of what a training reads again and again may lie on the device."""
     if device.type != "cuda":
         return RESIDENT_BYTES_CPU
     free, _ = torch.cuda.mem_get_info(device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import closing
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,12 +14,15 @@ from models.data import CycleData, DataError, Runtime
 from models.losses.objectives import Objective
 from models.networks.base import TaskNet
 from models.networks.pretrained import FinetunedClassifier, FrozenClassifier
-from models.pixels import normalize
+from models.pixels import inputs_of
 from models.training.budget import Pace
 from models.training.head import TrainingDiverged as TrainingDiverged
 from models.training.head import train_head
 from models.training.rows import batches_per_epoch, passes_over
 from models.training.schedule import WARM_UP, Length, Recipe, epochs_for, learning_rate_at, length_for, peak_rate_for
+
+PART_SHARE = 0.25
+"""Of the time until a deadline: for the part of a network that is trained first, which is the faster one."""
 
 
 def train_network(
@@ -32,8 +36,8 @@ def train_network(
     pass), seconds, images_per_second, and what kept the images below the recipe's epochs, 1 or 0 each:
     bounded_by_images, bounded_by_seconds. And what `train_head` adds, where a head is all that is trained.
 
-    Of a frozen backbone the head is all that is trained (`models.training.head.train_head`); of one that is trained as
-    well, the head comes first.
+    Of a classifier on a frozen backbone the head is all that is trained (`models.training.head.train_head`). Where a
+    backbone is trained as well, what was fresh comes first: the head, or a segmenter's decoder (`TaskNet.part_first`).
 
     Raises models.data.DataError without labeled rows or for a mask with a class that there is not, TrainingDiverged
     when the loss is not finite.
@@ -46,6 +50,10 @@ def train_network(
     if isinstance(net, FinetunedClassifier):
         train_head(net, data, net.task.cross_entropy(), recipe, runtime)
         net.temperature = 1.0  # that of the head alone is not that of what follows
+    if (part := net.part_first()) is not None:
+        deadline = runtime.deadline and runtime.deadline.share(PART_SHARE)
+        with part:
+            _Run(net, data, net.task.cross_entropy(), recipe, replace(runtime, deadline=deadline)).train()
     try:
         run = _Run(net, data, objective, recipe, runtime)
         loss = run.train()
@@ -65,7 +73,7 @@ class _Run:
         self._labels, self._device, self._recipe = len(data.labeled), runtime.device, recipe
         self._sizes, self._progress = net.task.sizes, runtime.progress
         self._net = net.to(runtime.device).to(memory_format=torch.channels_last)
-        self._examples = net.task.examples(data, recipe, runtime)
+        self._examples = net.task.examples(net, data, recipe, runtime)
         self._order = runtime.generator("train order", self._examples.rows.device)
         objective.begin(net, data, runtime)
         self._objective = objective
@@ -128,7 +136,7 @@ class _Run:
         """One step of the optimizer; returns the loss ()."""
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["share"]
-        loss = self._objective.loss(self._net, normalize(images), targets, progress)
+        loss = self._objective.loss(self._net, inputs_of(images), targets, progress)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._optimizer.step()

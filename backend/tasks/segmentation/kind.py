@@ -12,6 +12,7 @@ import numpy as np
 
 from backend.errors import BackendError, SettingsError
 from backend.settings.core import Settings
+from backend.tasks.backbones import BUNDLED, SEGMENTERS, check_segmenter, segmenter_of
 from backend.tasks.base import Fetched, FreshPrediction, ReadAnnotations, Result, Size, TaskKind, TrainingLabels
 from backend.tasks.label_config import Annotation
 from backend.tasks.segmentation.annotations import decisive_annotation, drawn_annotations, mask_digest, why_not_drawn
@@ -59,15 +60,16 @@ class Segmentation(TaskKind[SegmentationSpec, KeptMasks]):
     def check(self) -> None:
         super().check()
         settings = self.settings
-        if settings.pretrained and settings.segmentation_net in FROM_SCRATCH:
+        check_segmenter(settings)
+        name, weights, _ = segmenter_of(settings)
+        if weights != "none" and name in FROM_SCRATCH:
             raise SettingsError(
-                f'There are no pretrained weights for {settings.segmentation_net}: set "segmentation_net" to another, '
-                'such as "deeplabv3-resnet50", or "pretrained" to false.'
+                f'There are no pretrained weights for {name}: set "segmentation_net" to another, such as '
+                f'"{BUNDLED}", or "pretrained" to false.'
             )
-        if settings.task_width and settings.segmentation_net not in FROM_SCRATCH:
+        if settings.task_width and name not in FROM_SCRATCH:
             raise SettingsError(
-                f'{settings.segmentation_net} has one width only: set "task_width" to 0, or "segmentation_net" to '
-                f'"{Settings.segmentation_net}".'
+                f'{name} has one width only: set "task_width" to 0, or "segmentation_net" to "{FROM_SCRATCH[0]}".'
             )
         if settings.unlabelled == "ignore" and not self.spec.has_background_label:
             raise SettingsError(
@@ -130,13 +132,19 @@ class Segmentation(TaskKind[SegmentationSpec, KeptMasks]):
     @classmethod
     def net_config(cls, settings: Settings, classes: int, frame: Size, device: torch.device) -> TaskConfig:
         """The first output is the background."""
+        from models.networks.backbones import digest_of
+        from models.networks.pretrained_segmenter import PretrainedSegmenterConfig
         from models.networks.segmenter import SegmenterConfig
 
+        name, weights, frozen = segmenter_of(settings)
+        if name not in SEGMENTERS:
+            digest = digest_of(name, weights)
+            return PretrainedSegmenterConfig.of(name, 1 + classes, max(frame), weights, digest, frozen)
         width = settings.task_width
-        if settings.segmentation_net in FROM_SCRATCH and not width:
+        if name in FROM_SCRATCH and not width:
             width = DRN_WIDTH if device.type == "cuda" else DRN_CPU_WIDTH
-            log_width(settings, settings.segmentation_net, width, DRN_WIDTH)
-        return SegmenterConfig(settings.segmentation_net, 1 + classes, width, settings.pretrained)
+            log_width(settings, name, width, DRN_WIDTH)
+        return SegmenterConfig(name, 1 + classes, width, weights != "none")
 
     # -- predictions -------------------------------------------------------------------------------------------------
 

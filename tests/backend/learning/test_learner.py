@@ -20,7 +20,9 @@ from backend.tasks.whole_images import CLASSIFIER_CPU_WIDTH, CLASSIFIER_WIDTH
 from models import IGNORE, checkpoint
 from models.data import ClassTargets, CycleData, Deadline, MaskTargets, MultilabelTargets, Runtime
 from models.inference.predictions import predict_masks
+from models.networks.backbones import BUNDLED
 from models.networks.classifier import NetConfig
+from models.networks.pretrained_segmenter import PretrainedSegmenterConfig
 from models.networks.segmenter import Segmenter, SegmenterConfig
 from models.pixels import normalize
 from models.training import adversarial, task_network
@@ -322,6 +324,7 @@ def test_classes_that_exclude_each_other_are_no_start_for_those_that_do_not() ->
 
 FRAME = (24, 40)
 LABELS = ("cup", "plate")
+TINY_ENCODER = "test_efficientnet"  # of timm, 0.4 million parameters
 MASKED = dataclasses.replace(TINY, epochs=2, batch_size=4)
 
 
@@ -409,8 +412,45 @@ def test_a_checkpoint_of_before_tasks_had_names_is_read(tmp_path: Path) -> None:
     assert same_predictions(learner, again, scenes().pixels[:3])
 
 
+def test_masks_begin_with_the_installed_backbone_unless_something_else_is_asked_for() -> None:
+    """Images of 40 pixels are enlarged to 192 for it."""
+    config = Learner.fresh(dataclasses.replace(MASKED, task_width=0), LABELS, FRAME, CPU, 0, "segmentation").net_config
+    assert isinstance(config, PretrainedSegmenterConfig)
+    assert (config.name, config.weights, config.num_classes, config.frozen) == (BUNDLED, "imagenet", 3, True)
+    assert config.enlarged == pytest.approx(192 / 40)
+    for changes in ({"task_width": 8}, {"weights": "none"}, {"segmentation_net": "drn-d-22"}):
+        chosen = dataclasses.replace(MASKED, **{"task_width": 0, **changes})
+        found = Learner.fresh(chosen, LABELS, FRAME, CPU, 0, "segmentation").net_config
+        assert found == SegmenterConfig("drn-d-22", 3, changes.get("task_width", DRN_CPU_WIDTH))
+
+
+@pytest.mark.parametrize("training", ["head", "finetune"])
+def test_a_segmenter_on_an_encoder_that_was_saved_scores_and_paints_the_same(training: str, tmp_path: Path) -> None:
+    settings = masked("dast-al", task_width=0, segmentation_net=TINY_ENCODER, weights="none", training=training)
+    learner, data = trained_on_scenes(settings), scenes()
+    learner.save(tmp_path / "model.pt")
+    again = Learner.load(tmp_path / "model.pt", CPU)
+    assert again.net_config.to_dict() == learner.net_config.bare().to_dict()
+    found = [one.score(data.pixels, data.unlabeled, Runtime(CPU, 5)) for one in (learner, again)]
+    assert np.array_equal(found[0][0], found[1][0])
+    for ours, theirs in zip(*(masks_of(one, data.pixels[:3]) for one in (learner, again)), strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_a_project_whose_model_is_of_the_earlier_default_starts_from_the_new_network_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    old = trained_on_scenes(masked("entropy"))
+    with caplog.at_level("INFO"):
+        new = trained_on_scenes(
+            masked("entropy", task_width=0, segmentation_net=TINY_ENCODER, weights="none"), previous=old
+        )
+    assert "Training from scratch: the earlier network has another architecture" in caplog.text
+    assert isinstance(new.net_config, PretrainedSegmenterConfig)
+
+
 def test_the_width_of_a_segmenter_is_the_devices_unless_it_is_set() -> None:
-    unset = dataclasses.replace(MASKED, task_width=0)
+    unset = dataclasses.replace(MASKED, task_width=0, segmentation_net="drn-d-22")
     learner = Learner.fresh(unset, LABELS, FRAME, CPU, 0, "segmentation")
     assert learner.net_config == SegmenterConfig("drn-d-22", 3, DRN_CPU_WIDTH)
     other = dataclasses.replace(unset, segmentation_net="lraspp-mobilenetv3")

@@ -11,7 +11,15 @@ import pytest
 from backend.errors import SettingsError
 from backend.settings.core import Settings
 from backend.tasks import KINDS, backbones
-from backend.tasks.backbones import BUNDLED, Backbone, backbone_of, check_backbone, known_to_timm
+from backend.tasks.backbones import (
+    BUNDLED,
+    Backbone,
+    backbone_of,
+    check_backbone,
+    check_segmenter,
+    known_to_timm,
+    segmenter_of,
+)
 from models.networks import backbones as networks
 from tests.backend.tasks.examples import EXAMPLES
 from tests.integration.helpers import FRUIT
@@ -34,6 +42,34 @@ from tests.integration.helpers import FRUIT
 def test_what_is_left_open_is_decided(given: dict[str, object], meant: Backbone) -> None:
     settings = Settings(**given)  # type: ignore[arg-type]
     assert backbone_of(settings) == meant
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({}, Backbone(BUNDLED, "imagenet", True)),
+        ({"training": "finetune"}, Backbone(BUNDLED, "imagenet", False)),
+        ({"weights": "none"}, Backbone("drn-d-22", "none", False)),
+        ({"task_width": 16}, Backbone("drn-d-22", "none", False)),
+        ({"weights": "none", "training": "head"}, Backbone(BUNDLED, "none", True)),
+        (
+            {"segmentation_net": "deeplabv3-resnet50", "pretrained": True},
+            Backbone("deeplabv3-resnet50", "imagenet", False),
+        ),
+        # As before there were such settings for masks: what is meant for whole images is no reason to refuse these.
+        ({"segmentation_net": "drn-d-22", "training": "head", "weights": "a.pth"}, Backbone("drn-d-22", "none", False)),
+        ({"segmentation_net": "resnet50", "training": "finetune"}, Backbone("resnet50", "imagenet", False)),
+    ],
+)
+def test_what_is_left_open_for_masks_is_decided(given: dict[str, object], meant: Backbone) -> None:
+    settings = Settings(**given)  # type: ignore[arg-type]
+    assert segmenter_of(settings) == meant
+
+
+def test_a_network_for_masks_that_cannot_be_had_is_refused_in_words() -> None:
+    with pytest.raises(SettingsError, match="segmentation_net: timm knows no network called unet"):
+        check_segmenter(Settings(segmentation_net="unet"))
+    check_segmenter(Settings())
 
 
 def test_a_file_of_weights_is_in_the_backends_own_folder(tmp_path: Path) -> None:

@@ -274,7 +274,7 @@ def test_every_image_is_shown_with_its_own_choices() -> None:
     rows = np.array([5, 2, 7, 0, 1, 6])
     chosen = (rows[:, None] >> np.arange(3) & 1).astype(np.uint8)
     data = CycleData(pixels, rows, NOBODY, MultilabelTargets(chosen), 3)
-    examples = MULTILABEL.examples(data, Recipe(), RUNTIME)
+    examples = MULTILABEL.examples(tiny(3), data, Recipe(), RUNTIME)
     plan = epoch_positions(len(rows), 4, torch.Generator().manual_seed(0))
     seen = []
     for images, targets in examples.batches(plan):

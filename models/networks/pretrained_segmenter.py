@@ -1,0 +1,242 @@
+"""Segmenters on a backbone of timm: an encoder that knows images before the first label, and a light decoder.
+
+The decoder is a feature pyramid at its smallest (Lin et al., Feature Pyramid Networks for Object Detection, CVPR 2017;
+Kirillov et al., Panoptic Feature Pyramid Networks, CVPR 2019): a 1 x 1 convolution of each stage of the encoder, summed
+at the resolution of the finest, and one 3 x 3 convolution. It has some tens of thousands of parameters, so that a few
+labels are enough for it, and a CPU trains it in seconds.
+
+Axis letters: B batch, C classes, D channels of the decoder, T_k channels of stage k, E = sum of T_k h_k w_k, H W pixels
+of the image, h_k w_k those of stage k, h w those of the finest.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.data import IGNORE
+from models.networks.backbones import (
+    NOTHING,
+    SMALLEST_SIDE,
+    Backbone,
+    build_backbone,
+    digest_of,
+    kept_backbone,
+    stages_of,
+)
+from models.networks.base import PretrainedUnavailable, TaskConfig, TaskNet
+from models.networks.pretrained import COLORS
+from models.networks.segmenter import enlarge, initialize
+
+WIDTH = 48
+"""D unless another is asked for."""
+
+ENCODED_SIDE = 192
+"""Smaller images are enlarged to this longer side for the encoder, whose stages are too coarse for them otherwise."""
+
+FINEST = 8
+"""Strides below this are not decoded: they know edges, which cost most and tell classes least."""
+
+ALIGNED = 32
+"""Sides that the encoder reads are multiples of this, so that all of its stages have whole strides."""
+
+
+@dataclass(frozen=True)
+class PretrainedSegmenterConfig(TaskConfig):
+    """All that is needed to build such a segmenter again.
+
+    name: as timm calls the encoder. num_classes: with the background. weights: "imagenet", "none" or the path of a
+    file; digest: of these weights (`models.networks.backbones.digest_of`). frozen: only decoder and head are trained.
+    channels, strides: T_k and the strides of the stages that are decoded, finest first. width: D. enlarged: by how
+    much images are enlarged for the encoder, at least 1.
+    """
+
+    weights: str
+    digest: str
+    frozen: bool
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    width: int = WIDTH
+    enlarged: float = 1.0
+
+    @classmethod
+    def of(cls, name: str, num_classes: int, image_size: int, weights: str, digest: str, frozen: bool) -> Self:
+        """For images whose longer side is `image_size` pixels. Raises ValueError for a network that timm does not know
+        or that is no encoder of maps."""
+        found = [(channels, stride) for channels, stride in stages_of(name) if stride >= FINEST]
+        channels, strides = zip(*found, strict=True)
+        return cls(
+            name, num_classes, weights, digest, frozen, channels, strides, enlarged=max(1.0, ENCODED_SIDE / image_size)
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        return cls(**{**values, "channels": tuple(values["channels"]), "strides": tuple(values["strides"])})
+
+    def check(self) -> None:
+        if self.frozen and digest_of(self.name, self.weights) != self.digest:
+            raise PretrainedUnavailable(f"the decoder was trained on other weights of {self.name}")
+
+    def bare(self) -> Self:
+        """The same without weights that are about to be replaced; a frozen encoder's never are."""
+        return self if self.frozen else replace(self, weights=NOTHING)
+
+    def serves(self, num_classes: int, image_size: int) -> bool:
+        return self.num_classes == num_classes  # images of every size
+
+
+class Decoder(nn.Module):
+    """Stages (B, T_k, h_k, w_k), finest first -> features (B, D, h, w) >= 0."""
+
+    def __init__(self, channels: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.laterals = nn.ModuleList([nn.Conv2d(count, width, 1, bias=False) for count in channels])
+        self.merge = nn.BatchNorm2d(width)
+        self.refine = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        )
+
+    def forward(self, stages: Sequence[Tensor]) -> Tensor:
+        size = stages[0].shape[-2:]
+        merged = torch.zeros((), device=stages[0].device)
+        for lateral, stage in zip(self.laterals, stages, strict=True):
+            merged = merged + enlarge(lateral(stage), size)
+        refined: Tensor = self.refine(functional.relu(self.merge(merged)))
+        return refined
+
+
+class PretrainedSegmenter(TaskNet):
+    """An encoder, its decoder and a 1 x 1 convolution, whose logits are enlarged to the size of the image.
+
+    It reads images (B, 3, H, W), as every task network, or rows of what was kept of some of one size, (B, E), as `keep`
+    gave them last. features(x): (B, D, h, w) float32. Taps are the channel means of the encoder's stages and of the
+    features.
+
+    encoder: on the head's device.
+    """
+
+    config: PretrainedSegmenterConfig
+    encoder: Backbone
+    trunk: Decoder
+    head: nn.Conv2d
+
+    def __init__(self, config: PretrainedSegmenterConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = Decoder(config.channels, config.width)
+        self.head = nn.Conv2d(config.width, config.num_classes, 1)
+        self.tap_channels = (*config.channels, config.width)
+        self._kept: list[torch.Size] = []  # (T_k, h_k, w_k) of what `keep` gave last
+
+    @property
+    @abstractmethod
+    def keeps(self) -> bool:
+        """Whether its encoder stays as it is for now, so that what it says of an image can be kept."""
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) or (B, E) -> (B, D, h, w) float32."""
+        with self.precision(x):
+            features: Tensor = self.trunk(self._stages(x))
+        return features.float()
+
+    def features_and_taps(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The same, and the channel means, each (B, T_k) and (B, D) float32."""
+        with self.precision(x):
+            stages = self._stages(x)
+            features = self.trunk(stages).float()
+        return features, tuple(stage.float().mean(dim=(2, 3)) for stage in (*stages, features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, C, H, W) float32 of images (B, 3, H, W), at their size."""
+        return enlarge(self.head(self.features(x)), x.shape[-2:])
+
+    @torch.no_grad()
+    def keep(self, x: Tensor) -> Tensor:
+        """What is kept of images (B, 3, H, W): (B, E) float16. Its largest number stands for all beyond."""
+        stages = self._encoded(x)
+        self._kept = [stage.shape[1:] for stage in stages]
+        largest = torch.finfo(torch.float16).max
+        return torch.cat([stage.flatten(1) for stage in stages], dim=1).clamp(-largest, largest).half()
+
+    def _stages(self, x: Tensor) -> Sequence[Tensor]:
+        if x.shape[1] == COLORS:
+            return self._encoded(x)
+        parts = x.split([shape.numel() for shape in self._kept], dim=1)
+        return [part.unflatten(1, tuple(shape)) for part, shape in zip(parts, self._kept, strict=True)]
+
+    def _encoded(self, x: Tensor) -> Sequence[Tensor]:
+        """(B, 3, H, W) -> the stages that are decoded, (B, T_k, h_k, w_k)."""
+        size = [-(-round(side * self.config.enlarged) // ALIGNED) * ALIGNED for side in x.shape[-2:]]
+        if size != list(x.shape[-2:]):
+            x = enlarge(x, size)
+        return self.encoder.maps(x)[-len(self.config.channels) :]
+
+
+class FrozenSegmenter(PretrainedSegmenter):
+    """With an encoder that stays as it is. That is no part of its parameters, nor of a checkpoint; it is loaded when an
+    image is to be read, and shared."""
+
+    @property
+    def encoder(self) -> Backbone:  # type: ignore[override]
+        return kept_backbone(self.config.name, self.config.weights, SMALLEST_SIDE, self.head.weight.device)
+
+    @property
+    def keeps(self) -> bool:
+        return True
+
+
+class FinetunedSegmenter(PretrainedSegmenter):
+    """With an encoder that is trained too, at a lower rate, once there is a decoder (`part_first`)."""
+
+    encoder_rate: ClassVar[float] = 0.01
+    decoder_rate: ClassVar[float] = 0.1
+    """Shares of the recipe's learning rate, which is for networks that begin with nothing."""
+
+    def __init__(self, config: PretrainedSegmenterConfig, encoder: Backbone) -> None:
+        super().__init__(config)
+        self.encoder = encoder
+
+    @property
+    def keeps(self) -> bool:
+        return not any(parameter.requires_grad for parameter in self.encoder.parameters())
+
+    @contextmanager
+    def part_first(self) -> Iterator[None]:
+        self.encoder.requires_grad_(False)
+        try:
+            yield
+        finally:
+            self.encoder.requires_grad_(True)
+
+    def rate_groups(self) -> list[dict[str, Any]]:
+        fresh = [*self.trunk.parameters(), *self.head.parameters()]
+        if self.keeps:
+            return [{"params": fresh, "share": 1.0}]
+        return [
+            {"params": list(self.encoder.parameters()), "share": self.encoder_rate},
+            {"params": fresh, "share": self.decoder_rate},
+        ]
+
+
+def build_pretrained_segmenter(config: PretrainedSegmenterConfig, seed: int) -> FrozenSegmenter | FinetunedSegmenter:
+    """The network of `config` on the CPU; decoder and head are initialized from `seed` alone.
+
+    Raises ValueError for a number of classes that a mask cannot hold, and what
+    `models.networks.backbones.build_backbone` does, a frozen one only once it is given an image.
+    """
+    if not 1 <= config.num_classes <= IGNORE:
+        raise ValueError(f"a mask holds 1 to {IGNORE} classes with the background, got {config.num_classes}")
+    net: FrozenSegmenter | FinetunedSegmenter
+    if config.frozen:
+        net = FrozenSegmenter(config)
+    else:
+        net = FinetunedSegmenter(config, build_backbone(config.name, config.weights, SMALLEST_SIDE))
+    initialize(net.trunk, net.head, torch.Generator().manual_seed(seed))
+    return net
