@@ -1,9 +1,10 @@
 """Segmenters on a backbone of timm: an encoder that knows images before the first label, and a light decoder.
 
-The decoder is a feature pyramid at its smallest (Lin et al., Feature Pyramid Networks for Object Detection, CVPR 2017;
-Kirillov et al., Panoptic Feature Pyramid Networks, CVPR 2019): a 1 x 1 convolution of each stage of the encoder, summed
-at the resolution of the finest, and one 3 x 3 convolution. It has some tens of thousands of parameters, so that a few
-labels are enough for it, and a CPU trains it in seconds.
+The decoder follows DeepLabv3+ (Chen et al., Encoder-Decoder with Atrous Separable Convolution for Semantic Image
+Segmentation, ECCV 2018, section 3.1): what the coarse stages say is enlarged and put beside a few channels of a finer
+one, so that its details draw the edges and do not outweigh what tells the classes, and a 3 x 3 convolution refines
+both. The coarse stages are added up as in a feature pyramid (Lin et al., CVPR 2017). It has some tens of thousands of
+parameters, which a CPU trains in seconds.
 
 Axis letters: B batch, C classes, D channels of the decoder, T_k channels of stage k, E = sum of T_k h_k w_k, H W pixels
 of the image, h_k w_k those of stage k, h w those of the finest.
@@ -41,8 +42,11 @@ WIDTH = 48
 ENCODED_SIDE = 192
 """Smaller images are enlarged to this longer side for the encoder, whose stages are too coarse for them otherwise."""
 
+DETAILS = 6
+"""How many times as many channels the coarse stages have in the decoder as the finest one."""
+
 FINEST = 8
-"""Strides below this are not decoded: they know edges, which cost most and tell classes least."""
+"""Strides below this are not decoded: they know edges alone, and cost most."""
 
 ALIGNED = 32
 """Sides that the encoder reads are multiples of this, so that all of its stages have whole strides."""
@@ -69,8 +73,10 @@ class PretrainedSegmenterConfig(TaskConfig):
     @classmethod
     def of(cls, name: str, num_classes: int, image_size: int, weights: str, digest: str, frozen: bool) -> Self:
         """For images whose longer side is `image_size` pixels. Raises ValueError for a network that timm does not know
-        or that is no encoder of maps."""
+        or that has too few stages."""
         found = [(channels, stride) for channels, stride in stages_of(name) if stride >= FINEST]
+        if len(found) < 2:
+            raise ValueError(f"{name} has fewer than two stages of stride {FINEST} or more to decode masks from")
         channels, strides = zip(*found, strict=True)
         return cls(
             name, num_classes, weights, digest, frozen, channels, strides, enlarged=max(1.0, ENCODED_SIDE / image_size)
@@ -93,23 +99,29 @@ class PretrainedSegmenterConfig(TaskConfig):
 
 
 class Decoder(nn.Module):
-    """Stages (B, T_k, h_k, w_k), finest first -> features (B, D, h, w) >= 0."""
+    """Stages (B, T_k, h_k, w_k), finest first, two or more -> features (B, D, h, w) >= 0."""
 
     def __init__(self, channels: Sequence[int], width: int) -> None:
         super().__init__()
-        self.laterals = nn.ModuleList([nn.Conv2d(count, width, 1, bias=False) for count in channels])
+        finest, *coarser = channels
+        details = max(1, width // DETAILS)
+        self.laterals = nn.ModuleList([nn.Conv2d(count, width, 1, bias=False) for count in coarser])
         self.merge = nn.BatchNorm2d(width)
-        self.refine = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
-        )
+        self.detail = _normalized(nn.Conv2d(finest, details, 1, bias=False))
+        self.refine = _normalized(nn.Conv2d(width + details, width, 3, padding=1, bias=False))
 
     def forward(self, stages: Sequence[Tensor]) -> Tensor:
-        size = stages[0].shape[-2:]
-        merged = torch.zeros((), device=stages[0].device)
-        for lateral, stage in zip(self.laterals, stages, strict=True):
-            merged = merged + enlarge(lateral(stage), size)
-        refined: Tensor = self.refine(functional.relu(self.merge(merged)))
+        finest, *coarser = stages
+        merged = torch.zeros((), device=finest.device)
+        for lateral, stage in zip(self.laterals, coarser, strict=True):
+            merged = merged + enlarge(lateral(stage), coarser[0].shape[-2:])
+        known = enlarge(functional.relu(self.merge(merged)), finest.shape[-2:])
+        refined: Tensor = self.refine(torch.cat([known, self.detail(finest)], dim=1))
         return refined
+
+
+def _normalized(convolution: nn.Conv2d) -> nn.Sequential:
+    return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU(inplace=True))
 
 
 class PretrainedSegmenter(TaskNet):

@@ -63,18 +63,19 @@ def test_small_images_are_enlarged_and_large_ones_are_not() -> None:
     assert factors == {48: 4.0, 96: 2.0, 1024: 1.0}
 
 
-def test_the_decoder_adds_what_the_stages_say_at_the_finest_of_them() -> None:
-    """1 · 1 from the finer stage, and 2 · 2 from the coarser one; normalizations that change nothing, and a convolution
-    that takes every pixel as it is."""
-    decoder = Decoder((1, 1), 1).eval()
+def test_the_decoder_adds_up_the_coarse_stages_and_puts_the_finest_beside_them() -> None:
+    """2 · 2 and 1 · 3 from the coarse stages, and 10 · 1 from the finest: normalizations change nothing, and the 3 x 3
+    convolution takes every pixel as it is."""
+    decoder = Decoder((1, 1, 1), 1).eval()
     with torch.no_grad():
-        for lateral, weight in zip(decoder.laterals, (1.0, 2.0), strict=True):
+        for lateral, weight in zip(decoder.laterals, (2.0, 1.0), strict=True):
             assert isinstance(lateral, nn.Conv2d)
             lateral.weight.fill_(weight)
+        decoder.detail[0].weight.fill_(1.0)
         kernel = decoder.refine[0].weight.zero_()
-        kernel[0, 0, 1, 1] = 1.0
-        features = decoder([torch.ones(1, 1, 4, 4), torch.full((1, 1, 2, 2), 2.0)])
-    torch.testing.assert_close(features, torch.full((1, 1, 4, 4), 5.0), rtol=1e-4, atol=0.0)
+        kernel[0, :, 1, 1] = torch.tensor([1.0, 10.0])
+        features = decoder([torch.ones(1, 1, 4, 4), torch.full((1, 1, 2, 2), 2.0), torch.full((1, 1, 1, 1), 3.0)])
+    torch.testing.assert_close(features, torch.full((1, 1, 4, 4), 17.0), rtol=1e-4, atol=0.0)
 
 
 def test_rows_that_were_kept_give_what_the_images_give() -> None:
