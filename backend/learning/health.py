@@ -43,7 +43,8 @@ def checked(
     classes among the first `budget` images.
     """
     found: dict[str, Any] = {"order": learner.sampler.name, "why": ""}
-    if settings.health == "off" or not len(scored.tasks) or learner.sampler.name in ("random", learner.standin_name):
+    baseline, replacement = not learner.sampler.spreads_first, learner.sampler.name == learner.standin_name
+    if settings.health == "off" or baseline or replacement or not len(scored.tasks):
         return learner, scored, found
     rng, count = runtime.rng("health"), min(settings.budget, len(scored.tasks))
     picked = effective_classes(learner, scored, _head(scored, count))
