@@ -119,8 +119,13 @@ def first_labels(task: CurveTask[Any], plan: Plan, run: Run, runs: Path, device:
 
 
 def _play_control(task: CurveTask[Any], plan: Plan, run: Run, store: RunStore, cycle: int) -> None:
-    """The same as :func:`_play_cycle` for a classifier of raw pixels, on labels that are chosen by chance."""
-    labeled = chance_order(task.pool, plan.labels()[-1], trial_seed(plan.seed, run.trial))[: plan.labels()[cycle - 1]]
+    """The same as :func:`_play_cycle` for a classifier of raw pixels, on labels that are chosen by chance: the first are
+    those of all arms that begin by chance."""
+    seed, counts = trial_seed(plan.seed, run.trial), plan.labels()
+    first = chance_order(task.pool, plan.initial, seed)
+    later = chance_order(np.setdiff1d(task.pool, first), counts[-1] - len(first), seed)
+    labeled = np.concatenate([first, later])[: counts[cycle - 1]]
+    _check_conservation(task.pool, labeled, counts[cycle - 1])
     started = time.perf_counter()
     line = {"sampler": run.sampler, "trial": run.trial, "cycle": cycle, "labels": len(labeled)}
     line |= task.judged_on_pixels(labeled)

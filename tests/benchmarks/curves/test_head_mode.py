@@ -111,6 +111,22 @@ def test_arms_that_begin_alike_share_their_first_labels(folder: Path, work: Path
     assert first_labels(other, plan, Run("random", 2), tmp_path, CPU).tolist() != first["random"]
 
 
+def test_the_control_learns_what_random_learns_first(
+    folder: Path, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, plan = embedded(folder, work), plan_of(folder)
+    learned: list[set[int]] = []
+
+    def note(_: Classification, labeled: np.ndarray) -> dict[str, float]:
+        learned.append(set(labeled.tolist()))
+        return {"accuracy": 0.5}
+
+    monkeypatch.setattr(Classification, "judged_on_pixels", note)
+    play(task, plan, Run(PIXELS, 1), tmp_path / "run", CPU, quiet)
+    order = first_labels(task, plan, Run("random", 1), tmp_path, CPU).tolist()
+    assert learned[:2] == [set(order[:4]), set(order)] and learned[1] < learned[2] and len(learned[2]) == 9
+
+
 def test_an_arm_is_named_after_its_first_order_and_its_sampler(folder: Path) -> None:
     plan = plan_of(folder)
     assert Arm.named("own+random") == Arm("random", "own") and Arm.named("vaal") == Arm("vaal")
