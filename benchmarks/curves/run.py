@@ -119,7 +119,7 @@ def first_labels(task: CurveTask[Any], plan: Plan, run: Run, runs: Path, device:
 
 
 def _play_control(task: CurveTask[Any], plan: Plan, run: Run, store: RunStore, cycle: int) -> None:
-    """The same as :func:`_play_cycle` for a classifier of raw pixels, on labels that are chosen by chance: the first are
+    """The same as :func:`_play_cycle` for a classifier of raw pixels, on labels chosen by chance: the first are
     those of all arms that begin by chance."""
     seed, counts = trial_seed(plan.seed, run.trial), plan.labels()
     first = chance_order(task.pool, plan.initial, seed)
