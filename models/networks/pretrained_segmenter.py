@@ -12,6 +12,7 @@ of the image, h_k w_k those of stage k, h w those of the finest.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ from models.networks.backbones import (
 )
 from models.networks.base import PretrainedUnavailable, TaskConfig, TaskNet
 from models.networks.pretrained import COLORS
-from models.networks.segmenter import enlarge, initialize
+from models.networks.segmenter import enlarge
 
 WIDTH = 48
 """D unless another is asked for."""
@@ -250,5 +251,11 @@ def build_pretrained_segmenter(config: PretrainedSegmenterConfig, seed: int) -> 
         net = FrozenSegmenter(config)
     else:
         net = FinetunedSegmenter(config, build_backbone(config.name, config.weights, SMALLEST_SIDE))
-    initialize(net.trunk, net.head, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    for module in (*net.trunk.modules(), net.head):
+        if isinstance(module, nn.Conv2d):  # PyTorch's default; He's by fan out begins so large that SGD is slow with it
+            bound = 1 / math.sqrt(module.weight[0].numel())
+            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+            if module.bias is not None:
+                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
     return net
