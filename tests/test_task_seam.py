@@ -25,6 +25,7 @@ DIMENSIONS_OF = {
     "models/data.py": {"pixels", "masks", "rows"},  # checked for what every kind hands over
     "models/losses/isda.py": {"covariance"},  # diagonal or full
     "benchmarks/data/image_sets.py": {"images"},  # gray or in color
+    "benchmarks/data/copies.py": {"image"},  # the same
     "benchmarks/data/mask_folders.py": {"values"},
 }
 
