@@ -45,7 +45,8 @@ from backend.web.services import Services
 
 log = logging.getLogger(__name__)
 
-PHRASE_CHARACTERS = 300
+PHRASE_BEGINNING, PHRASE_END = 220, 80
+PHRASE_CHARACTERS = PHRASE_BEGINNING + PHRASE_END
 OPEN_PATHS = ("/", "/health")
 _PLAIN = str.maketrans({"…": "...", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "≥": ">="})
 
@@ -278,7 +279,8 @@ def _error(message: str, status: int, *, phrase: bool = False) -> flask.Response
 
 
 def reason_phrase(message: str) -> str:
-    """``message`` as an HTTP reason phrase: a single line of limited length in latin-1."""
+    """``message`` as an HTTP reason phrase: a single line of limited length in latin-1. A long one lacks its middle: a
+    message about a value ends with the value."""
     line = " ".join(message.translate(_PLAIN).split())
     line = re.sub(r"[^\x20-\x7e\xa1-\xac\xae-\xff]", "?", line)
-    return line if len(line) <= PHRASE_CHARACTERS else line[: PHRASE_CHARACTERS - 3] + "..."
+    return line if len(line) <= PHRASE_CHARACTERS else line[: PHRASE_BEGINNING - 3] + "..." + line[-PHRASE_END:]

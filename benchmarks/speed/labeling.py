@@ -42,11 +42,11 @@ class Load:
     cleanup: float = 5.0
 
 
-SMALL = Load(tasks=60, budget=5, cycles=1, every=0.1, idle=5, cleanup=1.0)
+SMALL = Load(tasks=150, budget=5, cycles=1, every=0.5, idle=5, cleanup=1.0)
 
 
 def measure(folder: Path, server: LabelStudioServer, small: bool, tasks: int | None = None) -> Measured:
-    """Three cycles with 10,000 tasks (one with 60 when ``small``)."""
+    """Three cycles with 10,000 tasks (one with 150 when ``small``)."""
     load = SMALL if small else Load() if tasks is None else Load(tasks=tasks)
     token = server.personal_access_token()
     annotator = Annotator(server.url, token)

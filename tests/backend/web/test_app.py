@@ -33,7 +33,7 @@ from backend.tasks.segmentation.masks import regions_to_mask
 from backend.tasks.segmentation.predictions import write_masks
 from backend.web import key_check, predictions
 from backend.web import plugin as model
-from backend.web.app import PHRASE_CHARACTERS, create_app, reason_phrase
+from backend.web.app import create_app, reason_phrase
 from backend.web.plugin import NO_PREDICTION
 from tests.backend.small_label_studio import (
     CONFIG,
@@ -239,7 +239,7 @@ def test_an_unforeseen_error_shows_nothing_of_itself(tmp_path: Path, caplog: pyt
         ("naïve café", "naïve café"),
         ("“budget” – 5…", '"budget" - 5...'),
         ("猫 \x00\x85\xad", "? ? ?"),  # U+0085 is white space
-        ("x" * 1000, "x" * (PHRASE_CHARACTERS - 3) + "..."),
+        ("one of " + "x" * 1000 + ", not 5", f"one of {'x' * 210}...{'x' * 73}, not 5"),
     ],
 )
 def test_a_reason_phrase_is_one_latin_1_line(words: str, phrase: str) -> None:
