@@ -246,5 +246,5 @@ def test_a_folder_of_classes_has_no_masks(tmp_path: Path, capsys: pytest.Capture
 
 def test_all_leaves_out_what_is_for_classification_only() -> None:
     every = curves._samplers("all", "segmentation")
-    assert set(SAMPLERS) - set(every) == {"ads", "asal", "ceal"}
+    assert set(SAMPLERS) - set(every) == {"ads", "asal", "badge", "bait", "ceal", "dropquery", "typiclust"}
     assert set(curves._samplers("all", "classification")) == set(SAMPLERS)
