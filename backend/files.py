@@ -16,7 +16,7 @@ def keep_private() -> None:
     os.umask(0o077)
 
 
-VERSION_NAME = re.compile(r"[a-z0-9-]+-c\d+-[0-9a-f]{8}")
+VERSION_NAME = re.compile(r"([a-z0-9-]+)-c\d+-[0-9a-f]{8}")
 """What this backend names its versions, as any other of its kind does: <sampler>-c<cycle>-<8 hex digits>."""
 
 DRAFT = ".draft"

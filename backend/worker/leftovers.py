@@ -23,6 +23,7 @@ from backend.state import Project, State
 from backend.state.records import GONE
 from backend.worker import identity, removal
 from backend.worker.job import Job
+from samplers import SAMPLER_NAMES
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +42,14 @@ def spared_before(state: State, settings: Settings) -> float:
 
 
 def remove_unknown_versions(job: Job, seconds: float = removal.PIECE_SECONDS) -> None:
-    """Delete the predictions of versions that are named as ours are, and that the state does not know, once they have
-    been there for the grace time; for ``seconds``, with pauses. The rest stays for the next upkeep.
+    """Delete the predictions of versions that are named as ours are, after a sampler, and that the state does not know,
+    once they have been there for the grace time; for ``seconds``, with pauses. The rest stays for the next upkeep.
 
     Never those of the version that Label Studio's project names; and none while the project names another backend
     too, or none at all, because they may be that one's.
     """
     held = {name for name, count in job.gateway.model_versions(job.project.number).items() if count}
-    unknown = sorted(name for name in held - job.state.versions.names(job.project.id) if VERSION_NAME.fullmatch(name))
+    unknown = sorted(name for name in held - job.state.versions.names(job.project.id) if _is_ours(name))
     since = _noticed(job, unknown)
     now = job.state.now()
     due = [name for name in unknown if now - since[name] >= job.settings.keep_days * _DAY]
@@ -61,6 +62,11 @@ def remove_unknown_versions(job: Job, seconds: float = removal.PIECE_SECONDS) ->
             log.info("Project %s: removing version %s, which is in no state any more", job.project.name, name)
             if not removal.delete_predictions(job, name, until):
                 return
+
+
+def _is_ours(name: str) -> bool:
+    named = VERSION_NAME.fullmatch(name)
+    return named is not None and named[1] in SAMPLER_NAMES
 
 
 def _noticed(job: Job, unknown: list[str]) -> dict[str, float]:
