@@ -62,8 +62,8 @@ class Oracle:
 
         Raises:
             QueueError: Label Studio orders by another version, or holds not exactly one prediction for each
-                unlabeled task (of a large pool, for none), or two with the same score, or a pre-annotation at the head
-                that cannot be shown.
+                unlabeled task (of a large pool, or in the first order, which others join as their images arrive: for
+                none), or two with the same score, or a pre-annotation at the head that cannot be shown.
         """
         orders_by = self.annotator.project(self.project)["model_version"]
         if orders_by != version.name:
@@ -76,7 +76,8 @@ class Oracle:
             raise QueueError(f"{version.name}: some tasks have the same score, so their order is left to chance")
         open_tasks = self.subject.count - len(self.labeled)
         published = len(set(tasks) - self.labeled)
-        if published != open_tasks and (open_tasks <= WHOLE_POOL or not published):
+        whole = version.checkpoint is not None and open_tasks <= WHOLE_POOL
+        if published != open_tasks and (whole or not published):
             raise QueueError(f"{version.name}: {len(tasks)} predictions, but {open_tasks} unlabeled tasks")
         seconds = {phase: float(spent) for phase, spent in cycle.metrics.get("seconds", {}).items()}
         labels = int(cycle.metrics.get("labels", 0))
