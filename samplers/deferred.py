@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import models.checkpoint
     import models.data
     import models.geometry.coverage
+    import models.geometry.directions
     import models.geometry.fisher
     import models.geometry.gradients
     import models.geometry.k_center

@@ -72,7 +72,7 @@ MODELS: dict[str, set[str]] = {
     "checkpoint": set(),
     "geometry": {"data"},
     "index_masks": {"data", "inference"},
-    "networks": {"data", "inference", "pixels"},
+    "networks": {"data", "geometry", "inference", "pixels"},
     "inference": {"data", "networks", "pixels"},
     "losses": {"data", "index_masks", "inference", "networks", "pixels", "training"},
     "training": {"data", "geometry", "index_masks", "inference", "losses", "networks", "pixels", "tasks"},

@@ -17,6 +17,7 @@ from backend.settings.core import Settings
 from benchmarks.data.datasets import Dataset, fashion_mnist
 from benchmarks.speed.measuring import Measured, in_turns
 from models.data import ClassTargets, CycleData, Runtime
+from samplers.loss_prediction_base import rank_correlation
 
 SAMPLERS = ("margin", "entropy", "dast-al", "bald", "vaal")
 _ROWS, _LABELS, _EPOCHS, _FIRST, _WIDTH = 1_024, 300, 15, 50, 8
@@ -63,12 +64,6 @@ def cycle_data(dataset: Dataset, labels: int, count: int) -> CycleData:
     targets = ClassTargets(dataset.train_labels[:labels].astype(np.int64))
     pixels = np.repeat(gray[..., None], 3, axis=3)
     return CycleData(pixels, rows[:labels], rows[labels:], targets, len(dataset.class_names))
-
-
-def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Spearman's of (N,) and (N,); where values are equal, by their places."""
-    ranks = [np.argsort(np.argsort(values, kind="stable"), kind="stable") for values in (one, other)]
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 def _learner(name: str, dataset: Dataset, data: CycleData, runtime: Runtime, small: bool) -> Learner:

@@ -1,7 +1,7 @@
 """How large a project Label Studio itself carries: what an annotator and the backend wait for, by number of tasks.
 
 A real Label Studio on SQLite, without a backend: a head of 200 predictions is published once, as the backend does it,
-and then nobody else asks. So what is measured here is a floor, to which no backend can add less than nothing.
+and then nobody else asks. So what is measured here is what a project costs before any backend.
 
     python -m benchmarks.speed.project_size --tasks 10000 50000 200000
 """

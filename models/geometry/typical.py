@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from models.data import Runtime
+from models.geometry.directions import main_basis
 
 ROUNDS: Sequence[int] = (10, 20, 50, 100, 200, 400)
 """Numbers of clusters, one after the other."""
@@ -77,15 +78,11 @@ def typical_first(
 
 
 def main_directions(points: Tensor, generator: torch.Generator) -> Tensor:
-    """Points (N, D) standardized and in the at most `DIRECTIONS` directions in which they vary most, (N, R): by
-    subspace iteration from a random start (Halko, Martinsson & Tropp 2011)."""
+    """Points (N, D) standardized and in the at most `DIRECTIONS` directions in which they vary most, (N, R)."""
     spread, mean = torch.std_mean(points, dim=0, correction=0)
     standard = (points - mean) / torch.where(spread > 1e-3 * spread.max().clamp(min=1e-12), spread, 1.0)
     wanted = min(DIRECTIONS, *standard.shape)
-    basis = torch.randn(standard.shape[1], wanted, generator=generator)
-    for _ in range(4):
-        basis, _ = torch.linalg.qr(standard.T @ (standard @ basis))
-    return standard @ basis
+    return standard @ main_basis(standard, wanted, generator)
 
 
 def cluster(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-ITERATIONS = 4
+from models.geometry.directions import main_basis
 
 
 class Projection(nn.Module):
@@ -29,15 +29,10 @@ class Projection(nn.Module):
 
     @torch.no_grad()
     def settle(self, features: Tensor, generator: torch.Generator) -> None:
-        """Take the mean, the main directions and the spread of features (N, F), N >= 1: by subspace iteration from a
-        random start (Halko, Martinsson & Tropp 2011). `generator` lives on the CPU.
-        """
+        """Take the mean, the main directions and the spread of features (N, F), N >= 1; `generator` on the CPU."""
         mean = features.mean(dim=0)
         centered = features - mean
-        start = torch.randn(self.basis.shape, generator=generator).to(features.device)
-        basis, _ = torch.linalg.qr(start)
-        for _ in range(ITERATIONS):
-            basis, _ = torch.linalg.qr(centered.T @ (centered @ basis) + 1e-6 * basis)
+        basis = main_basis(centered, self.basis.shape[1], generator)
         spread = (centered @ basis).square().mean().sqrt()
         self.mean.copy_(mean)
         self.basis.copy_(basis)

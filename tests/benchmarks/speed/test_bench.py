@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.speed import command as bench
-from benchmarks.speed import decoding, precision
+from benchmarks.speed import decoding
 from benchmarks.speed.measuring import Bound, Measured, in_turns, machine, percentile
 from benchmarks.speed.memory import PeakAnonymous
 from benchmarks.speed.pool import SIZE, fill_cache
@@ -143,13 +143,6 @@ def test_both_decoders_show_the_same_image(shape: tuple[int, int]) -> None:
     ours, theirs = (one(file, decoding.SIDE).astype(np.float64) for one in (decoding.decode, decoding.decode_reduced))
     assert ours.shape == theirs.shape
     assert np.abs(ours - theirs).mean() < 4.0 < np.abs(ours[:, 1:] - theirs[:, :-1]).mean()
-
-
-def test_rank_correlation_is_spearmans() -> None:
-    """1 - 6 Σ d² / (n (n² - 1)) without ties: ranks 0 1 2 3 and 0 2 1 3 differ by 1 twice, so 1 - 12 / 60."""
-    assert precision.rank_correlation(np.array([1.0, 2.0, 30.0, 40.0]), np.array([0.1, 0.3, 0.2, 9.0])) == (
-        pytest.approx(0.8)
-    )
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ def test_one_finite_score_an_image_whatever_the_batches_and_the_order(name: str)
     rows = fitted.data.unlabeled
     scores = fitted.score(rows)
     assert scores.shape == (UNLABELED,) and np.isfinite(scores).all()
-    assert len(np.unique(scores)) > 1 or name in VOTES
+    assert len(np.unique(scores)) > 1 or (name in VOTES and (scores == 0.5).all())
     order = np.random.default_rng(0).permutation(len(rows))
     np.testing.assert_allclose(fitted.score(rows[order], batch=5), scores[order], rtol=1e-3, atol=1e-3)
 
