@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -47,127 +49,37 @@ class Session:
         self._started.close()
 
 
-def _epmcm(session: Session) -> Measured:
-    from benchmarks.speed import scoring
-
-    return scoring.measure_epmcm(session.folder, session.small)
+Measure = Callable[[Session], Measured]
 
 
-def _vaal(session: Session) -> Measured:
-    from benchmarks.speed import scoring
-
-    return scoring.measure_vaal(session.folder, session.small)
-
-
-def _epmcm_fused(session: Session) -> Measured:
-    from benchmarks.speed import scoring
-
-    return scoring.measure_epmcm(session.folder, session.small, fused=True)
+def _row(module: str, measure: Callable[[Any, Session], Measured]) -> Measure:
+    """A row whose module is imported when it is measured: some take seconds, and `--only` asks for few."""
+    return lambda session: measure(import_module(f"benchmarks.speed.{module}"), session)
 
 
-def _vaal_fused(session: Session) -> Measured:
-    from benchmarks.speed import scoring
-
-    return scoring.measure_vaal(session.folder, session.small, fused=True)
-
-
-def _bfloat16(session: Session) -> Measured:
-    from benchmarks.speed import precision
-
-    return precision.measure(session.small)
-
-
-def _decode(session: Session) -> Measured:
-    from benchmarks.speed import decoding
-
-    return decoding.measure(session.small)
-
-
-def _embedding(session: Session) -> Measured:
-    from benchmarks.speed import heads
-
-    return heads.measure_embedding(session.folder, session.small)
-
-
-def _head(session: Session) -> Measured:
-    from benchmarks.speed import heads
-
-    return heads.measure_training(session.small)
-
-
-def _score_features(session: Session) -> Measured:
-    from benchmarks.speed import heads
-
-    return heads.measure_scoring(session.folder, session.small)
-
-
-def _sampler(name: str, session: Session) -> Measured:
-    from benchmarks.speed import scoring
-
-    return scoring.measure_sampler(name, session.folder, session.small)
-
-
-def _epmcm_pixels(session: Session) -> Measured:
-    from benchmarks.speed import pixel_scoring
-
-    return pixel_scoring.measure_epmcm(session.folder, session.small)
-
-
-def _k_center(session: Session) -> Measured:
-    from benchmarks.speed import scoring
-
-    return scoring.measure_k_center(session.small)
-
-
-def _memory(session: Session) -> Measured:
-    from benchmarks.speed import memory
-
-    return memory.measure(session.folder, session.small)
-
-
-def _memory_masks(session: Session) -> Measured:
-    from benchmarks.speed import memory
-
-    return memory.measure_masks(session.folder, session.small)
-
-
-def _publish(session: Session) -> Measured:
-    from benchmarks.speed import publish
-
-    return publish.measure(session.folder, session.label_studio(), session.small)
-
-
-def _webhook(session: Session) -> Measured:
-    from benchmarks.speed import webhook
-
-    return webhook.measure(session.folder, session.label_studio(), session.small)
-
-
-def _labeling(session: Session) -> Measured:
-    from benchmarks.speed import labeling
-
-    return labeling.measure(session.folder, session.label_studio(), session.small)
+def _score(name: str) -> Measure:
+    return _row("scoring", lambda module, its: module.measure_sampler(name, its.folder, its.small))
 
 
 # In the order of the table; the rows without a server first.
-ROWS: dict[str, Callable[[Session], Measured]] = {
-    "epmcm": _epmcm,
-    "epmcm-fused": _epmcm_fused,
-    "epmcm-pixels": _epmcm_pixels,
-    "vaal": _vaal,
-    "vaal-fused": _vaal_fused,
-    "bfloat16": _bfloat16,
-    "decode": _decode,
-    "embedding": _embedding,
-    "head": _head,
-    "score-features": _score_features,
-    **{f"score-{name}": partial(_sampler, name) for name in SAMPLER_NAMES},
-    "k-center": _k_center,
-    "memory": _memory,
-    "memory-masks": _memory_masks,
-    "publish": _publish,
-    "labeling": _labeling,
-    "webhook": _webhook,
+ROWS: dict[str, Measure] = {
+    "epmcm": _row("scoring", lambda module, its: module.measure_epmcm(its.folder, its.small)),
+    "epmcm-fused": _row("scoring", lambda module, its: module.measure_epmcm(its.folder, its.small, fused=True)),
+    "epmcm-pixels": _row("pixel_scoring", lambda module, its: module.measure_epmcm(its.folder, its.small)),
+    "vaal": _row("scoring", lambda module, its: module.measure_vaal(its.folder, its.small)),
+    "vaal-fused": _row("scoring", lambda module, its: module.measure_vaal(its.folder, its.small, fused=True)),
+    "bfloat16": _row("precision", lambda module, its: module.measure(its.small)),
+    "decode": _row("decoding", lambda module, its: module.measure(its.small)),
+    "embedding": _row("heads", lambda module, its: module.measure_embedding(its.folder, its.small)),
+    "head": _row("heads", lambda module, its: module.measure_training(its.small)),
+    "score-features": _row("heads", lambda module, its: module.measure_scoring(its.folder, its.small)),
+    **{f"score-{name}": _score(name) for name in SAMPLER_NAMES},
+    "k-center": _row("scoring", lambda module, its: module.measure_k_center(its.small)),
+    "memory": _row("memory", lambda module, its: module.measure(its.folder, its.small)),
+    "memory-masks": _row("memory", lambda module, its: module.measure_masks(its.folder, its.small)),
+    "publish": _row("publish", lambda module, its: module.measure(its.folder, its.label_studio(), its.small)),
+    "labeling": _row("labeling", lambda module, its: module.measure(its.folder, its.label_studio(), its.small)),
+    "webhook": _row("webhook", lambda module, its: module.measure(its.folder, its.label_studio(), its.small)),
 }
 
 

@@ -380,18 +380,16 @@ def test_the_same_number_in_another_label_studio_is_refused(server: BackendServe
     assert state.projects.get(15) is None
 
 
-def test_a_token_that_label_studio_brought_and_refuses(
-    tmp_path: Path, studio: SmallLabelStudio, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_token_that_label_studio_brought_and_refuses(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     import_ahead()  # as the web process does: it takes longer than the check may
     app = create_app(Settings(model_dir=str(tmp_path)))
-    studio.mode = "refuses"
-    answer = app.test_client().post("/setup", json=setup_body(1, hostname=studio.url))
-    assert answer.status_code == 400
-    words = answer.json["error"]
-    assert "LABEL_STUDIO_API_KEY" in words and "LABEL_STUDIO_URL" in words and BROUGHT not in words
-    studio.mode = "well"
-    assert app.test_client().post("/setup", json=setup_body(1, hostname=studio.url)).status_code == 200
+    with small_label_studio("refuses") as studio:  # its own: the shared server asks the shared one at any time
+        answer = app.test_client().post("/setup", json=setup_body(1, hostname=studio.url))
+        assert answer.status_code == 400
+        words = answer.json["error"]
+        assert "LABEL_STUDIO_API_KEY" in words and "LABEL_STUDIO_URL" in words and BROUGHT not in words
+        studio.mode = "well"
+        assert app.test_client().post("/setup", json=setup_body(1, hostname=studio.url)).status_code == 200
     assert studio.asked[-1][1] == f"Token {BROUGHT}"
     assert BROUGHT not in caplog.text
     known = app.extensions["services"].state.projects.get(1)
