@@ -72,9 +72,9 @@ DEMO_OPTIONS = $(if $(filter-out 0,$(ORACLE)),--oracle) $(if $(ROUNDS),--rounds 
 demo: setup
 	@$(RUN) -m demo $(DEMO_OPTIONS)
 
-# One test process more than cores, since some wait for servers; at most five. A file stays in one of them, and
+# More test processes than cores, since many wait for servers; at most six. A file stays in one of them, and
 # tests/conftest.py says in which order.
-PYTEST_PROCESSES ?= $(shell cores=$$(nproc 2>/dev/null || echo 1); echo $$((cores < 4 ? cores + 1 : 5)))
+PYTEST_PROCESSES ?= $(shell cores=$$(nproc 2>/dev/null || echo 1); echo $$((cores < 4 ? cores + 2 : 6)))
 
 test: setup
 	$(RUN) -m pytest -m "not long" -n $(PYTEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)

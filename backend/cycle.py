@@ -16,6 +16,7 @@ from backend.errors import NoLabels
 from backend.files import checkpoint_path, predictions_folder
 from backend.head import SMALL_FIRST_ORDER
 from backend.images.cache import ImageCache
+from backend.learning import device_memory
 from backend.learning.checkpoints import last_learner, save_learner
 from backend.learning.features import Features
 from backend.learning.first_order import first_order
@@ -90,10 +91,10 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
                 previous = last_learner(versions, job.device, cycle.metrics) if settings.warm_start else None
                 dtype = SCORE_DTYPES[settings.score_dtype]
                 runtime = Runtime(job.device, seed, report, score_dtype=dtype, features=features.rows)
-                learner, metrics = Learner.trained(settings, kind.classes, data, runtime, previous)
+                learner, metrics = device_memory.trained(settings, kind.classes, data, runtime, previous)
                 cycle.metrics.update(metrics)
                 report("score", 0, len(pool))
-                scored = ScoredPool.scored(learner, cache, pool, runtime)
+                scored = device_memory.scored(learner, cache, pool, runtime)
                 learner, scored, health = checked(learner, scored, metrics, data, settings, runtime)
                 cycle.metrics["health"] = health
                 cycle.metrics.update({"labels": len(labels.tasks), "pool": len(pool), "newest_task": newest(truth)})

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from backend.files import predictions_folder
+from backend.learning import device_memory
 from backend.learning.checkpoints import last_learner
 from backend.learning.features import Features
 from backend.learning.learner import Learner, cycle_seed
@@ -64,7 +65,7 @@ def add_unfinished(job: Job, version: Version, truth: Truth, features: Features,
     runtime = learner.runtime(seed, lambda phase, done, total: job.check())
     runtime = replace(runtime, features=features.rows_for(learner))
     with job.turn():
-        scored = ScoredPool.scored(learner, cache, tasks, runtime)
+        scored = device_memory.scored(learner, cache, tasks, runtime)
         truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
     _add(job, version, truth, scored, seed)
 
@@ -94,7 +95,7 @@ def _score_joining(
     tasks = tasks if kept is None else features.present(tasks)
     runtime = replace(learner.runtime(seed, lambda phase, done, total: job.check()), features=kept)
     with job.turn():
-        scored = ScoredPool.scored(learner, cache, tasks, runtime)
+        scored = device_memory.scored(learner, cache, tasks, runtime)
         truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
     return scored
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 REDUCTIONS = ("mean", "sum", "elements")
 """As `models.networks.vae.KL_REDUCTIONS` has them."""
+STREAMS = ("joint", "separate")
+"""As `models.training.adversarial.STREAMS` has them."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,20 @@ class ElboOptions(AdversarialOptions):
         "VAAL: how the KL term is reduced; sum: as VAAL's code, elements: as TA-VAAL's.",
         one_of(*REDUCTIONS),
     )
+    vaal_streams: str = option(
+        "joint",
+        "VAAL: how labeled and unlabeled images go through the autoencoder in training; joint: in one batch, which its "
+        "batch normalization sees as scoring will; separate: each in its own, as in the authors' code.",
+        one_of(*STREAMS),
+    )
 
     def recipe(self) -> AdversarialRecipe:
-        return replace(super().recipe(), beta=self.vaal_beta, kl_reduction=self.vaal_kl_reduction)
+        return replace(
+            super().recipe(),
+            beta=self.vaal_beta,
+            kl_reduction=self.vaal_kl_reduction,
+            streams=self.vaal_streams,
+        )
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -31,6 +33,9 @@ FIRST = 30.0  # above every -log(distance): what was matched comes before the re
 MATCHES = 100.0  # the part of the scale that matches have
 WIDTH, CPU_WIDTH = 64, 16
 ITERATIONS, CPU_ITERATIONS = 20_000, 150
+LEAST_DISTINCT, LEAST_PRECISION = 0.1, 0.05
+"""Gates of a generator: it makes one image over and over below the first, and none that is like the pool's below the
+second."""
 COMPONENTS, FITTED = 64, 2_000  # of the principal components of pixels: how many, and from how many images
 
 
@@ -79,6 +84,7 @@ class AsalSampler(Sampler[AsalOptions]):
     trains: ClassVar[str] = "generator, critic"
     family: ClassVar[str] = families.SYNTHESIS
     diverse: ClassVar[bool] = True
+    standin: ClassVar[str] = "entropy"
     refusals: ClassVar[dict[str, str]] = {
         "segmentation": "it generates whole images, and a network can be unsure of their pixels in any number of ways"
     }
@@ -93,6 +99,8 @@ class AsalSampler(Sampler[AsalOptions]):
     """Of "pca": the mean (3 S S,) and the components (3 S S, P)."""
     _wanted: Tensor | None = None
     """(G, F), the generated images in the space."""
+    _health: Mapping[str, float] = MappingProxyType({})
+    """Of the GAN as it was trained last."""
     _matches: Tensor | None = None
     """(K,) int64, their rows, the first to be labeled first."""
 
@@ -107,11 +115,22 @@ class AsalSampler(Sampler[AsalOptions]):
             raise models.data.DataError(f"sampler {self.name}: it takes two images, labeled or not, to learn from")
         metrics = self._train(data.pixels, everything, runtime)
         generator, critic = self._networks()
-        measured = models.training.gan.generator_health(generator, critic, data.pixels, everything, runtime)
+        if metrics or not self._health:
+            self._health = models.training.gan.generator_health(
+                generator, critic, data.pixels, everything, self._features_of(net, runtime), runtime
+            )
         if self.options.asal_space == "pca":
             self._space = self._components(data.pixels, everything, runtime)
-        metrics |= measured | self._synthesize(net, data, runtime)
-        return metrics
+        return {**metrics, **self._health, **self._synthesize(net, data, runtime)}
+
+    def doubts(self, metrics: Mapping[str, float]) -> str:
+        """A generator whose images all look alike, or like none of the pool's."""
+        distinct, precision = metrics.get("gan_distinct_neighbors", 1.0), metrics.get("gan_precision", 1.0)
+        if distinct < LEAST_DISTINCT:
+            return f"only {distinct:.0%} of its generated images have a nearest real one of their own"
+        if precision < LEAST_PRECISION:
+            return f"only {precision:.0%} of its generated images lie among the real ones"
+        return ""
 
     def _train(self, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> dict[str, float]:
         on_cuda = self.device.type == "cuda"
@@ -202,6 +221,16 @@ class AsalSampler(Sampler[AsalOptions]):
 
     # --- images in the space ---
 
+    def _features_of(self, net: TaskNet, runtime: Runtime) -> Callable[[Tensor], Tensor]:
+        """Images (B, 3, S, S) in [-1, 1] -> the task network's features (B, F)."""
+        copied = models.inference.fused.scoring_copy(net, runtime)
+
+        def embed(images: Tensor) -> Tensor:
+            x = models.inference.synthesis.network_input(images, self.image_size)
+            return net.task.image_features(copied.features(x))
+
+        return embed
+
     def _embed(self, net: TaskNet, images: Tensor) -> Tensor:
         """Generated images (B, 3, S, S) -> (B, F)."""
         if self.options.asal_space == "backbone":
@@ -265,6 +294,7 @@ class AsalSampler(Sampler[AsalOptions]):
             "generator": generator.state_dict(),
             "critic": critic.state_dict(),
             "learned_from": self._learned_from,
+            "health": dict(self._health),
             "images": self.image_size,
             "space": {"name": self.options.asal_space, "tensors": list(self._space)},
             "wanted": self._wanted,
@@ -281,6 +311,7 @@ class AsalSampler(Sampler[AsalOptions]):
         generator.load_state_dict(state["generator"])
         critic.load_state_dict(state["critic"])
         self._learned_from = int(state["learned_from"])
+        self._health = dict(state.get("health", {}))  # older states have none
         if state["space"]["name"] == self.options.asal_space:
             self._space = tuple(tensor.to(self.device, copy=True) for tensor in state["space"]["tensors"])
             self._wanted = state["wanted"].to(self.device, copy=True)

@@ -96,6 +96,9 @@ class Sampler(ABC, Generic[OptionsT]):
     spreads_first: ClassVar[bool] = True
     """Before there is any label the pool is ordered by spread; False: by chance, as a baseline has to."""
 
+    standin: ClassVar[str] = ""
+    """The name of the sampler that orders the pool where `doubts` speak against this one; "": the backend's choice."""
+
     Options: type[OptionsT]
     """A frozen dataclass whose field names are the settings' names and whose defaults are the paper's."""
 

@@ -207,6 +207,8 @@ class Learner:
     @property
     def standin_name(self) -> str:
         """What orders a pool where the project's sampler should not: it has to serve the kind of task."""
+        if self.sampler.standin:
+            return self.sampler.standin
         return STANDIN if self.task in SAMPLERS[STANDIN].tasks else STANDIN_OF_MASKS
 
     def with_standin(self, data: CycleData, runtime: Runtime) -> Learner:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backend.errors import OwnerError
@@ -28,10 +30,19 @@ def choose_device(name: str) -> torch.device:
 
 
 def share_cores(nice: int = 10) -> None:
-    """Let the web process respond within a second even while we train on every core. Call before importing torch.
+    """Let others respond within a second even while we train on every core. Call before importing torch.
 
     Lowers this process's priority, and makes threads that wait for each other sleep instead of spinning. Alongside a
     busy Label Studio, that makes training several times faster; on an otherwise idle machine it makes no difference.
     """
     os.nice(nice)
+    _lower_session(nice)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _lower_session(nice: int) -> None:
+    """Lower the session's priority, too, if it is our own: where Linux groups processes by session, which is usual
+    outside of containers, a process's priority says nothing to the processes of other sessions (sched(7))."""
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):  # another system, or one that does not group them
+            Path("/proc/self/autogroup").write_text(f"{nice}\n")

@@ -79,6 +79,7 @@ ROWS: dict[str, Measure] = {
     "memory-masks": _row("memory", lambda module, its: module.measure_masks(its.folder, its.small)),
     "publish": _row("publish", lambda module, its: module.measure(its.folder, its.label_studio(), its.small)),
     "labeling": _row("labeling", lambda module, its: module.measure(its.folder, its.label_studio(), its.small)),
+    "served": _row("served", lambda module, its: module.measure(its.folder, its.label_studio(), its.small)),
     "webhook": _row("webhook", lambda module, its: module.measure(its.folder, its.label_studio(), its.small)),
 }
 

@@ -63,7 +63,7 @@ def measure(folder: Path, server: LabelStudioServer, small: bool, tasks: int | N
         busy = Waits()
         stream.through_cycles(busy)
         stream.wait(lambda: not stream.superseded())
-        notes = stream.notes(first_order)
+        notes = (*stream.notes(first_order), longest(busy))
         stream.state.close()
     bounds = [
         Bound(f"longest {name}", max(waits), LONGEST_SECONDS, "s")
@@ -97,14 +97,26 @@ def import_project(annotator: Annotator, count: int) -> int:
 
 @dataclass
 class Waits:
-    """Seconds that an annotator waited."""
+    """Seconds that an annotator waited, and what the backend was at after each label."""
 
     next: list[float] = field(default_factory=list)
     submit: list[float] = field(default_factory=list)
+    phases: list[str] = field(default_factory=list)
 
     @property
     def both(self) -> tuple[list[float], list[float]]:
         return self.next, self.submit
+
+
+def longest(waits: Waits, count: int = 8) -> str:
+    """The longest waits, and what the backend was at."""
+    found = [
+        (seconds, name, phase)
+        for name, taken in (("next", waits.next), ("Submit", waits.submit))
+        for seconds, phase in zip(taken, waits.phases, strict=True)
+    ]
+    words = [f"{seconds:.2f} s of {name} ({phase})" for seconds, name, phase in sorted(found, reverse=True)[:count]]
+    return "the longest waits: " + ", ".join(words)
 
 
 class _Stream:
@@ -165,7 +177,14 @@ class _Stream:
         started = time.perf_counter()
         self._annotator.submit(number, choose([CLASSES[number % len(CLASSES)]]))
         waits.submit.append(time.perf_counter() - started)
+        waits.phases.append(self._phase())
         self._done.add(number)
+
+    def _phase(self) -> str:
+        newest = self.state.cycles.recent(self._project, 1)[0]
+        if newest.status == "running":
+            return newest.phase
+        return "removal" if self.superseded() else "rest"
 
     def _due(self) -> set[int]:
         """The task that has to be served now, by the current version, and by one that may replace it at any moment."""

@@ -32,14 +32,19 @@ REPORTS = 200  # how often progress is reported and the losses are looked at
 ACCURACY_ROWS = 1000  # of each kind, to measure the discriminator on
 
 
+STREAMS = ("joint", "separate")
+"""As one batch, or each for itself: what batch normalization takes its statistics over."""
+
+
 @dataclass(frozen=True)
 class AdversarialRecipe:
     """How to train; defaults are VAAL's. 0 for iterations and epochs: see `plan`.
 
     beta: weight of the KL term; strength: λ2, weight of the adversarial term; vae_steps, discriminator_steps: in an
-    iteration, 0 where a trainer has none of them; kl_reduction: see `models.networks.vae.negative_elbo`.
+    iteration, 0 where a trainer has none of them; kl_reduction: see `models.networks.vae.negative_elbo`; streams: one
+    of STREAMS, how the labeled and the unlabeled batch go through the autoencoder while it steps.
 
-    Raises ValueError for a KL reduction that does not exist.
+    Raises ValueError for a KL reduction or streams that do not exist.
     """
 
     iterations: int = 0
@@ -51,8 +56,11 @@ class AdversarialRecipe:
     vae_steps: int = 2
     discriminator_steps: int = 1
     kl_reduction: str = "mean"
+    streams: str = "joint"
 
     def __post_init__(self) -> None:
+        if self.streams not in STREAMS:
+            raise ValueError(f"unknown streams {self.streams!r}: choose one of {', '.join(STREAMS)}")
         if self.kl_reduction not in KL_REDUCTIONS:
             raise ValueError(f"unknown KL reduction {self.kl_reduction!r}: choose one of {', '.join(KL_REDUCTIONS)}")
 

@@ -8,8 +8,8 @@ the last two: what they want of it (ranks, uncertainties) is computed beforehand
 
 What differs from the authors' code, and why:
 - The labeled and the unlabeled batch go through the autoencoder as one, so that batch normalization sees the mixture
-  that it will see in scoring. Apart, each would be centered on its own statistics, and the difference between them,
-  the thing to be learned, would vanish in training and be back in scoring.
+  that it will see in scoring. Apart, each is centered on its own statistics, and the difference between them, the
+  thing to be learned, vanishes in training and is back in scoring. The recipe's `streams` chooses.
 - While the discriminator steps, the autoencoder is in eval mode: it learns on the very codes that it will score, and
   the running statistics do not move.
 - While the autoencoder steps, the discriminator is frozen and gathers no gradient.
@@ -73,7 +73,7 @@ class AutoencoderTrainer(AdversarialTrainer):
         self._noise = noise
 
     def vae_step(self, batch: Batch) -> Tensor:
-        """One step on L_trd (equation 1) and the other terms, of both streams as one batch.
+        """One step on L_trd (equation 1) and the other terms.
 
         Returns `vae_losses`: reconstruction error per pixel value and KL in nats, both averaged over all images,
         and the other terms.
@@ -81,7 +81,7 @@ class AutoencoderTrainer(AdversarialTrainer):
         self.vae.train()
         images, count = batch.prepared(self.vae.config.image_size), len(batch.labeled)
         with self.reduced_precision():
-            coded = self.vae(images, self._noise, self.decoder_condition(batch))
+            coded = self._coded(images, self.decoder_condition(batch))
         errors, kl = reconstruction_error(coded.reconstruction, images), kl_divergence(coded.mean, coded.log_variance)
 
         recipe, values, latent = self.recipe, images[0].numel(), self.vae.config.latent
@@ -95,6 +95,15 @@ class AutoencoderTrainer(AdversarialTrainer):
             loss = loss + weight * term
         self.optimizer_step("vae", loss)
         return torch.stack([errors.mean(), kl.mean(), *(term for term, _ in terms)]).detach()
+
+    def _coded(self, images: Tensor, condition: Tensor | None) -> Coded:
+        """Both streams (2 B, …) through the autoencoder, together or apart."""
+        if self.recipe.streams == "joint":
+            coded: Coded = self.vae(images, self._noise, condition)
+            return coded
+        conditions = (None, None) if condition is None else condition.chunk(2)
+        apart = [self.vae(*part) for part in zip(images.chunk(2), (self._noise,) * 2, conditions, strict=True)]
+        return Coded(*(torch.cat(pair) for pair in zip(*apart, strict=True)))
 
     def decoder_condition(self, batch: Batch) -> Tensor | None:
         """What the decoder is given alongside the latent, (2 B, K), or nothing."""

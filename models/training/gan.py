@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from models.data import DataError, Runtime
+from models.geometry.manifolds import precision_and_recall
 from models.networks.gan import Critic, Generator, critic_loss, generator_loss, gradient_penalty
 from models.networks.vae import prepare
 from models.training.budget import Pace
@@ -132,12 +133,18 @@ def _check_finite(losses: Tensor) -> None:
 
 @torch.no_grad()
 def generator_health(
-    generator: Generator, critic: Critic, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime
+    generator: Generator,
+    critic: Critic,
+    pixels: np.ndarray,
+    rows: np.ndarray,
+    embed: Callable[[Tensor], Tensor],
+    runtime: Runtime,
 ) -> dict[str, float]:
     """How good the generator is, on up to 256 images of each sort.
 
     critic_gap: E D(real) - E D(generated). distinct_neighbors: the share of different images among the real ones that
-    are nearest to each generated one in the critic's features: near 0 where all generated images look alike.
+    are nearest to each generated one in the critic's features: near 0 where all generated images look alike. precision
+    and recall: see `models.geometry.manifolds`, in the features of `embed`, which takes images (B, 3, S, S) in [-1, 1].
     """
     rng = runtime.rng("gan health")
     some = np.sort(rng.choice(rows, min(SAMPLES, len(rows)), replace=False))
@@ -147,7 +154,10 @@ def generator_health(
     latent = torch.randn((len(real), generator.config.latent), generator=noise, device=runtime.device)
     fake = generator(latent)
     nearest = torch.cdist(critic.features(fake), critic.features(real)).argmin(dim=1)
+    precision, recall = precision_and_recall(*(torch.cat([embed(b) for b in of.split(BATCH)]) for of in (real, fake)))
     return {
         "gan_critic_gap": float(critic(real).mean() - critic(fake).mean()),
         "gan_distinct_neighbors": len(nearest.unique()) / len(nearest),
+        "gan_precision": precision,
+        "gan_recall": recall,
     }

@@ -122,7 +122,6 @@ def test_later_regions_lie_over_earlier_ones() -> None:
         ({"value": {"brushlabels": ["cat", "cat"]}}, "has the labels"),
         ({"value": {"rle": [1, 2, 3]}}, "cannot be read"),
         ({"value": {"rle": None}}, "cannot be read"),
-        ({"value": {"rle": paint(np.ones((5, 6), np.uint8), CLASSES)[0]["value"]["rle"]}}, "of 30 pixels"),
     ],
 )
 def test_a_region_that_no_editor_shows_is_refused(change: dict[str, Any], words: str) -> None:
@@ -131,3 +130,9 @@ def test_a_region_that_no_editor_shows_is_refused(change: dict[str, Any], words:
     changed = region | change | {"value": region["value"] | change.get("value", {})}
     with pytest.raises(PreannotationError, match=words):
         painted([changed], CLASSES, (4, 6))
+
+
+def test_a_region_of_another_size_is_refused() -> None:
+    (region,), (larger,) = (paint(np.ones(size, np.uint8), CLASSES) for size in ((4, 6), (5, 6)))
+    with pytest.raises(PreannotationError, match="of 30 pixels"):
+        painted([region | {"value": larger["value"]}], CLASSES, (4, 6))

@@ -60,3 +60,23 @@ def test_a_generator_of_another_kind_is_not_taken_over() -> None:
     assert other.state_dict() == {}
     metrics = other.fit(net, data, Runtime(CPU, 0))
     assert metrics["gan_iterations"] == 2 and torch.isfinite(torch.tensor(list(metrics.values()))).all()
+
+
+def test_a_generator_of_one_image_is_doubted_and_entropy_stands_in() -> None:
+    sampler = sampler_for("asal", make_data(3))
+    assert "of their own" in sampler.doubts({"gan_distinct_neighbors": 0.01, "gan_precision": 1.0})
+    assert "among the real ones" in sampler.doubts({"gan_distinct_neighbors": 1.0, "gan_precision": 0.0})
+    assert sampler.doubts({"gan_distinct_neighbors": 0.5, "gan_precision": 0.5}) == ""
+    assert sampler.standin == "entropy"
+
+
+def test_what_was_measured_of_the_generator_is_known_in_later_cycles() -> None:
+    data = make_data(3)
+    net, sampler = net_for(data), sampler_for("asal", data)
+    first = sampler.fit(net, data, Runtime(CPU, 0))
+    other = sampler_for("asal", data)
+    other.load_state_dict(sampler.state_dict())
+    again = other.fit(net, data, Runtime(CPU, 5))
+    measured = ("gan_critic_gap", "gan_distinct_neighbors", "gan_precision", "gan_recall")
+    assert [again[key] for key in measured] == [first[key] for key in measured]
+    assert "gan_iterations" not in again

@@ -178,5 +178,6 @@ def test_every_row_measures_something(label_studio: LabelStudioServer, tmp_path:
         "memory-masks",
         "publish",
         "labeling",
+        "served",
         "webhook",
     }

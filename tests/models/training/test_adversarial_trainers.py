@@ -211,3 +211,46 @@ def test_the_classifier_learns_the_labels_from_the_labeled() -> None:
     trainer = relabeling(label_weight=1000.0)
     reported = [trainer.iterate(iter([batch_of(0), batch_of(0)]))[3].item() for _ in range(20)]
     assert reported[-1] < 0.5 * reported[0]
+
+
+# --- the two streams ---
+
+
+@GAMES
+def test_apart_each_stream_has_statistics_of_its_own(make: Callable[[], VaalTrainer]) -> None:
+    """Bright and dark images: in one batch the first normalization moves them to both sides of its shift, apart both
+    come out centered on it."""
+    trainer, batch = make(), batch_of()
+    means: list[Tensor] = []
+
+    def watch(module: nn.Module, args: object, result: Tensor) -> None:
+        means.append(result.detach().mean(dim=(0, 2, 3)) - module.bias.detach())
+
+    norm = next(module for module in trainer.vae.encoder.modules() if isinstance(module, nn.BatchNorm2d))
+    norm.register_forward_hook(watch)
+    trainer.recipe = dataclasses.replace(RECIPE, streams="separate")
+    losses = trainer.vae_step(batch)
+    assert len(means) == 2 and all(mean.abs().max() < 1e-4 for mean in means)
+    assert torch.isfinite(losses).all()
+    means.clear()
+    trainer.recipe = RECIPE
+    trainer.vae_step(batch)
+    assert len(means) == 1
+
+
+def test_without_batch_statistics_it_makes_no_difference() -> None:
+    """In eval mode a row does not know the others: what is put together again is what went in, condition included."""
+    trainer, batch = conditioned(), batch_of()
+    trainer.vae.eval()
+    images, condition = batch.prepared(32), trainer.decoder_condition(batch)
+    joint = trainer._coded(images, condition)
+    trainer.recipe = dataclasses.replace(RECIPE, streams="separate")
+    apart = trainer._coded(images, condition)
+    torch.testing.assert_close(apart.mean, joint.mean)
+    torch.testing.assert_close(apart.log_variance, joint.log_variance)
+    assert apart.reconstruction.shape == joint.reconstruction.shape
+
+
+def test_streams_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(ValueError, match="joint, separate"):
+        dataclasses.replace(RECIPE, streams="apart")

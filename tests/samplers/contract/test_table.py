@@ -12,9 +12,10 @@ from models.data import Runtime
 from models.networks.base import TaskNet
 from models.networks.vae import KL_REDUCTIONS
 from models.tasks import TASKS
+from models.training import adversarial as training_adversarial
 from samplers import SAMPLERS, all_options, build_sampler
 from samplers import base as samplers_base
-from samplers.adversarial_options import REDUCTIONS
+from samplers.adversarial_options import REDUCTIONS, STREAMS
 from samplers.base import (
     NonFiniteScores,
     Sampler,
@@ -55,6 +56,7 @@ def test_the_table_names_its_samplers_rightly() -> None:
 def test_what_is_known_without_torch_is_what_models_have() -> None:
     assert list(TASKS) == list(samplers_base.TASKS)
     assert list(KL_REDUCTIONS) == list(REDUCTIONS)
+    assert training_adversarial.STREAMS == STREAMS
 
 
 @EVERY

@@ -1,0 +1,40 @@
+"""A worker that trains leaves the processor to others, also to those of other sessions."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.rig.processes import REPOSITORY
+
+AUTOGROUP = Path("/proc/self/autogroup")
+PROGRAM = """
+import os
+from backend.worker.device import share_cores
+share_cores(7)
+print(os.nice(0), open("/proc/self/autogroup").read().split()[-1])
+"""
+
+
+def priorities(*, own_session: bool) -> list[int]:
+    """Of a process that shares its cores, and of its session."""
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=REPOSITORY,
+        start_new_session=own_session,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 0, run.stderr
+    return [int(word) for word in run.stdout.split()]
+
+
+@pytest.mark.skipif(not AUTOGROUP.exists(), reason="processes are not grouped by session here")
+def test_a_session_of_its_own_is_lowered_too_and_another_one_never() -> None:
+    ours = int(AUTOGROUP.read_text().split()[-1])
+    assert priorities(own_session=True) == [7, 7]
+    assert priorities(own_session=False) == [7, ours]
