@@ -17,8 +17,8 @@ from backend.state import Cycle, State, Version
 from demo.annotator import Annotator, PreannotationError, Prediction, image_index
 from demo.subjects.base import Proposal, Subject
 
-HEAD = 12
-"""Tasks at the head of a queue whose pre-annotations are looked at: fewer than the backend's shortlist."""
+HEAD = 10
+"""Tasks at the head of a queue whose pre-annotations are looked at: the backend's shortlist."""
 
 GIVE_UP_AFTER = 3
 """Failures in a row. One may be a busy Label Studio, which the worker tries again by itself."""

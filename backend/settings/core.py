@@ -149,7 +149,7 @@ class Settings(ProcessSettings, SamplerSettings):
         "is its paper's; 0: none. Samplers whose picks differ anyway are left alone.",
         between(0, 10),
     )
-    shortlist: int = project(20, "Predictions written one by one before the queue switches.", between(1, 1000))
+    shortlist: int = project(10, "Predictions written one by one before the queue switches.", between(1, 1000))
     rectangles: bool = project(False, "Masks: read `RectangleLabels` too, as filled boxes.", YES_NO)
     unlabelled: str = project(
         "background",

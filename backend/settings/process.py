@@ -55,7 +55,7 @@ class ProcessSettings:
     lease_seconds: int = setting(
         60, "A worker that is silent this long loses its project to another worker.", between(2, 3600)
     )
-    poll_seconds: float = setting(1.0, "How often the worker looks for due work.", between(0.05, 60))
+    poll_seconds: float = setting(0.3, "How often the worker looks for due work.", between(0.05, 60))
     reconcile_seconds: float = setting(
         300.0, "How often the worker compares with Label Studio without a hint.", between(1, 86400)
     )

@@ -5,10 +5,10 @@ K tasks, one by one), switch the project to the new version, then write the rest
 long before everything is written, and at any moment the queue is ordered by one complete shortlist, either the old or
 the new one.
 
-A single write takes Label Studio a few hundredths of a second. A bulk call recounts every task of the project, which
-in a large one takes seconds that nobody can label in, whatever the size of the call. So the rest is written in one
-bulk call (in several of bounded size, if it contains many masks) only in small projects, or if the owner wants the
-whole pool published.
+A single write takes Label Studio a few hundredths of a second, and the rest is written while no annotator waits for it
+(:mod:`backend.worker.gaps`). A bulk call recounts every task of the project, which in a large one takes seconds that
+nobody can label in, whatever the size of the call. So there is one (or several of bounded size, if there are many
+masks) only in small projects, or if the owner wants the whole pool published.
 
 Label Studio does not deduplicate. So if the outcome of an earlier write is unknown (a kill, a timeout, a 5xx),
 :func:`_settle` reads back which predictions of the version Label Studio holds, and only the others are written.
@@ -28,10 +28,10 @@ from backend.errors import BackendError, LabelStudioUnavailable
 from backend.events import UNCERTAINTY
 from backend.files import predictions_folder
 from backend.head import WHOLE_POOL, size_to_write
-from backend.labelstudio.pause import Pause
 from backend.state import StoredPrediction, Version
 from backend.tasks import kind_of
 from backend.tasks.base import AnyTaskKind, Result
+from backend.worker.gaps import Gaps
 from backend.worker.job import Job
 
 log = logging.getLogger(__name__)
@@ -129,12 +129,14 @@ def switch(job: Job, version: Version) -> None:
 
 
 def write_singly(job: Job, version: Version, rows: Sequence[StoredPrediction], *, paced: bool = False) -> None:
-    """Write predictions one by one, with pauses in between if ``paced``. Forgets tasks that were deleted in Label
-    Studio."""
+    """Write predictions one by one; if ``paced``, while no annotator waits for Label Studio (see
+    :mod:`backend.worker.gaps`). Forgets tasks that were deleted in Label Studio."""
     results = Results.of(job, version)
-    pause = Pause() if paced else lambda: None
+    gaps = Gaps(job, job.settings.shortlist) if paced else None
     for row in rows:
         job.check()
+        if gaps is not None:
+            gaps.wait()
         try:
             job.gateway.create_prediction(row.task_id, results(row), row.priority_score, version.name)
         except LabelStudioUnavailable:
@@ -143,14 +145,13 @@ def write_singly(job: Job, version: Version, rows: Sequence[StoredPrediction], *
             _drop_deleted(job, row.task_id, error)
         else:
             job.state.scores.mark_written(version, job.owner, [row.task_id])
-            pause()
 
 
 def write_rest(job: Job, version: Version, rows: Sequence[StoredPrediction]) -> None:
     """Write the remaining predictions: one by one, or in one bulk call, or in as few as their masks allow."""
     small = job.state.tasks.count(job.project.id) <= WHOLE_POOL or job.settings.publish == "all"
     if len(rows) <= job.settings.shortlist or not small:
-        write_singly(job, version, rows, paced=len(rows) > job.settings.shortlist)
+        write_singly(job, version, rows, paced=True)
         return
     results = Results.of(job, version)
     refused = 0

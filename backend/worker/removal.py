@@ -13,9 +13,9 @@ from collections.abc import Callable
 from functools import partial
 
 from backend.files import checkpoint_path, predictions_folder
-from backend.labelstudio.pause import Pause
 from backend.state import Version
 from backend.worker import publisher
+from backend.worker.gaps import Gaps
 from backend.worker.job import Job
 
 log = logging.getLogger(__name__)
@@ -66,15 +66,15 @@ def remove_empty(job: Job, seconds: float = PIECE_SECONDS) -> int:
     if not any(version in WITHOUT_VERSION for version in job.gateway.model_versions(job.project.number)):
         return 0
     until = time.monotonic() + seconds
-    pause = Pause()
+    gaps = Gaps(job)
     deleted = 0
     for prediction in job.gateway.empty_predictions(job.project.number):
         if deleted and time.monotonic() >= until:
             break
         job.check()
+        gaps.wait()
         job.gateway.delete_prediction(prediction)
         deleted += 1
-        pause()
     if deleted:
         log.info("Project %s: %d empty predictions of no version were removed", job.project.name, deleted)
     return deleted
@@ -95,13 +95,13 @@ def _is_in_use(job: Job, version: Version, current: Version | None) -> bool:
 def delete_predictions(job: Job, version_name: str, until: float, in_use: Callable[[], bool] = lambda: False) -> bool:
     """Delete the predictions of that version until the monotonic time ``until``, but at least one. Returns whether none
     is left; also ends if the version comes into use meanwhile."""
-    pause = Pause()
+    gaps = Gaps(job)
     for place, prediction in enumerate(job.gateway.predictions(job.project.number, version_name)):
         if place and time.monotonic() >= until:
             return False
         if place and place % LOOK_EVERY == 0 and in_use():
             return False
         job.check()
+        gaps.wait()
         job.gateway.delete_prediction(prediction.id)
-        pause()
     return True

@@ -116,7 +116,7 @@ def cells(outcome: Outcome) -> list[str]:
     low, high = row.spread
     ratio, limits = f"{row.ratio:.3f}", [] if row.limit is None else [f"≤ {row.limit:g}"]
     for bound in row.bounds:
-        ratio += f"; {bound.value:.0f} {bound.unit}"
+        ratio += f"; {bound.value:{'.0f' if bound.value >= 100 else '.3g'}} {bound.unit}"
         limits.append(f"≤ {bound.limit:g} {bound.unit}")
     verdict = ("met" if row.met else "short") if row.judged else ""
     values = f"{_median(row.over):.4g} ÷ {_median(row.under):.4g} {row.unit}, {len(row.over)} pairs"
