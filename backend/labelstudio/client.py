@@ -63,12 +63,20 @@ class LabelStudio:
     """A client for one Label Studio, with a personal access token or a legacy token; it detects which. Thread-safe."""
 
     def __init__(
-        self, url: str, token: str, *, timeout: float = 60.0, public_url: str = "", image_hosts: Sequence[str] = ()
+        self,
+        url: str,
+        token: str,
+        *,
+        timeout: float = 60.0,
+        public_url: str = "",
+        image_hosts: Sequence[str] = (),
+        shares_token: bool = False,
     ) -> None:
         """``public_url``: where its users reach it, if that is not ``url``. ``image_hosts``: see
-        :class:`backend.labelstudio.outbound.Policy`."""
+        :class:`backend.labelstudio.outbound.Policy`. ``shares_token``: see
+        :class:`backend.labelstudio.http.Connection`."""
         self._token = token
-        self._connection = Connection(url, token, timeout)
+        self._connection = Connection(url, token, timeout, shares_token=shares_token)
         self._images = ImageFetcher(self._connection, public_url, image_hosts)
         self.queue_tab = QueueTab(self._connection)
         self.connections = Connections(self._connection)
@@ -78,7 +86,7 @@ class LabelStudio:
         """A client with the address and API key from the settings; if they are not set, with those from ``/setup``."""
         url = settings.label_studio_url or project.url
         key, hosts = settings.label_studio_api_key or project.token, settings.image_hosts.replace(",", " ").split()
-        return cls(url, key, timeout=timeout, public_url=project.url, image_hosts=hosts)
+        return cls(url, key, timeout=timeout, public_url=project.url, image_hosts=hosts, shares_token=True)
 
     @property
     def url(self) -> str:

@@ -38,12 +38,19 @@ class NotFound(LabelStudioRefused):
     """404: what was requested does not exist (any more), or is not visible to this user."""
 
 
+_SHORT_LIVED: dict[tuple[str, str], str] = {}
+"""The last short-lived token by Label Studio's address and the personal access token that it was obtained with."""
+
+
 class Connection:
     """A connection to one Label Studio with one key. Thread-safe. Connects only at the first call."""
 
-    def __init__(self, url: str, token: str, timeout: float) -> None:
+    def __init__(self, url: str, token: str, timeout: float, *, shares_token: bool = False) -> None:
+        """``shares_token``: with the other connections of this process that do, use a short-lived token as long as it
+        is valid. One that does not learns at its first call whether the key is still accepted."""
         self.url, self.timeout = url.strip().rstrip("/"), timeout
         self._token = token.strip()
+        self._shares_token = shares_token
         self._client: Any = None
         self._lock = threading.Lock()
         self._clock: float | None = None
@@ -109,7 +116,13 @@ class Connection:
         """The token to send with a call: a short-lived one, obtained with the personal access token, or the legacy
         token."""
         with self._mapping_errors("POST", _EXCHANGE, writes=False):
-            return str(self._sdk()._client_wrapper._tokens_client.api_key)
+            tokens = self._sdk()._client_wrapper._tokens_client
+            if tokens._use_legacy_token or not self._shares_token:
+                return str(tokens.api_key)
+            key = self.url, self._token
+            tokens._access_token = _SHORT_LIVED.get(key)
+            _SHORT_LIVED[key] = str(tokens.api_key)
+            return _SHORT_LIVED[key]
 
     def renew_access_token(self) -> bool:
         """Forget a short-lived token that was refused although it should be valid, because our clock is slow. Returns
@@ -118,6 +131,7 @@ class Connection:
         if tokens._use_legacy_token:
             return False
         tokens._access_token = None
+        _SHORT_LIVED.pop((self.url, self._token), None)
         return True
 
     # -- implementation ----------------------------------------------------------------------------------------------

@@ -260,6 +260,33 @@ def test_an_access_token_that_is_refused_early_is_renewed(label_studio: Any, pro
     assert client.project(project).id == project
 
 
+def test_a_short_lived_token_is_shared_by_those_that_may_and_renewed_for_all(site: Site) -> None:
+    """The second job does not ask for a token again; one that checks a key does."""
+    given = [signed(exp=int(time.time()) + 1000, number=number) for number in range(3)]
+    personal, accepted = signed(exp=int(time.time()) + 1000), set(given)
+
+    def exchanged() -> int:
+        return sum(path.startswith("/api/token/refresh") for _, path, _ in site.requests)
+
+    def answer(path: str) -> tuple[int, str, bytes]:
+        if path.startswith("/api/token/refresh"):
+            return 200, "application/json", json.dumps({"access": given[exchanged() - 1]}).encode()
+        used = site.requests[-1][2].get("Authorization", "").removeprefix("Bearer ")
+        return (200, "application/json", b"{}") if used in accepted else (401, "application/json", b"{}")
+
+    site.answer = answer
+    first, second = (LabelStudio(site.url, personal, shares_token=True) for _ in range(2))
+    first.model_versions(1)
+    second.model_versions(1)
+    assert exchanged() == 1
+    LabelStudio(site.url, personal).check(timeout=10)
+    assert exchanged() == 2
+    accepted.discard(given[0])  # as after a change of Label Studio's secret key
+    second.model_versions(1)
+    first.model_versions(1)
+    assert exchanged() == 3
+
+
 # -- what is sent how often --------------------------------------------------------------------------------------------
 
 
