@@ -214,9 +214,14 @@ class LabelProject:
         self.studio.post(f"/api/projects/{self.id}/import", list(items))
 
     def tasks(self) -> dict[int, dict[str, Any]]:
-        """Task id → task."""
-        found = self.studio.get("/api/tasks/", project=self.id, page_size=1000, fields="task_only")
-        return {task["id"]: task for task in found["tasks"]}
+        """Task id → task. Of a page of 1,000 Label Studio makes an expression that is too deep for SQLite."""
+        found: dict[int, dict[str, Any]] = {}
+        for page in range(1, 1_000):
+            part = self.studio.get("/api/tasks/", project=self.id, page=page, page_size=500, fields="task_only")
+            found |= {task["id"]: task for task in part["tasks"]}
+            if len(found) >= part["total"] or not part["tasks"]:
+                break
+        return found
 
     def unlabelled(self) -> set[int]:
         return {number for number, task in self.tasks().items() if not task["is_labeled"]}

@@ -26,6 +26,7 @@ from backend.settings.core import Settings
 from tests.integration.helpers import FAST, LabelProject, Seen, Studio, drawings
 from tests.rig.proxy import Proxy
 from tests.rig.servers import BackendServer, LabelStudioServer, WorkerProcess
+from tests.rig.waiting import wait_for
 from tests.soak import books
 from tests.soak.annotators import Annotator, Floor, Pace, accounts
 from tests.soak.faults import Faults, small_disk
@@ -72,10 +73,16 @@ def main() -> int:
         project.connected(backend.url)
         seen = Seen(f"sqlite:///{disk / 'state.sqlite3'}")
         project.seen = seen
-        project.wait_for_version(timeout=600)
+        wait_for("the first order", lambda: _is_published(project, seen), timeout=600)
         _say(f"{args.tasks} tasks, connected. {args.minutes:g} minutes begin.")
         faults = Faults(server, proxy, backend, second, disk if full else None, args.every, args.seed)
         return _soak(args, project, seen, faults, tokens, directory)
+
+
+def _is_published(project: LabelProject, seen: Seen) -> bool:
+    """Whether the head of an order is written and in force; of a large pool no more is."""
+    current = seen.state.versions.current(project.id)
+    return current is not None and current.status == "current" and project.version() == current.name
 
 
 def _soak(
