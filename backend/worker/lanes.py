@@ -17,6 +17,9 @@ from backend.errors import BackendError, understood
 
 log = logging.getLogger(__name__)
 
+REST_SECONDS = 2.0
+"""How long a project's work rests that failed where not even that could be noted in the state, on a full disk."""
+
 
 @dataclass(frozen=True)
 class Lane:
@@ -33,6 +36,8 @@ class Lanes:
     def __init__(self, total: int) -> None:
         self._total = total
         self._lanes: dict[int, Lane] = {}
+        self._rests: dict[int, float] = {}
+        """Project → until when, in monotonic time."""
         self._changed = threading.Condition()
 
     @property
@@ -51,7 +56,9 @@ class Lanes:
             work: returns whether anything was done, so that it is worth looking again at once.
         """
         with self._changed:
-            if project_id in self._lanes or not self._admits(studio, studios, failing):
+            if project_id in self._lanes or self._rests.get(project_id, 0.0) > time.monotonic():
+                return False
+            if not self._admits(studio, studios, failing):
                 return False
             name = f"project {project_id}"
             thread = threading.Thread(target=self._run, args=(project_id, work), name=name, daemon=True)
@@ -76,6 +83,7 @@ class Lanes:
             done = work()
         except Exception as error:  # for example, the database cannot be reached
             log_failure(f"Working on project {project_id} failed", error)
+            self._rests[project_id] = time.monotonic() + REST_SECONDS
         finally:
             with self._changed:
                 self._lanes.pop(project_id, None)

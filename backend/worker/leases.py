@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from backend.errors import LeaseLost, Stopped
 from backend.state import State
 from backend.state.leases import Holder
+from backend.worker.lanes import log_failure
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +85,8 @@ class Leases:
                 project_id, started = held[0], time.monotonic()
                 try:
                     renewed = self._state.leases.renew(project_id, owner, self._seconds)
-                except Exception:  # the database cannot be reached: the lease is valid until it expires
-                    log.exception("Renewing the lease on project %s failed", project_id)
+                except Exception as error:  # the database cannot be reached: the lease is valid until it expires
+                    log_failure(f"Renewing the lease on project {project_id} failed", error)
                     continue
                 with self._lock:
                     if self._held.get(owner) is held:  # else it was released meanwhile, and perhaps taken again

@@ -12,6 +12,7 @@ from backend import head
 from backend.errors import BackendError, HandsOff, LeaseLost, Stopped
 from backend.worker import connection, publisher
 from backend.worker.job import Job
+from backend.worker.lanes import log_failure
 
 log = logging.getLogger(__name__)
 
@@ -50,5 +51,5 @@ def _keep_full(job: Job, done: threading.Event) -> None:
             return
         except BackendError as error:
             log.info("Project %s: the queue could not be filled up, trying again: %s", job.project.id, error)
-        except Exception:
-            log.exception("Project %s: the queue could not be filled up", job.project.id)
+        except Exception as error:
+            log_failure(f"Project {job.project.id}: the queue could not be filled up", error)

@@ -69,7 +69,7 @@ def test_projects_that_fail_leave_half_of_the_lanes_to_the_others(work: Work) ->
     assert one.start(1, HERE, {HERE}, True, work)
 
 
-def test_work_that_fails_ends_its_lane_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_work_that_fails_ends_its_lane_alone(work: Work, caplog: pytest.LogCaptureFixture) -> None:
     def fail() -> bool:
         raise OSError(28, "No space left on device", "/data/state.sqlite3")
 
@@ -78,6 +78,7 @@ def test_work_that_fails_ends_its_lane_alone(caplog: pytest.LogCaptureFixture) -
     assert lanes.join(time.monotonic() + PATIENCE)
     wait_for("the end", lambda: not lanes.projects)
     assert "The disk is full (/data/state.sqlite3)" in caplog.text and "Traceback" not in caplog.text
+    assert started(lanes, work, 1, 2) == [False, True]  # it rests a little, the others do not
 
 
 def test_a_turn_is_one_project_at_a_time_and_whoever_waits_looks_whether_it_may_go_on() -> None:
