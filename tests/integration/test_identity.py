@@ -113,6 +113,8 @@ def test_a_torn_database_is_kept_and_made_up_for(
     file = forgetful.directory / "state.sqlite3"
     torn = file.read_bytes()[: file.stat().st_size // 2]
     file.write_bytes(torn)
+    for log in ("-wal", "-shm"):  # of a process that had to be killed; SQLite would first write them into the file
+        file.with_name(file.name + log).unlink(missing_ok=True)
 
     forgetful.start()
 
