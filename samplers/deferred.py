@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     import models.geometry.fisher
     import models.geometry.gradients
     import models.geometry.k_center
+    import models.geometry.manifolds
     import models.geometry.matching
     import models.geometry.picks
     import models.geometry.typical
