@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -116,8 +116,9 @@ class AsalSampler(Sampler[AsalOptions]):
         metrics = self._train(data.pixels, everything, runtime)
         generator, critic = self._networks()
         if metrics or not self._health:
+            copied = models.inference.fused.scoring_copy(net, runtime)
             self._health = models.training.gan.generator_health(
-                generator, critic, data.pixels, everything, self._features_of(net, runtime), runtime
+                generator, critic, data.pixels, everything, lambda images: self._in_backbone(copied, images), runtime
             )
         if self.options.asal_space == "pca":
             self._space = self._components(data.pixels, everything, runtime)
@@ -221,22 +222,14 @@ class AsalSampler(Sampler[AsalOptions]):
 
     # --- images in the space ---
 
-    def _features_of(self, net: TaskNet, runtime: Runtime) -> Callable[[Tensor], Tensor]:
-        """Images (B, 3, S, S) in [-1, 1] -> the task network's features (B, F)."""
-        copied = models.inference.fused.scoring_copy(net, runtime)
-
-        def embed(images: Tensor) -> Tensor:
-            x = models.inference.synthesis.network_input(images, self.image_size)
-            return net.task.image_features(copied.features(x))
-
-        return embed
-
     def _embed(self, net: TaskNet, images: Tensor) -> Tensor:
         """Generated images (B, 3, S, S) -> (B, F)."""
-        if self.options.asal_space == "backbone":
-            x = models.inference.synthesis.network_input(images, self.image_size)
-            return net.task.image_features(net.features(x))
-        return self._project(images)
+        return self._in_backbone(net, images) if self.options.asal_space == "backbone" else self._project(images)
+
+    def _in_backbone(self, net: TaskNet, images: Tensor) -> Tensor:
+        """Generated images (B, 3, S, S), or real ones of that form, -> the task network's features (B, F)."""
+        x = models.inference.synthesis.network_input(images, self.image_size)
+        return net.task.image_features(net.features(x))
 
     def _embed_real(self, net: TaskNet, images: Tensor) -> Tensor:
         """Images of the pool (B, H, W, 3) uint8 -> (B, F)."""

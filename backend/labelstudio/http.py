@@ -47,7 +47,7 @@ class Connection:
 
     def __init__(self, url: str, token: str, timeout: float, *, shares_token: bool = False) -> None:
         """``shares_token``: with the other connections of this process that do, use a short-lived token as long as it
-        is valid. One that does not learns at its first call whether the key is still accepted."""
+        is valid. A connection that does not share one learns at its first call whether the key is still accepted."""
         self.url, self.timeout = url.strip().rstrip("/"), timeout
         self._token = token.strip()
         self._shares_token = shares_token
@@ -119,10 +119,11 @@ class Connection:
             tokens = self._sdk()._client_wrapper._tokens_client
             if tokens._use_legacy_token or not self._shares_token:
                 return str(tokens.api_key)
-            key = self.url, self._token
-            tokens._access_token = _SHORT_LIVED.get(key)
-            _SHORT_LIVED[key] = str(tokens.api_key)
-            return _SHORT_LIVED[key]
+            with self._lock:  # or one thread would forget what another is about to send
+                key = self.url, self._token
+                tokens._access_token = _SHORT_LIVED.get(key)
+                token = _SHORT_LIVED[key] = str(tokens.api_key)
+                return token
 
     def renew_access_token(self) -> bool:
         """Forget a short-lived token that was refused although it should be valid, because our clock is slow. Returns
@@ -130,8 +131,9 @@ class Connection:
         tokens = self._client._client_wrapper._tokens_client
         if tokens._use_legacy_token:
             return False
-        tokens._access_token = None
-        _SHORT_LIVED.pop((self.url, self._token), None)
+        with self._lock:
+            tokens._access_token = None
+            _SHORT_LIVED.pop((self.url, self._token), None)
         return True
 
     # -- implementation ----------------------------------------------------------------------------------------------

@@ -41,8 +41,8 @@ def share_cores(nice: int = 10) -> None:
 
 
 def _lower_session(nice: int) -> None:
-    """Lower the session's priority, too, if it is our own: where Linux groups processes by session, which is usual
-    outside of containers, a process's priority says nothing to the processes of other sessions (sched(7))."""
+    """Lower the session's priority, too, if it is our own: where Linux groups processes by session, a process's
+    priority says nothing to the processes of other sessions (sched(7), "the autogroup feature")."""
     if os.getsid(0) == os.getpid():
         with contextlib.suppress(OSError):  # another system, or one that does not group them
             Path("/proc/self/autogroup").write_text(f"{nice}\n")

@@ -1,8 +1,8 @@
-"""From the annotation that makes a cycle due to the first task that is served in the new order.
+"""From the annotation that makes a cycle due to the moment when Label Studio orders the queue by the new version.
 
 A real Label Studio, a real ``python -m backend serve`` with its worker and the default settings: the backbone's
-features are there, a head is trained on them. What an annotator notices is the time until ``next`` follows the new
-order; the rest of its head is written behind that.
+features are there, a head is trained on them. The first task that is served then must be the
+first of the new order; the rest of its head is written behind that.
 """
 
 from __future__ import annotations
@@ -68,7 +68,6 @@ class _Rounds:
     def __init__(self, annotator: Annotator, backend: BackendServer, project: int, load: Load) -> None:
         self._annotator, self._backend, self._project, self._load = annotator, backend, project, load
         self.state = State.for_settings(Settings(model_dir=str(backend.directory)))
-        self._labeled = 0
 
     def connect(self) -> None:
         """Connect the backend and wait until nothing is left to do: all features are computed."""

@@ -15,7 +15,7 @@ def precision_and_recall(real: Tensor, fake: Tensor) -> tuple[float, float]:
     """The share of generated points (G, F) that lie among the real ones (N, F), and of real ones among the generated.
 
     A point lies among others if it is no further from one of them than that one's third neighbor among its own kind
-    (Kynkäänniemi et al., NeurIPS 2019, equations 1 and 2). Both are 0 where a set has a single point.
+    (Kynkäänniemi et al., NeurIPS 2019, equations 1 and 2). A set of a single point covers nothing.
     """
     real, fake = real.double(), fake.double()
     between = torch.cdist(real, fake)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +217,7 @@ class LabelProject:
     def tasks(self) -> dict[int, dict[str, Any]]:
         """Task id → task. Of a page of 1,000 Label Studio makes an expression that is too deep for SQLite."""
         found: dict[int, dict[str, Any]] = {}
-        for page in range(1, 1_000):
+        for page in count(1):
             part = self.studio.get("/api/tasks/", project=self.id, page=page, page_size=500, fields="task_only")
             found |= {task["id"]: task for task in part["tasks"]}
             if len(found) >= part["total"] or not part["tasks"]:

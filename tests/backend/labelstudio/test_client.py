@@ -287,6 +287,34 @@ def test_a_short_lived_token_is_shared_by_those_that_may_and_renewed_for_all(sit
     assert exchanged() == 3
 
 
+def test_a_token_that_was_just_obtained_is_not_forgotten_by_another_thread(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several threads fetch images over one connection: one of them asks as soon as another has its token."""
+    short = signed(exp=int(time.time()) + 1000, of="a minute")
+
+    def answer(path: str) -> tuple[int, str, bytes]:
+        body = {"access": short} if path.startswith("/api/token/refresh") else {}
+        return 200, "application/json", json.dumps(body).encode()
+
+    site.answer = answer
+    client = LabelStudio(site.url, signed(exp=int(time.time()) + 1000, of="threads"), shares_token=True)
+    tokens = client._connection._sdk()._client_wrapper._tokens_client
+    obtained = tokens._set_access_token
+    with ThreadPoolExecutor(1) as another:
+
+        def obtain(token: str) -> None:
+            obtained(token)
+            another.submit(client.model_versions, 2)
+            time.sleep(0.3)  # enough for it to begin
+
+        monkeypatch.setattr(tokens, "_set_access_token", obtain)
+        client.model_versions(1)
+    sent = [headers["Authorization"] for _, path, headers in site.requests if "token/refresh" not in path]
+    assert sent == [f"Bearer {short}"] * 2
+    assert len(site.requests) == 3
+
+
 # -- what is sent how often --------------------------------------------------------------------------------------------
 
 

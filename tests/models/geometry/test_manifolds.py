@@ -41,3 +41,5 @@ def test_a_reach_is_the_distance_to_the_third_neighbor() -> None:
 def test_few_points(count: int) -> None:
     precision, recall = precision_and_recall(REAL[:count], REAL[100 : 100 + count])
     assert 0.0 <= precision <= 1.0 and 0.0 <= recall <= 1.0
+    if count == 1:
+        assert precision == recall == 0.0

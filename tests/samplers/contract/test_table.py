@@ -51,6 +51,7 @@ def test_the_table_names_its_samplers_rightly() -> None:
         assert len(sampler.summary) > 10 and "|" not in sampler.summary + sampler.source + sampler.trains
         assert sampler.source or name == "random"
         assert isinstance(sampler.family, str)
+        assert not sampler.standin or set(sampler.tasks) <= set(SAMPLERS[sampler.standin].tasks)
 
 
 def test_what_is_known_without_torch_is_what_models_have() -> None:
