@@ -208,6 +208,11 @@ class Projects:
         with self._db.engine.begin() as conn:
             conn.execute(projects.update().where(projects.c.id == project_id).values(**change))
 
+    def annotated_at(self, url: str) -> float:
+        """When the last annotation was made in any project of the Label Studio at ``url``; 0.0 if none was."""
+        with self._db.engine.connect() as conn:
+            return float(conn.scalar(sa.select(sa.func.max(projects.c.annotated_at)).where(projects.c.url == url)) or 0)
+
     def get(self, project_id: int) -> Project | None:
         """A project by our id, whatever its standing; None if there is none."""
         found = self._db.rows(sa.select(*_COLUMNS).where(projects.c.id == project_id), Project)

@@ -26,7 +26,8 @@ QUIET_SECONDS = 15.0
 """After so long without an annotation nobody labels."""
 
 PATIENCE_SECONDS = 2.0
-"""How long one write waits for a gap: several annotators leave none."""
+"""How long one write waits for a gap. Several annotators leave none: after QUIET_SECONDS without one, writes wait no
+more, until there is one again."""
 
 LOOK_SECONDS = 0.1
 """How often to look whether an annotation has arrived."""
@@ -36,7 +37,8 @@ BETWEEN_SECONDS = 2.0
 
 
 class Gaps:
-    """Waits before each write to one project until it is a good moment."""
+    """Waits before each write until it is a good moment for those who label in the same Label Studio, also in other
+    projects of it."""
 
     def __init__(self, job: Job, in_stock: int | None = None) -> None:
         """``in_stock``: how many tasks are ready to be labeled already. When annotators are about to use up these and
@@ -45,6 +47,7 @@ class Gaps:
         self._pause = Pause()
         self._between: deque[float] = deque(maxlen=9)
         self._last = 0.0
+        self._gap_at = time.monotonic()
         self._began_with = job.reread().project.annotation_events
         self._written = 0
 
@@ -53,24 +56,27 @@ class Gaps:
         began, waited = time.monotonic(), False
         while (seconds := self._seconds()) > 0:
             soon = seconds <= AFTER_SECONDS  # worth waiting for, also when patience ends
-            if time.monotonic() - began >= PATIENCE_SECONDS + (AFTER_SECONDS if soon else 0.0):
+            patience = PATIENCE_SECONDS + (AFTER_SECONDS if soon else 0.0)
+            if time.monotonic() - began >= patience or began - self._gap_at >= QUIET_SECONDS:
                 break
             waited = True
             self._job.check()
             time.sleep(min(seconds, LOOK_SECONDS))
-        if not waited and self._job.state.now() - self._last >= QUIET_SECONDS:
+        else:
+            self._gap_at = time.monotonic()
+        if not waited and (seconds > 0 or self._job.state.now() - self._last >= QUIET_SECONDS):
             self._pause()  # whoever else uses Label Studio has it for as long as we do
         self._written += 1
 
     def _seconds(self) -> float:
         """Until the next good moment, as far as that can be told."""
-        project = self._job.reread().project
-        if project.annotated_at != self._last:
-            if 0 < project.annotated_at - self._last < QUIET_SECONDS:
-                self._between.append(project.annotated_at - self._last)
-            self._last = project.annotated_at
+        latest = self._job.state.projects.annotated_at(self._job.project.url)
+        if latest != self._last:
+            if 0 < latest - self._last < QUIET_SECONDS:
+                self._between.append(latest - self._last)
+            self._last = latest
         if self._in_stock is not None:
-            used = project.annotation_events - self._began_with
+            used = self._job.reread().project.annotation_events - self._began_with
             if used >= self._in_stock // 2 + self._written:
                 return 0.0
         since = self._job.state.now() - self._last

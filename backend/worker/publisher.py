@@ -246,8 +246,10 @@ def _read_back(job: Job, version: Version) -> None:
         if prediction.task_id in held:
             duplicates.append(prediction.id)
         held.add(prediction.task_id)
+    gaps = Gaps(job)
     for prediction_id in duplicates:
         job.check()
+        gaps.wait()
         job.gateway.delete_prediction(prediction_id)
     # In this order: a kill in between must not leave a held prediction marked as unwritten, or it is written twice.
     ours = np.intersect1d(np.array(sorted(held), dtype=np.int64), job.state.scores.tasks(version))

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
+from unittest import mock
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ from backend.learning.pool import ScoredPool
 from backend.settings.core import Settings
 from backend.state import State
 from backend.worker import publisher, removal
+from backend.worker.gaps import Gaps
 from backend.worker.job import Job, Reporter
 from backend.worker.recording import CycleRecord
 from backend.worker.sync import Truth, read_truth
@@ -171,7 +173,8 @@ def _cycle(job: Job, studio: Simulated, number: int) -> dict[str, Any]:
     studio.calls.clear()
     seconds: dict[str, float] = {}
     clock = _Clock(seconds)
-    with Webhooks(state) as webhooks:
+    # It is annotated without a gap, and nothing of a simulated Label Studio is locked.
+    with mock.patch.object(Gaps, "wait"), Webhooks(state) as webhooks:
         truth = read_truth(job)
         clock("read")
         acquisition = np.random.default_rng(number).normal(size=len(truth.unlabeled))

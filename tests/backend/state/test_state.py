@@ -96,6 +96,17 @@ def test_hints_add_up_and_unknown_projects_are_told_apart(state: State) -> None:
     assert project is not None and project.pending_annotations == 3 and project.train_requested
 
 
+def test_a_label_studio_was_last_annotated_when_any_of_its_projects_was(state: State) -> None:
+    state.projects.connect(2, "2.100", CONFIG, {}, "http://label-studio", "token")
+    state.projects.connect(3, "3.100", CONFIG, {}, "http://another", "token")
+    assert state.projects.annotated_at("http://label-studio") == 0.0
+    state.projects.update(1, annotated_at=50.0)
+    state.projects.update(2, annotated_at=70.0)
+    state.projects.update(3, annotated_at=90.0)
+    assert state.projects.annotated_at("http://label-studio") == 70.0
+    assert state.projects.annotated_at("http://nobody") == 0.0
+
+
 def test_events_that_came_during_a_comparison_stay(state: State) -> None:
     state.projects.hint(1, annotations=5)
     state.projects.hint(1, annotations=2)

@@ -23,7 +23,10 @@ class Project:
     def __init__(self, annotations: Sequence[float], monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock, self.annotations, self.checks = BEGAN, [BEGAN + at for at in annotations], 0
         self.fails = False
-        self.state = SimpleNamespace(now=lambda: self.clock)
+        self.project = SimpleNamespace(url="http://studio")
+        self.state = SimpleNamespace(
+            now=lambda: self.clock, projects=SimpleNamespace(annotated_at=lambda url: self.annotated_at())
+        )
         time = SimpleNamespace(monotonic=lambda: self.clock, sleep=self.pass_time)
         monkeypatch.setattr(gaps, "time", time)
         monkeypatch.setattr(gaps, "Pause", lambda: lambda: self.pass_time(WRITE_SECONDS))
@@ -31,11 +34,13 @@ class Project:
     def pass_time(self, seconds: float) -> None:
         self.clock += seconds
 
-    def reread(self) -> Any:
+    def annotated_at(self) -> float:
         past = [at for at in self.annotations if at <= self.clock]
-        return SimpleNamespace(
-            project=SimpleNamespace(annotated_at=past[-1] if past else 0.0, annotation_events=len(past))
-        )
+        return past[-1] if past else 0.0
+
+    def reread(self) -> Any:
+        events = sum(at <= self.clock for at in self.annotations)
+        return SimpleNamespace(project=SimpleNamespace(annotation_events=events))
 
     def check(self) -> None:
         self.checks += 1
@@ -94,6 +99,23 @@ def test_several_people_leave_no_gap_and_are_written_for_all_the_same(monkeypatc
     assert max(later - earlier for earlier, later in pairwise(began)) < PATIENCE_SECONDS + AFTER_SECONDS + 0.3
 
 
+def test_waits_in_vain_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue of hundreds must not take a quarter of an hour, only because many people label."""
+    project = Project([0.3 * n for n in range(-20, 2000)], monkeypatch)
+    began = project.write(200)
+    alone = 200 * 2 * WRITE_SECONDS
+    assert began[-1] - began[0] < alone + QUIET_SECONDS + 2 * PATIENCE_SECONDS
+
+
+def test_patience_returns_with_the_first_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who looks at one task for long, and then labels on as before, is not met more often for it."""
+    times = [2.0 * n for n in range(-5, 10)]
+    times += [times[-1] + 12 + 2.0 * n for n in range(60)]
+    project = Project(times, monkeypatch)
+    began = project.write(300)
+    assert project.met([at for at in began if at > BEGAN + times[15] + 2]) == 0
+
+
 def test_what_is_ready_never_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """At three annotations a second the ten tasks in stock would be gone after four writes with patience."""
     project = Project([0.3 * n for n in range(-20, 2000)], monkeypatch)
@@ -109,9 +131,7 @@ def test_a_clock_that_was_ahead_keeps_nobody_waiting(monkeypatch: pytest.MonkeyP
     waiting = Gaps(project)  # type: ignore[arg-type]
     project.clock = BEGAN - 3600.0
     project.annotations = [BEGAN]
-    project.reread = lambda: SimpleNamespace(  # type: ignore[method-assign]
-        project=SimpleNamespace(annotated_at=BEGAN, annotation_events=1)
-    )
+    project.annotated_at = lambda: BEGAN  # type: ignore[method-assign]
     before = project.clock
     waiting.wait()
     assert project.clock == before
