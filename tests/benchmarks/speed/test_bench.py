@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -145,24 +146,29 @@ def test_both_decoders_show_the_same_image(shape: tuple[int, int]) -> None:
     assert np.abs(ours - theirs).mean() < 4.0 < np.abs(ours[:, 1:] - theirs[:, :-1]).mean()
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_every_row_measures_something(label_studio: LabelStudioServer, tmp_path: Path) -> None:
-    """The rows on tiny inputs, through the real cache, Label Studio, web process and worker. Of the samplers' rows,
-    which are one function, a few: with a limit, with networks beside the task network's, and with none."""
-    few = {f"score-{name}" for name in ("random", "margin", "ensemble", "vaal")}
-    left_out = {f"score-{name}" for name in SAMPLER_NAMES} - few
-    keys = [key for key in bench.ROWS if key not in left_out]
+WITH_SERVERS = ("publish", "labeling", "served", "webhook")
+
+
+def check_rows(keys: Sequence[str], session: bench.Session) -> None:
     told: list[str] = []
-    with bench.Session(tmp_path, small=True, label_studio=label_studio) as session:
-        outcomes = bench.run_rows(keys, session, told.append)
-    assert label_studio.running, "a server that was lent is not ended"
+    outcomes = bench.run_rows(keys, session, told.append)
     assert [outcome.failure for outcome in outcomes] == [""] * len(keys), "\n".join(told)
     for outcome in outcomes:
         measured = outcome.measured
         assert measured is not None and measured.key == outcome.key and measured.notes
         assert all(math.isfinite(value) and value > 0 for value in (*measured.over, *measured.under, measured.ratio))
-    assert {outcome.key for outcome in outcomes} == few | {
+
+
+@pytest.mark.slow
+def test_every_row_measures_something(tmp_path: Path) -> None:
+    """The rows on tiny inputs, through the real cache. Of the samplers' rows, which are one function, a few: with a
+    limit, with networks beside the task network's, and with none."""
+    few = {f"score-{name}" for name in ("random", "margin", "ensemble", "vaal")}
+    left_out = {f"score-{name}" for name in SAMPLER_NAMES} - few
+    keys = [key for key in bench.ROWS if key not in left_out and key not in WITH_SERVERS]
+    with bench.Session(tmp_path, small=True) as session:
+        check_rows(keys, session)
+    assert set(keys) == few | {
         "epmcm",
         "epmcm-fused",
         "epmcm-pixels",
@@ -176,8 +182,14 @@ def test_every_row_measures_something(label_studio: LabelStudioServer, tmp_path:
         "k-center",
         "memory",
         "memory-masks",
-        "publish",
-        "labeling",
-        "served",
-        "webhook",
     }
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_every_row_with_servers_measures_something(label_studio: LabelStudioServer, tmp_path: Path) -> None:
+    """On tiny inputs, through a real Label Studio, web process and worker."""
+    with bench.Session(tmp_path, small=True, label_studio=label_studio) as session:
+        check_rows(WITH_SERVERS, session)
+    assert label_studio.running, "a server that was lent is not ended"
