@@ -1,8 +1,8 @@
-"""HTTP calls to Label Studio through its SDK's client: authentication, timeouts, retries and errors in one place.
+"""HTTP calls to Label Studio: authentication, timeouts, retries and errors in one place.
 
-The SDK's typed methods are avoided on purpose. They repeat a write after a dropped connection, which would write
-predictions twice; they build an object for every row (30,000 predictions take 5.2 s instead of 3.1 s); and they do not
-cover all the routes that we need.
+Label Studio's SDK is avoided here on purpose. It repeats a write after a dropped connection, which would write
+predictions twice; it builds an object for every row (30,000 predictions take 5.2 s instead of 3.1 s); it does not cover
+all the routes that we need; and importing its client takes each process more than a second.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import httpx
 
 from backend.errors import BackendError, LabelStudioRefused, LabelStudioUnavailable
 from backend.labelstudio import tls
+from backend.labelstudio.tokens import SET_KEY, Tokens
 
 log = logging.getLogger(__name__)
 
@@ -31,15 +32,11 @@ RETRY_AFTER = (0.3, 1.0)
 
 CONNECT_SECONDS = 5.0
 _EXCHANGE = "api/token/refresh/"
-_SET_KEY = "set LABEL_STUDIO_API_KEY to a personal access token (Label Studio: Account & Settings)"
+_USER_AGENT = "label-studio-active-learning"
 
 
 class NotFound(LabelStudioRefused):
     """404: what was requested does not exist (any more), or is not visible to this user."""
-
-
-_SHORT_LIVED: dict[tuple[str, str], str] = {}
-"""The last short-lived token by Label Studio's address and the personal access token that it was obtained with."""
 
 
 class Connection:
@@ -49,9 +46,8 @@ class Connection:
         """``shares_token``: with the other connections of this process that do, use a short-lived token as long as it
         is valid. A connection that does not share one learns at its first call whether the key is still accepted."""
         self.url, self.timeout = url.strip().rstrip("/"), timeout
-        self._token = token.strip()
-        self._shares_token = shares_token
-        self._client: Any = None
+        self._tokens = Tokens(self.url, token.strip(), shared=shares_token)
+        self._client: httpx.Client | None = None
         self._lock = threading.Lock()
         self._clock: float | None = None
 
@@ -88,12 +84,10 @@ class Connection:
 
     def stream(self, path: str, *, timeout: float | None = None, **params: Any) -> Iterator[dict[str, Any]]:
         """The objects of a JSON array, one by one as they arrive, so that memory use does not grow with its length."""
-        self.access_token()
-        options = self._options(timeout)
         with (
             self._mapping_errors("GET", path),
-            self._client._client_wrapper.httpx_client.stream(
-                path, method="GET", params=params, request_options=options
+            self._http().stream(
+                "GET", self._at(path), params=params or None, headers=self._headers(), timeout=self._timeout(timeout)
             ) as response,
         ):
             if response.status_code != 200:
@@ -112,34 +106,20 @@ class Connection:
                 time.sleep(seconds)
         return call()
 
-    def access_token(self) -> str:
-        """The token to send with a call: a short-lived one, obtained with the personal access token, or the legacy
-        token."""
+    def authorization(self) -> str:
+        """The header ``Authorization`` of a call: with a short-lived token, or with the legacy token."""
         with self._mapping_errors("POST", _EXCHANGE, writes=False):
-            tokens = self._sdk()._client_wrapper._tokens_client
-            if tokens._use_legacy_token or not self._shares_token:
-                return str(tokens.api_key)
-            with self._lock:  # or one thread would forget what another is about to send
-                key = self.url, self._token
-                tokens._access_token = _SHORT_LIVED.get(key)
-                token = _SHORT_LIVED[key] = str(tokens.api_key)
-                return token
+            self._http()  # raises what is wrong with the address or the key
+            return self._tokens.authorization(self._exchange)
 
-    def renew_access_token(self) -> bool:
-        """Forget a short-lived token that was refused although it should be valid, because our clock is slow. Returns
-        False for a legacy token, which cannot be renewed."""
-        tokens = self._client._client_wrapper._tokens_client
-        if tokens._use_legacy_token:
-            return False
-        with self._lock:
-            tokens._access_token = None
-            _SHORT_LIVED.pop((self.url, self._token), None)
-        return True
+    def renew_token(self) -> bool:
+        """Forget a short-lived token that was refused. Returns False for a legacy token: there is no other."""
+        return self._tokens.forget()
 
     # -- implementation ----------------------------------------------------------------------------------------------
 
-    def _sdk(self) -> Any:
-        """The SDK's client. Raises LabelStudioRefused if the address or the key cannot be valid."""
+    def _http(self) -> httpx.Client:
+        """Raises LabelStudioRefused if the address or the key cannot be valid."""
         with self._lock:
             if self._client is None:
                 address = urlsplit(self.url)
@@ -148,40 +128,45 @@ class Connection:
                     raise LabelStudioRefused(
                         f"Label Studio cannot be called, {where}: set LABEL_STUDIO_URL, such as http://localhost:8080"
                     )
-                if not self._token:
-                    raise LabelStudioRefused(f"There is no API key for Label Studio at {self.display_url}: {_SET_KEY}")
-                if not self._token.isascii() or not self._token.isprintable() or " " in self._token:
-                    raise LabelStudioRefused(f"The API key has characters that are not allowed in a key: {_SET_KEY}")
+                key = self._tokens.key
+                if not key:
+                    raise LabelStudioRefused(f"There is no API key for Label Studio at {self.display_url}: {SET_KEY}")
+                if not key.isascii() or not key.isprintable() or " " in key:
+                    raise LabelStudioRefused(f"The API key has characters that are not allowed in a key: {SET_KEY}")
                 self._client = self._new_client()
         return self._client
 
-    def _new_client(self) -> Any:
-        from label_studio_sdk.client import LabelStudio  # here: the SDK takes seconds to import
-
-        def check_token_exchange(response: httpx.Response) -> None:
-            # The SDK parses any response to the token exchange as JSON, so a proxy's 502 would fail with a misleading
-            # message.
-            if response.url.path.endswith(_EXCHANGE) and response.status_code != 200:
-                response.read()
-                self._check(response, _EXCHANGE)
-
+    def _new_client(self) -> httpx.Client:
         # Label Studio's own server sends each response in two pieces. On a connection that is reused, the second piece
         # waits 40 ms for the delayed acknowledgement of the first. A new connection costs next to nothing, unless it is
         # encrypted.
         reused = 0 if urlsplit(self.url).scheme == "http" else 20
-        http = httpx.Client(
-            timeout=httpx.Timeout(self.timeout, connect=min(CONNECT_SECONDS, self.timeout)),
+        return httpx.Client(
+            timeout=self._timeout(None),
             limits=httpx.Limits(max_keepalive_connections=reused, max_connections=100),
             follow_redirects=False,  # a redirected POST would become a GET
             verify=tls.context(),
-            event_hooks={"response": [check_token_exchange]},
+            headers={"User-Agent": _USER_AGENT},
         )
-        # the trailing slash preserves a path in the address when the token is exchanged
-        return LabelStudio(base_url=self.url + "/", api_key=self._token, max_retries=0, httpx_client=http)
 
-    def _options(self, timeout: float | None) -> dict[str, Any]:
-        seconds = timeout or self.timeout
-        return {"timeout": httpx.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds)), "max_retries": 0}
+    def _exchange(self) -> str:
+        """A short-lived token, obtained with the personal access token."""
+        response = self._http().post(self._at(_EXCHANGE), json={"refresh": self._tokens.key})
+        self._check(response, _EXCHANGE)
+        try:
+            return str(response.json()["access"])
+        except (ValueError, KeyError, TypeError):
+            raise self._not_label_studio() from None
+
+    def _at(self, path: str) -> str:
+        return f"{self.url}/{path}"
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": self.authorization()}
+
+    def _timeout(self, seconds: float | None) -> httpx.Timeout:
+        seconds = seconds or self.timeout
+        return httpx.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds))
 
     def _send(
         self,
@@ -193,19 +178,21 @@ class Connection:
         timeout: float | None = None,
         renewed: bool = False,
     ) -> Any:
-        self.access_token()
-        content = (
-            {}
-            if body is None
-            else {"content": json.dumps(body, allow_nan=False), "headers": {"content-type": "application/json"}}
-        )
+        headers, content = self._headers(), None
+        if body is not None:
+            headers["Content-Type"], content = "application/json", json.dumps(body, allow_nan=False)
         with self._mapping_errors(method, path):
-            response = self._client._client_wrapper.httpx_client.request(
-                path, method=method, params=params, request_options=self._options(timeout), **content
+            response = self._http().request(
+                method,
+                self._at(path),
+                params=params or None,
+                headers=headers,
+                content=content,
+                timeout=self._timeout(timeout),
             )
         with contextlib.suppress(KeyError, TypeError, ValueError):
             self._clock = parsedate_to_datetime(response.headers["date"]).timestamp()
-        if response.status_code == 401 and not renewed and self.renew_access_token():
+        if response.status_code == 401 and not renewed and self.renew_token():
             return self._send(method, path, params=params, body=body, timeout=timeout, renewed=True)
         self._check(response, path)
         if response.status_code == 204 or not response.content:
@@ -217,9 +204,7 @@ class Connection:
 
     @contextlib.contextmanager
     def _mapping_errors(self, method: str, path: str, *, writes: bool | None = None) -> Iterator[None]:
-        """Turn everything that the SDK and httpx raise into one of our errors, without a token in its message."""
-        from label_studio_sdk.core.api_error import ApiError
-
+        """Turn everything that httpx raises into one of our errors, without a token in its message."""
         writes = method != "GET" if writes is None else writes
         try:
             yield
@@ -236,8 +221,6 @@ class Connection:
         except (httpx.HTTPError, httpx.InvalidURL) as error:  # without its message, which may quote a header
             message = f"Label Studio at {self.display_url} cannot be called ({type(error).__name__})"
             raise LabelStudioRefused(f"{message}: is LABEL_STUDIO_URL right?") from error
-        except ApiError as error:  # the SDK rejects an expired key without calling anything
-            raise LabelStudioRefused(f"The API key is not valid or has expired: {_SET_KEY}") from error
         except ValueError as error:  # the response is not JSON
             raise self._not_label_studio() from error
 
@@ -259,7 +242,7 @@ class Connection:
                 "set LABEL_STUDIO_URL to the new address"
             )
         if status == 401 or (path == _EXCHANGE and status in (400, 403)):
-            raise LabelStudioRefused(f"Label Studio at {self.display_url} refuses the API key: {_SET_KEY}")
+            raise LabelStudioRefused(f"Label Studio at {self.display_url} refuses the API key: {SET_KEY}")
         if status == 403:
             raise LabelStudioRefused(f"The API key's user may not do this in Label Studio ({what}{detail})")
         if status == 404 and "json" not in response.headers.get("content-type", ""):

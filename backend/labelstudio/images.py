@@ -93,7 +93,7 @@ class ImageFetcher:
             return self._download(source, address)
         except _Status as error:
             expired = error.status == 401 and self._policy.gets_key(error.address)
-            if not expired or not self._connection.renew_access_token():
+            if not expired or not self._connection.renew_token():
                 raise
         return self._download(source, address)
 
@@ -147,8 +147,7 @@ class ImageFetcher:
     def _headers(self, address: str) -> dict[str, str]:
         headers = {"Accept": "image/*,*/*;q=0.8", "Accept-Encoding": "identity"}
         if self._policy.gets_key(address):
-            token = self._connection.access_token()
-            headers["Authorization"] = f"{'Bearer' if token.count('.') == 2 else 'Token'} {token}"
+            headers["Authorization"] = self._connection.authorization()
         return headers
 
     def _put_off(self, response: requests.Response, host: str, source: str, address: str, *, again: bool) -> None:

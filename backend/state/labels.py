@@ -62,6 +62,15 @@ class Labels:
                 total.update(reasons)
         return dict(total.most_common())
 
+    def among(self, project_id: int, task_ids: Iterable[int]) -> frozenset[int]:
+        """Those of the tasks that have annotations, as far as is known."""
+        found: set[int] = set()
+        for part in chunks(list(task_ids), READ_CHUNK):
+            query = sa.select(labels.c.task_id)
+            query = query.where(labels.c.project_id == project_id, labels.c.task_id.in_(part))
+            found.update(self._db.integers(query)[:, 0].tolist())
+        return frozenset(found)
+
     def put(self, project_id: int, found: Iterable[StoredLabel]) -> None:
         """Store what the annotations of these tasks say now."""
         rows = [{"project_id": project_id, **asdict(label)} for label in found]

@@ -24,13 +24,19 @@ _FROM_DATA = re.compile(r"\$[\w\[\].{}]+", re.ASCII)
 _PATH = re.compile(r"[^.\[\]]+")
 
 
+def import_ahead() -> None:
+    """Import the SDK's reader of label configs, which takes a second, so that no request and no first order has to wait
+    for it."""
+    import label_studio_sdk.label_interface  # noqa: F401
+
+
 def read_interface(xml: str) -> LabelInterface:
     """Parse a label config.
 
     Raises:
         LabelConfigError: it is empty or cannot be parsed.
     """
-    from label_studio_sdk.label_interface import LabelInterface  # here: the SDK takes seconds to import
+    from label_studio_sdk.label_interface import LabelInterface  # here: it takes a second to import
 
     if not xml or not xml.strip():
         raise LabelConfigError("The project has no label config yet: set one up in Settings > Labeling Interface.")

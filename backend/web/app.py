@@ -33,9 +33,9 @@ from backend import __version__, logs
 from backend.errors import BackendError, OwnerError, understood
 from backend.events import MalformedEvent, project_number
 from backend.files import keep_private
-from backend.labelstudio.client import import_ahead
 from backend.settings.core import Settings
 from backend.state import Version
+from backend.tasks.label_config import import_ahead
 from backend.web import openapi
 from backend.web.body import BODY_BYTES, json_object, text
 from backend.web.compat import AdapterPerRequest

@@ -14,9 +14,9 @@ from typing import Any
 from gunicorn import glogging
 
 from backend import logs
-from backend.labelstudio.client import import_ahead
 from backend.settings.core import Settings
 from backend.supervisor import die_with_parent
+from backend.tasks.label_config import import_ahead
 
 
 class _RootLogger(glogging.Logger):

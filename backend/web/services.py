@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from backend import memory
-from backend.labelstudio.client import import_ahead
 from backend.logs import Redactor
 from backend.settings.core import Settings
 from backend.state import State
+from backend.tasks.label_config import import_ahead
 from backend.web.adopter import Adopter
 from backend.web.fresh import AT_A_TIME, FETCHERS, FreshPredictions
 from backend.web.key_check import KeyCheck

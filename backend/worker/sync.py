@@ -191,13 +191,17 @@ class Comparison:
         assert project.read_from is not None
         found: dict[int, str] = {}
         annotated: list[int] = []
-        bare: list[int] = []
         for task in job.gateway.changed(project.number, project.read_from, state.tasks.newest(project.id)):
             found[task.id] = image_source(task.data, self.kind.data_key) or ""
-            (annotated if task.annotations else bare).append(task.id)
+            if task.annotations:
+                annotated.append(task.id)
         self._put_tasks(found, state.tasks.sources(project.id, found))
-        state.labels.remove(project.id, bare)
-        self._store(job.gateway.annotations_of(project.number, annotated, results=self.kind.reads_results))
+        # Label Studio's count is no reason to forget a label: see backend.labelstudio.client.
+        doubted = state.labels.among(project.id, found.keys() - annotated)
+        wanted = [*annotated, *doubted]
+        items = list(job.gateway.annotations_of(project.number, wanted, results=self.kind.reads_results))
+        state.labels.remove(project.id, doubted - {item.task_id for item in items if item.annotations})
+        self._store(item for item in items if item.annotations)
 
     def misfit(self, info: ProjectInfo) -> list[int]:
         """By how much Label Studio's counts of tasks, submitted and skipped annotations exceed those of the state

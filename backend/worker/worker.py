@@ -23,6 +23,7 @@ from backend.errors import (
     BackendError,
     HandsOff,
     LabelStudioRefused,
+    LabelStudioUnavailable,
     LeaseLost,
     NoLabels,
     OwnerError,
@@ -32,9 +33,10 @@ from backend.errors import (
 )
 from backend.events import Backlog, Work
 from backend.images.trying import forget_all
-from backend.labelstudio.client import LabelStudio, import_ahead
+from backend.labelstudio.client import LabelStudio
 from backend.settings.core import Settings
 from backend.state import Project, State
+from backend.tasks.label_config import import_ahead
 from backend.worker import connection, heartbeat, identity, leftovers, publisher, queue_order, removal, sample, sync
 from backend.worker.backlog import backlog_of
 from backend.worker.device import choose_device
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS = 2.0
+UNAVAILABLE_RETRY_SECONDS = 20.0
+"""The longest pause while Label Studio does not respond: it may be back at any moment, and asking costs little."""
 STOP_SECONDS = 5.0
 
 
@@ -273,7 +277,9 @@ class Worker:
                 self._note_failure(project, error, owner)
 
     def _note_failure(self, project: Project, error: Exception, owner: str | None = None) -> None:
-        wait = min(FIRST_RETRY_SECONDS * 2**project.failures, events.LONGEST_RETRY_SECONDS)
+        away = isinstance(error, LabelStudioUnavailable)
+        longest = UNAVAILABLE_RETRY_SECONDS if away else events.LONGEST_RETRY_SECONDS
+        wait = min(FIRST_RETRY_SECONDS * 2**project.failures, longest)
         if isinstance(error, OwnerError) and not isinstance(error, LabelStudioRefused):
             wait = events.LONGEST_RETRY_SECONDS  # /setup and a changed label config end it early
         if isinstance(error, NoLabels):  # the training request is settled; upkeep of the queue must go on

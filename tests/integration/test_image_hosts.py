@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.server
 import io
 import os
@@ -89,8 +90,9 @@ def test_a_host_with_a_limit_gives_all_its_images(
 # -- a picture that kills ----------------------------------------------------------------------------------------------
 
 
+@functools.cache
 def poison() -> bytes:
-    """A PNG of 10,000×10,000 transparent pixels in 390 kB."""
+    """A PNG of 10,000×10,000 transparent pixels in 390 kB, which takes seconds to write."""
     buffer = io.BytesIO()
     Image.new("RGBA", (10_000, 10_000)).save(buffer, "PNG")
     return buffer.getvalue()

@@ -24,10 +24,10 @@ import pytest
 from PIL import Image
 
 from backend.files import predictions_folder, project_folder
-from backend.labelstudio.client import import_ahead
 from backend.settings.core import Settings
 from backend.state import Project, State, Version
 from backend.tasks.kept_probabilities import write_probabilities
+from backend.tasks.label_config import import_ahead
 from backend.tasks.segmentation.config import segmentation_spec
 from backend.tasks.segmentation.masks import regions_to_mask
 from backend.tasks.segmentation.predictions import write_masks

@@ -21,6 +21,8 @@ class ModelTask:
     data: dict[str, str]
     updated_at: float
     annotations: dict[int, dict[str, Any]] = field(default_factory=dict)
+    uncounted: bool = False
+    """Label Studio was killed in the middle of a Submit: its count of the task's annotations stays 0."""
 
 
 class ModelStudio:
@@ -59,6 +61,10 @@ class ModelStudio:
         }
         self.contents[task].updated_at = self.now - late
         return number
+
+    def annotate_uncounted(self, task: int, choice: str) -> None:
+        self.annotate(task, choice)
+        self.contents[task].uncounted = True
 
     def update(self, task: int, number: int, choice: str, *, skipped: bool, traced: bool = True) -> None:
         changed = {"result": _result(choice), "was_cancelled": skipped}
@@ -100,7 +106,7 @@ class ModelStudio:
     def changed(self, project_id: int, since: float, newest_id: int) -> Iterator[ChangedTask]:
         for task, one in sorted(self.contents.items()):
             if one.updated_at > since or task > newest_id:
-                yield ChangedTask(task, one.data, len(one.annotations))
+                yield ChangedTask(task, one.data, 0 if one.uncounted else len(one.annotations))
 
     def annotated(self, project_id: int, *, results: bool = True, drawn: bool = False) -> Iterator[TaskAnnotations]:
         yield from self.annotations_of(project_id, [task for task, one in self.contents.items() if one.annotations])

@@ -102,6 +102,11 @@ class Reading(RuleBasedStateMachine):
     def annotate(self, data: st.DataObject, choice: str, skipped: bool, late: float) -> None:
         self.studio.annotate(self.any_task(data), choice, skipped=skipped, late=late)
 
+    @precondition(lambda self: self.studio.contents)
+    @rule(data=st.data(), choice=st.sampled_from(CLASSES))
+    def annotate_uncounted(self, data: st.DataObject, choice: str) -> None:
+        self.studio.annotate_uncounted(self.any_task(data), choice)
+
     @rule(data=st.data(), choice=st.sampled_from(CLASSES), skipped=st.booleans())
     def update(self, data: st.DataObject, choice: str, skipped: bool) -> None:
         if found := self.any_annotation(data):

@@ -382,7 +382,7 @@ def test_a_comparison_reads_what_was_drawn_only_where_that_tells_a_label(bench: 
         if "annotations" in answer.url.params.get("include", ""):
             sent.append(len(answer.read()))
 
-    client = bench.job.gateway._connection._sdk()._client_wrapper.httpx_client.httpx_client
+    client = bench.job.gateway._connection._http()
     client.event_hooks["response"].append(note)
     noise = np.random.default_rng(0).random((300, 400)) < 0.5
     annotate(bench, bench.tasks[0], [painted("background", noise)])
