@@ -274,6 +274,10 @@ def test_docker_compose_itself_accepts_the_files(tmp_path: Path) -> None:
         assert run.returncode == 0, run.stderr
 
 
+def test_the_base_image_is_fixed_by_its_digest() -> None:
+    assert re.search(r"^ARG BASE=python:3\.\d+\.\d+-slim@sha256:[0-9a-f]{64}$", DOCKERFILE.read_text(), re.MULTILINE)
+
+
 def test_label_studio_is_pinned_and_lets_the_backend_in(compose: dict[str, Any]) -> None:
     locked = re.search(r"^label-studio==(.+)$", (ROOT / "requirements-label-studio.in").read_text(), re.MULTILINE)
     assert locked is not None
