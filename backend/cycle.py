@@ -106,16 +106,17 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
 
         connection.require(job)
         report("publish", 0, len(pool))
-        version = publisher.publish(job, version, lambda done, total: report("publish", done, total))
+        version = publisher.publish(job, version, lambda done, total: report("publish", done, total), whole=False)
     log.info("Project %s: version %s is published: %s", job.project.id, version.name, cycle.metrics["seconds"])
     return version
 
 
-def cold_start(job: Job, truth: Truth) -> Version:
+def cold_start(job: Job, truth: Truth, *, whole: bool = False) -> Version:
     """Publish the first order, before any training: for most samplers typical images first, each of another part of
     the pool; for the others a random order, which needs no image.
 
     An order by images is made from a sample of the pool, those that arrive in the first seconds. The others join it.
+    ``whole``: see :func:`backend.worker.publisher.publish`.
     """
     with recorded(job) as cycle:
         report, sampler = cycle.report, truth.kind.settings.sampler
@@ -130,7 +131,7 @@ def cold_start(job: Job, truth: Truth) -> Version:
         version = store_version(job, truth, scored, cycle, _new_name(job, f"{sampler}-c0"))
         connection.require(job)
         report("publish", 0, len(scored.tasks))
-        return publisher.publish(job, version, lambda done, total: report("publish", done, total))
+        return publisher.publish(job, version, lambda done, total: report("publish", done, total), whole=whole)
 
 
 def _new_name(job: Job, prefix: str) -> str:

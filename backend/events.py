@@ -178,11 +178,12 @@ class Backlog:
     """A project's unfinished work, as far as it is stored outside the project's own row."""
 
     has_version: bool
-    unfinished: bool  # a version is scored but not completely published, or the head of the current one is used up
+    unfinished: bool  # a version is scored but not completely published, or little of the current one's head is left
     superseded: int  # how many superseded versions still have predictions in Label Studio
     quiet_since: float  # when the current version was published, or the last annotation arrived
     broken_due: bool  # some broken image is due to be tried again
     labels: int = 0  # that the current version learned from
+    used_up: bool = False  # the head of the current version is to be filled up
 
 
 def due(
@@ -202,7 +203,7 @@ def due(
     if project.train_requested or project.pending_annotations >= budget:
         work.add(Work.CYCLE)
     stale = project.refresh_seq > project.refresh_seen or _is_over(project.checked_at, reconcile_seconds, now)
-    if stale or backlog.broken_due or (not work and removal_due(backlog, now, cleanup_seconds)):
+    if stale or backlog.broken_due or backlog.used_up or (not work and removal_due(backlog, now, cleanup_seconds)):
         work.add(Work.UPKEEP)
     return frozenset(work)
 

@@ -10,6 +10,10 @@ from __future__ import annotations
 from backend.settings.core import Settings
 from backend.state import Project, State, Version
 
+AHEAD = 3
+"""Times the shortlist: so many tasks are ready when a cycle ends. The rest of the head follows, unless the next cycle
+is due before."""
+
 WHOLE_POOL = 1_000
 """``publish`` is "auto": a pool of up to so many tasks is published whole."""
 
@@ -36,6 +40,23 @@ def size_to_write(state: State, settings: Settings, project: Project, version: V
     the state does not know yet which tasks it has used up."""
     size = head_size(state, settings, version)
     return None if size is None else size + project.annotation_events
+
+
+def tasks_left(state: State, settings: Settings, project: Project, version: Version) -> int | None:
+    """How many tasks of the head are written and, as far as is known, not labeled; None: all of the order is
+    published."""
+    size = size_to_write(state, settings, project, version)
+    return None if size is None else state.scores.head(version, size)[0] - project.annotation_events
+
+
+def is_short(state: State, settings: Settings, project: Project, version: Version, times: int = AHEAD) -> bool:
+    """Whether fewer than so many ``times`` the shortlist are left of the head, and there are more; or, where all of the
+    order is published, whether anything is missing."""
+    size = size_to_write(state, settings, project, version)
+    if size is None:
+        return state.scores.has_unwritten(version)
+    written, missing = state.scores.head(version, size)
+    return missing > 0 and written - project.annotation_events < times * settings.shortlist
 
 
 def is_used_up(state: State, settings: Settings, project: Project, version: Version) -> bool:

@@ -68,6 +68,12 @@ class Gaps:
             self._pause()  # whoever else uses Label Studio has it for as long as we do
         self._written += 1
 
+    @property
+    def in_stock(self) -> int:
+        """How many tasks are ready by now."""
+        used = self._job.reread().project.annotation_events - self._began_with
+        return (self._in_stock or 0) + self._written - used
+
     def _seconds(self) -> float:
         """Until the next good moment, as far as that can be told."""
         latest = self._job.state.projects.annotated_at(self._job.project.url)

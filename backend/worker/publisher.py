@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from backend import head
 from backend.errors import BackendError, LabelStudioUnavailable
 from backend.events import UNCERTAINTY
 from backend.files import predictions_folder
@@ -48,10 +49,17 @@ NUMBERS_A_CALL = 2_000_000
 stores in a second."""
 
 
-def publish(job: Job, version: Version, progress: Callable[[int, int], None] = lambda done, total: None) -> Version:
-    """Publish ``version`` completely. Resumes what an earlier call began, and writes nothing twice.
+def publish(
+    job: Job,
+    version: Version,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    whole: bool = True,
+) -> Version:
+    """Publish ``version``. Resumes what an earlier call began, and writes nothing twice.
 
-    ``progress`` receives how many predictions are written, out of how many.
+    ``progress`` receives how many predictions are written, out of how many. Not ``whole``: leave the rest of a head to
+    :func:`complete` as soon as enough tasks are ready to be labeled.
 
     Raises:
         LabelStudioUnavailable: call again later; publishing continues where it stopped.
@@ -69,7 +77,7 @@ def publish(job: Job, version: Version, progress: Callable[[int, int], None] = l
         write_singly(job, version, shortlist)
         switch(job, version)
     progress(total - len(rows), total)
-    write_rest(job, version, rows)
+    write_rest(job, version, rows, None if whole else lambda: True)
     progress(total, total)
     return job.state.versions.update(version, job.owner, status="current", writing_since=None)
 
@@ -88,17 +96,20 @@ def _shortlist(job: Job, rows: Sequence[StoredPrediction]) -> tuple[list[StoredP
     return chosen, rest
 
 
-def complete(job: Job, version: Version) -> None:
+def complete(job: Job, version: Version, enough: Callable[[], bool] | None = None) -> bool:
     """Write the predictions of the current version that Label Studio is not known to hold: those that fill up its head,
-    those of tasks that joined it, or of an interrupted write."""
+    those of tasks that joined it, or of an interrupted write. Returns whether all of them are written: where
+    ``enough()``, it ends as soon as enough tasks are ready to be labeled."""
     rows = _settle(job, version) if version.writing_since is not None else to_write(job, version)
+    finished = True
     if rows:
         version = job.state.versions.update(version, job.owner, writing_since=job.state.now())
-        write_rest(job, version, rows)
+        finished = write_rest(job, version, rows, enough)
     if version.writing_since is not None:
         job.state.versions.update(version, job.owner, writing_since=None)
     if job.settings.manage_queue and rows:
         switch(job, version)  # Label Studio refused this version until now: it was published with an empty pool
+    return finished
 
 
 def names_taken(job: Job) -> set[str]:
@@ -128,31 +139,51 @@ def switch(job: Job, version: Version) -> None:
     job.state.versions.switch_to(version, job.owner)
 
 
-def write_singly(job: Job, version: Version, rows: Sequence[StoredPrediction], *, paced: bool = False) -> None:
-    """Write predictions one by one; if ``paced``, while no annotator waits for Label Studio (see
-    :mod:`backend.worker.gaps`). Forgets tasks that were deleted in Label Studio."""
+def write_singly(job: Job, version: Version, rows: Sequence[StoredPrediction]) -> None:
+    """Write predictions one by one. Forgets tasks that were deleted in Label Studio."""
     results = Results.of(job, version)
-    gaps = Gaps(job, job.settings.shortlist) if paced else None
     for row in rows:
         job.check()
-        if gaps is not None:
-            gaps.wait()
-        try:
-            job.gateway.create_prediction(row.task_id, results(row), row.priority_score, version.name)
-        except LabelStudioUnavailable:
-            raise
-        except BackendError as error:
-            _drop_deleted(job, row.task_id, error)
-        else:
-            job.state.scores.mark_written(version, job.owner, [row.task_id])
+        _write(job, version, row, results)
 
 
-def write_rest(job: Job, version: Version, rows: Sequence[StoredPrediction]) -> None:
-    """Write the remaining predictions: one by one, or in one bulk call, or in as few as their masks allow."""
+def _write_in_gaps(
+    job: Job, version: Version, rows: Sequence[StoredPrediction], enough: Callable[[], bool] | None
+) -> bool:
+    """The same while no annotator waits for Label Studio: see :mod:`backend.worker.gaps`. Returns whether all of them
+    are written; it ends before that where ``enough()`` and a good part of the head is left."""
+    results = Results.of(job, version)
+    left = head.tasks_left(job.state, job.settings, job.reread().project, version)
+    gaps = Gaps(job, job.settings.shortlist if left is None else left)
+    wanted = head.AHEAD * job.settings.shortlist
+    for row in rows:
+        job.check()
+        if left is not None and enough is not None and gaps.in_stock >= wanted and enough():
+            return False
+        gaps.wait()
+        _write(job, version, row, results)
+    return True
+
+
+def _write(job: Job, version: Version, row: StoredPrediction, results: Results) -> None:
+    try:
+        job.gateway.create_prediction(row.task_id, results(row), row.priority_score, version.name)
+    except LabelStudioUnavailable:
+        raise
+    except BackendError as error:
+        _drop_deleted(job, row.task_id, error)
+    else:
+        job.state.scores.mark_written(version, job.owner, [row.task_id])
+
+
+def write_rest(
+    job: Job, version: Version, rows: Sequence[StoredPrediction], enough: Callable[[], bool] | None = None
+) -> bool:
+    """Write the remaining predictions: one by one, or in one bulk call, or in as few as their masks allow. Returns
+    whether all of them are written: see :func:`complete`."""
     small = job.state.tasks.count(job.project.id) <= WHOLE_POOL or job.settings.publish == "all"
     if len(rows) <= job.settings.shortlist or not small:
-        write_singly(job, version, rows, paced=True)
-        return
+        return _write_in_gaps(job, version, rows, enough)
     results = Results.of(job, version)
     refused = 0
     while rows:
@@ -179,6 +210,7 @@ def write_rest(job: Job, version: Version, rows: Sequence[StoredPrediction]) -> 
         else:
             job.state.scores.mark_written(version, job.owner, [row.task_id for row in written])
         job.state.versions.update(version, job.owner, writing_since=None)
+    return True
 
 
 def _next_call(version: Version, rows: Sequence[StoredPrediction], results: Results) -> list[dict[str, Any]]:

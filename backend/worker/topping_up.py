@@ -44,7 +44,7 @@ def _keep_full(job: Job, done: threading.Event) -> None:
         try:
             now = replace(job.reread(), check=check)
             version = job.state.versions.current(job.project.id)
-            if version is not None and head.is_used_up(job.state, job.settings, now.project, version):
+            if version is not None and head.is_short(job.state, job.settings, now.project, version):
                 connection.require(now)
                 publisher.complete(now, version)
         except (HandsOff, LeaseLost, Stopped):

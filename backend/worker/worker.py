@@ -71,6 +71,8 @@ class Worker:
         self._started = self.state.now()
         self._removal_due: dict[int, float] = {}
         """By project: no earlier, because nothing could be removed that was superseded."""
+        self._last: dict[int, Work] = {}
+        """By project: what was done for it last."""
         self._leftovers_due = 0.0
         self.lanes = Lanes(settings.projects_at_once)
         self._turns = {work: Turn() for work in Work}
@@ -124,10 +126,11 @@ class Worker:
             self.lanes.wait(self.settings.poll_seconds)
 
     def _next(self, project: Project) -> Work | None:
-        """What to do for a project now. Its cycle comes first, unless another one is training: upkeep may be due again
-        and again for as long as images are missing."""
+        """What to do for a project now. Its cycle comes first, unless another one is training, or it has just had one:
+        either may be due again and again, upkeep for as long as images are missing."""
         due = self.due(project)
-        if Work.CYCLE in due and not self._turns[Work.CYCLE].taken:
+        upkeep_next = Work.UPKEEP in due and self._last.get(project.id) is Work.CYCLE
+        if Work.CYCLE in due and not upkeep_next and not self._turns[Work.CYCLE].taken:
             return Work.CYCLE
         return Work.UPKEEP if Work.UPKEEP in due else None
 
@@ -169,6 +172,7 @@ class Worker:
             fresh = self.state.projects.get(project.id)
             if fresh is None or work not in self.due(fresh):
                 return False
+            self._last[project.id] = work
             try:
                 job = identity.confirm(self.job(fresh, owner, work))
                 (self._cycle if work is Work.CYCLE else self._upkeep)(job)
@@ -227,7 +231,11 @@ class Worker:
             state.cycles.finish_resumed(project_id, job.owner, version.metrics)
             return
         if first := sample.read_sample(job):
-            cycle.cold_start(job, first)  # the others join in the upkeep that is still due
+            # Whole, because the others join in the upkeep that is still due, which lists all tasks first.
+            cycle.cold_start(job, first, whole=True)
+            return
+        if not self._fill_up(job):  # first: annotators wait for nothing that comes after
+            self._remove_superseded(job)
             return
         # once after a start: hints may have been lost, and changes that leave no trace, while no worker was running
         truth = sync.read_truth(job, whole=job.project.read_whole_at < self._started)
@@ -235,21 +243,35 @@ class Worker:
         if current is None or head.is_outgrown(state, current, len(truth.unlabeled)):
             cycle.cold_start(job, truth)
         else:
-            publisher.complete(job, current)  # first: annotators wait for nothing that comes after
+            publisher.complete(job, current)
             if joining.join_new_tasks(job, current, truth):
                 publisher.complete(job, current)
             publisher.verify(job, current)
             queue_order.hold(job, current, standing.warning)
             removal.remove_empty(job)
-            backlog = self._backlog(job.reread().project, job.settings)
-            due = events.removal_due(backlog, state.now(), self.settings.cleanup_seconds)
-            if due and not removal.remove_superseded(job):
-                self._removal_due[project_id] = state.now() + self.settings.reconcile_seconds
+            self._remove_superseded(job)
         leftovers.remove_unknown_versions(job)
         connection.look_after_webhook(job, standing.row)
         queue_order.make_tab(job)
         # Last, so that the refresh stays due if the process is killed before.
         state.projects.update(project_id, job.owner, refresh_seen=truth.refresh_seq)
+
+    def _fill_up(self, job: Job) -> bool:
+        """Fill up the head of the current version if it is used up. Returns False if that gave way to a cycle."""
+
+        def cycle_can_begin() -> bool:
+            return not self._turns[Work.CYCLE].taken and Work.CYCLE in self.due(job.reread().project)
+
+        current = self.state.versions.current(job.project.id)
+        if current is None or not head.is_used_up(self.state, job.settings, job.reread().project, current):
+            return True
+        return publisher.complete(job, current, cycle_can_begin)
+
+    def _remove_superseded(self, job: Job) -> None:
+        backlog = self._backlog(job.reread().project, job.settings)
+        due = events.removal_due(backlog, self.state.now(), self.settings.cleanup_seconds)
+        if due and not removal.remove_superseded(job):
+            self._removal_due[job.project.id] = self.state.now() + self.settings.reconcile_seconds
 
     # -- failures ----------------------------------------------------------------------------------------------------
 

@@ -164,6 +164,12 @@ def test_a_changed_pool_is_looked_at() -> None:
     assert work(now=1300.0) == {Work.UPKEEP}  # or after the slow timer, when the hint was lost
 
 
+def test_a_head_that_is_used_up_keeps_no_cycle_waiting() -> None:
+    backlog = replace(DONE, used_up=True)
+    assert work(backlog=backlog) == {Work.UPKEEP}
+    assert work(backlog=backlog, new_annotations=50) == {Work.CYCLE, Work.UPKEEP}
+
+
 def test_superseded_versions_go_when_it_is_quiet() -> None:
     backlog = replace(DONE, superseded=1)
     assert work(backlog=backlog, now=1059.0) == frozenset()

@@ -174,7 +174,7 @@ def _say(words: str) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10, help="how long people label and things fail; at most 30")
-    parser.add_argument("--tasks", type=int, default=1500, help="people go home earlier if all are labeled")
+    parser.add_argument("--tasks", type=int, default=3_000, help="people go home earlier if all are labeled")
     parser.add_argument("--annotators", type=int, default=4)
     parser.add_argument("--rate", type=float, default=20, help="annotations a second at most, all annotators together")
     parser.add_argument("--every", type=float, default=6, help="seconds between faults, on average")

@@ -34,7 +34,7 @@ def bench(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(publisher, "SETTLE_SECONDS", 0.1)
     monkeypatch.setattr(head, "SHORTEST_HEAD", HEAD)
     monkeypatch.setattr(publisher, "WHOLE_POOL", HEAD)  # so that the project counts as a large one
-    settings = {"sampler": "random", "shortlist": 3, "budget": 4, "publish": "head", "reconcile_seconds": 10_000.0}
+    settings = {"sampler": "random", "shortlist": 4, "budget": 4, "publish": "head", "reconcile_seconds": 10_000.0}
     with workbench(label_studio, tmp_path, tasks=TASKS, pictures=True, **settings) as made:
         made.state.leases.release(made.project.id, OWNER)
         yield made
@@ -174,6 +174,31 @@ def test_the_head_is_filled_up_while_a_cycle_trains(bench: Workbench, monkeypatc
         wait_for("more of the head", lambda: len(held(bench)) > HEAD)
         opened += [serve_and_label(bench) for _ in range(HEAD // 2 + 1)]
     assert opened == order[: len(opened)]
+
+
+def test_a_cycle_ends_when_enough_is_ready_and_the_rest_follows(bench: Workbench) -> None:
+    work(bench, hire(bench))
+    for _ in range(4):
+        serve_and_label(bench)
+    hand = hire(bench, shortlist=1)
+    assert work(bench, hand, Work.CYCLE)
+    version = current(bench)
+    order = bench.order(version)
+    ready = [int(item["task"]) for item in bench.project.predictions(version.name)]
+    assert sorted(ready) == sorted(order[: head.AHEAD]) and bench.status(version) == "current"
+    assert work(bench, hand)
+    assert len(bench.project.predictions(version.name)) == HEAD
+
+
+def test_filling_up_gives_way_to_a_cycle_once_enough_is_ready(bench: Workbench) -> None:
+    hand = hire(bench, shortlist=2)
+    work(bench, hand)
+    first = current(bench)
+    for _ in range(6):  # of 10, and a cycle is due at 4
+        serve_and_label(bench)
+    assert work(bench, hand)
+    assert len(held(bench)) == 6 + 2 * head.AHEAD < HEAD + 6
+    assert work(bench, hand, Work.CYCLE) and current(bench) != first
 
 
 def test_what_joins_in_front_is_written_and_what_joins_behind_is_not(bench: Workbench) -> None:

@@ -203,6 +203,19 @@ def test_a_sampler_that_does_not_go_with_masks_waits_for_the_owner(bench: Workbe
     assert row(bench).last_error is None
 
 
+def test_a_cycle_and_upkeep_that_are_due_again_and_again_take_turns(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand, did = hire(bench), []
+    monkeypatch.setattr(hand, "due", lambda project: frozenset(Work))
+    monkeypatch.setattr(hand, "_cycle", lambda job: did.append(Work.CYCLE))
+    monkeypatch.setattr(hand, "_upkeep", lambda job: did.append(Work.UPKEEP))
+    for _ in range(4):
+        turn = hand._next(row(bench))
+        assert turn is not None and hand.work_on(row(bench), turn)
+    assert did == [Work.CYCLE, Work.UPKEEP] * 2
+
+
 # -- failures ----------------------------------------------------------------------------------------------------------
 
 
