@@ -45,7 +45,7 @@ PROBLEMS_KEPT = 20
 LONGEST_SAMPLE_SECONDS = 30.0
 """How long to go on before the first order where so few images arrive that it would be rebuilt soon."""
 
-SAMPLE_SECONDS, CYCLE_SECONDS = 5.0, 60.0
+SAMPLE_SECONDS, CYCLE_SECONDS = 5.0, 20.0
 """How long images of unlabeled tasks are waited for, before the first order and in each cycle. Those that are missing
 then join the order later."""
 

@@ -11,8 +11,8 @@ from backend.settings.core import Settings
 from backend.state import Project, State, Version
 
 AHEAD = 3
-"""Times the shortlist: so many tasks are ready when a cycle ends. The rest of the head follows, unless the next cycle
-is due before."""
+"""Times the shortlist: filling up the head gives way to a cycle that is due once so many tasks are ready, and while a
+cycle trains, it is filled up once fewer are."""
 
 WHOLE_POOL = 1_000
 """``publish`` is "auto": a pool of up to so many tasks is published whole."""

@@ -77,7 +77,7 @@ def publish(
         write_singly(job, version, shortlist)
         switch(job, version)
     progress(total - len(rows), total)
-    write_rest(job, version, rows, None if whole else lambda: True)
+    write_rest(job, version, rows, None if whole else lambda left: left >= job.settings.shortlist)
     progress(total, total)
     return job.state.versions.update(version, job.owner, status="current", writing_since=None)
 
@@ -96,10 +96,10 @@ def _shortlist(job: Job, rows: Sequence[StoredPrediction]) -> tuple[list[StoredP
     return chosen, rest
 
 
-def complete(job: Job, version: Version, enough: Callable[[], bool] | None = None) -> bool:
+def complete(job: Job, version: Version, enough: Callable[[int], bool] | None = None) -> bool:
     """Write the predictions of the current version that Label Studio is not known to hold: those that fill up its head,
-    those of tasks that joined it, or of an interrupted write. Returns whether all of them are written: where
-    ``enough()``, it ends as soon as enough tasks are ready to be labeled."""
+    those of tasks that joined it, or of an interrupted write. Returns whether all of them are written: it ends before
+    that if ``enough``, which is told how many tasks of the head are ready to be labeled."""
     rows = _settle(job, version) if version.writing_since is not None else to_write(job, version)
     finished = True
     if rows:
@@ -148,17 +148,16 @@ def write_singly(job: Job, version: Version, rows: Sequence[StoredPrediction]) -
 
 
 def _write_in_gaps(
-    job: Job, version: Version, rows: Sequence[StoredPrediction], enough: Callable[[], bool] | None
+    job: Job, version: Version, rows: Sequence[StoredPrediction], enough: Callable[[int], bool] | None
 ) -> bool:
     """The same while no annotator waits for Label Studio: see :mod:`backend.worker.gaps`. Returns whether all of them
-    are written; it ends before that where ``enough()`` and a good part of the head is left."""
+    are written: see :func:`complete`."""
     results = Results.of(job, version)
     left = head.tasks_left(job.state, job.settings, job.reread().project, version)
     gaps = Gaps(job, job.settings.shortlist if left is None else left)
-    wanted = head.AHEAD * job.settings.shortlist
     for row in rows:
         job.check()
-        if left is not None and enough is not None and gaps.in_stock >= wanted and enough():
+        if left is not None and enough is not None and enough(gaps.in_stock):
             return False
         gaps.wait()
         _write(job, version, row, results)
@@ -177,7 +176,7 @@ def _write(job: Job, version: Version, row: StoredPrediction, results: Results) 
 
 
 def write_rest(
-    job: Job, version: Version, rows: Sequence[StoredPrediction], enough: Callable[[], bool] | None = None
+    job: Job, version: Version, rows: Sequence[StoredPrediction], enough: Callable[[int], bool] | None = None
 ) -> bool:
     """Write the remaining predictions: one by one, or in one bulk call, or in as few as their masks allow. Returns
     whether all of them are written: see :func:`complete`."""

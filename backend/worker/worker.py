@@ -259,13 +259,14 @@ class Worker:
     def _fill_up(self, job: Job) -> bool:
         """Fill up the head of the current version if it is used up. Returns False if that gave way to a cycle."""
 
-        def cycle_can_begin() -> bool:
-            return not self._turns[Work.CYCLE].taken and Work.CYCLE in self.due(job.reread().project)
+        def enough(left: int) -> bool:
+            can_begin = left >= head.AHEAD * job.settings.shortlist and not self._turns[Work.CYCLE].taken
+            return can_begin and Work.CYCLE in self.due(job.reread().project)
 
         current = self.state.versions.current(job.project.id)
         if current is None or not head.is_used_up(self.state, job.settings, job.reread().project, current):
             return True
-        return publisher.complete(job, current, cycle_can_begin)
+        return publisher.complete(job, current, enough)
 
     def _remove_superseded(self, job: Job) -> None:
         backlog = self._backlog(job.reread().project, job.settings)
