@@ -46,6 +46,8 @@ def run_cycle_now(settings: Settings, name: str, report: ProgressFn) -> Version:
                 if version := worker.state.versions.unpublished(project_id):
                     publisher.publish(job, version)
                     worker.state.cycles.finish_resumed(project_id, owner, version.metrics)
-                return cycle.run_cycle(job)
+                version = cycle.run_cycle(job)
+                publisher.complete(job.reread(), version)  # perhaps no worker is running that would
+                return version
         report("wait", 0, 1)
         time.sleep(worker.settings.poll_seconds)

@@ -1,9 +1,9 @@
 """Publishes a scored version to Label Studio exactly once, even if the process is killed at any point.
 
 What is published is the head of its order, or all of it: see :mod:`backend.worker.head`. Write the shortlist (the next
-K tasks, one by one), switch the project to the new version, then write the rest. So annotators work in the new order
-long before everything is written, and at any moment the queue is ordered by one complete shortlist, either the old or
-the new one.
+K tasks, one by one), switch the project to the new version, then write the rest, which of a head is left to upkeep. So
+annotators work in the new order long before everything is written, and at any moment the queue is ordered by one
+complete shortlist, either the old or the new one.
 
 A single write takes Label Studio a few hundredths of a second, and the rest is written while no annotator waits for it
 (:mod:`backend.worker.gaps`). A bulk call recounts every task of the project, which in a large one takes seconds that
