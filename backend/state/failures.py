@@ -13,11 +13,18 @@ _SQLITE: dict[int, tuple[type[BackendError], str]] = {
     sqlite3.SQLITE_IOERR: (BackendError, "The disk of the state's database fails: look at the system's log."),
     sqlite3.SQLITE_READONLY: (BackendError, "The state's database cannot be written: this user has to own MODEL_DIR."),
 }
+_CLOSED = (
+    "The database closed the connection: its server ended, or this process slept. If it happens again, see whether the "
+    "server that DATABASE_URL names runs."
+)
 _DISK_FULL, _DATA = "53100", "22"  # codes of PostgreSQL: one, and a class of them
 
 
 def in_words(context: sa.engine.ExceptionContext) -> BaseException | None:
     """What to raise instead, if a person can do something about it: for SQLAlchemy's event ``handle_error``."""
+    # What a look before use finds is mended by connecting again.
+    if context.is_disconnect and context.connection is not None and not context.is_pre_ping:
+        return BackendError(_CLOSED)
     return _known(context.original_exception)
 
 

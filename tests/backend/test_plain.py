@@ -112,6 +112,18 @@ def test_a_full_disk_is_said_in_words(tmp_path: Path) -> None:
             state.tasks.put(1, {task: "x" * 1000})
 
 
+def test_a_connection_that_the_database_closed_is_said_in_words_and_made_again(postgres_url: str) -> None:
+    """As when a worker slept in the middle of a transaction."""
+    state = State(postgres_url)
+    with pytest.raises(BackendError, match="The database closed the connection"), state.database.engine.begin() as conn:
+        number = conn.scalar(sa.text("select pg_backend_pid()"))
+        with state.database.engine.connect() as another:
+            another.execute(sa.text("select pg_terminate_backend(:number)"), {"number": number})
+        conn.execute(sa.text("select 1"))
+    assert state.projects.all() == []
+    state.close()
+
+
 def test_a_full_disk_of_files_is_said_in_words() -> None:
     with pytest.raises(OSError) as failed, Path("/dev/full").open("wb") as file:
         file.write(b"x" * 100_000)
