@@ -11,8 +11,7 @@ from backend.settings.core import Settings
 from backend.state import Project, State, Version
 
 AHEAD = 3
-"""Times the shortlist: filling up the head gives way to a cycle that is due once so many tasks are ready, and while a
-cycle trains, it is filled up once fewer are."""
+"""Times the shortlist: while a cycle trains, the head is filled up once fewer tasks than that are ready."""
 
 WHOLE_POOL = 1_000
 """``publish`` is "auto": a pool of up to so many tasks is published whole."""
@@ -49,7 +48,7 @@ def tasks_left(state: State, settings: Settings, project: Project, version: Vers
     return None if size is None else state.scores.head(version, size)[0] - project.annotation_events
 
 
-def is_short(state: State, settings: Settings, project: Project, version: Version, times: int = AHEAD) -> bool:
+def is_short(state: State, settings: Settings, project: Project, version: Version, times: float = AHEAD) -> bool:
     """Whether fewer than so many ``times`` the shortlist are left of the head, and there are more; or, where all of the
     order is published, whether anything is missing."""
     size = size_to_write(state, settings, project, version)

@@ -18,7 +18,7 @@ def backlog_of(state: State, project: Project, settings: Settings, removal_from:
     return Backlog(
         has_version=current is not None,
         unfinished=state.versions.unpublished(project.id) is not None
-        or (current is not None and head.is_short(state, settings, project, current, times=1)),
+        or (current is not None and head.is_short(state, settings, project, current, times=0.5)),
         superseded=superseded if now >= removal_from else 0,
         quiet_since=max(project.annotated_at, (current.published_at or 0.0) if current else now),
         broken_due=any(image.retry_at <= now for image in state.tasks.broken_images(project.id)),

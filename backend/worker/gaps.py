@@ -42,12 +42,13 @@ class Gaps:
 
     def __init__(self, job: Job, in_stock: int | None = None) -> None:
         """``in_stock``: how many tasks are ready to be labeled already. When annotators are about to use up these and
-        what is written here, there is no waiting. None: nobody needs what is written."""
+        what is written here, fewer than the shortlist, there is no waiting. None: nobody needs what is written."""
         self._job, self._in_stock = job, in_stock
         self._pause = Pause()
         self._between: deque[float] = deque(maxlen=9)
         self._last = 0.0
         self._gap_at = time.monotonic()
+        self._stepped_aside = 0.0
         self._began_with = job.reread().project.annotation_events
         self._written = 0
 
@@ -68,6 +69,17 @@ class Gaps:
             self._pause()  # whoever else uses Label Studio has it for as long as we do
         self._written += 1
 
+    def step_aside(self) -> None:
+        """Before a write that people wait for: return when the requests that follow a Submit are over. Not longer than
+        the patience of one write in all. Raises what the job's check does."""
+        while self._stepped_aside < PATIENCE_SECONDS:
+            latest = self._job.state.projects.annotated_at(self._job.project.url)
+            if not 0 <= self._job.state.now() - latest < AFTER_SECONDS:
+                return
+            self._job.check()
+            time.sleep(LOOK_SECONDS)
+            self._stepped_aside += LOOK_SECONDS
+
     @property
     def in_stock(self) -> int:
         """How many tasks are ready by now."""
@@ -81,10 +93,8 @@ class Gaps:
             if 0 < latest - self._last < QUIET_SECONDS:
                 self._between.append(latest - self._last)
             self._last = latest
-        if self._in_stock is not None:
-            used = self._job.reread().project.annotation_events - self._began_with
-            if used >= self._in_stock // 2 + self._written:
-                return 0.0
+        if self._in_stock is not None and self.in_stock < self._job.settings.shortlist:
+            return 0.0
         since = self._job.state.now() - self._last
         if not 0 <= since < QUIET_SECONDS:
             return 0.0

@@ -140,10 +140,13 @@ def switch(job: Job, version: Version) -> None:
 
 
 def write_singly(job: Job, version: Version, rows: Sequence[StoredPrediction]) -> None:
-    """Write predictions one by one. Forgets tasks that were deleted in Label Studio."""
+    """Write predictions one by one, those that an order begins with: people wait for them. Forgets tasks that were
+    deleted in Label Studio."""
     results = Results.of(job, version)
+    gaps = Gaps(job)
     for row in rows:
         job.check()
+        gaps.step_aside()
         _write(job, version, row, results)
 
 

@@ -260,7 +260,7 @@ class Worker:
         """Fill up the head of the current version if it is used up. Returns False if that gave way to a cycle."""
 
         def enough(left: int) -> bool:
-            can_begin = left >= head.AHEAD * job.settings.shortlist and not self._turns[Work.CYCLE].taken
+            can_begin = left >= job.settings.shortlist and not self._turns[Work.CYCLE].taken
             return can_begin and Work.CYCLE in self.due(job.reread().project)
 
         current = self.state.versions.current(job.project.id)

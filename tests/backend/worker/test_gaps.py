@@ -24,6 +24,7 @@ class Project:
         self.clock, self.annotations, self.checks = BEGAN, [BEGAN + at for at in annotations], 0
         self.fails = False
         self.project = SimpleNamespace(url="http://studio")
+        self.settings = SimpleNamespace(shortlist=10)
         self.state = SimpleNamespace(
             now=lambda: self.clock, projects=SimpleNamespace(annotated_at=lambda url: self.annotated_at())
         )
@@ -124,6 +125,22 @@ def test_what_is_ready_never_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
     for written, at in enumerate(began):
         used = sum(began[0] < one <= at for one in project.annotations)
         assert used <= 10 + written
+
+
+def test_what_people_wait_for_steps_aside_only_after_a_submit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def began(annotations: Sequence[float]) -> list[float]:
+        project = Project(annotations, monkeypatch)
+        waiting, times = Gaps(project), []  # type: ignore[arg-type]
+        for _ in range(10):
+            waiting.step_aside()
+            times.append(project.clock - BEGAN)
+            project.pass_time(WRITE_SECONDS)
+        return times
+
+    assert began([-3.0])[-1] == pytest.approx(9 * WRITE_SECONDS)
+    every_two = began([2.0 * n for n in range(-3, 10)])
+    assert all(at % 2.0 >= AFTER_SECONDS - 1e-6 for at in every_two)
+    assert began([0.1 * n for n in range(-30, 900)])[-1] <= PATIENCE_SECONDS + 10 * WRITE_SECONDS + 0.1
 
 
 def test_a_clock_that_was_ahead_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
