@@ -45,7 +45,7 @@ def tasks_left(state: State, settings: Settings, project: Project, version: Vers
     """How many tasks of the head are written and, as far as is known, not labeled; None: all of the order is
     published."""
     size = size_to_write(state, settings, project, version)
-    return None if size is None else state.scores.head(version, size)[0] - project.annotation_events
+    return None if size is None else _left_and_missing(state, project, version, size)[0]
 
 
 def is_short(state: State, settings: Settings, project: Project, version: Version, times: float = AHEAD) -> bool:
@@ -54,8 +54,8 @@ def is_short(state: State, settings: Settings, project: Project, version: Versio
     size = size_to_write(state, settings, project, version)
     if size is None:
         return state.scores.has_unwritten(version)
-    written, missing = state.scores.head(version, size)
-    return missing > 0 and written - project.annotation_events < times * settings.shortlist
+    left, missing = _left_and_missing(state, project, version, size)
+    return missing > 0 and left < times * settings.shortlist
 
 
 def is_used_up(state: State, settings: Settings, project: Project, version: Version) -> bool:
@@ -64,8 +64,14 @@ def is_used_up(state: State, settings: Settings, project: Project, version: Vers
     size = size_to_write(state, settings, project, version)
     if size is None:
         return state.scores.has_unwritten(version)
+    left, missing = _left_and_missing(state, project, version, size)
+    return missing > 0 and left < (size - project.annotation_events) / 2
+
+
+def _left_and_missing(state: State, project: Project, version: Version, size: int) -> tuple[int, int]:
+    """Of the first ``size`` tasks: how many are written and not labeled, and how many are not written."""
     written, missing = state.scores.head(version, size)
-    return missing > 0 and written - project.annotation_events < (size - project.annotation_events) / 2
+    return written - project.annotation_events, missing
 
 
 def is_outgrown(state: State, version: Version, unlabeled: int) -> bool:
