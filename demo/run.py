@@ -140,8 +140,8 @@ def set_up(options: argparse.Namespace, directory: Path, narrator: Narrator, sta
 
     annotator = Annotator(label_studio.url, token)
     project = annotator.create_project(subject.title, subject.label_config)
-    with narrator.bar("Uploading the images", subject.count) as advance:
-        annotator.upload(project, subject.images(), advance)
+    with narrator.bar("Importing the images", subject.count) as advance:
+        annotator.add(project, subject.images(), advance)
     with narrator.step("Connecting the backend"):
         settings = {**subject.settings, "sampler": options.sampler, "budget": options.budget}
         annotator.connect(project, backend.url, settings)

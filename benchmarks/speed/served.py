@@ -72,7 +72,7 @@ class _Rounds:
     def connect(self) -> None:
         """Connect the backend and wait until nothing is left to do: all features are computed."""
         self._annotator.connect(self._project, self._backend.url, {"budget": self._load.budget})
-        self._until(self._all_scored, "the first order took too long")
+        self._until(self._all_embedded, "the first order took too long")
 
     def wait_for_order(self) -> tuple[float, float]:
         """Label until a cycle is due. Returns the seconds from the last answer of Submit until Label Studio orders the
@@ -113,9 +113,13 @@ class _Rounds:
         assert version is not None
         return version
 
-    def _all_scored(self) -> bool:
-        current = self.state.versions.current(self._project)
-        return current is not None and self.state.tasks.counts(self._project)["scored"] == self._load.tasks
+    def _all_embedded(self) -> bool:
+        """Whether the whole pool is in the first order, and the upkeep that embeds images is due no more."""
+        project, current = self.state.projects.get(self._project), self.state.versions.current(self._project)
+        if project is None or current is None or project.lease_owner is not None:
+            return False
+        scored = self.state.tasks.counts(self._project)["scored"]
+        return scored == self._load.tasks and project.refresh_seen >= project.refresh_seq
 
     def _rests(self) -> bool:
         project, version = self.state.projects.get(self._project), self._current()

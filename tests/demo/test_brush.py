@@ -86,8 +86,12 @@ def test_what_the_backend_proposes_is_read_from_label_studio(annotator: Annotato
 
 
 @pytest.mark.slow
-def test_images_are_made_one_request_at_a_time(annotator: Annotator, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way", ["upload", "add"])
+def test_images_are_made_one_request_at_a_time(
+    annotator: Annotator, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
     monkeypatch.setattr("demo.annotator.UPLOAD_FILES", 3)
+    monkeypatch.setattr("demo.annotator.IMPORT_TASKS", 3)
     made: list[int] = []
 
     def images() -> Iterator[tuple[str, bytes]]:
@@ -97,7 +101,7 @@ def test_images_are_made_one_request_at_a_time(annotator: Annotator, monkeypatch
 
     number = annotator.create_project("Seven", brush_config(CLASSES))
     told: list[tuple[int, int]] = []
-    annotator.upload(number, images(), lambda done: told.append((done, len(made))))
+    getattr(annotator, way)(number, images(), lambda done: told.append((done, len(made))))
     assert told == [(3, 3), (6, 6), (7, 7)]
     assert [image_index(task) for task in tasks_of(annotator, number)] == list(range(7))
     annotator.call("DELETE", f"/api/projects/{number}/")

@@ -52,7 +52,7 @@ def annotator(label_studio: LabelStudioServer) -> Annotator:
 def published(annotator: Annotator, dataset: Dataset) -> Iterator[tuple[int, list[int]]]:
     """A project whose four tasks are ordered by predictions of version "by-hand": its id, and the order."""
     project = annotator.create_project("An order by hand", choices_config(CLASSES))
-    annotator.upload(project, [(image_name(index), as_png(dataset.train_images[index])) for index in range(4)])
+    annotator.add(project, [(image_name(index), as_png(dataset.train_images[index])) for index in range(4)])
     tasks = [task["id"] for task in annotator.call("GET", "/api/tasks/", params={"project": project})["tasks"]]
     order = [tasks[2], tasks[0], tasks[3], tasks[1]]
     for position, task in enumerate(order):
@@ -121,7 +121,7 @@ def test_an_incomplete_or_doubled_order_is_noticed(
         oracle.open_round(version("by-hand"), CYCLE, 0.0)
     annotator.call("DELETE", f"/api/predictions/{double}/")
     oracle.open_round(version("by-hand"), CYCLE, 0.0)
-    annotator.upload(project, [(image_name(4), as_png(dataset.train_images[4]))])
+    annotator.add(project, [(image_name(4), as_png(dataset.train_images[4]))])
     oracle.subject = SingleItems(dataset, np.arange(5))
     oracle.open_round(version("by-hand"), CYCLE, 0.0)  # a first order is of what had arrived by then
     trained = replace(version("by-hand"), checkpoint="c1.pt")

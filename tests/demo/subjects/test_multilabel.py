@@ -125,7 +125,7 @@ def test_agreement_is_the_f1_of_what_is_ticked(subject: TickedScenes) -> None:
 def project(label_studio: LabelStudioServer, subject: TickedScenes) -> Iterator[tuple[Annotator, int]]:
     annotator = Annotator(label_studio.url, label_studio.personal_access_token())
     number = annotator.create_project(subject.title, subject.label_config)
-    annotator.upload(number, subject.images())
+    annotator.add(number, subject.images())
     for task in annotator.call("GET", "/api/tasks/", params={"project": number})["tasks"]:
         result = subject.ground_truth(image_index(task))
         body = {"task": task["id"], "result": result, "score": 1 / task["id"], "model_version": "by-hand"}

@@ -131,7 +131,7 @@ def annotator(label_studio: LabelStudioServer) -> Annotator:
 @pytest.fixture
 def project(annotator: Annotator, subject: PaintedScenes) -> Iterator[int]:
     number = annotator.create_project(subject.title, subject.label_config)
-    annotator.upload(number, subject.images())
+    annotator.add(number, subject.images())
     yield number
     annotator.call("DELETE", f"/api/projects/{number}/")
 
