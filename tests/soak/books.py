@@ -71,14 +71,17 @@ def published(seen: Seen, project: LabelProject, settings: Settings) -> tuple[Co
         return Counter(), "there is no version"
     if project.version() != current.name:
         return Counter(), f"the project names {project.version()}, the backend {current.name}"
-    unlabeled, scored = project.unlabelled(), state.scores.order(current).tolist()
+    # a Label Studio that was killed in the middle of a Submit holds the annotation, and never counts the task as labeled
+    labeled = {label.task_id for label in state.labels.all(project.id)}
+    unlabeled, scored = project.unlabelled() - labeled, state.scores.order(current).tolist()
     held = Counter(item["task"] for item in project.predictions(current.name))
     order = [task for task in scored if task in unlabeled]
     size = head_size(state, settings, current)
     if size is not None:
-        # the head is filled up when half of it is used; what is published has to be the order's beginning
-        last = max((place for place, task in enumerate(order) if held[task]), default=-1)
-        order = order[: max(last + 1, min(size // 2, len(order)))]
+        # The head is filled up when half of it is used. Behind it are predictions of tasks that others, which joined
+        # later, have pushed back; there may be none twice.
+        head = set(order[: size // 2])
+        order = [task for task in order if task in head or held[task]]
     unscored = unlabeled - set(scored) - {broken.task_id for broken in state.tasks.broken_images(project.id)}
     words = f"{len(unscored)} readable tasks have no score" if unscored else ""
     return Counter({task: held[task] for task in order}), words
