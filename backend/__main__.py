@@ -156,7 +156,7 @@ def _worker(_: argparse.Namespace, settings: Settings) -> int:
 
     with _running(settings) as state:
         state.close()
-        share_cores()
+        share_cores(settings.worker_niceness)
         commands.run(settings)
     return 0
 
@@ -192,7 +192,7 @@ def _run_cycle(args: argparse.Namespace, settings: Settings) -> int:
     from backend.worker.device import share_cores
 
     _state(settings).close()
-    share_cores()
+    share_cores(settings.worker_niceness)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bars:

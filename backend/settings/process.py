@@ -43,6 +43,12 @@ class ProcessSettings:
         "Where networks run; auto: CUDA when there is one.",
         matching(r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:N"),
     )
+    worker_niceness: int = setting(
+        10,
+        "By how much a worker lowers its priority, so that Label Studio and the web process respond while it trains on "
+        "the same machine; 0 where it has one of its own.",
+        between(0, 19),
+    )
     database_url: str = setting(
         "",
         "State database; empty: SQLite in MODEL_DIR.",

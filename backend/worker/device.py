@@ -29,7 +29,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def share_cores(nice: int = 10) -> None:
+def share_cores(nice: int) -> None:
     """Let others respond within a second even while we train on every core. Call before importing torch.
 
     Lowers this process's priority, and makes threads that wait for each other sleep instead of spinning. Alongside a

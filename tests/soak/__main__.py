@@ -39,6 +39,7 @@ SETTINGS = FAST | {
     "LEASE_SECONDS": "10",
     "RECONCILE_SECONDS": "10",  # webhooks are lost with the process that they were sent to
     "CLEANUP_SECONDS": "20",
+    "WORKER_NICENESS": "10",  # as for an owner
 }
 UPLOAD = 500
 
