@@ -10,7 +10,8 @@ sampler, through the worker's own cycle.
 
 ``--cycles 5`` is five trainings: one on the initial labels and one after each of four purchases. The initial labels are
 the first of the product's own first order, but before ``random``, for which they are drawn by chance; ``own+random``
-and ``chance+margin`` are the other way round, and ``svm-pixels`` is an SVM on raw pixels with random labels. It may be
+and ``chance+margin`` are the other way round, and ``svm-pixels`` is an SVM on raw pixels with random labels. For masks,
+``foreground-random`` is random among the images that the network predicts more foreground in than in most. It may be
 interrupted at any instant; the same command goes on after the last finished cycle of each run.
 """
 
@@ -33,9 +34,9 @@ from backend.settings.core import Settings
 from benchmarks.curves.display import Display
 from benchmarks.curves.jobs import Jobs, play_all
 from benchmarks.curves.plan import (
+    CONTROLS,
     DEFAULT_TASK,
     FIRST,
-    PIXELS,
     Arm,
     Plan,
     PlanError,
@@ -208,6 +209,8 @@ def _samplers(text: str, task: str) -> list[str]:
     asked = {name.strip() for name in text.split(",") if name.strip()}
     if others := sorted({Arm.named(name).sampler for name in asked} & (SAMPLERS.keys() - able)):
         raise PlanError(f"not for {task}: {'; '.join(f'{name}, {SAMPLERS[name].refusals[task]}' for name in others)}")
+    if others := sorted(asked & set(CONTROLS) - set(TASKS[task].controls)):
+        raise PlanError(f"not for {task}: {', '.join(others)}")
     names = [name for name in SAMPLER_NAMES if name in able]
     wanted = set(names) if text == "all" else asked
     if unknown := sorted(wanted - set(arms(names))):
@@ -219,7 +222,7 @@ def _samplers(text: str, task: str) -> list[str]:
 
 def arms(names: Sequence[str]) -> tuple[str, ...]:
     """Every arm with a sampler of ``names``, in the order in which they are listed."""
-    return (PIXELS, *(arm for name in names for arm in (name, *(f"{first}+{name}" for first in FIRST))))
+    return (*CONTROLS, *(arm for name in names for arm in (name, *(f"{first}+{name}" for first in FIRST))))
 
 
 def _places(devices: str, jobs: int) -> tuple[list[str], int]:

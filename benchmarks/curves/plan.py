@@ -21,6 +21,10 @@ DEFAULT_TASK = "classification"
 FIRST = ("own", "chance")
 PIXELS = "svm-pixels"
 """The arm whose labels are chance's and whose classifier is an SVM on raw pixels."""
+FOREGROUND = "foreground-random"
+"""The arm that buys at random among the images whose predicted foreground is above the median."""
+CONTROLS = (PIXELS, FOREGROUND)
+"""Arms that are no sampler of the product's; a kind of task says which of them it has."""
 _UNSAID = {"task": DEFAULT_TASK, "first": "chance", "early": (), "redraw": False, "bank": 0}
 _OWN_OPTIONS = {
     "sampler": "--samplers",
@@ -39,17 +43,20 @@ class PlanError(ValueError):
 @dataclass(frozen=True)
 class Arm:
     """What a curve is of: how the first images are chosen, ``own`` or ``chance``; "" as the plan says; and which
-    ``sampler`` chooses the rest. ``pixels``: a classifier of raw pixels learns in place of the network."""
+    ``sampler`` chooses the rest. ``pixels``: a classifier of raw pixels learns in place of the network. ``foreground``:
+    what is chosen comes from the images with more foreground than most, while there are some
+    (:mod:`benchmarks.curves.foreground`)."""
 
     sampler: str
     first: str = ""
     pixels: bool = False
+    foreground: bool = False
 
     @classmethod
     def named(cls, name: str) -> Arm:
-        """``margin``, ``chance+margin``, ``own+random``, ``svm-pixels``."""
-        if name == PIXELS:
-            return cls("random", "chance", True)
+        """``margin``, ``chance+margin``, ``own+random``, ``svm-pixels``, ``foreground-random``."""
+        if name in CONTROLS:
+            return cls("random", "chance", pixels=name == PIXELS, foreground=name == FOREGROUND)
         first, _, sampler = name.rpartition("+")
         return cls(sampler, first)
 

@@ -19,6 +19,7 @@ from backend.files import replace_file
 from backend.learning.learner import Learner, cycle_seed, random_subset
 from backend.learning.scores import priority_scores
 from backend.settings.core import Settings
+from benchmarks.curves.foreground import foreground_first, predicted_shares
 from benchmarks.curves.plan import Plan, Run, chance_order, code_digest, trial_seed
 from benchmarks.curves.store import Line, RunStore
 from benchmarks.curves.tasks.base import CurveTask
@@ -84,6 +85,8 @@ def _play_cycle(
     clock.lap()
     if buys:
         acquisition, predictions = learner.score(task.pixels, unlabeled, runtime)
+        if run.arm.foreground:
+            acquisition = foreground_first(acquisition, predicted_shares(learner.net, task.pixels, unlabeled, runtime))
         seconds["score"] = clock.lap()
         queue = np.argsort(priority_scores(acquisition, seed))  # Label Studio serves the lowest score first
         picks = unlabeled[queue[: plan.budget]]

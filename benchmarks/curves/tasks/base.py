@@ -80,13 +80,15 @@ class CurveTask(ABC, Generic[Images]):
     """One kind of task on one data set: rows of its training part that are the pool (N,), rows of its test part (T,).
 
     ``name`` is the kind's in :data:`backend.tasks.KINDS`. ``labels``: before the first purchase and in each, unless
-    told otherwise. ``datasets``: words for the help text.
+    told otherwise. ``datasets``: words for the help text. ``controls``: those of
+    :data:`benchmarks.curves.plan.CONTROLS` that there are for it.
     """
 
     name: ClassVar[str]
     measure: ClassVar[Measure]
     labels: ClassVar[int]
     datasets: ClassVar[str]
+    controls: ClassVar[tuple[str, ...]] = ()
 
     pool: np.ndarray
     test: np.ndarray

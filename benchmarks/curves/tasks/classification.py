@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from benchmarks.curves import purchases
-from benchmarks.curves.plan import Plan
+from benchmarks.curves.plan import PIXELS, Plan
 from benchmarks.curves.tasks.base import CurveTask, Measure, Part
 from benchmarks.data import image_sets
 from benchmarks.data.datasets import DatasetUnavailable
@@ -34,6 +34,7 @@ class Classification(CurveTask[ImageSet]):
         "fashion-mnist, cifar10, cifar100, svhn, digits; -x10, -x100 (long tails) or -copies (a redundant pool) behind"
         " it; photographs; or a folder with one folder of images per class"
     )
+    controls: ClassVar[tuple[str, ...]] = (PIXELS,)
 
     @classmethod
     def prepare(cls, dataset: str, size: int, downloads: Path, work: Path, report: ProgressFn) -> Path:

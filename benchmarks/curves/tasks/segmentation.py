@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from benchmarks.curves.plan import FOREGROUND
 from benchmarks.curves.tasks.base import Measure
 from benchmarks.curves.tasks.mask_sets import OnMasks
 from models import IGNORE
@@ -29,6 +30,7 @@ class Segmentation(OnMasks):
     )
     labels: ClassVar[int] = 150  # a mask is worth many classes, and costs as many
     datasets: ClassVar[str] = "fashion-scenes, cityscapes, voc, or a folder with images and masks"
+    controls: ClassVar[tuple[str, ...]] = (FOREGROUND,)
 
     def data(self, labeled: np.ndarray, unlabeled: np.ndarray) -> CycleData:
         from models.data import CycleData, MaskTargets

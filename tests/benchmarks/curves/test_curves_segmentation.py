@@ -17,7 +17,8 @@ from PIL import Image
 from backend.learning.learner import Learner
 from backend.settings.core import Settings
 from benchmarks.curves import command as curves
-from benchmarks.curves.plan import Plan, Run, initial_set, trial_seed
+from benchmarks.curves.foreground import foreground_first, predicted_shares
+from benchmarks.curves.plan import CONTROLS, FOREGROUND, Arm, Plan, Run, initial_set, trial_seed
 from benchmarks.curves.run import play
 from benchmarks.curves.store import Line, RunStore
 from benchmarks.curves.tasks import task_of
@@ -26,6 +27,7 @@ from benchmarks.data.kept_masks import MaskSet, draft_of, finish
 from models import IGNORE
 from models.data import MaskTargets, Runtime, targets_of
 from models.inference.predictions import predict_masks
+from models.pixels import normalize
 from samplers import SAMPLERS
 from tests.benchmarks.curves.curves_bench import NOT_COMPARED, Stopped, quiet
 
@@ -141,7 +143,7 @@ def purchases(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     return kept
 
 
-@pytest.mark.parametrize("sampler", ["entropy", "vaal", "dast-al"])
+@pytest.mark.parametrize("sampler", ["entropy", "vaal", "dast-al", FOREGROUND])
 def test_masks_that_were_not_bought_and_those_of_the_test_change_no_choice(
     folder: Path, made: Path, tmp_path: Path, purchases: list[np.ndarray], sampler: str
 ) -> None:
@@ -156,6 +158,54 @@ def test_masks_that_were_not_bought_and_those_of_the_test_change_no_choice(
         play(replace(task, images=one), plan, run, tmp_path / str(number), CPU, quiet)
     assert purchases[0].tolist() == purchases[1].tolist() and len(purchases) == 2
     assert len(np.unique(purchases[0])) == 9 and set(initial) < set(purchases[0]) <= set(task.pool)
+
+
+def test_what_has_more_foreground_than_most_comes_first_each_half_in_its_random_order() -> None:
+    """The median of the shares is 0.25, and a share that is equal to it is not above it."""
+    random = np.array([0.3, -2.0, 1.5, 0.9, -0.1])
+    shares = np.array([0.0, 0.25, 0.25, 0.7, 0.6])
+    assert np.argsort(-foreground_first(random, shares)).tolist() == [3, 4, 2, 0, 1]
+
+
+def test_a_pool_of_background_is_in_random_order() -> None:
+    random = np.random.default_rng(0).normal(size=9)
+    assert np.argsort(foreground_first(random, np.zeros(9))).tolist() == np.argsort(random).tolist()
+
+
+def test_foreground_is_what_the_network_takes_for_another_class_than_the_background(made: Path, folder: Path) -> None:
+    """Against the map itself, up to a pixel of 24 at which two logits are practically equal; and a head that says one
+    class everywhere."""
+    task = task_of(made, plan_of(folder))
+    learner, rows, runtime = learner_of(task), np.array([4, 0, 9]), Runtime(CPU, 0)
+    shares = predicted_shares(learner.net, task.pixels, rows, runtime)
+    with torch.no_grad():
+        net = learner.net.eval()
+        maps = net.head(net.features(normalize(torch.from_numpy(task.pixels[rows]))))
+    assert shares == pytest.approx((maps.argmax(dim=1) > 0).double().mean(dim=(1, 2)).numpy(), abs=0.05)
+    assert 0 < shares.mean() < 1, "a network that tells something apart"
+    for bias, share in ((torch.tensor([9.0, 0.0, 0.0]), 0.0), (torch.tensor([0.0, 0.0, 9.0]), 1.0)):
+        with torch.no_grad():
+            learner.net.head.weight.zero_()
+            learner.net.head.bias.copy_(bias)
+        assert (predicted_shares(learner.net, task.pixels, rows, runtime) == share).all()
+
+
+def test_the_control_buys_where_the_network_sees_more_foreground_than_in_most(
+    folder: Path, made: Path, tmp_path: Path, purchases: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shares are replaced by the rows' own numbers: what is bought is above the median of what is unlabeled."""
+    monkeypatch.setattr(
+        "benchmarks.curves.run.predicted_shares", lambda net, pixels, rows, runtime: rows.astype(np.float64)
+    )
+    plan = plan_of(folder, cycles=2)
+    task = task_of(made, plan)
+    play(task, plan, Run(FOREGROUND, 1), tmp_path / "run", CPU, quiet)
+    initial = initial_set(task.pool, 6, trial_seed(0, 1))
+    unlabeled = np.setdiff1d(task.pool, initial)
+    bought = np.setdiff1d(purchases[0], initial)
+    assert len(bought) == 3 and (bought > np.median(unlabeled)).all()
+    assert bought.tolist() != unlabeled[-3:].tolist(), "at random among them, and not those with most"
+    assert Arm.named(FOREGROUND) == Arm("random", "chance", foreground=True)
 
 
 def stop_at(cycle: int, phase: str) -> Callable[[int, str, int, int], None]:
@@ -221,11 +271,13 @@ def test_from_the_command_to_the_page(folder: Path, tmp_path: Path, capsys: pyte
     ("more", "words"),
     [
         (["--samplers", "entropy,ads"], "not for segmentation: ads, it compares two classifiers of a whole image"),
+        (["--samplers", "entropy,svm-pixels"], "not for segmentation: svm-pixels"),
         (["--samplers", "entropy,astrology"], "unknown sampler astrology: choose of random"),
         (["--dataset", "cifar10-x10"], "has a class for each image and no masks: leave out --task segmentation"),
         (["--dataset", "voc", "--data", "nowhere"], "VOCdevkit is no segmentation data set: choose fashion-scenes"),
         (["--set", "task=classification"], "use --task"),
         (["--cycles", "7"], "6 labels and 6 purchases of 3 are 24, and the pool has 20 images"),
+        (["--task", "multilabel", "--samplers", FOREGROUND], "not for multilabel: foreground-random"),
         (["--task", "classification"], "holds images with masks: it is for --task segmentation"),
     ],
 )
@@ -248,3 +300,5 @@ def test_all_leaves_out_what_is_for_classification_only() -> None:
     every = curves._samplers("all", "segmentation")
     assert set(SAMPLERS) - set(every) == {"ads", "asal", "badge", "bait", "ceal", "dropquery", "typiclust"}
     assert set(curves._samplers("all", "classification")) == set(SAMPLERS)
+    assert set(CONTROLS).isdisjoint(every), "a control is asked for by its name"
+    assert curves._samplers(f"entropy,random,{FOREGROUND}", "segmentation") == [FOREGROUND, "random", "entropy"]
