@@ -179,6 +179,7 @@ def test_every_row_measures_something(tmp_path: Path) -> None:
         "embedding",
         "head",
         "score-features",
+        "photographs",
         "k-center",
         "memory",
         "memory-masks",
