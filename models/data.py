@@ -10,7 +10,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ import torch
 # Also names of this module; they stand where they need no torch.
 from models import IGNORE as IGNORE
 from models import ProgressFn as ProgressFn
+
+if TYPE_CHECKING:
+    from models.training.kept_maps import EncodedImages
 
 T = TypeVar("T", bound="Targets")
 
@@ -210,6 +213,8 @@ class Runtime:
     features         (M, E) float16, usually a read-only np.memmap: what a frozen backbone says of the pool's rows, as
                      `models.networks.pretrained.FrozenClassifier.embed` gives it. Only rows that are asked for have to
                      be filled. None = pixels are read instead.
+    encoded          what a segmenter's frozen encoder says of the labeled images, for all trainings of a cycle; filled
+                     as it is asked for. None = each training has its own.
     """
 
     device: torch.device
@@ -219,6 +224,7 @@ class Runtime:
     score_dtype: torch.dtype = torch.float32
     deadline: Deadline | None = None
     features: np.ndarray | None = None
+    encoded: EncodedImages | None = None
 
     def generator(self, purpose: str, device: torch.device | str | None = None) -> torch.Generator:
         """A fresh torch.Generator for one purpose, on `device` (default: the runtime's).

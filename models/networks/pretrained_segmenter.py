@@ -132,7 +132,8 @@ class PretrainedSegmenter(TaskNet):
     gave them last. features(x): (B, D, h, w) float32. Taps are the channel means of the encoder's stages and of the
     features.
 
-    encoder: on the head's device.
+    encoder: on the head's device. kept_shapes: (T_k, h_k, w_k) of what was kept last, by this network or by another one
+    with the same encoder.
     """
 
     config: PretrainedSegmenterConfig
@@ -146,7 +147,7 @@ class PretrainedSegmenter(TaskNet):
         self.trunk = Decoder(config.channels, config.width)
         self.head = nn.Conv2d(config.width, config.num_classes, 1)
         self.tap_channels = (*config.channels, config.width)
-        self._kept: list[torch.Size] = []  # (T_k, h_k, w_k) of what `keep` gave last
+        self.kept_shapes: list[torch.Size] = []
 
     @property
     @abstractmethod
@@ -174,15 +175,15 @@ class PretrainedSegmenter(TaskNet):
     def keep(self, x: Tensor) -> Tensor:
         """What is kept of images (B, 3, H, W): (B, E) float16. Its largest number stands for all beyond."""
         stages = self._encoded(x)
-        self._kept = [stage.shape[1:] for stage in stages]
+        self.kept_shapes = [stage.shape[1:] for stage in stages]
         largest = torch.finfo(torch.float16).max
         return torch.cat([stage.flatten(1) for stage in stages], dim=1).clamp(-largest, largest).half()
 
     def _stages(self, x: Tensor) -> Sequence[Tensor]:
         if x.shape[1] == COLORS:
             return self._encoded(x)
-        parts = x.split([shape.numel() for shape in self._kept], dim=1)
-        return [part.unflatten(1, tuple(shape)) for part, shape in zip(parts, self._kept, strict=True)]
+        parts = x.split([shape.numel() for shape in self.kept_shapes], dim=1)
+        return [part.unflatten(1, tuple(shape)) for part, shape in zip(parts, self.kept_shapes, strict=True)]
 
     def _encoded(self, x: Tensor) -> Sequence[Tensor]:
         """(B, 3, H, W) -> the stages that are decoded, (B, T_k, h_k, w_k)."""

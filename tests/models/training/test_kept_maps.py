@@ -21,7 +21,7 @@ from models.networks.pretrained_segmenter import (
 )
 from models.pixels import normalize
 from models.tasks import SEGMENTATION
-from models.training.kept_maps import KeptMaps
+from models.training.kept_maps import EncodedImages, KeptMaps
 from models.training.rows import epoch_positions
 from models.training.schedule import Recipe
 from models.training.task_network import train_network
@@ -36,6 +36,7 @@ class FirstLines:
 
     def __init__(self) -> None:
         self.encoded = 0
+        self.kept_shapes: list[torch.Size] = []
 
     def keep(self, x: Tensor) -> Tensor:
         self.encoded += len(x)
@@ -66,6 +67,36 @@ def test_images_and_mirror_images_are_encoded_once_where_there_is_room_and_go_wi
             seen |= {int(line[0]) for line in masks[:, 0]}
     assert seen == {20 * row + end for row in range(count) for end in (0, 7)}  # each, and its mirror image
     assert net.encoded == encoded if room >= 2 * count else net.encoded > encoded
+
+
+def test_trainings_of_one_cycle_share_what_the_encoder_says_and_another_network_reads_it() -> None:
+    """A second training, on some of the images in another order, encodes no image that the first one has seen, and
+    learns as if it had encoded all of them itself."""
+    data = halves()
+    places = np.array([3, 0])
+    part = dataclasses.replace(data, labeled=data.labeled[places], targets=data.targets.at(places))
+    recipe, states, counts = Recipe(epochs=8, batch_size=4), [], []
+    for encoded in (None, EncodedImages(data.labeled)):
+        runtime = dataclasses.replace(RUNTIME, encoded=encoded)
+        train_network(segmenter(frozen=True), data, SEGMENTATION.cross_entropy(), recipe, runtime)
+        net = segmenter(frozen=True)
+        seen: list[int] = []
+        original = net.keep
+        net.keep = lambda x, original=original, seen=seen: (seen.append(len(x)), original(x))[1]  # type: ignore[method-assign]
+        train_network(net, part, SEGMENTATION.cross_entropy(), recipe, runtime)
+        states.append(net.state_dict())
+        counts.append(sum(seen))
+    assert counts[0] > 0 == counts[1]
+    for key, value in states[0].items():
+        torch.testing.assert_close(states[1][key], value, rtol=1e-3, atol=1e-4)
+
+
+def test_an_encoder_that_is_trained_shares_nothing() -> None:
+    """Of the next training it would say something else."""
+    data, shared = halves(), EncodedImages(np.arange(4))
+    runtime = dataclasses.replace(RUNTIME, encoded=shared)
+    train_network(segmenter(frozen=False), data, SEGMENTATION.cross_entropy(), Recipe(epochs=2, batch_size=4), runtime)
+    assert not shared._known.any()
 
 
 def test_a_mask_with_a_class_that_there_is_not_is_refused() -> None:
