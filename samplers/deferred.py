@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     import models.training.examples
     import models.training.gan
     import models.training.head
+    import models.training.held_back
     import models.training.kept_maps
     import models.training.logistic
     import models.training.rows

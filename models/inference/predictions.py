@@ -188,8 +188,8 @@ def predict_masks(
     """Every row's mask at the size of its image, a batch at a time: they are never all in memory.
 
     Gives positions (B,) in `rows`, masks (B, H, W) uint8 and the confidence in each pixel (B, H, W) uint8, where 255 is
-    a softmax probability of 1. In ascending order of rows. Calls runtime.progress(phase, rows done, N). Raises
-    NonFiniteOutputs when the network's weights are broken.
+    a softmax probability of 1, of calibrated logits. In ascending order of rows. Calls runtime.progress(phase, rows
+    done, N). Raises NonFiniteOutputs when the network's weights are broken.
     """
     check_pixels(pixels)
     check_rows(rows, len(pixels))
@@ -199,7 +199,7 @@ def predict_masks(
     with torch.inference_mode(), closing(stream) as images_of:
         for part, images in zip(parts, images_of, strict=True):
             # Logits of full size are the largest there is, C numbers a pixel: of one image at a time.
-            maps = copied.head(copied.features(normalize(images))).split(1)
+            maps = (copied.head(copied.features(normalize(images))) / copied.temperature).split(1)
             per_image = [most_likely(enlarge(one, images.shape[1:3])) for one in maps]
             masks = torch.cat([predicted.to(torch.uint8) for predicted, _ in per_image]).cpu()
             confidence = torch.cat([sure for _, sure in per_image]).cpu()

@@ -21,6 +21,7 @@ from models.inference.predictions import Predictions
 from models.losses.objectives import Objective
 from models.networks.base import TaskConfig, TaskNet
 from models.training.examples import Examples
+from models.training.held_back import of_whole_images
 from models.training.schedule import Recipe, Sizes
 
 Reduction = Literal["total", "mean", "log_odds_of_mean"]
@@ -147,6 +148,13 @@ class Task(ABC):
         if targets.is_floating_point():
             return targets.sum(dim=0).long().numpy()
         return np.bincount(targets.numpy(), minlength=data.num_classes)
+
+    def held_back_figures(self, net: TaskNet, held: CycleData, runtime: Runtime) -> dict[str, float]:
+        """Set the temperature of `net` by the labels of `held`, of which it learned from none, and there is one or
+        more. Returns what they say of it, for the metrics; see `models.training.held_back`. Raises
+        `models.inference.predictions.NonFiniteOutputs`.
+        """
+        return of_whole_images(net, held, runtime)
 
     @abstractmethod
     def cross_entropy(self) -> Objective:

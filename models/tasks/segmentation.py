@@ -31,6 +31,7 @@ from models.networks.pretrained_segmenter import (
 from models.networks.segmenter import Segmenter, SegmenterConfig, build_segmenter, enlarge
 from models.tasks.base import Reduction, RowMeasure, Task
 from models.training.examples import Examples, LabeledMasks
+from models.training.held_back import of_masks
 from models.training.kept_maps import KeptMaps
 from models.training.schedule import MASKS, Recipe, Sizes
 
@@ -90,6 +91,9 @@ class SegmentationTask(Task):
         if isinstance(net, PretrainedSegmenter) and net.keeps and not recipe.crop:
             return KeptMaps(net, data, runtime)
         return LabeledMasks(data, recipe, runtime)
+
+    def held_back_figures(self, net: TaskNet, held: CycleData, runtime: Runtime) -> dict[str, float]:
+        return of_masks(net, held, runtime)
 
     def cross_entropy(self) -> Objective:
         return DenseCrossEntropy()
