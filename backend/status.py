@@ -225,14 +225,18 @@ def _versions(found: dict[str, Any]) -> Table:
                 _local_time(version["published_at"]),
                 str(version["metrics"].get("labels", 0)),
                 str(version["metrics"].get("pool", "-")),
-                _share(version["metrics"].get("train_cv_accuracy")),
+                _quality(version["metrics"]),
                 "-" if spent is None else f"{spent:.1f}",
             )
     return table
 
 
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.0f} %"
+def _quality(metrics: dict[str, Any]) -> str:
+    """On labels that were left out of the training: accuracy, or of masks mean IoU."""
+    accuracy, mean_iou = metrics.get("train_cv_accuracy"), metrics.get("train_mean_iou")
+    if mean_iou is not None:
+        return f"IoU {100 * mean_iou:.0f} %"
+    return "-" if accuracy is None else f"{100 * accuracy:.0f} %"
 
 
 def _broken(found: dict[str, Any]) -> Table:

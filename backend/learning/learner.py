@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from backend.errors import BackendError
+from backend.learning import rehearsal
 from backend.learning.scores import priority_scores
 from backend.settings.core import Settings
 from backend.tasks import KINDS
@@ -27,6 +28,7 @@ from models.data import SCORE_DTYPES, CycleData, Deadline, Runtime, no_progress
 from models.inference.predictions import Predictions, predict
 from models.networks.base import PretrainedUnavailable, TaskConfig, TaskNet
 from models.tasks import task_name_of, task_named
+from models.training.kept_maps import EncodedImages
 from models.training.task_network import Recipe, train_network
 from samplers import SAMPLERS, Sampler, build_sampler
 from samplers.noise import power_acquisition
@@ -182,8 +184,8 @@ class Learner:
         """Train the task network with the sampler's objective, then the sampler's own networks. Returns metrics to log:
         ``train_…`` of the former, ``fit_…`` of the latter.
 
-        ``settings.fit_seconds`` is for all of it: the task network gets its share, and whatever that leaves is for the
-        sampler's own."""
+        ``settings.fit_seconds`` is for all of it: the task network gets its share, out of which comes a rehearsal where
+        it has one (:mod:`backend.learning.rehearsal`), and whatever that leaves is for the sampler's own."""
         if settings.class_balance:
             data = task_named(self.task).balanced(data)
         recipe = Recipe(
@@ -196,10 +198,18 @@ class Learner:
             images=settings.train_images,
             semi_supervised=settings.semi_supervised == "auto",
         )
+        runtime = replace(runtime, encoded=EncodedImages(data.labeled))
         deadline = Deadline.after(settings.fit_seconds) if settings.fit_seconds else None
         first = replace(runtime, deadline=deadline and deadline.share(1 / self.sampler.trainings))
         objective = self.sampler.objective(self.net, data, first)
-        metrics = {f"train_{k}": v for k, v in train_network(self.net, data, objective, recipe, first).items()}
+        own = first
+        if first.deadline and self.net.rehearses:
+            own = replace(first, deadline=first.deadline.share(1 / (1 + rehearsal.SHARE)))
+        found = train_network(self.net, data, objective, recipe, own)
+        if self.net.rehearses:
+            fresh = Learner.fresh(settings, self.classes, self.frame, self.device, runtime.seed, self.task)
+            found |= rehearsal.rehearsed(self.net, fresh, data, recipe, found["images"], first)
+        metrics = {f"train_{key}": value for key, value in found.items()}
         rest = replace(runtime, deadline=deadline)
         metrics |= {f"fit_{k}": v for k, v in self.sampler.fit(self.net, data, rest).items()}
         return metrics

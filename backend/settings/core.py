@@ -163,8 +163,9 @@ class Settings(ProcessSettings, SamplerSettings):
     )
     preannotate_above: str = project(
         "auto",
-        "Whole images: the confidence from which on a task opens with the predicted class ticked; 0: always, 1: never; "
-        "auto: the lowest above which at least 9 in 10 predictions are right, by cross-validation on the labels.",
+        "The confidence from which on a task opens with a prediction: the predicted class ticked, a region of a mask "
+        "drawn; 0: always, 1: never; auto: the lowest above which at least 9 in 10 are right, by labels that were left "
+        "out.",
         Check("auto, or 0 to 1", lambda value: value == "auto" or is_share(value)),
     )
     class_balance: bool = project(

@@ -5,8 +5,10 @@ The worker, the web process and the cycle use a :class:`TaskKind` without asking
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
@@ -114,6 +116,9 @@ class TaskKind(ABC, Generic[Spec, Kept]):
     queue_columns: ClassVar[tuple[str, ...]] = ("score", "results", "model_versions")
     draws: ClassVar[bool] = False
     fresh_limit: ClassVar[int] = 64
+
+    shown_from: float = 0.0
+    """The confidence from which on an answer is filled in in a pre-annotation."""
 
     def __init__(self, spec: Spec, settings: Settings) -> None:
         """``settings``: those of the project. Raises SettingsError if one of them does not fit this kind of task."""
@@ -231,8 +236,16 @@ class TaskKind(ABC, Generic[Spec, Kept]):
 
     def serving(self, metrics: Mapping[str, Any]) -> Self:
         """This kind, for the results of a version with these metrics: :meth:`result` and :meth:`predict_fresh` are
-        asked of what this returns."""
-        return self
+        asked of what this returns.
+
+        Answers are filled in from ``preannotate_above`` on or, where that is auto, from what was measured when the
+        version was trained. Where nothing was measured, all are: of a version of before, or of a network that is
+        trained from scratch."""
+        chosen = self.settings.preannotate_above
+        threshold = metrics.get("train_preannotate_above", 0.0) if chosen == "auto" else float(chosen)
+        served = copy(self)
+        served.shown_from = threshold if threshold < 1 else math.inf
+        return served
 
     def head_size(self) -> int | None:
         """How many tasks at the head of an order get a prediction with a result. The others get a score only. None:

@@ -76,7 +76,7 @@ class Classification(WholeImages[ChoicesSpec, KeptPredictions]):
         if stored.label is None or stored.label not in self.classes:
             return []
         confidence = stored.confidence if stored.confidence is not None else stored.priority_score
-        return choices_result(self.spec, [stored.label], confidence) if confidence >= self.ticked_from else []
+        return choices_result(self.spec, [stored.label], confidence) if confidence >= self.shown_from else []
 
     def predict_fresh(
         self, learner: Learner, version_name: str, fetched: Fetched, until: float

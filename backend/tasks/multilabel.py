@@ -83,7 +83,7 @@ class Multilabel(WholeImages[ChoicesSpec, KeptProbabilities]):
         return kept is not None and kept.holds(stored.task_id)
 
     def result(self, stored: StoredPrediction, kept: KeptProbabilities | None) -> Result:
-        """Selects every class whose probability is at least ``multilabel_threshold`` and :attr:`ticked_from`, in the
+        """Selects every class whose probability is at least ``multilabel_threshold`` and :attr:`shown_from`, in the
         order of the label config."""
         probabilities = kept.probabilities(stored.task_id) if kept is not None else None
         return [] if probabilities is None else self._result_of(probabilities, stored)
@@ -101,7 +101,7 @@ class Multilabel(WholeImages[ChoicesSpec, KeptProbabilities]):
             yield task, (stored, self._result_of(of_class, stored))
 
     def _result_of(self, probabilities: Mapping[str, float], stored: StoredPrediction) -> Result:
-        threshold = max(self.settings.multilabel_threshold, self.ticked_from)
+        threshold = max(self.settings.multilabel_threshold, self.shown_from)
         selected = [name for name in self.classes if probabilities.get(name, 0.0) >= threshold]
         confidence = stored.confidence if stored.confidence is not None else stored.priority_score
         return choices_result(self.spec, selected, confidence) if selected else []

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable, Mapping
-from copy import copy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from backend.errors import BackendError
 from backend.settings.core import Settings
@@ -28,21 +26,7 @@ CLASSIFIER_WIDTH, CLASSIFIER_CPU_WIDTH = 64, 16
 
 
 class WholeImages(TaskKind[Spec, Kept]):
-    """Images are cropped to squares around their center; the network is a classifier.
-
-    ``ticked_from``: the confidence from which on an answer is ticked in a pre-annotation.
-    """
-
-    ticked_from: float = 0.0
-
-    def serving(self, metrics: Mapping[str, Any]) -> Self:
-        """With ``preannotate_above`` or, where that is auto, what was measured when the version was trained. A version
-        that nothing was measured for is ticked always: one of before, or of a network that is trained as a whole."""
-        chosen = self.settings.preannotate_above
-        threshold = metrics.get("train_preannotate_above", 0.0) if chosen == "auto" else float(chosen)
-        served = copy(self)
-        served.ticked_from = threshold if threshold < 1 else math.inf
-        return served
+    """Images are cropped to squares around their center; the network is a classifier."""
 
     def check(self) -> None:
         super().check()

@@ -149,8 +149,10 @@ PROJECT_GAUGES = {
 LEARNED_GAUGES = {
     "current_version_cv_accuracy": (
         "train_cv_accuracy",
-        "Cross-validated accuracy of the current version's head on the labels.",
+        "Accuracy of the current version's network, or one like it, on labels that were left out.",
     ),
+    "current_version_mean_iou": ("train_mean_iou", "Mean IoU, likewise, where masks are predicted."),
+    "current_version_pixel_accuracy": ("train_pixel_accuracy", "Share of the pixels that are told right, likewise."),
     "current_version_ece": ("train_ece", "Expected calibration error of its confidences on the same labels."),
 }
 """Metric → its key among the metrics of a version, and its help text."""

@@ -111,6 +111,11 @@ class TaskNet(ReducedScoring, ABC):
         """Its parameters for an optimizer, each group with the `share` of the learning rate that it is trained at."""
         return [{"params": list(self.parameters()), "share": 1.0}]
 
+    @property
+    def rehearses(self) -> bool:
+        """Whether another one like it, trained on a part of the labels, tells what its probabilities are worth."""
+        return False
+
     def part_first(self) -> AbstractContextManager[object] | None:
         """In which a training is of a part of it alone, where that comes before the training of all of it."""
         return None

@@ -161,6 +161,10 @@ class FinetunedClassifier(_OnBackbone):
         super().__init__(config)
         self.trunk = trunk
 
+    @property
+    def rehearses(self) -> bool:
+        return True
+
     def rate_groups(self) -> list[dict[str, Any]]:
         return [
             {"params": list(self.trunk.parameters()), "share": self.trunk_rate},

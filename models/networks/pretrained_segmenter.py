@@ -154,6 +154,10 @@ class PretrainedSegmenter(TaskNet):
     def keeps(self) -> bool:
         """Whether its encoder stays as it is for now, so that what it says of an image can be kept."""
 
+    @property
+    def rehearses(self) -> bool:
+        return True
+
     def features(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) or (B, E) -> (B, D, h, w) float32."""
         with self.precision(x):

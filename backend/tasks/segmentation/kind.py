@@ -172,7 +172,11 @@ class Segmentation(TaskKind[SegmentationSpec, KeptMasks]):
         return kept is not None and kept.holds(stored.task_id)
 
     def result(self, stored: StoredPrediction, kept: KeptMasks | None) -> Result:
-        return (kept.regions_for(self.spec, self.settings, stored.task_id) if kept else None) or []
+        return self._sure((kept.regions_for(self.spec, self.settings, stored.task_id) if kept else None) or [])
+
+    def _sure(self, regions: Result) -> Result:
+        """Those of the regions that the network is sure enough of to show them."""
+        return [region for region in regions if region["score"] >= self.shown_from]
 
     def weight(self, result: Result) -> int:
         values = [region["value"] for region in result]
@@ -193,4 +197,5 @@ class Segmentation(TaskKind[SegmentationSpec, KeptMasks]):
             predictions, scores = learner.predict(pixels[None])
             _, masks, confidence = next(iter(predict_masks(learner.net, pixels[None], np.zeros(1, np.int64), runtime)))
             stored = StoredPrediction(task, version_name, None, float(predictions.confidence[0]), float(scores[0]))
-            yield task, (stored, regions_of(masks[0], confidence[0], learner.classes, size, self.spec, self.settings))
+            regions = regions_of(masks[0], confidence[0], learner.classes, size, self.spec, self.settings)
+            yield task, (stored, self._sure(regions))

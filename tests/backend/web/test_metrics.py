@@ -119,6 +119,17 @@ def test_how_good_the_current_version_is_where_that_was_measured(state: State, s
     assert of("current_version_ece", project="2") not in found
 
 
+def test_how_good_the_masks_of_the_current_version_are(state: State, settings: Settings) -> None:
+    fill(state, metrics={"train_mean_iou": 0.43, "train_pixel_accuracy": 0.9, "train_ece": 0.02})
+    found = read(Metrics(state, settings).text())
+    assert found[of("current_version_mean_iou", project="1")] == 0.43
+    assert found[of("current_version_pixel_accuracy", project="1")] == 0.9
+    assert of("current_version_cv_accuracy", project="1") not in found
+    shown = io.StringIO()
+    show(snapshot(state, settings), Console(file=shown, width=250))
+    assert "IoU 43 %" in shown.getvalue()
+
+
 def test_status_says_whose_order_is_in_use_where_it_is_not_the_samplers(state: State, settings: Settings) -> None:
     fill(state, metrics={"health": {"order": "typiclust", "why": "its discriminator only guesses"}})
     first, second = snapshot(state, settings)["projects"]

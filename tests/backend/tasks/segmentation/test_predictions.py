@@ -224,6 +224,29 @@ def test_results_of_both_tasks_and_of_neither(tmp_path: Path) -> None:
     assert classes.open_kept(tmp_path) is None  # masks are none of its predictions
 
 
+@pytest.mark.parametrize(
+    ("setting", "measured", "drawn"),
+    [
+        ("auto", {"train_preannotate_above": 0.7}, ["cat"]),
+        ("auto", {"train_preannotate_above": 1.0}, []),
+        ("auto", {}, ["cat", "dog"]),
+        ("0.6", {"train_preannotate_above": 0.9}, ["cat", "dog"]),
+        ("0", {"train_preannotate_above": 1.0}, ["cat", "dog"]),
+        ("1", {}, []),
+    ],
+)
+def test_a_region_that_is_not_sure_enough_is_not_drawn(
+    setting: str, measured: dict[str, float], drawn: list[str], tmp_path: Path
+) -> None:
+    """The cat at a confidence of 1, the dog at 153/255 = 0.6."""
+    masks, confidence = planes(1)
+    confidence[:] = 255
+    confidence[masks == 2] = 153
+    keep(tmp_path, [1], masks, confidence)
+    kind = Segmentation(SPEC, Settings(preannotate_above=setting)).serving(measured)
+    assert labels_of(kind.result(StoredPrediction(1, "v", None, 0.7, 0.2), opened(tmp_path))) == drawn
+
+
 def test_a_spec_without_the_class_makes_no_region_of_what_is_unknown() -> None:
     mask = np.full(FRAME, IGNORE, np.uint8)
     assert regions_of(mask, mask, CLASSES, FRAME, SPEC, SETTINGS) == []
