@@ -80,7 +80,8 @@ def _play_cycle(
     data = task.data(labeled, unlabeled)
     clock = _Clock(device)
     learner, metrics = Learner.trained(settings, task.classes, data, runtime, previous)
-    seconds = {"train": metrics["train_seconds"], "fit": max(0.0, clock.lap() - metrics["train_seconds"])}
+    trained = metrics["train_seconds"] + metrics.get("train_rehearsal_seconds", 0.0)
+    seconds = {"train": trained, "fit": max(0.0, clock.lap() - trained)}
     judged = task.judged(learner, runtime)
     clock.lap()
     if buys:
