@@ -164,8 +164,8 @@ class Settings(ProcessSettings, SamplerSettings):
     preannotate_above: str = project(
         "auto",
         "The confidence from which on a task opens with a prediction: the predicted class ticked, a region of a mask "
-        "drawn; 0: always, 1: never; auto: the lowest above which at least 9 in 10 are right, by labels that were left "
-        "out.",
+        "drawn; 0: always, 1: never; auto: classes from the lowest on above which at least 9 in 10 are right, by "
+        "labels that were left out, and all regions.",
         Check("auto, or 0 to 1", lambda value: value == "auto" or is_share(value)),
     )
     class_balance: bool = project(

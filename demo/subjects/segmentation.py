@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import torch
@@ -35,7 +35,6 @@ class PaintedScenes(Subject):
 
     task: ClassVar[str] = "segmentation"
     must_rise: ClassVar[bool] = True
-    settings: ClassVar[Mapping[str, Any]] = {"preannotate_above": 0}  # so few masks would let none be proposed
     how_to: ClassVar[tuple[tuple[str, str], ...]] = (
         ("Paint", "choose a class (its key is next to it), brush over its items, then the next class, then Submit"),
         ("", "what is left unpainted is background; from the second order on there are masks to correct"),

@@ -87,9 +87,7 @@ def test_what_the_backend_proposes_is_read_from_label_studio(annotator: Annotato
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["upload", "add"])
-def test_images_are_made_one_request_at_a_time(
-    annotator: Annotator, monkeypatch: pytest.MonkeyPatch, way: str
-) -> None:
+def test_images_are_made_one_request_at_a_time(annotator: Annotator, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     monkeypatch.setattr("demo.annotator.UPLOAD_FILES", 3)
     monkeypatch.setattr("demo.annotator.IMPORT_TASKS", 3)
     made: list[int] = []

@@ -33,15 +33,8 @@ KIND = np.array([0, 1, 1, 1, 1, 1, 2, 1, 2, 2, 2], np.uint8)
 """Of the scenes' classes, the background and the ten of Fashion-MNIST."""
 
 BUDGET = 10
-QUICK = {
-    "sampler": "entropy",
-    "budget": BUDGET,
-    "epochs": 80,
-    "class_balance": True,
-    "seed": 1,
-    "preannotate_above": 0,
-}
-"""Masks that one can see, after some seconds, however unsure the network is of them."""
+QUICK = {"sampler": "entropy", "budget": BUDGET, "epochs": 80, "class_balance": True, "seed": 1}
+"""Masks that one can see, after some seconds."""
 
 
 def config(tag: str) -> str:

@@ -71,7 +71,7 @@ def published(seen: Seen, project: LabelProject, settings: Settings) -> tuple[Co
         return Counter(), "there is no version"
     if project.version() != current.name:
         return Counter(), f"the project names {project.version()}, the backend {current.name}"
-    # a Label Studio that was killed in the middle of a Submit holds the annotation, and never counts the task as labeled
+    # a Label Studio that was killed in the middle of a Submit holds the annotation and never counts the task as labeled
     labeled = {label.task_id for label in state.labels.all(project.id)}
     unlabeled, scored = project.unlabelled() - labeled, state.scores.order(current).tolist()
     held = Counter(item["task"] for item in project.predictions(current.name))

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -170,6 +170,11 @@ class Segmentation(TaskKind[SegmentationSpec, KeptMasks]):
 
     def holds(self, stored: StoredPrediction, kept: KeptMasks | None) -> bool:
         return kept is not None and kept.holds(stored.task_id)
+
+    def serving(self, metrics: Mapping[str, Any]) -> Self:
+        """Where ``preannotate_above`` is auto, every region is drawn: a mask that is half right takes less work to
+        correct than to paint."""
+        return super().serving({} if self.settings.preannotate_above == "auto" else metrics)
 
     def result(self, stored: StoredPrediction, kept: KeptMasks | None) -> Result:
         return self._sure((kept.regions_for(self.spec, self.settings, stored.task_id) if kept else None) or [])

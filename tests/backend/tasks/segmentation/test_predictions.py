@@ -227,9 +227,9 @@ def test_results_of_both_tasks_and_of_neither(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "measured", "drawn"),
     [
-        ("auto", {"train_preannotate_above": 0.7}, ["cat"]),
-        ("auto", {"train_preannotate_above": 1.0}, []),
+        ("auto", {"train_preannotate_above": 1.0}, ["cat", "dog"]),
         ("auto", {}, ["cat", "dog"]),
+        ("0.7", {"train_preannotate_above": 0.2}, ["cat"]),
         ("0.6", {"train_preannotate_above": 0.9}, ["cat", "dog"]),
         ("0", {"train_preannotate_above": 1.0}, ["cat", "dog"]),
         ("1", {}, []),
