@@ -137,6 +137,8 @@ class CycleData:
     labeled (L,) int64 rows of `pixels`; targets: what is known of them, in this order.
     unlabeled (U,) int64 rows that a sampler may train on without their labels; may be empty.
     num_classes C; with masks the background is one of them.
+    synthetic (L,) bool: which of the labels are of generated images; None: none of them. Networks are trained on these
+    too, but nothing is measured by them, and samplers do not take them for images of the pool.
 
     Raises DataError when the parts do not fit together.
     """
@@ -146,14 +148,27 @@ class CycleData:
     unlabeled: np.ndarray
     targets: Targets
     num_classes: int
+    synthetic: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         check_pixels(self.pixels)
         check_rows(self.labeled, len(self.pixels))
         check_rows(self.unlabeled, len(self.pixels))
+        if self.synthetic is not None and (
+            self.synthetic.shape != self.labeled.shape or self.synthetic.dtype != np.bool_
+        ):
+            raise DataError(f"synthetic must be bool, one per label: got {self.synthetic.dtype}{self.synthetic.shape}")
         if self.num_classes < 1:
             raise DataError(f"num_classes must be at least 1, got {self.num_classes}")
         self.targets.check(self)
+
+    @property
+    def real(self) -> CycleData:
+        """The same without labels of generated images."""
+        if self.synthetic is None:
+            return self
+        places = np.flatnonzero(~self.synthetic)
+        return replace(self, labeled=self.labeled[places], targets=self.targets.at(places), synthetic=None)
 
     @property
     def task(self) -> str:

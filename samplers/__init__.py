@@ -39,6 +39,7 @@ _TABLE = (
     "samplers.ta_vaal:TaVaalSampler",
     "samplers.sraal:SraalSampler",
     "samplers.asal:AsalSampler",
+    "samplers.gaal:GaalSampler",
     "samplers.dast_al:DastAlSampler",
 )
 """module:class, in the order in which samplers are listed. Everything else about a sampler stands in its file."""

@@ -68,7 +68,10 @@ class AsalSampler(GanSampler[AsalOptions]):
         if self.options.asal_space == "pca":
             self._space = self._components(data.pixels, everything, runtime)
         copied = models.inference.fused.scoring_copy(net, runtime)
-        made = self.synthesize(copied, self.options.asal_images, runtime)
+        shape = (self.options.asal_images * self.options.synthetic_restarts, self.gan()[0].config.latent)
+        noise = runtime.generator("asal latents")
+        start = torch.randn(shape, generator=noise, device=noise.device)
+        made = self.synthesize(copied, start, runtime)
         with torch.inference_mode():
             self._wanted = self._embed(copied, made.images).clone()
         matches = self._matches = self._match(copied, self._wanted, data, runtime)

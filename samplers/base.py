@@ -65,6 +65,31 @@ class Scored:
     predictions: Predictions | None = None
 
 
+@dataclass(frozen=True)
+class Generated:
+    """What `Sampler.generate` returns: K images that annotators are to be asked for, the first to be asked for first.
+
+    images (K, S, S, 3) uint8. seeds (K,) int64, all different: what each was generated from. before and after (K,):
+    how unsure the network is of each as it began, and as it is.
+    """
+
+    images: np.ndarray
+    seeds: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What annotators said of images before: rows of the pixels, each (N,) integers.
+
+    recognized: those that they labeled, generated or not; unrecognized: generated ones that show nothing.
+    """
+
+    recognized: np.ndarray
+    unrecognized: np.ndarray
+
+
 class Sampler(ABC, Generic[OptionsT]):
     """One query strategy.
 
@@ -95,6 +120,9 @@ class Sampler(ABC, Generic[OptionsT]):
     """The images at the head of its queue are chosen to differ from each other, so noise would only disturb them."""
     spreads_first: ClassVar[bool] = True
     """Before there is any label the pool is ordered by spread; False: by chance, as a baseline has to."""
+
+    generates: ClassVar[bool] = False
+    """Annotators are to be asked for images that it generates, too: see `generate`."""
 
     standin: ClassVar[str] = ""
     """The name of the sampler that orders the pool where `doubts` speak against this one; "": the backend's choice."""
@@ -148,6 +176,15 @@ class Sampler(ABC, Generic[OptionsT]):
         the sampler's networks can have no say in.
         """
         return ""
+
+    def generate(
+        self, net: TaskNet, pixels: np.ndarray, count: int, answered: Answered, runtime: Runtime
+    ) -> Generated | None:
+        """Up to `count` images that are not in the pool, for annotators to label; None if the sampler generates none.
+
+        Called after `fit` and `score`, and changes as little as these. pixels (M, H, W, 3) uint8 are those of the pool.
+        """
+        return None
 
     def score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """One finite acquisition value per row, higher = label sooner.

@@ -102,18 +102,18 @@ class GanSampler(Sampler[GanT]):
             )
         return {**metrics, **self._health}
 
-    def synthesize(self, net: TaskNet, count: int, runtime: Runtime) -> Synthesized:
-        """`count` generated images that `net`, as it is scored with, is least sure of: phase "synthesis"."""
+    def synthesize(self, net: TaskNet, start: Tensor, runtime: Runtime) -> Synthesized:
+        """Generated images that `net`, as it is scored with, is least sure of, as many as there are starts (R G, Z) for
+        R = `synthetic_restarts` of each: phase "synthesis"."""
         measure = models.inference.synthesis.near_boundary if self.num_classes == 2 else predictive_entropy
         return models.inference.synthesis.synthesize(
             self.gan()[0],
             net,
             lambda logits: net.task.per_image(measure, logits),
             self.image_size,
-            count,
+            start,
             self.options.synthetic_restarts,
             self.options.synthetic_steps,
-            runtime.generator(f"{self.name} latents"),
             lambda done, total: runtime.progress("synthesis", done, total),
         )
 

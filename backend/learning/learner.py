@@ -211,7 +211,7 @@ class Learner:
             found |= rehearsal.rehearsed(self.net, fresh, data, recipe, found["images"], first)
         metrics = {f"train_{key}": value for key, value in found.items()}
         rest = replace(runtime, deadline=deadline)
-        metrics |= {f"fit_{k}": v for k, v in self.sampler.fit(self.net, data, rest).items()}
+        metrics |= {f"fit_{k}": v for k, v in self.sampler.fit(self.net, data.real, rest).items()}
         return metrics
 
     @property
@@ -224,7 +224,7 @@ class Learner:
     def with_standin(self, data: CycleData, runtime: Runtime) -> Learner:
         """The same, but that another sampler orders the pool."""
         standin = self._sampler(self.standin_name)
-        standin.fit(self.net, data, runtime)
+        standin.fit(self.net, data.real, runtime)
         return replace(self, standin=standin)
 
     def _sampler(self, name: str) -> Sampler[Any]:

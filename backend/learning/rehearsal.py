@@ -69,7 +69,9 @@ def rehearsed(
 
 
 def parted(data: CycleData, runtime: Runtime) -> tuple[CycleData, CycleData] | None:
-    """The labels to learn from and those to ask about, drawn by chance, without the pool; None if they are too few."""
+    """The labels to learn from and those to ask about, drawn by chance, without the pool and without labels of
+    generated images; None if they are too few."""
+    data = data.real  # what is measured by labels of generated images says nothing of others
     labels = len(data.labeled)
     if labels < FEWEST:
         return None

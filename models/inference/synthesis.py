@@ -19,19 +19,20 @@ from models.networks.base import TaskNet
 from models.networks.gan import Generator
 from models.pixels import MEAN, STD
 
-BATCH = 128
+BATCH, BATCH_SIDE = 128, 64  # latents at a time, of images up to so many pixels; fewer of larger ones
 RATE = 0.05  # of Adam on the latents
 
 
 @dataclass(frozen=True)
 class Synthesized:
     """latent (G, Z), their images (G, 3, S, S) in [-1, 1], and how uncertain the network is of each, (G,), before and
-    after; most uncertain first."""
+    after; most uncertain first. began (G,) int64: which of the starts each of them comes from."""
 
     latent: Tensor
     images: Tensor
     before: Tensor
     after: Tensor
+    began: Tensor
 
 
 Uncertainty = Callable[[Tensor], Tensor]
@@ -58,28 +59,28 @@ def synthesize(
     net: TaskNet,
     uncertainty: Uncertainty,
     image_size: int,
-    count: int,
+    start: Tensor,
     restarts: int,
     steps: int,
-    noise: torch.Generator,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Synthesized:
-    """G = `count` latents, each the best of R = `restarts` that start at N(0, 1) and are moved `steps` times by Adam.
+    """G latents, each the best of R = `restarts` that are moved `steps` times by Adam.
 
-    uncertainty: what is maximized. Both networks must be in eval mode; neither gets a gradient. The best step of each
-    latent is kept, so that none is worse than where it began.
+    start (R G, Z), drawn from N(0, 1): latent g is the best of those at g, G + g, 2 G + g, ... uncertainty: what is
+    maximized. Both networks must be in eval mode; neither gets a gradient. The best step of each latent is kept, so
+    that none is worse than where it began.
     """
-    start = torch.randn((count * restarts, generator.config.latent), generator=noise, device=noise.device)
-    parts = []
-    for done in range(0, len(start), BATCH):
-        parts.append(_climb(generator, net, uncertainty, image_size, start[done : done + BATCH], steps))
-        progress(min(done + BATCH, len(start)), len(start))
+    count, parts = len(start) // restarts, []
+    batch = max(1, min(BATCH, BATCH * BATCH_SIDE**2 // image_size**2))
+    for done in range(0, len(start), batch):
+        parts.append(_climb(generator, net, uncertainty, image_size, start[done : done + batch], steps))
+        progress(min(done + batch, len(start)), len(start))
     latent, before, after = (torch.cat(columns) for columns in zip(*parts, strict=True))
     best = after.view(restarts, count).argmax(dim=0) * count + torch.arange(count, device=after.device)
     best = best[after[best].argsort(descending=True, stable=True)]
     with torch.no_grad():
         images = torch.cat([generator(part) for part in latent[best].split(BATCH)])
-    return Synthesized(latent[best], images, before[best], after[best])
+    return Synthesized(latent[best], images, before[best], after[best], best)
 
 
 def _climb(

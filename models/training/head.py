@@ -45,11 +45,12 @@ def train_head(
 ) -> dict[str, float]:
     """Train the head of `net` in place on what the trunk says of the labeled rows; the trunk stays as it is.
 
-    Under a penalty that cross-validation on the labels chooses. What `models.losses.objectives.Objective.on_features`
-    gives is minimized; an objective that has none starts from the minimum of the plain loss and is then trained in
-    steps, along with its own networks. Where `recipe.semi_supervised` is set, a head that is not trained in steps
-    learns from a part of the pool, too, if that is worth anything (`models.training.blending`). It ends by
-    `runtime.deadline`, if there is one. Reports runtime.progress("train", passes, all of them).
+    Under a penalty that cross-validation on the labels of real images chooses. What
+    `models.losses.objectives.Objective.on_features` gives is minimized; an objective that has none starts from the
+    minimum of the plain loss and is then trained in steps, along with its own networks. Where `recipe.semi_supervised`
+    is set, a head that is not trained in steps learns from a part of the pool, too, if that is worth anything
+    (`models.training.blending`). It ends by `runtime.deadline`, if there is one. Reports
+    runtime.progress("train", passes, all of them).
 
     Returns the metrics of `models.training.task_network.train_network`, `strength`, the variance of the penalty,
     `spread_share`, what `models.training.blending.Blend` says of it or 0, and those of
@@ -66,11 +67,13 @@ def train_head(
     features = kept[:, : net.feature_channels].float()
     targets = net.task.label_targets(data).to(runtime.device)
     pool = _some_of_pool(net, data, runtime)
-    scale = Scale.of(torch.cat([features, pool]))
+    told = _of_real_images(features, data)
+    scale = Scale.of(torch.cat([told, pool]))
     exclusive = not targets.is_floating_point()  # classes, and not choices
     wide = functional.one_hot(targets, net.num_classes).float() if exclusive else targets
     rng = runtime.rng("folds")
-    validated = cross_validated(scale.standardized(features), wide, exclusive, rng)
+    answers = _of_real_images(wide, data)
+    validated = cross_validated(scale.standardized(told), answers, exclusive, rng)
     strength = validated.strength
 
     def over() -> bool:
@@ -84,7 +87,7 @@ def train_head(
         weight, bias, iterations = minimum(loss, scale, net.num_classes, strength, len(features), over)
         blend = None
         if recipe.semi_supervised and not in_steps and not over():
-            blend = blended(features, pool, wide, exclusive, validated, runtime.generator("blend", "cpu"))
+            blend = blended(told, pool, answers, exclusive, validated, runtime.generator("blend", "cpu"))
         if blend is not None:
             rows = len(features) + len(blend.features)
             of_both = blend.loss(loss, weight, bias)
@@ -121,6 +124,12 @@ def train_head(
         "spread_share": 0.0 if blend is None else blend.share,
         **calibration.figures(),
     }
+
+
+def _of_real_images(rows: Tensor, data: CycleData) -> Tensor:
+    """Those of `rows` (L, ...) that do not belong to generated images: what a label that is left out is told by, and
+    what spreads, is of images that there are."""
+    return rows if data.synthetic is None else rows[torch.from_numpy(~data.synthetic).to(rows.device)]
 
 
 def kept_rows(

@@ -69,6 +69,14 @@ def test_a_quarter_of_the_labels_is_held_back_with_what_was_said_of_them() -> No
     assert other is not None and not np.array_equal(other[1].labeled, held.labeled)
 
 
+def test_labels_of_generated_images_are_neither_held_back_nor_asked_about() -> None:
+    data = dataclasses.replace(shades(40), synthetic=np.arange(40) >= 20)
+    parts = rehearsal.parted(data, RUNTIME)
+    assert parts is not None
+    assert sorted(np.concatenate([part.labeled for part in parts])) == list(range(20))
+    assert rehearsal.parted(dataclasses.replace(data, synthetic=np.arange(40) >= 7), RUNTIME) is None
+
+
 @pytest.mark.parametrize(("settings", "data"), [(SETTINGS, boxes()), (FINETUNED, boxes()), (FINETUNED, shades())])
 def test_what_is_found_is_the_versions_temperature_and_among_its_figures(settings: Settings, data: CycleData) -> None:
     learner, metrics = trained(settings, data)

@@ -25,8 +25,11 @@ def made(num_classes: int, restarts: int = 2, steps: int = 15):  # type: ignore[
     generator.eval()
     net = make_net(num_classes).eval()
     measure = near_boundary if num_classes == 2 else predictive_entropy
-    noise = torch.Generator().manual_seed(1)
-    return generator, net, synthesize(generator, net, measure, SIZE, COUNT, restarts, steps, noise)
+    return generator, net, synthesize(generator, net, measure, SIZE, starts(restarts), restarts, steps)
+
+
+def starts(restarts: int, count: int = COUNT, latent: int = 6, seed: int = 1) -> torch.Tensor:
+    return torch.randn((restarts * count, latent), generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("num_classes", [2, 5])
@@ -43,7 +46,7 @@ def test_uncertainty_after_is_at_least_that_before(num_classes: int) -> None:
 def test_nothing_but_the_latents_moves() -> None:
     generator, net, _ = made(3, steps=0)
     before = [{name: value.clone() for name, value in part.state_dict().items()} for part in (generator, net)]
-    synthesize(generator, net, predictive_entropy, SIZE, COUNT, 1, 5, torch.Generator().manual_seed(0))
+    synthesize(generator, net, predictive_entropy, SIZE, starts(1), 1, 5)
     for part, old in zip((generator, net), before, strict=True):
         assert all((value == old[name]).all() for name, value in part.state_dict().items())
         assert all(parameter.grad is None for parameter in part.parameters())
@@ -52,6 +55,13 @@ def test_nothing_but_the_latents_moves() -> None:
 def test_more_restarts_never_make_it_worse() -> None:
     one, several = made(5, restarts=1)[2], made(5, restarts=4)[2]
     assert several.after.mean() >= one.after.mean()
+
+
+def test_each_image_is_traced_to_where_it_began() -> None:
+    generator, net, found = made(5, restarts=3)
+    assert len(set((found.began % COUNT).tolist())) == COUNT  # one of the starts of each
+    again = synthesize(generator, net, predictive_entropy, SIZE, starts(3)[found.began], 1, 15)
+    assert torch.allclose(again.latent[again.began.argsort()], found.latent, atol=1e-3)
 
 
 class LinearGenerator(nn.Module):
@@ -79,8 +89,8 @@ class LinearNet(nn.Module):
 
 
 def test_of_linear_networks_the_boundary_is_reached() -> None:
-    noise = torch.Generator().manual_seed(2)
-    found = synthesize(LinearGenerator(), LinearNet(), near_boundary, SIZE, 9, 1, 300, noise)  # type: ignore[arg-type]
+    start = starts(1, 9, 3, seed=2)
+    found = synthesize(LinearGenerator(), LinearNet(), near_boundary, SIZE, start, 1, 300)  # type: ignore[arg-type]
     assert found.before.abs().min() > 0.02 and found.after.abs().max() < 0.02
 
 

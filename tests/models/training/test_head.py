@@ -219,3 +219,27 @@ def test_fine_tuning_begins_with_the_head_and_moves_the_backbone_less() -> None:
     assert {group["share"] for group in net.rate_groups()} == {0.01, 0.1}
     with torch.no_grad():
         assert torch.isfinite(net(normalize(torch.from_numpy(pixels[:2])))).all()
+
+
+def test_labels_of_generated_images_are_learned_and_measure_nothing() -> None:
+    """Wrong ones move the head, but neither how strong its penalty is nor how right it is said to be."""
+    net, data, runtime = made()
+    data = dataclasses.replace(data, unlabeled=data.unlabeled[6:])
+    plain = train_network(net, data, CrossEntropy(), RECIPE, runtime)
+    wrong = np.arange(LABELED, LABELED + 6)
+    classes = np.concatenate([np.arange(LABELED) % 3, (wrong + 1) % 3])
+    more = dataclasses.replace(
+        data,
+        labeled=np.arange(LABELED + 6),
+        targets=ClassTargets(classes),
+        synthetic=np.arange(LABELED + 6) >= LABELED,
+    )
+    other = made()[0]
+    figures = train_network(other, more, CrossEntropy(), RECIPE, runtime)
+    measured = ("strength", "temperature", "cv_accuracy", "ece", "cv_labels", "preannotate_above")
+    assert {key: figures[key] for key in measured} == {key: plain[key] for key in measured}
+    assert figures["cv_labels"] == LABELED and figures["labels"] == LABELED + 6
+    assert not torch.allclose(net.head.weight, other.head.weight, atol=1e-3)
+    known = more.real
+    assert known.synthetic is None and len(known.labeled) == LABELED
+    assert (known.targets.at(slice(None)).classes == data.targets.classes).all()  # type: ignore[attr-defined]
