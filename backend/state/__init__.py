@@ -18,15 +18,36 @@ from backend.state.leases import Leases
 from backend.state.notes import Notes
 from backend.state.private import private_database, private_folder
 from backend.state.projects import Projects
-from backend.state.records import BrokenImage, Cycle, Project, StoredPrediction, Version
+from backend.state.records import (
+    BrokenImage,
+    Cycle,
+    Mark,
+    PlannedImage,
+    Project,
+    StoredPrediction,
+    SyntheticTask,
+    Version,
+)
 from backend.state.scores import Scores
+from backend.state.synthetic import Synthetic
 from backend.state.tasks import Tasks
 from backend.state.versions import Versions
 
 if TYPE_CHECKING:
     from backend.settings.core import Settings
 
-__all__ = ["BrokenImage", "Cycle", "Project", "State", "StoredLabel", "StoredPrediction", "Version"]
+__all__ = [
+    "BrokenImage",
+    "Cycle",
+    "Mark",
+    "PlannedImage",
+    "Project",
+    "State",
+    "StoredLabel",
+    "StoredPrediction",
+    "SyntheticTask",
+    "Version",
+]
 
 
 class State:
@@ -42,6 +63,7 @@ class State:
         self.tasks = Tasks(self.database, self.scores)
         self.versions = Versions(self.database, self.scores, self.labels)
         self.notes = Notes(self.database)
+        self.synthetic = Synthetic(self.database)
 
     @classmethod
     def for_settings(cls, settings: Settings) -> State:

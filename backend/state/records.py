@@ -153,3 +153,43 @@ class BrokenImage:
     retry_at: float
     deaths: int = 0
     waiting: bool = False
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a task with a generated image is known by: the name of the version that the image was generated with, and
+    what from."""
+
+    batch: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class PlannedImage:
+    """A generated image that is to become a task: its ``place`` among those of its batch, 0 first; ``digest``, of the
+    address in the task's data, which holds the image; that address as ``image``, empty once it need not be sent any
+    more. Its task has an id above ``after_task``. ``sent_at``: when it was sent, if it was. ``task_id``: as which it
+    was found first.
+    """
+
+    mark: Mark
+    place: int
+    digest: str
+    image: str
+    after_task: int
+    sent_at: float | None = None
+    task_id: int | None = None
+
+
+@dataclass(frozen=True)
+class SyntheticTask:
+    """A task with a generated image. ``planned``: by this state; None if another one planned it, which was lost.
+    ``annotations``: how many it has, skipped ones included. ``labeled``: one of them says something. ``served``: Label
+    Studio serves it to annotators, and is to, as far as is known."""
+
+    task_id: int
+    mark: Mark
+    planned: PlannedImage | None
+    annotations: int
+    labeled: bool
+    served: bool

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from backend.plain import storable
 from backend.state.records import CONNECTED
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Format 1 is that of 0.3.0: see :mod:`backend.state.upgrade`."""
 
 metadata = sa.MetaData()
@@ -214,5 +214,30 @@ broken = sa.Table(
     sa.Column("waiting", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
 )
 
-PER_PROJECT = (tasks, labels, changed_images, seen_annotations, cycles, broken)
+# Images that a sampler generated and that are to become tasks: stored before Label Studio is told of them.
+planned_images = sa.Table(
+    "planned_images",
+    metadata,
+    sa.Column("project_id", sa.Integer, primary_key=True),
+    sa.Column("batch", sa.String(128), primary_key=True),  # the name of the version that they were generated with
+    sa.Column("seed", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("place", sa.Integer, nullable=False),  # 0: to be asked for first
+    sa.Column("digest", sa.String(64), nullable=False),  # of the address in the task's data, which holds the image
+    sa.Column("image", Text, nullable=False),  # that address; empty: found in Label Studio, or not to be sent any more
+    sa.Column("after_task", sa.Integer, nullable=False),  # their tasks have higher ids
+    sa.Column("sent_at", sa.Float),  # set before they are sent, so the outcome of that may be unknown
+    sa.Column("task_id", sa.Integer),  # as which it was found first
+)
+
+# Tasks of Label Studio that show a generated image, by what their data say.
+synthetic_tasks = sa.Table(
+    "synthetic_tasks",
+    metadata,
+    sa.Column("project_id", sa.Integer, primary_key=True),
+    sa.Column("task_id", sa.Integer, primary_key=True),
+    sa.Column("batch", sa.String(128), nullable=False),
+    sa.Column("seed", sa.BigInteger, nullable=False),
+)
+
+PER_PROJECT = (tasks, labels, changed_images, seen_annotations, cycles, broken, planned_images, synthetic_tasks)
 """Tables with a ``project_id`` whose rows are deleted with their project. (Versions and scores are handled apart.)"""

@@ -116,6 +116,10 @@ class Scores:
         parts = [np.intersect1d(rows["score"], priority_score) for _, rows in self._blocks.each(version.id)]
         return np.concatenate([np.empty(0), *parts])
 
+    def lowest(self, version: Version) -> float:
+        """The score of the first task in the order; 1 if there is none."""
+        return next((float(lowest) for lowest, _ in self._blocks.each(version.id)), 1.0)
+
     def order(self, version: Version) -> np.ndarray:
         """Every task (N,) int64 of a version, in the order of the queue."""
         return self._blocks.rows(version.id)["task"].copy()

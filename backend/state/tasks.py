@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from backend.state.database import CHUNK_ROWS, READ_CHUNK, Database, chunks
 from backend.state.records import BrokenImage, Version
-from backend.state.schema import broken, changed_images, labels, projects, score_blocks, tasks
+from backend.state.schema import broken, changed_images, labels, projects, score_blocks, synthetic_tasks, tasks
 from backend.state.scores import Scores
 
 WAIT_GROWTH, LONGEST_WAIT = 4, 86_400.0
@@ -84,17 +84,18 @@ class Tasks:
             self._scores.remove_tasks(project_id, gone)
         for part in chunks(gone, READ_CHUNK):
             with self._db.engine.begin() as conn:
-                for table in (tasks, labels, changed_images, broken):
+                for table in (tasks, labels, changed_images, broken, synthetic_tasks):
                     conn.execute(table.delete().where(table.c.project_id == project_id, table.c.task_id.in_(part)))
 
     def unscored(self, project_id: int, version: Version, after: int = 0, *, unfinished: bool = True) -> np.ndarray:
         """The tasks (M,) int64, ascending, that ``version`` has not scored: those with an id above ``after`` that are
-        not labeled, and those that are labeled but ``unfinished``."""
+        not labeled, and those that are labeled but ``unfinished``. Those with a generated image are no part of a
+        pool."""
         wanted = sa.and_(tasks.c.task_id > after, sa.not_(tasks.c.labelled))
         if unfinished:
             mine = (labels.c.project_id == project_id, labels.c.task_id == tasks.c.task_id, labels.c.unfinished)
             wanted = sa.or_(wanted, sa.select(labels.c.task_id).where(*mine).correlate(tasks).exists())
-        query = sa.select(tasks.c.task_id).where(tasks.c.project_id == project_id, wanted)
+        query = sa.select(tasks.c.task_id).where(tasks.c.project_id == project_id, wanted, _is_real(project_id))
         return np.setdiff1d(self._db.integers(query)[:, 0], self._scores.tasks(version))
 
     def changed_images(self, project_id: int) -> list[int]:
@@ -159,16 +160,24 @@ class Tasks:
         return self._db.rows(query, BrokenImage)
 
     def counts(self, project_id: int) -> dict[str, int]:
-        """``tasks``, ``labelled``, ``scored`` (by the current version), ``broken``, and ``waiting`` for their image."""
+        """``tasks``, ``labelled``, ``scored`` (by the current version), ``broken``, and ``waiting`` for their image.
+        The first two do not count tasks with a generated image."""
         mine, set_aside = tasks.c.project_id == project_id, broken.c.project_id == project_id
         version = sa.select(projects.c.current_version_id).where(projects.c.id == project_id).scalar_subquery()
         count = sa.func.count()
         queries = {
-            "tasks": sa.select(count).select_from(tasks).where(mine),
-            "labelled": sa.select(count).select_from(tasks).where(mine, tasks.c.labelled),
+            "tasks": sa.select(count).select_from(tasks).where(mine, _is_real(project_id)),
+            "labelled": sa.select(count).select_from(tasks).where(mine, tasks.c.labelled, _is_real(project_id)),
             "scored": sa.select(sa.func.sum(score_blocks.c.rows)).where(score_blocks.c.version_id == version),
             "broken": sa.select(count).select_from(broken).where(set_aside, sa.not_(broken.c.waiting)),
             "waiting": sa.select(count).select_from(broken).where(set_aside, broken.c.waiting),
         }
         with self._db.reader.connect() as conn:
             return {name: int(conn.scalar(query) or 0) for name, query in queries.items()}
+
+
+def _is_real(project_id: int) -> sa.ColumnElement[bool]:
+    """Whether a row of ``tasks`` is not one with a generated image."""
+    return tasks.c.task_id.not_in(
+        sa.select(synthetic_tasks.c.task_id).where(synthetic_tasks.c.project_id == project_id)
+    )
