@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from backend import joining
-from backend.errors import NoLabels
+from backend.errors import BackendError, NoLabels
 from backend.files import checkpoint_path, predictions_folder
 from backend.head import SMALL_FIRST_ORDER
 from backend.images.cache import ImageCache
@@ -26,13 +26,14 @@ from backend.learning.pool import ScoredPool
 from backend.learning.scores import priority_scores
 from backend.state import Version
 from backend.tasks.base import TrainingLabels
-from backend.worker import connection, publisher
+from backend.worker import connection, publisher, synthetic
 from backend.worker.features import open_features
 from backend.worker.images import open_images
 from backend.worker.job import Job
 from backend.worker.recording import CycleRecord, recorded
-from backend.worker.sync import Truth, read_truth
+from backend.worker.sync import read_truth
 from backend.worker.topping_up import kept_full
+from backend.worker.truth import Truth
 from models import ProgressFn
 from models.data import SCORE_DTYPES, CycleData, Runtime
 from samplers import SAMPLERS
@@ -81,11 +82,11 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
             labels = training_labels(job, truth, cache, report)
             features = open_features(job, truth, cache, report, FEATURE_SECONDS)
             pool = pool_tasks(truth, features, seed)
-            data = cycle_data(cache, labels, pool)
+            data = cycle_data(cache, labels, pool, truth)
             with job.turn():
                 report("train", 0, 1)
                 job.state.cycles.report(
-                    report.cycle_id, "train", 0, 1, labels=len(labels.tasks), sampler=settings.sampler
+                    report.cycle_id, "train", 0, 1, labels=len(data.real.labeled), sampler=settings.sampler
                 )
                 versions = job.state.versions.of_project(job.project.id)
                 previous = last_learner(versions, job.device, cycle.metrics) if settings.warm_start else None
@@ -97,15 +98,20 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
                 scored = device_memory.scored(learner, cache, pool, runtime)
                 learner, scored, health = checked(learner, scored, metrics, data, settings, runtime)
                 cycle.metrics["health"] = health
-                cycle.metrics.update({"labels": len(labels.tasks), "pool": len(pool), "newest_task": newest(truth)})
-                cycle.metrics.update(facts(truth, cache, labels.problems))
+                counts = {"labels": len(data.real.labeled), "pool": len(pool), "newest_task": newest(truth)}
+                cycle.metrics.update(counts | facts(truth, cache, labels.problems))
+                made = synthetic.generated(job, truth, learner, cache, runtime)
+                cycle.metrics.update(synthetic.figures(truth, made))
                 name = save_learner(job.folder, learner, cycle.number, publisher.names_taken(job))
                 kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, name), runtime)
+            if made is not None:
+                synthetic.plan(job, name, made)
             version = store_version(job, truth, scored, cycle, name, learner)
             joining.add_unfinished(job, version, truth, features, learner)
 
         connection.require(job)
         report("publish", 0, len(pool))
+        synthetic.ask_first(job, version)
         version = publisher.publish(job, version, lambda done, total: report("publish", done, total), whole=False)
     log.info("Project %s: version %s is published: %s", job.project.id, version.name, cycle.metrics["seconds"])
     return version
@@ -165,14 +171,15 @@ def _typical_first(job: Job, truth: Truth, cycle: CycleRecord) -> tuple[ScoredPo
 
 
 def training_labels(job: Job, truth: Truth, cache: ImageCache, report: ProgressFn) -> TrainingLabels:
-    """The labels to train on.
+    """The labels to train on, those of generated images included.
 
     Raises:
         BackendError: none of them can be used; the message says why.
     """
-    sources = job.state.tasks.sources(job.project.id, truth.labels)
+    wanted = truth.to_learn
+    sources = job.state.tasks.sources(job.project.id, wanted)
     return truth.kind.training_labels(
-        truth.labels, sources, cache, lambda tasks: job.gateway.annotations_of(job.project.number, tasks), report
+        wanted, sources, cache, lambda tasks: job.gateway.annotations_of(job.project.number, tasks), report
     )
 
 
@@ -188,14 +195,19 @@ def newest(truth: Truth) -> int:
     return int(truth.tasks[-1]) if len(truth.tasks) else 0
 
 
-def cycle_data(cache: ImageCache, labels: TrainingLabels, pool: np.ndarray) -> CycleData:
-    """The rows and targets that this cycle trains on and scores."""
+def cycle_data(cache: ImageCache, labels: TrainingLabels, pool: np.ndarray, truth: Truth) -> CycleData:
+    """The rows and targets that this cycle trains on and scores. Raises BackendError if all of them are of generated
+    images."""
+    of_generated = np.isin(labels.tasks, truth.synthetic.tasks)
+    if of_generated.all():
+        raise BackendError("none of the labeled images that were not generated can be read; `status` lists why")
     return CycleData(
         pixels=cache.pixels,
         labeled=cache.rows(labels.tasks),
         unlabeled=cache.rows(pool),
         targets=labels.targets,
         num_classes=labels.num_classes,
+        synthetic=of_generated if of_generated.any() else None,
     )
 
 

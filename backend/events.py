@@ -184,6 +184,7 @@ class Backlog:
     broken_due: bool  # some broken image is due to be tried again
     labels: int = 0  # that the current version learned from
     used_up: bool = False  # the head of the current version is to be filled up
+    images_to_send: bool = False  # generated images of the current version are not tasks yet
 
 
 def due(
@@ -203,7 +204,8 @@ def due(
     if project.train_requested or project.pending_annotations >= budget:
         work.add(Work.CYCLE)
     stale = project.refresh_seq > project.refresh_seen or _is_over(project.checked_at, reconcile_seconds, now)
-    if stale or backlog.broken_due or backlog.used_up or (not work and removal_due(backlog, now, cleanup_seconds)):
+    used_up = backlog.used_up or backlog.images_to_send
+    if stale or backlog.broken_due or used_up or (not work and removal_due(backlog, now, cleanup_seconds)):
         work.add(Work.UPKEEP)
     return frozenset(work)
 

@@ -19,7 +19,7 @@ from backend.state import Version
 from backend.worker.features import open_features
 from backend.worker.images import open_images
 from backend.worker.job import Job
-from backend.worker.sync import Truth
+from backend.worker.truth import Truth
 from models import ProgressFn
 from samplers import SAMPLERS
 

@@ -68,6 +68,7 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
         "task": newest.get("task"),
         "frame": newest.get("frame"),
         "counts": state.tasks.counts(project.id),
+        "synthetic": state.synthetic.counts(project.id),
         "head": _head(state, settings, project, versions),
         "pending_annotations": project.pending_annotations,
         "budget": budget,
@@ -157,6 +158,9 @@ def show(found: dict[str, Any], console: Console) -> None:
         if project["queue_note"]:
             words = f"Project {project['name']}, {_local_time(project['queue_noted_at'])}: {project['queue_note']}"
             console.print(shown(words), style="yellow", markup=False)
+        if any(project["synthetic"].values()):
+            words = ", ".join(f"{count} {what}" for what, count in project["synthetic"].items())
+            console.print(shown(f"Project {project['name']}, generated images: {words}"), markup=False)
         if project["checkpoint_unreadable"]:
             words = f"the newest version had to learn from the beginning: {project['checkpoint_unreadable']}"
             console.print(shown(f"Project {project['name']}: {words}"), style="yellow", markup=False)

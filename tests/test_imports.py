@@ -108,7 +108,7 @@ ONLY_IN: dict[str, set[str]] = {
     "sqlite3": {"state"},
     "psycopg": {"state"},
     "prometheus_client": {"web.metrics"},
-    "PIL": {"images.decoding"},
+    "PIL": {"images.decoding", "images.encoding"},
     "cv2": {"tasks.segmentation"},
     "waitress": {"web.door"},
     "label_studio_ml": {"web.app", "web.compat", "web.plugin"},

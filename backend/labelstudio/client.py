@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from backend.labelstudio.connections import Connections
 from backend.labelstudio.http import Connection, NotFound
 from backend.labelstudio.images import ImageFetcher
+from backend.labelstudio.own_tasks import OwnTasks
 from backend.labelstudio.pause import Pause
 from backend.labelstudio.queue_tab import QueueTab, number
 from backend.labelstudio.records import ChangedTask, PredictionRef, ProjectInfo, TaskAnnotations, TaskRef
@@ -78,6 +79,7 @@ class LabelStudio:
         self._images = ImageFetcher(self._connection, public_url, image_hosts)
         self.queue_tab = QueueTab(self._connection)
         self.connections = Connections(self._connection)
+        self.own_tasks = OwnTasks(self._connection)
 
     @classmethod
     def of_project(cls, settings: Settings, project: Project, *, timeout: float = 60.0) -> LabelStudio:

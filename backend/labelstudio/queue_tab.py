@@ -1,4 +1,4 @@
-"""The tab of the Data Manager that shows the queue in order."""
+"""The tabs of the Data Manager that show the queue in order, and the generated images."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from backend.labelstudio.http import Connection
 
 QUEUE_TAB = "Acquisition queue"
 HEAD_TAB = "Acquisition queue (next tasks)"
+SYNTHETIC_TAB = "Synthetic images (GAAL)"
 
 _COLUMN_WIDTHS = {
     "tasks:predictions_score": 150,
@@ -19,7 +20,8 @@ _COLUMN_WIDTHS = {
 
 
 class QueueTab:
-    """Creates the tab in a project, once. An existing one belongs to the owner and is left alone."""
+    """Creates the tab in a project, once, and that of generated images. An existing one belongs to the owner and is
+    left alone."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -34,19 +36,33 @@ class QueueTab:
 
         ``data_key``: the field with the image's address; ``columns``: which prediction columns are shown.
         """
-        tabs = self._connection.get("api/dm/views/", project=project_id)
-        for tab in tabs:
-            if (tab["data"] or {}).get("title") in (QUEUE_TAB, HEAD_TAB):
-                return int(tab["id"])
-        if not tabs:  # also create the tab with all tasks, which Label Studio only creates in a project without tabs
-            self._connection.post("api/dm/views/", {"project": project_id, "data": {"title": "Default"}})
         shown = {f"tasks:data.{data_key}", "tasks:id"} | {f"tasks:predictions_{name}" for name in columns}
         filters = [number("total_annotations", "equal", 0)]
         if head_only:
             filters.append(number("predictions_score", "greater_or_equal", 0))
+        return self._ensure(project_id, (QUEUE_TAB, HEAD_TAB), int(head_only), shown, filters)
+
+    def ensure_synthetic(self, project_id: int, data_key: str, field: str) -> int:
+        """The same of the tab "Synthetic images (GAAL)": tasks of whose data ``field`` is not empty, the next one
+        first, and those that are answered behind them."""
+        shown = {f"tasks:data.{data_key}", f"tasks:data.{field}", "tasks:id", "tasks:predictions_score"}
+        shown |= {"tasks:total_annotations", "tasks:cancelled_annotations", "tasks:annotations_results"}
+        filled = {"filter": f"filter:tasks:data.{field}", "operator": "empty", "type": "String", "value": "False"}
+        return self._ensure(project_id, (SYNTHETIC_TAB,), 0, shown, [filled])
+
+    def _ensure(
+        self, project_id: int, titles: Sequence[str], chosen: int, shown: set[str], filters: list[dict[str, Any]]
+    ) -> int:
+        """The id of the tab with one of these ``titles``; if there is none, of a new one with the title ``chosen``."""
+        tabs = self._connection.get("api/dm/views/", project=project_id)
+        for tab in tabs:
+            if (tab["data"] or {}).get("title") in titles:
+                return int(tab["id"])
+        if not tabs:  # also create the tab with all tasks, which Label Studio only creates in a project without tabs
+            self._connection.post("api/dm/views/", {"project": project_id, "data": {"title": "Default"}})
         hidden = sorted(self._columns(project_id) - shown)
         data = {
-            "title": HEAD_TAB if head_only else QUEUE_TAB,
+            "title": titles[chosen],
             "type": "list",
             "target": "tasks",
             "hiddenColumns": {"explore": hidden, "labeling": hidden},

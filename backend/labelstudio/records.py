@@ -47,6 +47,16 @@ class ChangedTask:
 
 
 @dataclass(frozen=True)
+class TaskWork:
+    """A task, its data, and how much people have done on it: annotations, skipped ones included, and drafts."""
+
+    id: int
+    data: dict[str, Any]
+    annotations: int
+    drafts: int
+
+
+@dataclass(frozen=True)
 class TaskAnnotations:
     """The submitted annotations of one task, including skipped ones.
 

@@ -149,6 +149,14 @@ class Settings(ProcessSettings, SamplerSettings):
         "is its paper's; 0: none. Samplers whose picks differ anyway are left alone.",
         between(0, 10),
     )
+    allow_synthetic_tasks: bool = project(
+        False,
+        "Let a sampler that asks for images which it generates, `gaal`, import them into the project as tasks.",
+        YES_NO,
+    )
+    synthetic_share: float = project(
+        0.2, "Of the annotations from one order to the next: how many may be of generated images.", between(0, 1)
+    )
     shortlist: int = project(10, "Predictions written one by one before the queue switches.", between(1, 1000))
     rectangles: bool = project(False, "Masks: read `RectangleLabels` too, as filled boxes.", YES_NO)
     unlabelled: str = project(

@@ -156,11 +156,18 @@ class TaskKind(ABC, Generic[Spec, Kept]):
 
     def check(self) -> None:
         """Raise SettingsError if a setting does not fit this kind of task."""
-        reason = SAMPLERS[self.settings.sampler].refusals.get(self.name)
+        sampler = SAMPLERS[self.settings.sampler]
+        reason = sampler.refusals.get(self.name)
         if reason:
             raise SettingsError(
                 f'sampler "{self.settings.sampler}" has no meaning for {self.learns}: {reason}. Set "sampler" to '
                 f'another, such as "{self.default_sampler}".'
+            )
+        if sampler.generates and not self.settings.allow_synthetic_tasks:
+            raise SettingsError(
+                f'sampler "{sampler.name}" imports images that it generates into the project, as tasks to be labeled: '
+                f'set "allow_synthetic_tasks" to true as well, or "sampler" to another, such as '
+                f'"{self.default_sampler}".'
             )
 
     # -- annotations -------------------------------------------------------------------------------------------------
@@ -181,6 +188,10 @@ class TaskKind(ABC, Generic[Spec, Kept]):
     def why_not(self, annotation: Annotation) -> str | None:
         """Why an annotation does not count, in a few words that are the same for all of its kind, such as
         :data:`SKIPPED`; None if it counts."""
+
+    def shows_nothing(self, label: Any) -> bool:
+        """Whether a label of a generated image says that nothing can be recognized in it."""
+        return False
 
     def stored_label(self, label: Any) -> Any:
         """A label in the form of JSON, as the state keeps it: the inverse of :meth:`label_from`."""

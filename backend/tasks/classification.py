@@ -19,6 +19,7 @@ from backend.tasks.base import (
 )
 from backend.tasks.choices import ChoicesSpec, choices_of, choices_result, choices_spec, why_no_choice
 from backend.tasks.label_config import Annotation, age
+from backend.tasks.synthetic import says_nothing
 from backend.tasks.whole_images import WholeImages
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ class Classification(WholeImages[ChoicesSpec, KeptPredictions]):
 
     def why_not(self, annotation: Annotation) -> str | None:
         return None if named_class(annotation, self.spec) else why_no_choice(annotation, self.spec)
+
+    def shows_nothing(self, label: str) -> bool:
+        return says_nothing(label)
 
     def training_labels(
         self,

@@ -123,7 +123,7 @@ def image_source(task_data: Mapping[str, Any], data_key: str) -> str | None:
     value: Any = task_data.get(data_key)
     if value is None:
         value = task_data
-        for part in _PATH.findall(data_key):
+        for part in path_of(data_key):
             if isinstance(value, Mapping):
                 value = value.get(part)
             elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
@@ -131,6 +131,11 @@ def image_source(task_data: Mapping[str, Any], data_key: str) -> str | None:
             else:
                 return None
     return storable(value.strip()) or None if isinstance(value, str) else None
+
+
+def path_of(data_key: str) -> list[str]:
+    """The parts of a field ``a.b`` or ``a[0]``."""
+    return _PATH.findall(data_key)
 
 
 def age(annotation: Mapping[str, Any]) -> tuple[datetime, int]:

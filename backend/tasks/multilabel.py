@@ -13,6 +13,7 @@ from backend.tasks.base import Fetched, FreshPrediction, ReadAnnotations, Result
 from backend.tasks.choices import ChoicesSpec, choices_of, choices_result, choices_spec, why_no_choice
 from backend.tasks.kept_probabilities import KeptProbabilities, write_probabilities
 from backend.tasks.label_config import Annotation, age
+from backend.tasks.synthetic import says_nothing
 from backend.tasks.whole_images import WholeImages
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ class Multilabel(WholeImages[ChoicesSpec, KeptProbabilities]):
     def why_not(self, annotation: Annotation) -> str | None:
         counts = named_classes(annotation, self.spec) is not None
         return None if counts else why_no_choice(annotation, self.spec, several=True)
+
+    def shows_nothing(self, label: frozenset[str]) -> bool:
+        return any(map(says_nothing, label))
 
     def training_labels(
         self,

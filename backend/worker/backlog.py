@@ -24,4 +24,5 @@ def backlog_of(state: State, project: Project, settings: Settings, removal_from:
         broken_due=any(image.retry_at <= now for image in state.tasks.broken_images(project.id)),
         labels=current.labels if current else 0,
         used_up=current is not None and head.is_used_up(state, settings, project, current),
+        images_to_send=current is not None and state.synthetic.has_to_send(project.id, current.name),
     )

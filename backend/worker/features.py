@@ -8,7 +8,7 @@ import numpy as np
 
 from backend.images.cache import ImageCache
 from backend.worker.job import Job
-from backend.worker.sync import Truth
+from backend.worker.truth import Truth
 from models import ProgressFn
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def open_features(
     features = Features.open(truth.kind, cache, job.device)
     if wanted is None:
         wanted = np.random.default_rng([job.settings.seed, len(truth.tasks)]).permutation(truth.unlabeled)
-    features.fill(cache.present(truth.labels), report)
+    features.fill(cache.present(truth.to_learn), report)
     if not features.fill(wanted, report, seconds):
         job.state.projects.hint(job.project.id, tasks=True)
     return features

@@ -15,7 +15,7 @@ from backend.images.source import fetch_image, sources
 from backend.images.trying import Attempts, Tried, source_digest
 from backend.state import BrokenImage
 from backend.worker.job import Job
-from backend.worker.sync import Truth
+from backend.worker.truth import Truth
 from models import ProgressFn
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def open_images(
     note_deaths(job, attempts)
     if wanted is None:
         wanted = np.random.default_rng([job.settings.seed, len(truth.tasks)]).permutation(truth.unlabeled)
-    labeled = np.array(sorted(truth.labels), dtype=np.int64)
+    labeled = truth.annotated
     first = itertools.chain(labeled.tolist(), wanted.tolist())
     cache = truth.kind.open_cache(job.folder, _with_sources(job, first), fetch, job.device.type)
 

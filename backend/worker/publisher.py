@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,11 +96,18 @@ def _shortlist(job: Job, rows: Sequence[StoredPrediction]) -> tuple[list[StoredP
     return chosen, rest
 
 
-def complete(job: Job, version: Version, enough: Callable[[int], bool] | None = None) -> bool:
+def complete(
+    job: Job,
+    version: Version,
+    enough: Callable[[int], bool] | None = None,
+    only: Collection[int] | None = None,
+) -> bool:
     """Write the predictions of the current version that Label Studio is not known to hold: those that fill up its head,
-    those of tasks that joined it, or of an interrupted write. Returns whether all of them are written: it ends before
-    that if ``enough``, which is told how many tasks of the head are ready to be labeled."""
+    those of tasks that joined it, or of an interrupted write; or ``only`` those of these tasks. Returns whether all of
+    them are written: it ends before that if ``enough``, which is told how many tasks of the head are ready to be
+    labeled."""
     rows = _settle(job, version) if version.writing_since is not None else to_write(job, version)
+    rows = rows if only is None else [row for row in rows if row.task_id in only]
     finished = True
     if rows:
         version = job.state.versions.update(version, job.owner, writing_since=job.state.now())

@@ -9,8 +9,9 @@ import numpy as np
 
 from backend.tasks import kind_of
 from backend.tasks.label_config import image_source
+from backend.tasks.synthetic import mark_of
 from backend.worker.job import Job
-from backend.worker.sync import Truth
+from backend.worker.truth import Truth
 
 SAMPLED_PROJECT = 5_000
 """A project of so many tasks gets its first order from a sample of them."""
@@ -39,7 +40,7 @@ def read_sample(job: Job) -> Truth | None:
     found: dict[int, str] = {}
     rng = random.Random(job.settings.seed)
     for task in job.gateway.some_tasks(project.number, info.task_number, rng):
-        if not task.annotations:
+        if not task.annotations and mark_of(task.data) is None:
             found[task.id] = image_source(task.data, kind.data_key) or ""
         if len(found) >= FEWEST_SAMPLED and time.monotonic() - started >= SAMPLE_SECONDS:
             break

@@ -12,17 +12,19 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from backend.labelstudio.records import ProjectInfo, TaskAnnotations
+from backend.labelstudio.records import ChangedTask, ProjectInfo, TaskAnnotations, TaskRef
 from backend.state import StoredLabel
 from backend.tasks import kind_of
 from backend.tasks.base import AnyTaskKind, Label
 from backend.tasks.label_config import image_source
+from backend.tasks.synthetic import mark_of
 from backend.worker.job import Job
+from backend.worker.truth import SyntheticTruth, Truth
 
 log = logging.getLogger(__name__)
 
@@ -37,32 +39,6 @@ ATTEMPTS = 3
 
 FORMAT = 2
 """Increased whenever annotations are understood differently, so that all of them are read again."""
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What Label Studio held at one moment.
-
-    ``kind``: the kind of task that the label config asks for. ``tasks``: (N,) int64, every task, ascending.
-    ``unlabeled``: (U,) int64, those without a label. ``unfinished``: (P,) int64, ascending, those with a label that
-    Label Studio serves to further annotators all the same. ``labels``: task id → what its annotations say, in the terms
-    of ``kind``, for every labeled task. ``annotations``: annotation id → its ``updated_at``, for every annotation that
-    is a label. ``new_annotations``: how many of these are new or changed since the last cycle. ``refresh_seq``,
-    ``train_seq`` and ``events`` are the hint counters, read *before* the comparison, so that hints which arrive during
-    it stay unseen. ``seconds``: how long reading took.
-    """
-
-    kind: AnyTaskKind
-    tasks: np.ndarray
-    unlabeled: np.ndarray
-    unfinished: np.ndarray
-    labels: dict[int, Label]
-    annotations: dict[int, str]
-    new_annotations: int
-    refresh_seq: int
-    train_seq: int
-    events: int
-    seconds: float
 
 
 def read_truth(job: Job, *, whole: bool = False) -> Truth:
@@ -125,19 +101,35 @@ def _truth_of_state(job: Job, kind: AnyTaskKind, started: float) -> Truth:
     stored = state.labels.all(project.id)
     annotations = {int(number): str(stamp) for one in stored for number, stamp in one.counted}
     seen = state.labels.seen(project.id)
+    generated = state.synthetic.ids(project.id)
+    apart = frozenset(generated.tolist())
+    real = [one for one in stored if one.task_id not in apart and one.label is not None]
     return Truth(
         kind,
         tasks,
-        tasks[~labeled],
-        np.array([one.task_id for one in stored if one.unfinished and one.label is not None], dtype=np.int64),
-        {one.task_id: kind.label_from(one.label) for one in stored if one.label is not None},
+        np.setdiff1d(tasks[~labeled], generated),
+        np.array([one.task_id for one in real if one.unfinished], dtype=np.int64),
+        {one.task_id: kind.label_from(one.label) for one in real},
         annotations,
         sum(1 for number, stamp in annotations.items() if seen.get(number) != stamp),
         project.refresh_seq,
         project.train_seq,
         project.annotation_events,
         time.monotonic() - started,
+        _of_generated(kind, generated, [one for one in stored if one.task_id in apart]),
     )
+
+
+def _of_generated(kind: AnyTaskKind, tasks: np.ndarray, stored: Sequence[StoredLabel]) -> SyntheticTruth:
+    labels: dict[int, Label] = {}
+    unrecognized = []
+    for one in stored:
+        label = None if one.label is None else kind.label_from(one.label)
+        if label is not None and not kind.shows_nothing(label):
+            labels[one.task_id] = label
+        elif label is not None or one.skipped:
+            unrecognized.append(one.task_id)
+    return SyntheticTruth(tasks, labels, unrecognized)
 
 
 @dataclass(frozen=True)
@@ -169,7 +161,7 @@ class Comparison:
         after = 0
         page: dict[int, str] = {}
         for task in job.gateway.tasks(job.project.number):
-            page[task.id] = image_source(task.data, self.kind.data_key) or ""
+            page[task.id] = self._source(task)
             if len(page) == 500:
                 after = self._compare_tasks(page, after, max(page))
                 page = {}
@@ -192,7 +184,7 @@ class Comparison:
         found: dict[int, str] = {}
         annotated: list[int] = []
         for task in job.gateway.changed(project.number, project.read_from, state.tasks.newest(project.id)):
-            found[task.id] = image_source(task.data, self.kind.data_key) or ""
+            found[task.id] = self._source(task)
             if task.annotations:
                 annotated.append(task.id)
         self._put_tasks(found, state.tasks.sources(project.id, found))
@@ -236,6 +228,14 @@ class Comparison:
         self.job.state.tasks.remove(self.job.project.id, sorted(known.keys() - found.keys()))
         return after if upto is None else upto
 
+    def _source(self, task: TaskRef | ChangedTask) -> str:
+        """The source of the task's image. One with a generated image is noted before it is known as a task, so that it
+        is never taken for a part of the pool."""
+        if mark := mark_of(task.data):
+            self.job.check()
+            self.job.state.synthetic.note(self.job.project.id, {task.id: mark})
+        return image_source(task.data, self.kind.data_key) or ""
+
     def _put_tasks(self, found: dict[int, str], known: dict[int, str]) -> None:
         self.job.check()
         different = {task: source for task, source in found.items() if known.get(task) != source}
@@ -247,19 +247,27 @@ class Comparison:
         items = list(annotated)
         job.check()
         sources = state.tasks.sources(project_id, [item.task_id for item in items])
-        state.labels.put(
-            project_id,
-            [self._stored_label(item, sources[item.task_id]) for item in items if item.task_id in sources],
-        )
+        generated = state.synthetic.among(project_id, sources)
+        found = [
+            self._stored_label(item, sources[item.task_id], item.task_id in generated)
+            for item in items
+            if item.task_id in sources
+        ]
+        state.labels.put(project_id, found)
 
-    def _stored_label(self, item: TaskAnnotations, source: str) -> StoredLabel:
+    def _stored_label(self, item: TaskAnnotations, source: str, generated: bool) -> StoredLabel:
         label = self.kind.label_of(item.annotations, source)
         counted = [] if label is None else self.kind.counted(item.annotations)
-        skipped = sum(1 for annotation in item.annotations if annotation.get("was_cancelled"))
+        skips = [annotation for annotation in item.annotations if annotation.get("was_cancelled")]
+        skipped = len(skips)
         stored = None if label is None else self.kind.stored_label(label)
         # With an overlap of 1, a task that is not labeled was skipped: it keeps its place in the order.
         unfinished = self.overlap > 1 and not item.is_labeled
-        ignored = dict(Counter(filter(None, map(self.kind.why_not, item.annotations)))) or None
+        told = item.annotations
+        if generated:  # to skip one is to say that it shows nothing, which is an answer
+            counted += [(int(skip["id"]), str(skip.get("updated_at") or "")) for skip in skips]
+            told = [annotation for annotation in told if not annotation.get("was_cancelled")]
+        ignored = dict(Counter(filter(None, map(self.kind.why_not, told)))) or None
         submitted = len(item.annotations) - skipped
         return StoredLabel(item.task_id, stored, counted, submitted, skipped, unfinished, ignored)
 

@@ -37,7 +37,18 @@ from backend.labelstudio.client import LabelStudio
 from backend.settings.core import Settings
 from backend.state import Project, State
 from backend.tasks.label_config import import_ahead
-from backend.worker import connection, heartbeat, identity, leftovers, publisher, queue_order, removal, sample, sync
+from backend.worker import (
+    connection,
+    heartbeat,
+    identity,
+    leftovers,
+    publisher,
+    queue_order,
+    removal,
+    sample,
+    sync,
+    synthetic,
+)
 from backend.worker.backlog import backlog_of
 from backend.worker.device import choose_device
 from backend.worker.job import Job
@@ -227,6 +238,7 @@ class Worker:
         known = {v.name for v in state.versions.of_project(project_id) if v.status != "removed"}
         sweep_leftovers(job.folder, known, leftovers.spared_before(state, self.settings))
         if version := state.versions.unpublished(project_id):
+            synthetic.ask_first(job, version)
             publisher.publish(job, version)
             state.cycles.finish_resumed(project_id, job.owner, version.metrics)
             return
@@ -246,6 +258,7 @@ class Worker:
             publisher.complete(job, current)
             if joining.join_new_tasks(job, current, truth):
                 publisher.complete(job, current)
+            synthetic.look_after(job, truth, current)
             publisher.verify(job, current)
             queue_order.hold(job, current, standing.warning)
             removal.remove_empty(job)

@@ -40,7 +40,8 @@ from backend.worker import publisher, removal
 from backend.worker.gaps import Gaps
 from backend.worker.job import Job, Reporter
 from backend.worker.recording import CycleRecord
-from backend.worker.sync import Truth, read_truth
+from backend.worker.sync import read_truth
+from backend.worker.truth import Truth
 from benchmarks.speed.measuring import machine
 from benchmarks.speed.pool import CLASSES
 from demo.choices import choices_config, choose

@@ -180,12 +180,20 @@ def test_samplers_are_refused_where_they_have_no_meaning(sampler: str, task: str
 def test_every_other_sampler_is_taken(sampler: str) -> None:
     refusals = SAMPLERS[sampler].refusals
     served = [name for name, config in ASKS.items() if name not in refusals and kind_of(config, AUTO).name == name]
+    allowed = {"sampler": sampler, "allow_synthetic_tasks": True}
     for name in served:
-        assert kind_of(ASKS[name], AUTO.for_project({"sampler": sampler})).settings.sampler == sampler
+        assert kind_of(ASKS[name], AUTO.for_project(allowed)).settings.sampler == sampler
     assert sorted([*served, *refusals]) == sorted(KINDS)
     assert "classification" in served
-    assert "segmentation" in served or sampler in ("ads", "asal", "badge", "bait", "ceal", "dropquery", "typiclust")
+    of_images = ("ads", "asal", "badge", "bait", "ceal", "dropquery", "gaal", "typiclust")
+    assert "segmentation" in served or sampler in of_images
     assert "multilabel" in served or sampler in ("ads", "ceal", "dast-al", "dropquery")
+
+
+def test_a_sampler_that_imports_images_needs_the_owner_s_permission() -> None:
+    with pytest.raises(SettingsError, match='set "allow_synthetic_tasks" to true'):
+        kind_of(ASKS["classification"], AUTO.for_project({"sampler": "gaal"}))
+    assert kind_of(ASKS["classification"], AUTO.for_project({"allow_synthetic_tasks": True})).name == "classification"
 
 
 def test_each_kind_has_a_sampler_where_the_owner_names_none() -> None:

@@ -27,7 +27,8 @@ from backend.settings.core import Settings
 from backend.state import State
 from backend.worker import sample, sync
 from backend.worker.job import Job
-from backend.worker.sync import Truth, read_truth
+from backend.worker.sync import read_truth
+from backend.worker.truth import Truth
 from tests.backend.worker.model_studio import CLASSES, CONFIG, ModelStudio
 
 OWNER = "reader"
@@ -298,3 +299,63 @@ def test_pages_of_any_length_are_compared(tmp_path: Path) -> None:
     studio.now += 1000.0
     truth = read_truth(job)
     assert np.array_equal(truth.tasks, np.array(sorted(studio.contents)))
+
+
+MARKED = {"synthetic": True, "synthetic_batch": "gaal-c1-00000000"}
+
+
+def generated(studio: ModelStudio, count: int) -> list[int]:
+    tasks = studio.import_tasks(count)
+    for task in tasks:
+        studio.contents[task].data |= {**MARKED, "synthetic_seed": task}  # type: ignore[dict-item]
+    return tasks
+
+
+def test_generated_images_are_no_part_of_the_pool_and_their_labels_stand_apart(tmp_path: Path) -> None:
+    studio = ModelStudio()
+    studio.import_tasks(4)
+    job = job_on(studio, tmp_path)
+    read_truth(job)  # the others are read as changes
+    labeled, skipped, both, waiting = generated(studio, 4)
+    studio.annotate(1, CLASSES[0])
+    studio.annotate(2, CLASSES[0], skipped=True)
+    studio.annotate(labeled, CLASSES[1])
+    studio.annotate(skipped, CLASSES[1], skipped=True)
+    studio.annotate(both, CLASSES[1], skipped=True)
+    studio.annotate(both, CLASSES[0])
+    for whole in (False, True):
+        truth = read_truth(job.reread(), whole=whole)
+        assert truth.tasks.tolist() == sorted(studio.contents) and truth.unlabeled.tolist() == [2, 3, 4]
+        assert truth.labels == {1: CLASSES[0]}
+        apart = truth.synthetic
+        assert apart.tasks.tolist() == [labeled, skipped, both, waiting]
+        assert apart.labels == {labeled: CLASSES[1], both: CLASSES[0]} and list(apart.unrecognized) == [skipped]
+        assert list(truth.to_learn) == [1, labeled, both]
+        assert truth.annotated.tolist() == [1, labeled, both, skipped]
+        assert truth.new_annotations == 5  # a skip of a real image is no answer, of a generated one it is
+        assert job.state.labels.ignored(1) == {"skipped": 1}
+    job.state.close()
+
+
+def test_a_sample_of_a_large_project_has_no_generated_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the state was lost, nothing but their data says what they are."""
+    studio = ModelStudio()
+    studio.import_tasks(6)
+    generated(studio, 3)
+    monkeypatch.setattr(sample, "SAMPLED_PROJECT", 5)
+    job = job_on(studio, tmp_path)
+    found = sample.read_sample(job)
+    assert found is not None and found.unlabeled.tolist() == [1, 2, 3, 4, 5, 6]
+    job.state.close()
+
+
+def test_an_image_with_a_class_that_says_so_shows_nothing(tmp_path: Path) -> None:
+    studio = ModelStudio()
+    studio.config = CONFIG.replace('<Choice value="dog"/>', '<Choice value="dog"/><Choice value="not recognisable"/>')
+    (task,) = generated(studio, 1)
+    studio.annotate(task, "not recognisable")
+    job = job_on(studio, tmp_path)
+    truth = read_truth(job)
+    assert list(truth.synthetic.unrecognized) == [task] and not truth.synthetic.labels
+    assert truth.new_annotations == 1
+    job.state.close()

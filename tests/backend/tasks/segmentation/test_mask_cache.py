@@ -28,7 +28,8 @@ from backend.tasks.segmentation.config import segmentation_spec
 from backend.tasks.segmentation.mask_cache import MadeMask, MaskCache, open_masks
 from backend.tasks.segmentation.masks import regions_to_mask
 from backend.worker.images import open_images
-from backend.worker.sync import Truth, read_truth
+from backend.worker.sync import read_truth
+from backend.worker.truth import Truth
 from models import IGNORE
 from tests.backend.killing import kill_writer
 from tests.backend.tasks.segmentation.making import FRAME, Maker, digest, plain, wanted
