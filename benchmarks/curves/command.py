@@ -55,6 +55,7 @@ from samplers import SAMPLER_NAMES, SAMPLERS
 
 TRIALS = 3
 RESULTS = Path(__file__).parents[1] / "results" / "curves"
+NO_ANSWER = "no data set has labels of the images that it generates"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -205,10 +206,11 @@ def _command(plan: Plan, results: Results, options: argparse.Namespace) -> str:
 def _samplers(text: str, task: str) -> list[str]:
     """Names of arms, without doubles and in the order of the table; all: the samplers for ``task``. Raises
     PlanError."""
-    able = {name for name, sampler in SAMPLERS.items() if task in sampler.tasks}
+    able = {name for name, sampler in SAMPLERS.items() if task in sampler.tasks and not sampler.generates}
     asked = {name.strip() for name in text.split(",") if name.strip()}
     if others := sorted({Arm.named(name).sampler for name in asked} & (SAMPLERS.keys() - able)):
-        raise PlanError(f"not for {task}: {'; '.join(f'{name}, {SAMPLERS[name].refusals[task]}' for name in others)}")
+        reasons = {name: SAMPLERS[name].refusals.get(task, NO_ANSWER) for name in others}
+        raise PlanError(f"not for {task}: {'; '.join(f'{name}, {reason}' for name, reason in reasons.items())}")
     if others := sorted(asked & set(CONTROLS) - set(TASKS[task].controls)):
         raise PlanError(f"not for {task}: {', '.join(others)}")
     names = [name for name in SAMPLER_NAMES if name in able]

@@ -18,7 +18,7 @@ from backend.learning.learner import Learner
 from backend.settings.core import Settings
 from benchmarks.curves import command as curves
 from benchmarks.curves.foreground import foreground_first, predicted_shares
-from benchmarks.curves.plan import CONTROLS, FOREGROUND, Arm, Plan, Run, initial_set, trial_seed
+from benchmarks.curves.plan import CONTROLS, FOREGROUND, Arm, Plan, PlanError, Run, initial_set, trial_seed
 from benchmarks.curves.run import play
 from benchmarks.curves.store import Line, RunStore
 from benchmarks.curves.tasks import task_of
@@ -298,7 +298,12 @@ def test_a_folder_of_classes_has_no_masks(tmp_path: Path, capsys: pytest.Capture
 
 def test_all_leaves_out_what_is_for_classification_only() -> None:
     every = curves._samplers("all", "segmentation")
-    assert set(SAMPLERS) - set(every) == {"ads", "asal", "badge", "bait", "ceal", "dropquery", "typiclust"}
-    assert set(curves._samplers("all", "classification")) == set(SAMPLERS)
+    assert set(SAMPLERS) - set(every) == {"ads", "asal", "badge", "bait", "ceal", "dropquery", "gaal", "typiclust"}
+    assert set(curves._samplers("all", "classification")) == set(SAMPLERS) - {"gaal"}
     assert set(CONTROLS).isdisjoint(every), "a control is asked for by its name"
     assert curves._samplers(f"entropy,random,{FOREGROUND}", "segmentation") == [FOREGROUND, "random", "entropy"]
+
+
+def test_a_sampler_whose_images_no_data_set_has_labels_of_is_refused() -> None:
+    with pytest.raises(PlanError, match="gaal, no data set has labels of the images that it generates"):
+        curves._samplers("margin,gaal", "classification")
