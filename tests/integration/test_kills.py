@@ -31,6 +31,19 @@ LONG = {"epochs": 100}
 SINGLE = ("POST", "^/api/predictions/$")
 SWITCH = ("PATCH", r"^/api/projects/\d+/$")
 BULK = ("POST", "/import/predictions$")
+IMPORT = ("POST", r"/projects/\d+/import$")
+
+GENERATING = {
+    "sampler": "gaal",
+    "allow_synthetic_tasks": True,
+    "synthetic_share": 0.75,
+    "health": "off",
+    "gan_iterations": 2,
+    "gan_width": 4,
+    "gan_latent": 6,
+    "synthetic_steps": 2,
+}
+GENERATED = 3  # of BUDGET
 
 
 class Rig:
@@ -160,6 +173,44 @@ def test_killed_while_publishing(rig: Rig, project: LabelProject, moment: str) -
     assert [cycle.number for cycle in rig.seen.state.cycles.recent(project.id)] == [1, 0]
     assert rig.seen.pending(project) == 0
     check(project, wanted)
+
+
+IMPORTS: dict[str, Callable[[Rig], Trap]] = {
+    "before it is sent": lambda rig: rig.proxy.set(*IMPORT, before=rig.kill_worker, cut="before"),
+    "while it goes on": lambda rig: rig.proxy.set(*IMPORT, before=rig.kill_worker, hold=3.0),
+    "its answer lost": lambda rig: rig.proxy.set(*IMPORT, after=rig.kill_worker),
+}
+
+
+@pytest.mark.parametrize(
+    "moment", [pytest.param(name, marks=() if name == "its answer lost" else pytest.mark.long) for name in IMPORTS]
+)
+def test_killed_while_importing_generated_images(
+    rig: Rig, make_project: Callable[..., LabelProject], moment: str
+) -> None:
+    project = make_project(tasks=POOL).connected(rig.web.url, GENERATING)
+    project.wait_for_version()
+    trap = IMPORTS[moment](rig)
+    due_cycle(rig, project)
+    trap.wait()
+    rig.restart_worker()
+
+    def whole() -> bool:
+        return len(generated_in(project)) >= GENERATED and rig.seen.idle(project)
+
+    version = project.wait_for_cycle(1)
+    wait_for("the generated images", whole)
+    finished(rig, project, version)
+    found = generated_in(project)
+    assert len(found) == GENERATED and len(set(found.values())) == GENERATED
+    assert set(project.published_order(version)[:GENERATED]) == set(found)
+    assert rig.seen.labels(project) == {1: BUDGET}
+
+
+def generated_in(project: LabelProject) -> dict[int, int]:
+    """Task → the seed of its image, of those that were generated."""
+    data = {number: task["data"] for number, task in project.tasks().items()}
+    return {number: fields["synthetic_seed"] for number, fields in data.items() if fields.get("synthetic")}
 
 
 def test_asked_to_end_in_training(rig: Rig, make_project: Callable[..., LabelProject]) -> None:
