@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -112,6 +113,23 @@ class Annotator:
         """Submits an annotation of these regions; its id."""
         body = {"result": list(result), "lead_time": 1.0}
         return int(self.call("POST", f"/api/tasks/{task}/annotations/", json=body)["id"])
+
+    def skip(self, task: int) -> int:
+        """Submits that the annotator cannot say anything of a task; the annotation's id."""
+        body = {"result": [], "was_cancelled": True, "lead_time": 1.0}
+        return int(self.call("POST", f"/api/tasks/{task}/annotations/", json=body)["id"])
+
+    def generated(self, project: int) -> set[int]:
+        """The tasks whose image the backend generated."""
+        filled = {
+            "filter": "filter:tasks:data.synthetic_batch",
+            "operator": "empty",
+            "type": "String",
+            "value": "False",
+        }
+        query = json.dumps({"filters": {"conjunction": "and", "items": [filled]}})
+        params = {"project": project, "query": query, "page_size": 500, "include": "id"}
+        return {int(task["id"]) for task in self.call("GET", "/api/tasks/", params=params)["tasks"]}
 
     def predictions(self, project: int, model_version: str) -> list[Prediction]:
         """Every prediction of a version, in the order in which their tasks are to be served."""

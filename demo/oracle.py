@@ -15,7 +15,9 @@ from typing import Any
 from backend.head import SHORTEST_HEAD, WHOLE_POOL
 from backend.state import Cycle, State, Version
 from demo.annotator import Annotator, PreannotationError, Prediction, image_index
+from demo.generated import is_generated, pixels_of
 from demo.subjects.base import Proposal, Subject
+from samplers import SAMPLERS
 
 HEAD = 10
 """Tasks at the head of a queue whose pre-annotations are looked at: the backend's shortlist."""
@@ -56,6 +58,9 @@ class Oracle:
         self.project = project
         self.subject = subject
         self.labeled: set[int] = set()
+        self.generated: set[int] = set()
+        self.recognized = self.skipped = 0
+        """How many generated images it answered, and how many it was not sure of."""
 
     def open_round(self, version: Version, cycle: Cycle, waited: float) -> Round:
         """Reads the published order of a version from Label Studio and the version's figures from the backend.
@@ -74,8 +79,9 @@ class Oracle:
             raise QueueError(f"{version.name}: {len(tasks)} predictions for {len(set(tasks))} tasks")
         if len({prediction.score for prediction in predictions}) != len(predictions):
             raise QueueError(f"{version.name}: some tasks have the same score, so their order is left to chance")
-        open_tasks = self.subject.count - len(self.labeled)
-        published = len(set(tasks) - self.labeled)
+        self.generated |= self._generated(version)
+        open_tasks = self._unlabeled
+        published = len(set(tasks) - self.labeled - self.generated)
         whole = version.checkpoint is not None and open_tasks <= WHOLE_POOL
         if published != open_tasks and (whole or not published):
             raise QueueError(f"{version.name}: {len(tasks)} predictions, but {open_tasks} unlabeled tasks")
@@ -85,11 +91,22 @@ class Oracle:
         quality = self.subject.quality(version)
         return Round(version.name, labels, quality, seconds, waited, agreement, published=tasks)
 
+    @property
+    def _unlabeled(self) -> int:
+        """How many of the images of the project have no label, of those that it began with."""
+        return self.subject.count - len(self.labeled - self.generated)
+
+    def _generated(self, version: Version) -> set[int]:
+        """The tasks with a generated image, where the sampler generates any."""
+        known = SAMPLERS.get(version.sampler)
+        return self.annotator.generated(self.project) if known is not None and known.generates else set()
+
     def _agreement(self, version: Version, predictions: Sequence[Prediction]) -> float | None:
         """Of what is proposed at the head of the queue with the ground truth."""
         if version.checkpoint is None:
             return None
-        head = [prediction for prediction in predictions if prediction.task not in self.labeled][:HEAD]
+        passed = self.labeled | self.generated
+        head = [prediction for prediction in predictions if prediction.task not in passed][:HEAD]
         try:
             return self.subject.agreement(self._proposals(head))
         except PreannotationError as error:
@@ -111,8 +128,20 @@ class Oracle:
             if task is None:
                 return done
             self.labeled.add(int(task["id"]))
-            self.annotator.submit(int(task["id"]), self.subject.ground_truth(image_index(task)))
+            self._answer(task)
         return count
+
+    def _answer(self, task: dict[str, Any]) -> None:
+        """Says what is in an image: of a generated one what a classifier recognizes, or nothing."""
+        number = int(task["id"])
+        if not is_generated(task):
+            self.annotator.submit(number, self.subject.ground_truth(image_index(task)))
+        elif (result := self.subject.recognize(pixels_of(task))) is not None:
+            self.recognized += 1
+            self.annotator.submit(number, result)
+        else:
+            self.skipped += 1
+            self.annotator.skip(number)
 
     def served(self, current: Round, due: int | None) -> dict[str, Any] | None:
         """What ``next`` serves now, which must be task ``due`` of the current round."""
@@ -135,7 +164,7 @@ class Oracle:
         """The first published task that is not labeled. Of a large pool only the head is published, which is filled up
         as it is used: once less than half of it is left, what is published is read again."""
         left = [task for task in current.published if task not in self.labeled]
-        if len(left) < SHORTEST_HEAD // 2 and self.subject.count - len(self.labeled) > len(left):
+        if len(left) < SHORTEST_HEAD // 2 and self._unlabeled > len(left):
             current.published = [row.task for row in self.annotator.predictions(self.project, current.version)]
             left = [task for task in current.published if task not in self.labeled]
         return left[0] if left else None

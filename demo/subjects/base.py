@@ -78,6 +78,11 @@ class Subject(ABC):
     def ground_truth(self, index: int) -> Result:
         """The ``result`` of the annotation that is right for image ``index``."""
 
+    def recognize(self, pixels: np.ndarray) -> Result | None:
+        """What can be recognized in an image (H, W, 3) uint8 that is none of them, because it was generated; None:
+        nothing, or it is not known."""
+        return None
+
     @abstractmethod
     def quality(self, version: Version) -> float | None:
         """Of the version's own checkpoint on the held-out images, in [0, 1]; None when there is no model yet."""

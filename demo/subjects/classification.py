@@ -10,6 +10,7 @@ from backend.state import Version
 from benchmarks.data.datasets import Dataset, fashion_mnist
 from demo.annotator import as_png
 from demo.choices import choices_config, choose
+from demo.generated import Recognizer
 from demo.subjects.base import Result, Subject
 from models.inference.predictions import predict
 
@@ -27,6 +28,7 @@ class SingleItems(Subject):
         self.dataset = dataset
         self.rows = rows
         self._test_pixels: dict[tuple[int, int], np.ndarray] = {}
+        self._recognizer: Recognizer | None = None
 
     @classmethod
     def of_fashion(cls, count: int, held_out: int | None = None) -> Self:
@@ -44,6 +46,13 @@ class SingleItems(Subject):
 
     def ground_truth(self, index: int) -> Result:
         return choose([self.classes[self.dataset.train_labels[self.rows[index]]]])
+
+    def recognize(self, pixels: np.ndarray) -> Result | None:
+        """What a classifier of all training images of the data set says, where it is sure."""
+        if self._recognizer is None:
+            self._recognizer = Recognizer(self.dataset.train_images, self.dataset.train_labels, len(self.classes))
+        found = self._recognizer.recognize(pixels)
+        return None if found is None else choose([self.classes[found]])
 
     def quality(self, version: Version) -> float | None:
         """Share of the held-out images that are classified correctly."""

@@ -17,13 +17,15 @@ import pytest
 from backend.state import Cycle, State, Version
 from backend.tasks import KINDS
 from benchmarks.data.datasets import Dataset
-from demo.annotator import Annotator, as_png, image_index, image_name
-from demo.choices import choices_config
+from demo.annotator import Annotator, as_png, data_uri, image_index, image_name
+from demo.choices import choices_config, choose
+from demo.generated import Recognizer
 from demo.narration import Narrator
 from demo.oracle import Oracle, QueueError, Round
 from demo.report import LearnedNothing, check_rise, table
 from demo.run import FAILURES, parse
 from demo.subjects import DEMOS
+from demo.subjects.base import Result
 from demo.subjects.classification import SingleItems
 from samplers import SAMPLERS
 from tests.rig.processes import REPOSITORY, children_of
@@ -94,6 +96,55 @@ def test_a_queue_in_the_published_order_passes(
         (annotation,) = task["annotations"]
         truth = CLASSES[dataset.train_labels[image_index(task)]]
         assert annotation["result"][0]["value"]["choices"] == [truth]
+
+
+@pytest.mark.slow
+def test_generated_images_are_answered_or_skipped_and_counted(
+    annotator: Annotator,
+    published: tuple[int, list[int]],
+    dataset: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two of them at the beginning of the order, the first of which the classifier recognizes."""
+    project, order = published
+    images = [np.full((9, 9, 3), value, np.uint8) for value in (50, 200)]
+    marks = {"synthetic": True, "synthetic_batch": "gaal-c1-00000000"}
+    tasks = [
+        {"data": {"image": data_uri(as_png(image)), **marks, "synthetic_seed": seed}}
+        for seed, image in enumerate(images)
+    ]
+    annotator.call("POST", f"/api/projects/{project}/import", json=tasks)
+    first, second = sorted(annotator.generated(project))
+    for score, task in ((0.05, first), (0.1, second)):
+        body = {"task": task, "result": [], "score": score, "model_version": "by-hand"}
+        annotator.call("POST", "/api/predictions/", json=body)
+
+    def recognize(_: SingleItems, pixels: np.ndarray) -> Result | None:
+        return choose([CLASSES[1]]) if (pixels == images[0]).all() else None
+
+    monkeypatch.setattr(SingleItems, "recognize", recognize)
+    oracle = oracle_of(annotator, project, dataset, tmp_path)
+    current = oracle.open_round(replace(version("by-hand"), sampler="gaal"), CYCLE, 0.0)
+    assert current.published == [first, second, *order]
+    assert oracle.label(current, 9) == 6
+    assert (oracle.recognized, oracle.skipped) == (1, 1)
+    (answer,), (skip,) = (annotator.task(task)["annotations"] for task in (first, second))
+    assert answer["result"][0]["value"]["choices"] == [CLASSES[1]] and not answer["was_cancelled"]
+    assert skip["was_cancelled"]
+
+
+def test_the_classifier_of_generated_images_answers_where_it_is_sure() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 2_000)
+    images = rng.integers(0, 100, (2_000, 8, 8)).astype(np.uint8)
+    images[labels == 1, :, 4:] += 150
+    recognizer = Recognizer(images, labels, 2)
+    large = np.repeat(images[:20].repeat(4, axis=1).repeat(4, axis=2)[..., None], 3, axis=3)
+    assert [recognizer.recognize(image) for image in large] == labels[:20].tolist()
+    between = np.full((32, 32, 3), 50, np.uint8)
+    between[:, 16:] = 125
+    assert recognizer.recognize(between) is None
 
 
 @pytest.mark.slow
