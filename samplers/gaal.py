@@ -57,8 +57,8 @@ class GaalSampler(GanSampler[GanOptions]):
     def generate(
         self, net: TaskNet, pixels: np.ndarray, count: int, answered: Answered, runtime: Runtime
     ) -> Generated | None:
-        """Phase "synthesis". Each of the starts is drawn by a seed of its own, so that an image can be made again from
-        its seed and the checkpoint. Raises NotFitted."""
+        """Phase "synthesis". Each of the starts is drawn by a seed of its own, so that where an image began can be
+        drawn again. Raises NotFitted."""
         latent = self.gan()[0].config.latent
         wanted = count * (SPARE if len(answered.unrecognized) else 1)
         rng = runtime.rng("gaal seeds")

@@ -43,7 +43,7 @@ def test_the_network_is_no_surer_of_what_is_asked_for_than_of_where_it_began(tas
     assert len(set(made.seeds.tolist())) == COUNT
 
 
-def test_an_image_can_be_made_again_from_its_seed() -> None:
+def test_the_same_seed_of_a_cycle_gives_the_same_images_and_another_gives_others() -> None:
     world = fitted("gaal", 3)
     first, again, other = generate(world), generate(world), generate(world, seed=1)
     assert (first.images == again.images).all() and (first.seeds == again.seeds).all()
