@@ -175,12 +175,13 @@ def _status(args: argparse.Namespace, settings: Settings) -> int:
     from rich.console import Console
 
     from backend import status
+    from backend.reporting.snapshot import snapshot
 
-    snapshot = status.snapshot(_state(settings), settings, args.project or "")
+    found = snapshot(_state(settings), settings, args.project or "")
     if args.json:
-        print(json.dumps(snapshot, indent=2).replace("\x7f", "\\u007f"))  # all else that is not ASCII is escaped
+        print(json.dumps(found, indent=2).replace("\x7f", "\\u007f"))  # all else that is not ASCII is escaped
     else:
-        status.show(snapshot, Console())
+        status.show(found, Console())
     return 0
 
 

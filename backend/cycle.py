@@ -22,7 +22,7 @@ from backend.learning.features import Features
 from backend.learning.first_order import first_order
 from backend.learning.health import checked
 from backend.learning.learner import Learner, random_subset
-from backend.learning.pool import ScoredPool
+from backend.learning.pool import ScoredPool, predicted_shares
 from backend.learning.scores import priority_scores
 from backend.state import Version
 from backend.tasks.base import TrainingLabels
@@ -98,6 +98,7 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
                 scored = device_memory.scored(learner, cache, pool, runtime)
                 learner, scored, health = checked(learner, scored, metrics, data, settings, runtime)
                 cycle.metrics["health"] = health
+                cycle.metrics["predicted"] = predicted_shares(learner, scored)
                 counts = {"labels": len(data.real.labeled), "pool": len(pool), "newest_task": newest(truth)}
                 cycle.metrics.update(counts | facts(truth, cache, labels.problems))
                 made = synthetic.generated(job, truth, learner, cache, runtime)

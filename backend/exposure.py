@@ -30,6 +30,16 @@ def is_loopback(host: str) -> bool:
     return bool(found) and all(ipaddress.ip_address(one.partition("%")[0]).is_loopback for one in found)
 
 
+def names_this_machine(host: str) -> bool:
+    """Whether the host of an address in a browser can only be this machine. No name is looked up: whoever owns one
+    decides what it leads to, and so could have a browser on this machine read pages for a site elsewhere."""
+    name = host.strip().lower().rstrip(".")
+    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    return _is_address(name) and ipaddress.ip_address(name).is_loopback
+
+
 def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)

@@ -1,4 +1,4 @@
-"""``status``: the contents of the state, as tables for people or as JSON for programs. Only reads."""
+"""``status``: the contents of the state as tables for people."""
 
 from __future__ import annotations
 
@@ -10,133 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from backend import exposure
-from backend.errors import OwnerError
-from backend.head import head_size
 from backend.plain import shown
-from backend.settings.core import Settings
-from backend.state import Project, State, Version, keeping
-from backend.tasks import KINDS
-from backend.web.metrics import cycle_summary
+from backend.reporting.accuracy import MEAN_IOU, accuracy_of, percent
+from backend.reporting.alerts import ERROR, alerts_of
 
 VERSIONS_SHOWN = 5
 BROKEN_SHOWN = 20
-BROKEN_KEYS = ("source", "reason", "attempts", "retry_at", "deaths", "waiting")
-
-
-def snapshot(state: State, settings: Settings, only: str = "") -> dict[str, Any]:
-    """Everything that ``status`` shows, as plain data, of all projects or ``only`` of one. Times are in seconds since
-    the epoch.
-
-    Raises:
-        OwnerError: there is no such project, or there are several.
-    """
-    now = state.now()
-    chosen = [state.projects.find(only)] if only else state.projects.all()
-    projects = [_project(state, settings, project, now) for project in chosen]
-    return {"time": now, "warnings": _warnings(state), "projects": projects}
-
-
-def _warnings(state: State) -> list[str]:
-    """What concerns all projects. A password that has been set since the last start is not asked for yet."""
-    found = [state.notes.get(exposure.NOTE), state.notes.get(keeping.NOTE)]
-    for project in state.projects.kept():
-        what = f"Project {project.number} ({project.title or project.key})"
-        found.append(f"{what} is set aside: {project.standing_reason}. Everything of it is kept.")
-    return [warning for warning in found if warning]
-
-
-def _project(state: State, settings: Settings, project: Project, now: float) -> dict[str, Any]:
-    versions = state.versions.of_project(project.id)
-    cycles = state.cycles.recent(project.id)
-    newest = versions[0].metrics if versions else {}
-    try:
-        own = settings.for_project(project.extra_params)
-        if kind := KINDS.get(str(newest.get("task"))):
-            own = kind.with_default_sampler(own)
-        sampler, error = own.sampler, project.last_error
-        budget = own.budget_after(state.versions.learned(project.id))
-    except OwnerError as refused:
-        sampler, budget, error = "?", 0, str(refused)
-    running = next((cycle for cycle in cycles if cycle.status == "running"), None)
-    return {
-        "id": project.number,
-        "name": project.name,
-        "standing": project.standing,
-        "title": project.title,
-        "sampler": sampler,
-        "task": newest.get("task"),
-        "frame": newest.get("frame"),
-        "counts": state.tasks.counts(project.id),
-        "synthetic": state.synthetic.counts(project.id),
-        "head": _head(state, settings, project, versions),
-        "pending_annotations": project.pending_annotations,
-        "budget": budget,
-        "due": due_in_words(project, versions, budget),
-        "running": None if running is None else cycle_summary(running),
-        "held_by": project.lease_owner if project.lease_expires > now else None,
-        "last_error": error,
-        "connection": project.connection_url or project.address,
-        "hands_off": project.hands_off,
-        "health": _health(versions, project),
-        "queue_note": project.queue_note,
-        "queue_noted_at": project.queue_noted_at,
-        "retry_at": project.retry_at if project.retry_at > now else None,
-        "current_version": next((v.name for v in versions if v.id == project.current_version_id), None),
-        "versions": [
-            {"name": v.name, "cycle": v.cycle, "status": v.status, "published_at": v.published_at, "metrics": v.metrics}
-            for v in versions
-        ],
-        "cycles": [cycle_summary(cycle) for cycle in cycles],
-        "broken_images": [
-            {"task": image.task_id} | {key: getattr(image, key) for key in BROKEN_KEYS}
-            for image in state.tasks.broken_images(project.id)
-        ],
-        "ignored_annotations": state.labels.ignored(project.id),
-        "checkpoint_unreadable": newest.get("checkpoint_unreadable"),
-        "regions_unread": newest.get("regions_unread", []),
-        "regions_unread_count": newest.get("regions_unread_count", 0),
-    }
-
-
-def _health(versions: list[Version], project: Project) -> str:
-    """Why the order in use is not that of the project's sampler; "" where it is."""
-    current = next((version for version in versions if version.id == project.current_version_id), None)
-    if current is None or not current.metrics.get("health", {}).get("why"):
-        return ""
-    health = current.metrics["health"]
-    return f"the order is by {health['order']}, because that of {current.sampler} is not to be trusted: {health['why']}"
-
-
-def _head(state: State, settings: Settings, project: Project, versions: list[Version]) -> dict[str, int] | None:
-    """If only the head of the current order is published: how many tasks that is, and how many of their predictions are
-    written already. None: all of it is published, or there is none."""
-    current = next((version for version in versions if version.id == project.current_version_id), None)
-    try:
-        own = settings.for_project(project.extra_params)
-    except OwnerError:
-        return None
-    size = None if current is None else head_size(state, own, current)
-    if current is None or size is None:
-        return None
-    written, missing = state.scores.head(current, size)
-    return {"size": written + missing, "written": written}
-
-
-def due_in_words(project: Project, versions: list[Version], budget: int) -> list[str]:
-    """The work that is waiting for a worker; empty if there is none."""
-    due = []
-    if project.current_version_id is None:
-        due.append("first order")
-    if any(version.status in ("scored", "publishing") for version in versions):
-        due.append("publishing")
-    if project.train_requested:
-        due.append("cycle (asked for)")
-    elif 0 < budget <= project.pending_annotations:
-        due.append("cycle")
-    if project.refresh_seq > project.refresh_seen and project.current_version_id is not None:
-        due.append("comparison")
-    return due
 
 
 def show(found: dict[str, Any], console: Console) -> None:
@@ -148,22 +27,16 @@ def show(found: dict[str, Any], console: Console) -> None:
         return
     console.print(_overview(found))
     for project in found["projects"]:
-        if project["last_error"]:
-            console.print(shown(f"Project {project['name']}: {project['last_error']}"), style="red", markup=False)
-        if project["hands_off"]:
-            console.print(shown(f"Project {project['name']}: {project['hands_off']}"), style="red", markup=False)
-        if project["health"]:
-            words = f"Project {project['name']}: {project['health']}"
-            console.print(shown(words), style="yellow", markup=False)
-        if project["queue_note"]:
-            words = f"Project {project['name']}, {_local_time(project['queue_noted_at'])}: {project['queue_note']}"
-            console.print(shown(words), style="yellow", markup=False)
+        alerts = alerts_of(project)
+        for alert in alerts:
+            at = "" if alert.at is None else f", {_local_time(alert.at)}"
+            style = "red" if alert.level == ERROR else "yellow"
+            console.print(shown(f"Project {project['name']}{at}: {alert.words}"), style=style, markup=False)
         if any(project["synthetic"].values()):
             words = ", ".join(f"{count} {what}" for what, count in project["synthetic"].items())
             console.print(shown(f"Project {project['name']}, generated images: {words}"), markup=False)
-        if project["checkpoint_unreadable"]:
-            words = f"the newest version had to learn from the beginning: {project['checkpoint_unreadable']}"
-            console.print(shown(f"Project {project['name']}: {words}"), style="yellow", markup=False)
+        if not any(alert.words in project["advice"] for alert in alerts):
+            console.print(shown(f"Project {project['name']}: {project['advice']}"), markup=False)
     console.print(_versions(found))
     if any(project["broken_images"] for project in found["projects"]):
         console.print(_broken(found))
@@ -237,10 +110,10 @@ def _versions(found: dict[str, Any]) -> Table:
 
 def _quality(metrics: dict[str, Any]) -> str:
     """On labels that were left out of the training: accuracy, or of masks mean IoU."""
-    accuracy, mean_iou = metrics.get("train_cv_accuracy"), metrics.get("train_mean_iou")
-    if mean_iou is not None:
-        return f"IoU {100 * mean_iou:.0f} %"
-    return "-" if accuracy is None else f"{100 * accuracy:.0f} %"
+    found = accuracy_of(metrics)
+    if found is None:
+        return "-"
+    return f"IoU {percent(found.value)}" if found.measure == MEAN_IOU else percent(found.value)
 
 
 def _broken(found: dict[str, Any]) -> Table:

@@ -167,7 +167,8 @@ def stay(site: Site, narrator: Narrator) -> None:
             ("Log in", f"{site.label_studio.email}   password: {site.label_studio.password}"),
             ("Then", "press “Label All Tasks”: the most valuable image comes first"),
             *site.subject.how_to,
-            ("Backend", f"{site.backend.url}   log: {site.backend.log_path}"),
+            ("See it", f"{site.backend.url}   what the backend does, and whether it helps"),
+            ("Log", str(site.backend.log_path)),
             ("End", "Ctrl-C ends everything and removes it"),
         ],
     )

@@ -47,6 +47,7 @@ BACKEND: dict[str, set[str]] = {
     "backup": {"errors", "files", "settings", "state"},
     "adoption": {"errors", "labelstudio", "settings", "state", "tasks"},
     "exposure": {"settings"},
+    "reporting": {"errors", "exposure", "head", "settings", "state", "tasks"},
     "joining": {"files", "images", "learning", "state", "worker"},
     "cycle": {"errors", "files", "head", "images", "joining", "learning", "state", "tasks", "worker"},
     "worker": {
@@ -55,13 +56,14 @@ BACKEND: dict[str, set[str]] = {
     },
     "supervisor": {"errors", "logs"},
     "web": {
-        *("adoption", "errors", "events", "files", "images", "labelstudio", "learning", "logs", "memory"),
-        *("plain", "settings", "state", "supervisor", "tasks"),
+        *("adoption", "errors", "events", "exposure", "files", "images", "labelstudio", "learning", "logs", "memory"),
+        *("plain", "reporting", "settings", "state", "supervisor", "tasks"),
     },
     "_wsgi": {"web"},
-    "status": {"errors", "exposure", "head", "plain", "settings", "state", "tasks", "web"},
+    "status": {"plain", "reporting"},
     "__main__": {
-        *("adoption", "backup", "errors", "exposure", "files", "logs", "plain", "settings", "state", "status"),
+        *("adoption", "backup", "errors", "exposure", "files", "logs", "plain", "reporting", "settings", "state"),
+        "status",
         *("supervisor", "tasks"),
         "worker",
     },
@@ -108,11 +110,12 @@ ONLY_IN: dict[str, set[str]] = {
     "sqlite3": {"state"},
     "psycopg": {"state"},
     "prometheus_client": {"web.metrics"},
-    "PIL": {"images.decoding", "images.encoding"},
+    "PIL": {"images.decoding", "images.encoding", "images.thumbnails"},
     "cv2": {"tasks.segmentation"},
     "waitress": {"web.door"},
     "label_studio_ml": {"web.app", "web.compat", "web.plugin"},
-    "flask": {"web.app", "web.body", "web.compat", "web.plugin"},
+    "flask": {"web.app", "web.body", "web.compat", "web.pages.routes", "web.plugin"},
+    "jinja2": {"web.pages.rendering"},
 }
 
 # Only these rooms of backend/ need torch when they are imported: it takes seconds and hundreds of megabytes, which

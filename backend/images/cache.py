@@ -128,6 +128,16 @@ class ImageCache(RowCache):
         frame = frame_of(aspect, size or chosen)
         return cls(folder / f"frame-{frame[0]}x{frame[1]}", frame)
 
+    @classmethod
+    def open_existing(cls, folder: Path, frame: tuple[int, int]) -> ImageCache | None:
+        """The cache of images of ``frame`` (H, W) under ``folder``, of whole images or of square ones; None if there is
+        none. Makes no folder: for who only reads."""
+        if (folder / f"frame-{frame[0]}x{frame[1]}" / "index").exists():
+            return cls(folder / f"frame-{frame[0]}x{frame[1]}", frame)
+        if frame[0] == frame[1] and (folder / f"images-{frame[0]}" / "index").exists():
+            return cls(folder / f"images-{frame[0]}", frame[0])
+        return None
+
     # -- reading -----------------------------------------------------------------------------------------------------
 
     @property

@@ -54,10 +54,9 @@ class QueueTab:
         self, project_id: int, titles: Sequence[str], chosen: int, shown: set[str], filters: list[dict[str, Any]]
     ) -> int:
         """The id of the tab with one of these ``titles``; if there is none, of a new one with the title ``chosen``."""
-        tabs = self._connection.get("api/dm/views/", project=project_id)
-        for tab in tabs:
-            if (tab["data"] or {}).get("title") in titles:
-                return int(tab["id"])
+        tabs = self._tabs(project_id)
+        if (found := _titled(tabs, titles)) is not None:
+            return found
         if not tabs:  # also create the tab with all tasks, which Label Studio only creates in a project without tabs
             self._connection.post("api/dm/views/", {"project": project_id, "data": {"title": "Default"}})
         hidden = sorted(self._columns(project_id) - shown)
@@ -72,9 +71,22 @@ class QueueTab:
         }
         return int(self._connection.post("api/dm/views/", {"project": project_id, "data": data})["id"])
 
+    def find(self, project_id: int) -> int | None:
+        """The id of the tab "Acquisition queue"; None if there is none: its owner may have deleted or renamed it."""
+        return _titled(self._tabs(project_id), (QUEUE_TAB, HEAD_TAB))
+
+    def _tabs(self, project_id: int) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._connection.get("api/dm/views/", project=project_id)
+        return found
+
     def _columns(self, project_id: int) -> set[str]:
         columns = self._connection.get("api/dm/columns/", project=project_id)["columns"]
         return {f"tasks:{'data.' if column.get('parent') == 'data' else ''}{column['id']}" for column in columns}
+
+
+def _titled(tabs: Sequence[dict[str, Any]], titles: Sequence[str]) -> int | None:
+    """The id of the first tab with one of these titles."""
+    return next((int(tab["id"]) for tab in tabs if (tab["data"] or {}).get("title") in titles), None)
 
 
 def number(column: str, operator: str, value: int | list[int]) -> dict[str, Any]:

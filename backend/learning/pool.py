@@ -11,6 +11,10 @@ from backend.learning.learner import Learner
 from backend.learning.scores import priority_scores
 from models.data import Runtime
 from models.inference.predictions import Predictions
+from models.tasks import task_named
+
+CLASSES_KEPT = 100
+"""Of :func:`predicted_shares`, which stand in the history of every cycle."""
 
 
 @dataclass(frozen=True)
@@ -51,3 +55,13 @@ class ScoredPool:
         """The first ``count`` tasks in the order of their priority scores; None means all of them."""
         order = np.argsort(priority_scores(self.acquisition, seed))
         return self.tasks[order[:count]].tolist()
+
+
+def predicted_shares(learner: Learner, scored: ScoredPool) -> dict[str, float]:
+    """Class → its share in what is predicted for the pool, the largest first: of the images, or, where they have
+    several classes, of the sum of the probabilities. Without what is no label, such as the background."""
+    if scored.predictions is None or not len(scored.tasks):
+        return {}
+    shares = task_named(learner.task).class_shares(scored.predictions, learner.net.num_classes)
+    named = zip(learner.classes, shares[len(shares) - len(learner.classes) :].round(4).tolist(), strict=True)
+    return dict(sorted(named, key=lambda pair: -pair[1])[:CLASSES_KEPT])

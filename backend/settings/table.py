@@ -12,12 +12,13 @@ def settings_table() -> str:
     for item in all_settings():
         spec = spec_of(item)
         key = f"`{item.name}`" if spec.per_project else ""
-        default = f"`{_default_text(item.default)}`" if item.default != "" else "empty"
+        default = f"`{value_text(item.default)}`" if item.default != "" else "empty"
         lines.append(f"| `{item.name.upper()}` | {key} | {default} | {spec.check.allowed} | {spec.help} |")
     return "\n".join(lines) + "\n"
 
 
-def _default_text(value: object) -> str:
+def value_text(value: object) -> str:
+    """A value as the environment spells it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from backend.state.cycles import Cycles
 from backend.state.database import Database, database_file
+from backend.state.keys import Keys
 from backend.state.labels import Labels, StoredLabel
 from backend.state.leases import Leases
 from backend.state.notes import Notes
@@ -64,6 +65,7 @@ class State:
         self.versions = Versions(self.database, self.scores, self.labels)
         self.notes = Notes(self.database)
         self.synthetic = Synthetic(self.database)
+        self.keys = Keys(self.database)
 
     @classmethod
     def for_settings(cls, settings: Settings) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from backend.state.database import CHUNK_ROWS, READ_CHUNK, Database, chunks
-from backend.state.schema import labels, projects, seen_annotations, tasks
+from backend.state.schema import labels, pool_counts, projects, seen_annotations, synthetic_tasks, tasks
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,17 @@ class Labels:
                 total.update(reasons)
         return dict(total.most_common())
 
+    def distinct(self, project_id: int, limit: int) -> list[tuple[Any, int]]:
+        """(what the annotations of a task say, in the form of its kind of task; of how many tasks they say it), the
+        most frequent first, at most ``limit`` of them. Tasks with a generated image are left out."""
+        said, count = sa.cast(labels.c.label, sa.Text), sa.func.count()
+        generated = sa.select(synthetic_tasks.c.task_id).where(synthetic_tasks.c.project_id == project_id)
+        mine = (labels.c.project_id == project_id, labels.c.task_id.not_in(generated))
+        query = sa.select(said, count).where(*mine).group_by(said)
+        with self._db.reader.connect() as conn:
+            found = conn.execute(query.order_by(count.desc(), said).limit(limit)).all()
+        return [(json.loads(text), int(tasks)) for text, tasks in found if text not in (None, "null")]
+
     def among(self, project_id: int, task_ids: Iterable[int]) -> frozenset[int]:
         """Those of the tasks that have annotations, as far as is known."""
         found: set[int] = set()
@@ -93,6 +105,7 @@ class Labels:
         if task_ids:
             mine = (tasks.c.project_id == project_id, tasks.c.task_id.in_(task_ids))
             conn.execute(tasks.update().where(*mine).values(labelled=labeled))
+            conn.execute(pool_counts.delete().where(pool_counts.c.project_id == project_id))
 
     def seen(self, project_id: int) -> dict[int, str]:
         """Annotation id → its ``updated_at``, for the annotations that the newest model was trained on."""

@@ -59,6 +59,7 @@ class Project:
     queue_note: str | None = None
     queue_noted_at: float | None = None
     overlap: int = 1
+    queue_tab: int | None = None
 
     @property
     def folder_key(self) -> str:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from backend.plain import storable
 from backend.state.records import CONNECTED
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Format 1 is that of 0.3.0: see :mod:`backend.state.upgrade`."""
 
 metadata = sa.MetaData()
@@ -96,6 +96,8 @@ projects = sa.Table(
     # What was last found to order the queue other than it should, in words, and when.
     sa.Column("queue_note", sa.Text),
     sa.Column("queue_noted_at", sa.Float),
+    # The tab of the Data Manager that shows the queue. Null: none is known.
+    sa.Column("queue_tab", sa.Integer),
     # How many annotators a task gets, at most.
     sa.Column("overlap", sa.Integer, nullable=False, default=1, server_default="1"),
     sa.Index("projects_by_identity", "studio", "key", unique=True),
@@ -108,6 +110,15 @@ tasks = sa.Table(
     sa.Column("task_id", sa.Integer, primary_key=True),
     sa.Column("source", Text, nullable=False),
     sa.Column("labelled", sa.Boolean, nullable=False, default=False),
+)
+
+# How many tasks a project has, and how many of them are labeled, as counted after a comparison. No row: count them.
+pool_counts = sa.Table(
+    "pool_counts",
+    metadata,
+    sa.Column("project_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("tasks", sa.Integer, nullable=False),
+    sa.Column("labelled", sa.Integer, nullable=False),
 )
 
 # What Label Studio held of each annotated task at the last comparison.
@@ -239,5 +250,8 @@ synthetic_tasks = sa.Table(
     sa.Column("seed", sa.BigInteger, nullable=False),
 )
 
-PER_PROJECT = (tasks, labels, changed_images, seen_annotations, cycles, broken, planned_images, synthetic_tasks)
+PER_PROJECT = (
+    *(tasks, pool_counts, labels, changed_images, seen_annotations, cycles, broken),
+    *(planned_images, synthetic_tasks),
+)
 """Tables with a ``project_id`` whose rows are deleted with their project. (Versions and scores are handled apart.)"""

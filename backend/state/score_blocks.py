@@ -46,14 +46,21 @@ class ScoreBlocks:
 
     def each(self, version_id: int) -> Iterator[tuple[float, np.ndarray]]:
         """The blocks of a version, by their lowest score: that score, and the rows (n,), in the order of the queue."""
-        listing = sa.select(score_blocks.c.number, score_blocks.c.lowest).where(score_blocks.c.version_id == version_id)
+        for number, lowest in self._listed(version_id):
+            yield lowest, self._block(version_id, number)
+
+    def _listed(self, version_id: int) -> list[tuple[int, float]]:
+        """(number, lowest score) of each block, by that score."""
+        query = sa.select(score_blocks.c.number, score_blocks.c.lowest).where(score_blocks.c.version_id == version_id)
         with self._db.reader.connect() as conn:
-            found = conn.execute(listing.order_by(score_blocks.c.lowest)).all()
-        for number, lowest in found:
-            with self._db.reader.connect() as conn:
-                data = conn.scalar(sa.select(score_blocks.c.data).where(*_is(version_id, number)))
-            if data is not None:  # else it was deleted a moment ago
-                yield float(lowest), np.frombuffer(data, dtype=ROW)
+            found = conn.execute(query.order_by(score_blocks.c.lowest)).all()
+        return [(int(number), float(lowest)) for number, lowest in found]
+
+    def _block(self, version_id: int, number: int) -> np.ndarray:
+        """The rows of a block; none if it was deleted a moment ago."""
+        with self._db.reader.connect() as conn:
+            data = conn.scalar(sa.select(score_blocks.c.data).where(*_is(version_id, number)))
+        return np.frombuffer(data or b"", dtype=ROW)
 
     def rows(self, version_id: int) -> np.ndarray:
         """All rows (N,) of a version, in the order of the queue."""
@@ -66,9 +73,10 @@ class ScoreBlocks:
     def first(self, version_id: int, size: int, without: np.ndarray) -> np.ndarray:
         """The first ``size`` rows of a version in the order of the queue whose task is not in ``without``."""
         found = np.empty(0, dtype=ROW)
-        for lowest, rows in self.each(version_id):
+        for number, lowest in self._listed(version_id):
             if len(found) == size and found["score"][-1] < lowest:
                 break
+            rows = self._block(version_id, number)
             free = rows[~np.isin(rows["task"], without)]
             found = in_order(np.concatenate([found, free]))[:size]
         return found

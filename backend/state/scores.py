@@ -80,6 +80,11 @@ class Scores:
         held = int(np.isin(head, self.written(version)).sum())
         return held, len(head) - held
 
+    def first(self, version: Version, size: int) -> list[StoredPrediction]:
+        """The predictions of the first ``size`` tasks of the order without any annotation, in the order of the
+        queue."""
+        return _predictions(version, self._head(version, size))
+
     def count(self, version: Version) -> int:
         """How many tasks ``version`` has scored."""
         return self._blocks.count(version.id)

@@ -10,7 +10,16 @@ import sqlalchemy as sa
 
 from backend.state.database import CHUNK_ROWS, READ_CHUNK, Database, chunks
 from backend.state.records import BrokenImage, Version
-from backend.state.schema import broken, changed_images, labels, projects, score_blocks, synthetic_tasks, tasks
+from backend.state.schema import (
+    broken,
+    changed_images,
+    labels,
+    pool_counts,
+    projects,
+    score_blocks,
+    synthetic_tasks,
+    tasks,
+)
 from backend.state.scores import Scores
 
 WAIT_GROWTH, LONGEST_WAIT = 4, 86_400.0
@@ -76,6 +85,7 @@ class Tasks:
         for part_of_rows in chunks(rows, CHUNK_ROWS):
             with self._db.engine.begin() as conn:
                 self._db.upsert(conn, tasks, part_of_rows, ("source",))
+                forget_counts(conn, project_id)
 
     def remove(self, project_id: int, removed: Iterable[int]) -> None:
         """Delete tasks together with everything that is stored about them."""
@@ -86,6 +96,7 @@ class Tasks:
             with self._db.engine.begin() as conn:
                 for table in (tasks, labels, changed_images, broken, synthetic_tasks):
                     conn.execute(table.delete().where(table.c.project_id == project_id, table.c.task_id.in_(part)))
+                forget_counts(conn, project_id)
 
     def unscored(self, project_id: int, version: Version, after: int = 0, *, unfinished: bool = True) -> np.ndarray:
         """The tasks (M,) int64, ascending, that ``version`` has not scored: those with an id above ``after`` that are
@@ -153,31 +164,59 @@ class Tasks:
             with self._db.engine.begin() as conn:
                 conn.execute(broken.delete().where(broken.c.project_id == project_id, broken.c.task_id.in_(part)))
 
-    def broken_images(self, project_id: int) -> list[BrokenImage]:
-        """The images that are set aside, by task id."""
+    def broken_images(self, project_id: int, limit: int | None = None) -> list[BrokenImage]:
+        """The images that are set aside, by task id; with a ``limit``, the first ones."""
         columns = [c for c in broken.c if c.name != "project_id"]
         query = sa.select(*columns).where(broken.c.project_id == project_id).order_by(broken.c.task_id)
-        return self._db.rows(query, BrokenImage)
+        return self._db.rows(query.limit(limit), BrokenImage)
 
     def counts(self, project_id: int) -> dict[str, int]:
         """``tasks``, ``labelled``, ``scored`` (by the current version), ``broken``, and ``waiting`` for their image.
-        The first two do not count tasks with a generated image."""
-        mine, set_aside = tasks.c.project_id == project_id, broken.c.project_id == project_id
-        version = sa.select(projects.c.current_version_id).where(projects.c.id == project_id).scalar_subquery()
-        count = sa.func.count()
-        queries = {
-            "tasks": sa.select(count).select_from(tasks).where(mine, _is_real(project_id)),
-            "labelled": sa.select(count).select_from(tasks).where(mine, tasks.c.labelled, _is_real(project_id)),
-            "scored": sa.select(sa.func.sum(score_blocks.c.rows)).where(score_blocks.c.version_id == version),
-            "broken": sa.select(count).select_from(broken).where(set_aside, sa.not_(broken.c.waiting)),
-            "waiting": sa.select(count).select_from(broken).where(set_aside, broken.c.waiting),
-        }
+
+        In one query. The first two do not count tasks with a generated image. They are those that :meth:`keep_counts`
+        kept, or are counted where none are kept.
+        """
         with self._db.reader.connect() as conn:
-            return {name: int(conn.scalar(query) or 0) for name, query in queries.items()}
+            found = conn.execute(_COUNTS, {"project": project_id}).one()
+        return {name: int(value) for name, value in found._mapping.items()}
+
+    def keep_counts(self, project_id: int, owner: str, count: int, labeled: int) -> None:
+        """Keep how many tasks there are, and how many of them are labeled, until any of them changes: then whoever asks
+        counts them, which takes as long as there are tasks. Raises LeaseLost."""
+        row = {"project_id": project_id, "tasks": count, "labelled": labeled}
+        with self._db.owned(project_id, owner) as conn:
+            self._db.upsert(conn, pool_counts, [row], ("tasks", "labelled"))
 
 
-def _is_real(project_id: int) -> sa.ColumnElement[bool]:
+def _is_real(project: int | sa.BindParameter[int]) -> sa.ColumnElement[bool]:
     """Whether a row of ``tasks`` is not one with a generated image."""
-    return tasks.c.task_id.not_in(
-        sa.select(synthetic_tasks.c.task_id).where(synthetic_tasks.c.project_id == project_id)
-    )
+    return tasks.c.task_id.not_in(sa.select(synthetic_tasks.c.task_id).where(synthetic_tasks.c.project_id == project))
+
+
+def _counts() -> sa.Select[Any]:
+    """The query of :meth:`Tasks.counts`, made once: making it takes longer than its answer."""
+    project = sa.bindparam("project", type_=sa.Integer)
+    count = sa.func.count()
+    version = sa.select(projects.c.current_version_id).where(projects.c.id == project).scalar_subquery()
+    mine, set_aside = tasks.c.project_id == project, broken.c.project_id == project
+    of_tasks = sa.select(count).select_from(tasks).where(mine, _is_real(project))
+    of_broken = sa.select(count).select_from(broken).where(set_aside)
+    kept = sa.select(pool_counts).where(pool_counts.c.project_id == project)
+    found = {
+        "tasks": (kept.with_only_columns(pool_counts.c.tasks), of_tasks),
+        "labelled": (kept.with_only_columns(pool_counts.c.labelled), of_tasks.where(tasks.c.labelled)),
+        "scored": (sa.select(sa.func.sum(score_blocks.c.rows)).where(score_blocks.c.version_id == version),),
+        "broken": (of_broken.where(sa.not_(broken.c.waiting)),),
+        "waiting": (of_broken.where(broken.c.waiting),),
+    }
+    # the first of several that has an answer: tasks are counted only where no count is kept
+    columns = {name: [query.scalar_subquery() for query in queries] for name, queries in found.items()}
+    return sa.select(*(sa.func.coalesce(*queries, 0).label(name) for name, queries in columns.items()))
+
+
+_COUNTS = _counts()
+
+
+def forget_counts(conn: sa.Connection, project_id: int) -> None:
+    """The kept counts are no longer right: called in each transaction that changes the tasks or which are labeled."""
+    conn.execute(pool_counts.delete().where(pool_counts.c.project_id == project_id))

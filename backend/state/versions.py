@@ -96,6 +96,11 @@ class Versions:
         query = sa.select(versions).where(versions.c.project_id == project_id, versions.c.status.not_in(hidden))
         return self._db.rows(query.order_by(versions.c.id.desc()), Version)
 
+    def recent(self, project_id: int, limit: int) -> list[Version]:
+        """A project's last versions, newest first, removed ones included, without drafts."""
+        query = sa.select(versions).where(versions.c.project_id == project_id, versions.c.status != "draft")
+        return self._db.rows(query.order_by(versions.c.id.desc()).limit(limit), Version)
+
     def names(self, project_id: int) -> set[str]:
         """The names of all versions that a project ever had, drafts and removed ones included."""
         with self._db.reader.connect() as conn:

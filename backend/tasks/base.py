@@ -201,6 +201,10 @@ class TaskKind(ABC, Generic[Spec, Kept]):
         """The label that :meth:`stored_label` turned into JSON."""
         return str(stored)
 
+    def classes_in(self, stored: Any) -> tuple[str, ...]:
+        """The classes that a label in that form names; none if it is drawn."""
+        return ()
+
     # -- images and training -----------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -290,6 +294,10 @@ class TaskKind(ABC, Generic[Spec, Kept]):
         another kind of task, a mask was not kept, or a class is no longer in the label config; or if the model is not
         sure enough. The task still has its place in the queue.
         """
+
+    def said(self, stored: StoredPrediction, kept: Kept | None) -> tuple[str, ...]:
+        """The classes that a stored prediction names, however sure it is: what people are told of it."""
+        return () if stored.label is None else (stored.label,)
 
     def weight(self, result: Result) -> int:
         """How many numbers a result contains, roughly; the sum in a bulk call is limited. 0 if it is small."""

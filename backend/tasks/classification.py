@@ -54,6 +54,9 @@ class Classification(WholeImages[ChoicesSpec, KeptPredictions]):
     def shows_nothing(self, label: str) -> bool:
         return says_nothing(label)
 
+    def classes_in(self, stored: str) -> tuple[str, ...]:
+        return (stored,)
+
     def training_labels(
         self,
         labels: Mapping[int, str],

@@ -53,6 +53,9 @@ class Multilabel(WholeImages[ChoicesSpec, KeptProbabilities]):
             if named_classes(one, self.spec) is not None
         ]
 
+    def classes_in(self, stored: list[str]) -> tuple[str, ...]:
+        return tuple(stored)
+
     def why_not(self, annotation: Annotation) -> str | None:
         counts = named_classes(annotation, self.spec) is not None
         return None if counts else why_no_choice(annotation, self.spec, several=True)
@@ -91,6 +94,10 @@ class Multilabel(WholeImages[ChoicesSpec, KeptProbabilities]):
         order of the label config."""
         probabilities = kept.probabilities(stored.task_id) if kept is not None else None
         return [] if probabilities is None else self._result_of(probabilities, stored)
+
+    def said(self, stored: StoredPrediction, kept: KeptProbabilities | None) -> tuple[str, ...]:
+        found = (kept.probabilities(stored.task_id) if kept is not None else None) or {}
+        return tuple(name for name in self.classes if found.get(name, 0.0) >= self.settings.multilabel_threshold)
 
     def predict_fresh(
         self, learner: Learner, version_name: str, fetched: Fetched, until: float

@@ -1,8 +1,10 @@
-"""The WSGI application: the endpoints that Label Studio calls, authentication, and JSON responses to all errors.
+"""The WSGI application: the endpoints that Label Studio calls, authentication, and responses to all errors, in JSON
+for programs and as a page for people.
 
 | endpoint | who calls it, and waits how long | what it does |
 |---|---|---|
 | ``/health``, ``/`` | Label Studio, 1 s | nothing |
+| ``/`` and ``/projects/…``, for browsers | people | :mod:`backend.web.pages` reads the state |
 | ``/setup`` | Label Studio, 3 s, often | :meth:`ActiveLearningBackend.connect` |
 | ``/predict`` | Label Studio, 100 s | returns stored predictions, or else fresh ones |
 | ``/webhook`` | Label Studio, 1 s, never repeated | one small UPDATE |
@@ -37,9 +39,11 @@ from backend.settings.core import Settings
 from backend.state import Version
 from backend.tasks.label_config import import_ahead
 from backend.web import openapi
+from backend.web.accept import asks_for_page
 from backend.web.body import BODY_BYTES, json_object, text
 from backend.web.compat import AdapterPerRequest
 from backend.web.metrics import CONTENT_TYPE, Metrics
+from backend.web.pages.routes import Pages, error_page
 from backend.web.plugin import WEBHOOK_SECONDS, ActiveLearningBackend
 from backend.web.services import Services
 
@@ -47,7 +51,6 @@ log = logging.getLogger(__name__)
 
 PHRASE_BEGINNING, PHRASE_END = 220, 80
 PHRASE_CHARACTERS = PHRASE_BEGINNING + PHRASE_END
-OPEN_PATHS = ("/", "/health")
 _PLAIN = str.maketrans({"…": "...", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "≥": ">="})
 
 
@@ -62,8 +65,9 @@ def create_app(settings: Settings) -> flask.Flask:
     _measure(app, metrics)
     _require_password(app, settings)
     _handle_errors(app, services)
-    endpoints = Endpoints(services, metrics)
-    for path, methods, view in endpoints.table():
+    pages = Pages(services)
+    endpoints = Endpoints(services, metrics, pages)
+    for path, methods, view in [*endpoints.table(), *pages.table()]:
         app.add_url_rule(path, path.strip("/") or "root", view, methods=methods)
     return app
 
@@ -82,14 +86,14 @@ def from_environment() -> flask.Flask:
 class Endpoints:
     """One method per endpoint. Their errors become responses in :func:`_handle_errors`."""
 
-    def __init__(self, services: Services, metrics: Metrics) -> None:
-        self.services, self.state, self.metrics = services, services.state, metrics
+    def __init__(self, services: Services, metrics: Metrics, pages: Pages) -> None:
+        self.services, self.state, self.metrics, self.pages = services, services.state, metrics, pages
         self.adapters = AdapterPerRequest(partial(ActiveLearningBackend, services=services))
 
     def table(self) -> list[tuple[str, list[str], Any]]:
         """(path, methods, view) of each endpoint."""
         return [
-            ("/", ["GET"], self.health),
+            ("/", ["GET"], self.root),
             ("/health", ["GET"], self.health),
             ("/setup", ["POST"], self.setup),
             ("/predict", ["POST"], self.predict),
@@ -100,6 +104,10 @@ class Endpoints:
             ("/job_status", ["POST"], self.job_status),
             ("/openapi.json", ["GET"], openapi.description),
         ]
+
+    def root(self) -> flask.Response | dict[str, str]:
+        """For Label Studio the same as ``/health``, for a browser the overview of all projects."""
+        return self.pages.overview() if _by_browser() else self.health()
 
     def health(self) -> dict[str, str]:
         return {"status": "UP", "model_class": ActiveLearningBackend.__name__, "version": __version__}
@@ -221,7 +229,7 @@ def _require_password(app: flask.Flask, settings: Settings) -> None:
 
     @app.before_request
     def check() -> flask.Response | None:
-        if flask.request.path in OPEN_PATHS:
+        if flask.request.path == "/health" or (flask.request.path == "/" and not _by_browser()):
             return None
         scheme, _, given = flask.request.headers.get("Authorization", "").partition(" ")
         try:
@@ -237,7 +245,7 @@ def _require_password(app: flask.Flask, settings: Settings) -> None:
 
 
 def _handle_errors(app: flask.Flask, services: Services) -> None:
-    """Turn every error into a JSON response without secrets."""
+    """Turn every error into a response without secrets."""
     redact = services.redact
 
     @app.errorhandler(OwnerError)
@@ -273,9 +281,13 @@ def _handle_errors(app: flask.Flask, services: Services) -> None:
 
 def _error(message: str, status: int, *, phrase: bool = False) -> flask.Response:
     """``phrase``: put the message in the reason phrase too, for Label Studio's connect dialog."""
-    response = flask.jsonify(error=message)
+    response = error_page(message, status) if _by_browser() else flask.jsonify(error=message)
     response.status = f"{status} {reason_phrase(message)}" if phrase else str(status)
     return response
+
+
+def _by_browser() -> bool:
+    return asks_for_page(flask.request.headers.get("Accept", ""))
 
 
 def reason_phrase(message: str) -> str:

@@ -34,6 +34,7 @@ from waitress.task import ErrorTask
 
 from backend.web.body import BODY_BYTES
 from backend.web.lanes import Lanes
+from backend.web.pages.guard import FORWARDED, is_forwarded
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +158,8 @@ class Doors:
             )
             for one in sockets
         ]
+        for door in self._doors:
+            door.application = _noting_proxies(door.application)
 
     def look(self, seconds: float) -> None:
         """Accept, read and write what is there, waiting for it at most so long."""
@@ -172,6 +175,17 @@ class Doors:
         """Whether every complete request is answered, and the answer is on its way."""
         lines = (line for door in self._doors for line in door.active_channels.values())
         return self._lanes.idle and not any(line.total_outbufs_len for line in lines)
+
+
+def _noting_proxies(application: Callable[..., Any]) -> Callable[..., Any]:
+    """The same application, told which requests came through a proxy: waitress removes the headers that say so, because
+    anybody could send them."""
+
+    def noted(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        environ[FORWARDED] = is_forwarded(environ)
+        return application(environ, start_response)
+
+    return noted
 
 
 class DoorWorker(Worker):

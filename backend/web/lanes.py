@@ -13,19 +13,26 @@ import time
 from collections.abc import Mapping
 from typing import Protocol
 
+from backend.web.accept import asks_for_page
+
 log = logging.getLogger(__name__)
 
 OTHERS = "others"
+
+PAGES = "pages"
 
 LANES: Mapping[str, tuple[tuple[str, ...], int]] = {
     "health": (("/", "/health"), 2),
     "webhook": (("/webhook",), 4),
     "setup": (("/setup",), 16),  # half of them may wait for Label Studio: see backend.web.key_check
     "predict": (("/predict",), 8),
+    PAGES: (("/projects", "/assets"), 4),
     OTHERS: ((), 4),
 }
-"""Lane → its paths, and its number of threads. All other paths are of :data:`OTHERS`."""
+"""Lane → its paths, and its number of threads. All other paths are of :data:`OTHERS`. Of the pages, it is everything
+below these paths, and ``/`` if a browser asks for it."""
 
+_PAGE_PATHS = tuple(f"{path}/" for path in LANES[PAGES][0])
 _LANE_OF = {path: name for name, (paths, _) in LANES.items() for path in paths}
 
 
@@ -83,4 +90,8 @@ def lane_of(job: Job) -> str:
     """The lane of the request that ``job`` serves first."""
     request = next(iter(getattr(job, "requests", ())), None)
     path = str(getattr(request, "path", ""))
+    if path == "/" and asks_for_page(str(getattr(request, "headers", {}).get("ACCEPT", ""))):
+        return PAGES
+    if path.startswith(_PAGE_PATHS):
+        return PAGES
     return _LANE_OF.get(path if path == "/" else path.rstrip("/"), OTHERS)

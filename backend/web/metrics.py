@@ -1,4 +1,4 @@
-"""Metrics: summaries of cycles, and metrics of projects and requests in Prometheus's text format.
+"""Metrics of projects and requests in Prometheus's text format.
 
 Metrics of projects are read from the state when they are requested, so they are right in any process and after a
 restart. Requests are counted in the process that serves them, of which there is one: see
@@ -8,14 +8,15 @@ restart. Requests are counted in the process that serves them, of which there is
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from backend.errors import OwnerError
+from backend.reporting.advice import advice_of
+from backend.reporting.cycles import phase_seconds, share_done
+from backend.reporting.facts import Facts, facts_of
 from backend.settings.core import Settings
 from backend.state import Cycle, Project, State
 
@@ -25,31 +26,6 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 3.0, 10.0, 30.0)
 """In seconds. They include Label Studio's limits: 1 s for ``/webhook`` and ``/health``, 3 s for ``/setup``."""
 
 ALL_CYCLES = 1_000_000
-
-
-def cycle_summary(cycle: Cycle) -> dict[str, Any]:
-    """A cycle as plain data. Once it is done, ``seconds`` has the duration of each phase."""
-    summary: dict[str, Any] = {
-        "cycle": cycle.number,
-        "sampler": cycle.sampler,
-        "status": cycle.status,
-        "phase": cycle.phase,
-        "done": cycle.done,
-        "total": cycle.total,
-        "labels": cycle.labels,
-        "started_at": cycle.started_at,
-        "finished_at": cycle.finished_at,
-        "seconds": phase_seconds(cycle),
-        "error": cycle.error,
-    }
-    summary["figures"] = {key: value for key, value in cycle.metrics.items() if key != "seconds"}
-    return summary
-
-
-def phase_seconds(cycle: Cycle) -> dict[str, float]:
-    """The duration of each phase of a cycle, in seconds; empty unless it is done."""
-    seconds = cycle.metrics.get("seconds")
-    return {str(phase): float(spent) for phase, spent in seconds.items()} if isinstance(seconds, dict) else {}
 
 
 class Metrics:
@@ -89,24 +65,14 @@ class StateCollector(Collector):
         return ()  # called when the collector is registered, which should not read the database
 
     def collect(self) -> Iterator[Metric]:
-        projects = self._state.projects.all()
+        projects, now = self._state.projects.all(), self._state.now()
+        known = [facts_of(self._state, self._settings, project, now) for project in projects]
         yield _gauge("projects", "Connected projects.", (), [((), len(projects))])
-        yield from _project_gauges([(project, self._counts(project)) for project in projects])
+        yield from _project_gauges([(facts.project, _figures(facts)) for facts in known])
+        yield _advice(known)
         yield from _cycles([(p, self._state.cycles.recent(p.id, limit=ALL_CYCLES)) for p in projects])
         yield from self._versions(projects)
         yield self._ignored(projects)
-
-    def _counts(self, project: Project) -> dict[str, float]:
-        counts: dict[str, float] = dict(self._state.tasks.counts(project.id))
-        counts["unlabelled"] = counts["tasks"] - counts["labelled"]
-        counts["pending"] = project.pending_annotations
-        try:
-            settings = self._settings.for_project(project.extra_params)
-            counts["budget"] = settings.budget_after(self._state.versions.learned(project.id))
-        except OwnerError:  # stored by another version of the backend; the worker reports it to the owner
-            counts["budget"] = float("nan")
-        counts["failing"] = project.last_error is not None
-        return counts
 
     def _ignored(self, projects: list[Project]) -> Metric:
         family = _gauge("ignored_annotations", "Annotations that do not count, by reason.", ("project", "reason"), [])
@@ -142,7 +108,12 @@ PROJECT_GAUGES = {
     "waiting_images": ("waiting", "Tasks whose image's host asks to be asked later, or does not respond in time."),
     "due_annotations": ("pending", "New annotations since the last cycle, as far as known."),
     "budget": ("budget", "Number of new annotations that makes a cycle due."),
+    "next_cycle_in_annotations": ("in_annotations", "New annotations that are missing until a cycle is due."),
     "failing": ("failing", "1 if the worker's last attempt failed."),
+    "accuracy": ("value", "Share of right answers of the version in use on left-out labels; of masks, mean IoU."),
+    "accuracy_low": ("low", "Lower end of its 95 % interval."),
+    "accuracy_high": ("high", "Upper end of its 95 % interval."),
+    "accuracy_labels": ("n", "Labels that it was measured on."),
 }
 """Metric → its key among the counts, and its help text."""
 
@@ -158,9 +129,35 @@ LEARNED_GAUGES = {
 """Metric → its key among the metrics of a version, and its help text."""
 
 
+def _figures(facts: Facts) -> dict[str, float]:
+    """What :data:`PROJECT_GAUGES` names, as far as it is known."""
+    counts: dict[str, float] = dict(facts.counts)
+    counts["unlabelled"] = counts["tasks"] - counts["labelled"]
+    counts["pending"] = facts.project.pending_annotations
+    counts["budget"] = facts.budget if facts.settings else float("nan")  # refused; the worker tells the owner
+    counts["failing"] = facts.project.last_error is not None
+    found: dict[str, float | int | None] = {"in_annotations": facts.next_cycle()["in_annotations"]}
+    if facts.accuracy is not None:
+        found |= {key: value for key, value in facts.accuracy.as_json().items() if not isinstance(value, str)}
+    return counts | {key: value for key, value in found.items() if value is not None}
+
+
 def _project_gauges(projects: list[tuple[Project, dict[str, float]]]) -> Iterator[Metric]:
     for name, (key, description) in PROJECT_GAUGES.items():
-        yield _gauge(name, description, ("project",), [((p.name,), counts[key]) for p, counts in projects])
+        family = _gauge(name, description, ("project",), [])
+        for project, figures in projects:
+            if key in figures:
+                family.add_metric((project.name,), figures[key])
+        yield family
+
+
+def _advice(known: list[Facts]) -> Metric:
+    labels = ("project", "advice", "sentence")
+    family = _gauge("advice_info", "1 for what is advised at the moment, by its code and in words.", labels, [])
+    for facts in known:
+        advice = advice_of(facts)
+        family.add_metric((facts.project.name, advice.code, advice.sentence), 1)
+    return family
 
 
 def _cycles(projects: list[tuple[Project, list[Cycle]]]) -> Iterator[Metric]:
@@ -175,7 +172,7 @@ def _cycles(projects: list[tuple[Project, list[Cycle]]]) -> Iterator[Metric]:
         current = next((cycle for cycle in cycles if cycle.status == "running"), None)
         running.add_metric((name,), float(current is not None))
         if current is not None:
-            progress.add_metric((name, current.phase), current.done / max(1, current.total))
+            progress.add_metric((name, current.phase), share_done(current))
         last = next((cycle for cycle in cycles if cycle.status == "done"), None)
         for phase, spent in (phase_seconds(last) if last else {}).items():
             seconds.add_metric((name, phase), spent)

@@ -67,14 +67,20 @@ def _operation(
     answer: Json | str,
     *,
     body: Json | None = None,
+    form: Json | None = None,
     query: Json | None = None,
+    path: Json | None = None,
     status: int = 200,
     refusals: tuple[int, ...] = (),
+    for_browsers: bool = False,
 ) -> Json:
-    """``answer``: the schema of a JSON answer, or the content type of another one. ``refusals``: statuses besides 401
-    and, with a body, 400 and those about its size."""
-    content = {"text/plain": {"schema": _TEXT}} if isinstance(answer, str) else _json(answer)
-    statuses = sorted({401, *refusals, *((400, 413) if body else ())})
+    """``answer``: the schema of a JSON answer, or the content type of another one. ``body`` is JSON, a ``form`` that of
+    a page. ``refusals``: statuses besides 401 and, with a body, 400 and those about its size. ``for_browsers``: whoever
+    accepts ``text/html`` gets a page instead."""
+    content = {answer: {"schema": _TEXT}} if isinstance(answer, str) else _json(answer)
+    if for_browsers:
+        content |= {"text/html": {"schema": _TEXT}}
+    statuses = sorted({401, *refusals, *((400, 413) if body or form else ())})
     operation: Json = {
         "summary": summary,
         "responses": {
@@ -84,16 +90,26 @@ def _operation(
     }
     if body:
         operation["requestBody"] = {"required": True, "content": _json(body)}
-    if query:
-        operation["parameters"] = [
-            {"name": name, "in": "query", "required": False, "schema": schema} for name, schema in query.items()
-        ]
+    if form:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/x-www-form-urlencoded": {"schema": form}},
+        }
+    parameters = [
+        {"name": name, "in": place, "required": place == "path", "schema": schema}
+        for place, found in (("path", path), ("query", query))
+        for name, schema in (found or {}).items()
+    ]
+    if parameters:
+        operation["parameters"] = parameters
     return operation
 
 
 _WORDS = {
     400: "Something is missing or wrong; the message says what to change.",
     401: "A password is set, and the request has none or another one.",
+    403: "No password is set, and the request is not of this machine, or would change something.",
+    404: "There is no such thing, or the address is not one that a page gave.",
     410: "There is no such job.",
     413: "The body is too large.",
 }
@@ -116,8 +132,54 @@ _HEALTH = {
     "answer": _body(("status",), status={"type": "string", "enum": ["UP"]}, model_class=_TEXT, version=_TEXT),
 }
 
+_PAGE: Json = {"project": {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}}
+_PART: Json = {"part": {"type": "string", "enum": ["now"], "description": "Only what changes while a page is open."}}
+
 _PATHS: dict[str, dict[str, Any]] = {
-    "/": {"get": _HEALTH},
+    "/": {
+        "get": _HEALTH
+        | {
+            "summary": "Whether the web process is up; for browsers, all projects",
+            "query": _PART,
+            "refusals": (403,),
+            "for_browsers": True,
+        }
+    },
+    "/projects/{project}": {
+        "get": {
+            "summary": "The page of a project",
+            "answer": "text/html",
+            "path": _PAGE,
+            "query": _PART,
+            "refusals": (403, 404),
+        }
+    },
+    "/projects/{project}/cycle": {
+        "post": {
+            "summary": "Its form: ask for a cycle",
+            "answer": "text/html",
+            "path": _PAGE,
+            "form": _body(("token",), token={"type": "string", "description": "As the page of the project has it."}),
+            "status": 303,
+            "refusals": (403, 404),
+        }
+    },
+    "/projects/{project}/images/{name}": {
+        "get": {
+            "summary": "A picture on it",
+            "answer": "image/jpeg",
+            "path": _PAGE | {"name": _TEXT},
+            "refusals": (403, 404),
+        }
+    },
+    "/assets/{name}": {
+        "get": {
+            "summary": "Style sheet, script and icon of the pages",
+            "answer": "text/css",
+            "path": {"name": {"type": "string", "enum": ["page.css"]}},
+            "refusals": (404,),
+        }
+    },
     "/health": {"get": _HEALTH},
     "/setup": {
         "post": {

@@ -31,11 +31,20 @@ def hold(job: Job, version: Version, warning: str = "") -> None:
 
 
 def make_tab(job: Job) -> None:
-    """Create the queue's tab, once: from then on it belongs to the owner."""
-    if not job.settings.manage_queue or job.project.queue_ready:
+    """Create the queue's tab, once: from then on it belongs to the owner, and is only looked for, so that links lead to
+    it for as long as it is there."""
+    if not job.settings.manage_queue:
+        return
+    if job.project.queue_ready:
+        _note_tab(job, job.gateway.queue_tab.find(job.project.number))
         return
     kind = publisher.project_kind(job)
     current = job.state.versions.current(job.project.id)
     head_only = current is not None and head_size(job.state, job.settings, current) is not None
-    job.gateway.queue_tab.ensure(job.project.number, kind.data_key, kind.queue_columns, head_only=head_only)
-    job.state.projects.update(job.project.id, job.owner, queue_ready=True)
+    tab = job.gateway.queue_tab.ensure(job.project.number, kind.data_key, kind.queue_columns, head_only=head_only)
+    job.state.projects.update(job.project.id, job.owner, queue_ready=True, queue_tab=tab)
+
+
+def _note_tab(job: Job, tab: int | None) -> None:
+    if tab != job.project.queue_tab:
+        job.state.projects.update(job.project.id, job.owner, queue_tab=tab)

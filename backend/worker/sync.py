@@ -70,6 +70,7 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
         comparison.of_everything()
         misfit = comparison.misfit(job.gateway.project(project.number))
     truth = _truth_of_state(job, kind, started)
+    state.tasks.keep_counts(project.id, job.owner, len(truth.unlabeled) + len(truth.labels), len(truth.labels))
     # What an order has to last for, and so how many of its tasks get more than a score, follows from the budget.
     kind.settings = replace(kind.settings, budget=kind.settings.budget_after(len(truth.labels)))
     state.projects.update(

@@ -20,6 +20,7 @@ from rich.console import Console
 from backend import __version__, status
 from backend.exposure import is_loopback
 from backend.files import project_folder
+from backend.reporting.snapshot import snapshot
 from backend.settings.core import Settings
 from backend.settings.table import settings_table
 from backend.state import State, StoredLabel
@@ -279,7 +280,7 @@ def test_an_open_door_is_said_at_the_start_and_in_status(tmp_path: Path) -> None
             assert process.wait(PATIENCE) == 0
         assert (words in log.read_text()) == said
         state = State.for_settings(settings)
-        found = status.snapshot(state, settings)
+        found = snapshot(state, settings)
         state.close()
         assert (words in " ".join(found["warnings"])) == said
         shown = Console(record=True, width=400, file=io.StringIO())

@@ -21,8 +21,9 @@ from backend.labelstudio import http as labelstudio_http
 from backend.learning.checkpoints import last_learner, sweep_leftovers
 from backend.learning.learner import Learner
 from backend.learning.scores import priority_scores
+from backend.reporting.snapshot import snapshot
 from backend.state import Cycle, Version
-from backend.status import show, snapshot
+from backend.status import show
 from backend.tasks.segmentation.config import segmentation_spec
 from backend.tasks.segmentation.masks import regions_to_mask
 from backend.tasks.segmentation.predictions import KeptMasks

@@ -20,8 +20,8 @@ from backend.labelstudio import http as labelstudio_http
 from backend.learning.checkpoints import sweep_leftovers
 from backend.learning.learner import Learner
 from backend.learning.scores import priority_scores
+from backend.reporting.snapshot import snapshot
 from backend.state import Cycle, Version
-from backend.status import snapshot
 from backend.tasks import kept_probabilities
 from backend.tasks.kept_probabilities import KeptProbabilities
 from backend.web.app import create_app

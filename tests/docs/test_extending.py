@@ -129,28 +129,27 @@ PAGE = """
 import sys
 from backend.settings.core import Settings
 from backend.web.app import create_app
-from backend.web.overview import overview
 
 app = create_app(Settings(model_dir="data"))
 state = app.extensions["services"].state
 state.projects.connect(7, "7.1", "<View/>", None, "http://localhost", "token")
 state.projects.update(7, title="<b>Pets")
-answer = app.test_client().get("/overview")
+answer = app.test_client().get("/workers")
 print(answer.status_code, answer.content_type, "torch" in sys.modules)
 print(answer.get_data(as_text=True))
 """
 
 
-def test_a_page_is_a_file_a_method_and_a_line(tmp_path: Path) -> None:
+def test_a_page_is_a_template_a_method_and_a_line(tmp_path: Path) -> None:
     copy(tmp_path, "backend")
-    web = tmp_path / "backend" / "web"
-    (web / "overview.py").write_text(block("def overview(state"))
-    insert(web / "app.py", "    def train(self)", block("def overview(self)") + "\n")
-    insert(web / "app.py", '            ("/train"', block("self.overview)"))
-    insert(web / "app.py", "from backend.web.plugin", block("from backend.web.overview"))
-    status, page = run(tmp_path, "-c", PAGE).splitlines()
+    pages = tmp_path / "backend" / "web" / "pages"
+    (pages / "templates" / "workers.html").write_text(block("<h1>Workers</h1>", "html"))
+    insert(pages / "routes.py", "    # -- what they have in common", block("def workers(self)") + "\n")
+    insert(pages / "routes.py", '            ("/assets/<name>"', block("self.workers)"))
+    status, *lines = run(tmp_path, "-c", PAGE).splitlines()
     assert status == "200 text/html; charset=utf-8 False"
-    assert "<tr><td>7</td><td>&lt;b&gt;Pets</td><td>no order yet</td></tr>" in page
+    row = '<tr><th scope="row">7</th><td>&lt;b&gt;Pets</td><td>nobody</td></tr>'
+    assert row in lines and "<title>Workers</title>" in lines
 
 
 def test_an_image_source_is_a_class_and_a_line(tmp_path: Path) -> None:

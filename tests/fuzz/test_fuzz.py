@@ -177,6 +177,7 @@ def plausible(path: str) -> dict[str, Any]:
         "/versions": {"project": "5"},
         "/train": {"project": project_key(5), "annotations": [], "params": {}},
         "/job_status": {"job": "5-1"},
+        "/projects/{project}/cycle": {"token": "0" * 32},
     }
     return bodies[path]
 

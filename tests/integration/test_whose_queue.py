@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from backend.reporting.snapshot import snapshot
 from backend.settings.core import Settings
 from backend.state import Project
-from backend.status import snapshot
 from tests.integration.helpers import (
     FRUIT,
     UNCERTAINTY,

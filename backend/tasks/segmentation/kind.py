@@ -183,6 +183,9 @@ class Segmentation(TaskKind[SegmentationSpec, KeptMasks]):
         """Those of the regions that the network is sure enough of to show them."""
         return [region for region in regions if region["score"] >= self.shown_from]
 
+    def said(self, stored: StoredPrediction, kept: KeptMasks | None) -> tuple[str, ...]:
+        return () if kept is None else kept.classes_of(stored.task_id)
+
     def weight(self, result: Result) -> int:
         values = [region["value"] for region in result]
         return sum(len(value.get("rle", ())) + 2 * len(value.get("points", ())) for value in values)

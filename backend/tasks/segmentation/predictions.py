@@ -96,6 +96,13 @@ class KeptMasks:
         """(2, H, W) uint8: the mask of a task and its confidence. None if there is none."""
         return next((part.planes[row] for part in self._parts if (row := part.row(task)) is not None), None)
 
+    def classes_of(self, task: int) -> tuple[str, ...]:
+        """The classes that the mask of a task shows, in the order of the model's; none if there is no mask."""
+        for part in self._parts:
+            if (row := part.row(task)) is not None:
+                return tuple(part.classes[value - 1] for value in np.unique(part.planes[row, 0]).tolist() if value)
+        return ()
+
     def regions_for(self, spec: SegmentationSpec, settings: Settings, task: int) -> Result | None:
         """The ``result`` of a task's prediction, [] if the mask is all background. None if there is no mask."""
         for part in self._parts:

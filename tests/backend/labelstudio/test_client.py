@@ -641,8 +641,10 @@ def test_queue_tab_orders_unlabeled_tasks_by_the_current_version(api: Any, gatew
         rows = [row | {"score": float(scores[row["task"]])} for row in predictions(ids, version)]
         gateway.import_predictions(project, rows)
     gateway.update_project(project, model_version="new-c2-bb")
+    assert gateway.queue_tab.find(project) is None
     tab = gateway.queue_tab.ensure(project, SPEC.data_key, Classification.queue_columns)
     assert gateway.queue_tab.ensure(project, SPEC.data_key, Classification.queue_columns) == tab
+    assert gateway.queue_tab.find(project) == tab
     annotate(api, ids[7], "cat")
 
     def shown() -> list[int]:

@@ -359,3 +359,81 @@ def test_a_version_lacks_new_tasks_and_those_that_others_are_still_to_label(stat
     assert state.tasks.unscored(1, version).tolist() == [8, 9, 10]
     assert state.tasks.unscored(1, version, unfinished=False).tolist() == [9, 10]
     assert state.tasks.unscored(1, version, after=9).tolist() == [8, 10]
+
+
+# -- what pages ask ----------------------------------------------------------------------------------------------------
+
+
+def test_kept_counts_are_counted_again_after_any_change(state: State) -> None:
+    """Whatever changes the tasks or the labels: the counts are those of the rows, whether they were kept or not."""
+
+    def counts() -> tuple[int, int]:
+        found = state.tasks.counts(1)
+        return found["tasks"], found["labelled"]
+
+    label = StoredLabel(2, "cat", [[2, "monday"]], 1, 0)
+    assert state.leases.take(1, "w", 60)
+    state.tasks.put(1, dict.fromkeys(range(1, 6), "a.png"))
+    assert counts() == (5, 0)
+    for change, expected in (
+        (lambda: state.labels.put(1, [label]), (5, 1)),
+        (lambda: state.tasks.put(1, {6: "b.png"}), (6, 1)),
+        (lambda: state.tasks.remove(1, [1, 6]), (4, 1)),
+        (lambda: state.labels.remove(1, [2]), (4, 0)),
+    ):
+        state.tasks.keep_counts(1, "w", 777, 77)
+        assert counts() == (777, 77), "kept counts are believed"
+        change()
+        assert counts() == expected
+    with pytest.raises(LeaseLost):
+        state.tasks.keep_counts(1, "another", 777, 77)
+    assert counts() == (4, 0)
+
+
+def test_deleting_a_project_deletes_its_counts(state: State) -> None:
+    assert state.leases.take(1, "w", 60)
+    state.tasks.keep_counts(1, "w", 777, 77)
+    state.projects.remove(1)
+    state.projects.connect(1, "1.100", CONFIG, {}, "http://label-studio", "token")
+    assert state.tasks.counts(1)["tasks"] == 0
+
+
+def test_labels_are_counted_by_what_they_say(state: State) -> None:
+    said = [(1, "cat"), (2, "dog"), (3, "cat"), (4, None), (5, ["a", "b"])]
+    state.tasks.put(1, {task: "a.png" for task, _ in said})
+    state.labels.put(1, [StoredLabel(task, label, [], 1, 0) for task, label in said])
+    found = state.labels.distinct(1, 10)
+    assert found[0] == ("cat", 2) and sorted(map(str, found[1:])) == ["('dog', 1)", "(['a', 'b'], 1)"]
+    assert state.labels.distinct(1, 1) == [("cat", 2)]
+
+
+def test_the_first_tasks_are_those_that_are_served_next(state: State) -> None:
+    assert state.leases.take(1, "w", 60)
+    version = add_version(state, "w")
+    state.labels.put(1, [StoredLabel(10, "cat", [], 1, 0), StoredLabel(8, None, [], 0, 1)])
+    assert [one.task_id for one in state.scores.first(version, 3)] == [9, 7, 6]
+
+
+def test_all_processes_have_the_same_key(state: State, url: str) -> None:
+    other = State(url)
+    key = state.keys.get("pages")
+    assert len(key) == 32 and other.keys.get("pages") == key == state.keys.get("pages")
+    assert state.keys.get("other") != key
+    other.close()
+
+
+def test_a_database_of_the_format_before_gets_what_is_new(state: State, url: str) -> None:
+    state.projects.update(1, queue_tab=7)
+    with state.database.engine.begin() as conn:
+        for statement in (
+            "ALTER TABLE projects DROP COLUMN queue_tab",
+            "DROP TABLE pool_counts",
+            "UPDATE meta SET value = '3' WHERE name = 'schema'",
+        ):
+            conn.exec_driver_sql(statement)
+    state.close()
+    again = State(url)
+    project = again.projects.get(1)
+    assert project is not None and project.queue_tab is None and project.title == ""
+    assert again.tasks.counts(1)["tasks"] == 0
+    again.close()

@@ -142,6 +142,16 @@ def test_a_result_ticks_every_class_that_reaches_the_threshold(tmp_path: Path) -
     assert kind().result(stored(1, confidence=None), opened)[0]["score"] == 0.25
 
 
+def test_people_are_told_every_class_that_reaches_the_threshold_however_sure_it_has_to_be_for_a_tick(
+    tmp_path: Path,
+) -> None:
+    write_probabilities(tmp_path, CLASSES, [1, 2], np.array([[0.6, 0.2, 0.5], [0.1, 0.2, 0.3]], np.float32))
+    kept, one = KeptProbabilities.open(tmp_path), kind().serving({"train_preannotate_above": 0.9})
+    said = [one.said(StoredPrediction(task, "v", None, 0.5, 0.5), kept) for task in (1, 2, 3)]
+    assert said == [("cat", "owl"), (), ()]
+    assert one.result(StoredPrediction(1, "v", None, 0.5, 0.5), kept) == []
+
+
 def test_a_class_that_is_not_sure_enough_is_not_ticked(tmp_path: Path) -> None:
     opened = kept(tmp_path, CLASSES, [0.5, 0.4999, 0.9])
     measured = {"train_preannotate_above": 0.8}

@@ -255,9 +255,11 @@ def endpoints(folder: Path) -> dict[str, list[str]]:
 
 def test_whatever_can_be_read_can_be_read_before_a_project_is_connected(tmp_path: Path) -> None:
     client = create_app(Settings(model_dir=str(tmp_path))).test_client()
-    pages = [path for path, methods in endpoints(tmp_path).items() if "GET" in methods]
+    pages = [path for path, methods in endpoints(tmp_path).items() if "GET" in methods and "<" not in path]
     assert {"/", "/health", "/versions", "/metrics"} <= set(pages)
-    assert {path: client.get(path).status_code for path in pages} == dict.fromkeys(pages, 200)
+    for accept in ("*/*", "text/html"):
+        found = {path: client.get(path, headers={"Accept": accept}).status_code for path in pages}
+        assert found == dict.fromkeys(pages, 200)
 
 
 # -- basic auth --------------------------------------------------------------------------------------------------------
@@ -279,6 +281,8 @@ def authorization(text: str, coding: str = "utf-8") -> dict[str, str]:
 def test_everything_but_health_asks_for_the_password(locked: BackendServer, tmp_path: Path) -> None:
     for path in ("/health", "/"):
         assert call(locked.url, "GET", path).status == 200
+    overview = call(locked.url, "GET", "/", headers={"Accept": "text/html"})
+    assert overview.status == 401 and b"basic auth" in overview.body and "html" in overview.headers["content-type"]
     closed = {path: methods for path, methods in endpoints(tmp_path).items() if path not in ("/health", "/")}
     assert len(closed) >= 7
     for method, path in [("GET", "/nowhere"), *((method, path) for path, found in closed.items() for method in found)]:

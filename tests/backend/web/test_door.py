@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -18,6 +18,7 @@ from backend.state import State
 from backend.web import door
 from backend.web.door import Doors
 from backend.web.lanes import LANES, lane_of
+from backend.web.pages.guard import FORWARDED
 from backend.web.plugin import NO_PREDICTION
 from tests.backend.small_label_studio import project_key, small_label_studio
 from tests.backend.web.test_app import TOKEN, call, hook, load_the_model, picture, predict, published, setup_body
@@ -244,11 +245,13 @@ def test_a_lane_that_is_full_leaves_the_others_theirs() -> None:
     [
         *[("/", "health"), ("/health/", "health"), ("/setup", "setup"), ("/webhook", "webhook"), ("", "others")],
         *[("/metrics", "others"), ("/predict", "predict"), ("/predict/x", "others")],
+        *[("/projects/5", "pages"), ("/projects/5/images/x", "pages"), ("/assets/page.css", "pages")],
+        ("/projects-of-others", "others"),
     ],
 )
 def test_the_lane_of_a_path(path: str, lane: str) -> None:
     class Request:
-        pass
+        headers: ClassVar[dict[str, str]] = {}
 
     class Job:
         requests = (request := Request(),)
@@ -259,6 +262,43 @@ def test_the_lane_of_a_path(path: str, lane: str) -> None:
 
     Job.request.path = path  # type: ignore[attr-defined]
     assert lane_of(Job()) == lane
+    Job.request.headers = {"ACCEPT": "text/html,*/*;q=0.8"}  # type: ignore[misc]
+    assert lane_of(Job()) == ("pages" if path == "/" else lane)
+
+
+def test_a_browser_takes_no_thread_of_the_health_check() -> None:
+    """All threads of the pages wait: programs are answered at once, and so is Label Studio's check of ``/``."""
+    go_on = threading.Event()
+
+    def slow(environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
+        if "html" in environ.get("HTTP_ACCEPT", ""):
+            go_on.wait(PATIENCE)
+        start("200 OK", [("Content-Type", "text/plain")])
+        return [environ["PATH_INFO"].encode()]
+
+    request = b"GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\n\r\n"
+    with opened(slow) as port, ExitStack() as clients:
+        waiting = [clients.enter_context(client_of(port, request)) for _ in range(LANES["pages"][1] + 5)]
+        for path in ("/", "/health", "/webhook", "/setup", "/metrics"):
+            assert get(port, path) == path.encode()
+        go_on.set()
+        assert all(client.recv(12) == b"HTTP/1.1 200" for client in waiting)
+
+
+def test_the_application_is_told_of_a_proxy_though_its_headers_are_removed() -> None:
+    """Anybody could send them, so nothing else is believed of them."""
+
+    def tell(environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
+        start("200 OK", [("Content-Type", "text/plain")])
+        return [f"{environ[FORWARDED]} {'HTTP_X_FORWARDED_FOR' in environ}".encode()]
+
+    for header, said in ((b"", b"False False"), (b"X-Forwarded-For: 192.0.2.7\r\n", b"True False")):
+        request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + header + b"\r\n"
+        with opened(tell) as port, client_of(port, request) as client:
+            received = b""
+            while piece := client.recv(1000):
+                received += piece
+        assert received.endswith(said)
 
 
 def test_refusals_are_json() -> None:

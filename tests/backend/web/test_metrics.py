@@ -12,11 +12,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
+from backend.reporting.cycles import cycle_summary, phase_seconds
+from backend.reporting.snapshot import snapshot
 from backend.settings.core import Settings
 from backend.state import State, StoredLabel
-from backend.status import show, snapshot
+from backend.status import show
 from backend.web.app import create_app
-from backend.web.metrics import Metrics, cycle_summary, phase_seconds
+from backend.web.metrics import Metrics
 from tests.backend.small_label_studio import CONFIG
 
 Labels = tuple[tuple[str, str], ...]

@@ -82,6 +82,12 @@ def test_the_first_turn_makes_the_first_order_and_then_nothing_is_due(bench: Wor
     assert hand.due(row(bench)) == frozenset()
     tabs = bench.project.studio.get("/api/dm/views/", project=bench.project.id)
     assert [tab["data"]["title"] for tab in tabs].count("Acquisition queue") == 1
+    queue = next(tab["id"] for tab in tabs if tab["data"]["title"] == "Acquisition queue")
+    assert row(bench).queue_tab == queue, "links lead to it"
+    bench.project.studio.delete(f"/api/dm/views/{queue}/")
+    bench.state.projects.hint(bench.project.id, tasks=True)
+    assert work_off(bench, hand) == [Work.UPKEEP]
+    assert row(bench).queue_tab is None, "its owner has deleted it, and it stays so"
 
 
 def test_hints_lost_while_no_worker_was_up_are_made_up_for(bench: Workbench) -> None:

@@ -86,6 +86,17 @@ def test_masks_that_join_later_are_found_alongside_the_first(tmp_path: Path) -> 
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_people_are_told_the_classes_that_a_mask_shows(tmp_path: Path) -> None:
+    masks, confidence = planes(3)
+    masks[1] = 0
+    masks[2][masks[2] == 1] = 0
+    keep(tmp_path, [1, 2, 3], masks, confidence)
+    kind = Segmentation(SPEC, SETTINGS)
+    said = [kind.said(StoredPrediction(task, "v", None, 0.9, 0.1), opened(tmp_path)) for task in (1, 2, 3, 4)]
+    assert said == [("cat", "dog"), (), ("dog",), ()]
+    assert kind.said(StoredPrediction(1, "v", None, 0.9, 0.1), None) == ()
+
+
 def test_no_masks_are_none(tmp_path: Path) -> None:
     assert KeptMasks.open(tmp_path / "never") is None
     assert KeptMasks.open(tmp_path) is None

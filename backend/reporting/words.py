@@ -1,0 +1,50 @@
+"""The state of a project in words: what runs, and what comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from backend.reporting.facts import Facts
+from backend.state.records import CONNECTED
+
+PHASES: Mapping[str, str] = {
+    "read": "reading annotations",
+    "images": "fetching images",
+    "features": "embedding images",
+    "masks": "reading masks",
+    "train": "training the network",
+    "fit": "training the sampler",
+    "score": "scoring the pool",
+    "publish": "publishing the order",
+    "wait": "waiting for its turn",
+}
+
+
+def phase_in_words(phase: str) -> str:
+    """What a cycle does in this phase."""
+    return PHASES.get(phase, phase or "beginning")
+
+
+def running_in_words(facts: Facts) -> str:
+    """What runs now; "" if nothing does."""
+    if facts.running is not None:
+        return f"Cycle {facts.running.number}: {phase_in_words(facts.running.phase)}"
+    if facts.project.lease_owner and facts.project.lease_expires > facts.at:
+        return "Upkeep: comparing with Label Studio and completing the queue"
+    return ""
+
+
+def next_cycle_in_words(facts: Facts) -> str:
+    """When the next cycle comes, and why."""
+    project, missing = facts.project, facts.next_cycle()["in_annotations"]
+    if project.hands_off or project.standing != CONNECTED:
+        return "No cycle while the connection needs attention."
+    if missing is None:
+        return "No cycle while the settings are refused."
+    have = f"{project.pending_annotations} of {facts.budget} new annotations"
+    if missing:
+        return f"{have}: the next cycle starts by itself when {missing} more are there."
+    asked = "A cycle was asked for" if project.train_requested else f"A cycle is due, with {have}"
+    if facts.retry_in is not None:
+        return f"{asked}; the worker tries again in {facts.retry_in:.0f} s."
+    return f"{asked}; it starts as soon as a worker is free."

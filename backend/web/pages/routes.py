@@ -1,0 +1,193 @@
+"""The requests of the pages. Flask's own part of them: what they show is in :mod:`backend.web.pages.figures`."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from typing import Any
+
+import flask
+from werkzeug.exceptions import BadRequest, Forbidden, NotFound
+
+from backend.events import LARGEST_ID
+from backend.files import project_folder
+from backend.state import Project
+from backend.web.pages import guard
+from backend.web.pages.charts import NARROW, WIDE, learning_curve
+from backend.web.pages.figures import frame_of, now_of, overview, project_figures
+from backend.web.pages.guard import Seal
+from backend.web.pages.rendering import ASSETS, page
+from backend.web.services import Services
+
+RUNNING_SECONDS, IDLE_SECONDS = 2, 15
+"""How often a page asks for what runs, while something does and else."""
+
+POST_SECONDS = 2.0
+_DAY = 86_400
+
+
+class Pages:
+    """The pages of a web process."""
+
+    def __init__(self, services: Services) -> None:
+        self._services, self._state, self._settings = services, services.state, services.settings
+
+    def table(self) -> list[tuple[str, list[str], Any]]:
+        """(path, methods, view) of each; the overview is at the backend's own address."""
+        return [
+            ("/projects/<project>", ["GET"], self.project),
+            ("/projects/<project>/cycle", ["POST"], self.cycle),
+            ("/projects/<project>/images/<name>", ["GET"], self.image),
+            ("/assets/<name>", ["GET"], self.asset),
+        ]
+
+    @cached_property
+    def _seal(self) -> Seal:
+        return Seal(self._state.keys.get("pages"))
+
+    @cached_property
+    def _pictures(self) -> Any:
+        from backend.images.thumbnails import Thumbnails  # here: it imports Pillow
+
+        return Thumbnails()
+
+    @property
+    def _writable(self) -> bool:
+        return bool(self._settings.basic_auth_user)
+
+    # -- views -------------------------------------------------------------------------------------------------------
+
+    def overview(self) -> flask.Response:
+        self._check()
+        found = overview(self._state, self._settings)
+        running = any(now.running for now in found.projects)
+        template = "overview_now.html" if _is_part() else "overview.html"
+        return answer(page(template, root="", overview=found, seconds=_seconds(running)))
+
+    def project(self, project: str) -> flask.Response:
+        self._check()
+        known = self._known(project)
+        if _is_part():
+            now = now_of(self._state, self._settings, known, self._state.now())
+            return answer(page("now.html", now=now, seconds=_seconds(bool(now.running))))
+        found = project_figures(self._state, self._settings, known)
+        curves = [learning_curve(found.curve, width) for width in (WIDE, NARROW)] if found.curve else []
+        images = self._images(known, {one.task: one.source for one in found.next_tasks}, found.frame)
+        token = self._token(known) if self._writable else ""
+        seconds = _seconds(bool(found.now.running))
+        return answer(
+            page(
+                "project.html",
+                root="../",
+                now=found.now,
+                found=found,
+                curves=curves,
+                images=images,
+                token=token,
+                seconds=seconds,
+            )
+        )
+
+    def cycle(self, project: str) -> flask.Response:
+        """Ask for a cycle. Asking twice from one page asks once."""
+        self._check()
+        if not self._writable:
+            raise Forbidden(guard.NO_CHANGES)
+        known = self._known(project)
+        if guard.came_from_elsewhere(dict(flask.request.headers)):
+            raise Forbidden("The form was sent by another site.")
+        flask.request.max_content_length = flask.request.max_form_memory_size = 10_000
+        given = flask.request.form.get("token", "")
+        if self._seal.holds(given, *_asking(known, known.train_seq)):
+            self._services.write(lambda: self._state.projects.hint(known.id, train=True), POST_SECONDS)
+        elif not self._seal.holds(given, *_asking(known, known.train_seq - 1)):
+            raise BadRequest("This form is out of date: open the project's page again, and try once more.")
+        response = answer("")
+        response.status_code = 303
+        response.headers["Location"] = f"../{known.id}"
+        return response
+
+    def image(self, project: str, name: str) -> flask.Response:
+        """The picture of a task, at an address that only a page can give."""
+        self._check()
+        known = self._known(project)
+        parts = re.fullmatch(r"([0-9]{1,10})-([0-9a-f]{32})\.jpg", name)
+        task = int(parts[1]) if parts else 0
+        source = self._state.tasks.sources(known.id, [task]).get(task, "") if 0 < task <= LARGEST_ID else ""
+        version = self._state.versions.current(known.id)
+        frame = frame_of(version.metrics) if version else None
+        if not parts or not source or frame is None or not self._seal.holds(parts[2], *_picture(known, task, source)):
+            raise NotFound("There is no such image.")
+        picture = self._pictures.jpeg(self._folder(known), frame, task, source)
+        if picture is None:
+            raise NotFound("The image is not here any more.")
+        return answer(picture, "image/jpeg", f"private, max-age={_DAY}, immutable")
+
+    def asset(self, name: str) -> flask.Response:
+        """A file of the pages, which shows nothing of any project."""
+        if name not in ASSETS:
+            raise NotFound("There is no such file.")
+        content, kind = ASSETS[name]
+        return answer(content, kind, f"private, max-age={365 * _DAY}, immutable")
+
+    # -- what they have in common ------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Whoever comes this far has the password, if there is one. Raises Forbidden."""
+        if not self._settings.basic_auth_user and not guard.is_this_machine(flask.request.environ):
+            raise Forbidden(guard.NOT_HERE)
+
+    def _known(self, project: str) -> Project:
+        """The project with this id of ours, whatever its standing. Raises NotFound."""
+        number = int(project) if re.fullmatch(r"[0-9]{1,10}", project) else 0
+        found = self._state.projects.get(number) if 0 < number <= LARGEST_ID else None
+        if found is None:
+            raise NotFound("There is no such project.")
+        return found
+
+    def _images(self, project: Project, sources: dict[int, str], frame: tuple[int, int] | None) -> dict[int, str]:
+        """Task → the name of its picture, of those tasks whose image is there."""
+        if frame is None:
+            return {}
+        there = self._pictures.present(self._folder(project), frame, sources)
+        return {task: f"{task}-{self._seal.of(*_picture(project, task, sources[task]))}.jpg" for task in there}
+
+    def _folder(self, project: Project) -> Any:
+        return project_folder(self._settings.model_dir, project.folder_key)
+
+    def _token(self, project: Project) -> str:
+        return self._seal.of(*_asking(project, project.train_seq))
+
+
+def _picture(project: Project, task: int, source: str) -> tuple[str, ...]:
+    return "image", project.key, project.studio, str(task), source
+
+
+def _asking(project: Project, already: int) -> tuple[str, ...]:
+    """``already``: how often training was asked for before, so that a form counts once."""
+    return "cycle", project.key, project.studio, str(already)
+
+
+def _is_part() -> bool:
+    return flask.request.args.get("part") == "now"
+
+
+def _seconds(running: bool) -> int:
+    return RUNNING_SECONDS if running else IDLE_SECONDS
+
+
+def answer(
+    content: str | bytes, kind: str = "text/html; charset=utf-8", keep: str = "no-store", status: int = 200
+) -> flask.Response:
+    """A response of the pages, with the headers that all of them have."""
+    response = flask.Response(content, status=status, content_type=kind)
+    response.headers["Cache-Control"] = keep
+    response.headers["Vary"] = "Accept"
+    response.headers.update(guard.HEADERS)
+    return response
+
+
+def error_page(message: str, status: int) -> flask.Response:
+    """An error, for people."""
+    depth = flask.request.path.count("/") - 1
+    return answer(page("error.html", root="../" * depth, message=message, status=status), status=status)

@@ -1,0 +1,134 @@
+"""The owner's page in a browser, of a project in a real Label Studio.
+
+The picture of it that stands in the README's documentation is taken by this file too, after more cycles:
+
+    PAGE_SCREENSHOT=benchmarks/results/owners-page.png \\
+        .venv/bin/python -m pytest tests/integration/test_owners_page.py -k looks
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from benchmarks.data.datasets import fashion_mnist
+from tests.integration.editor import PATIENCE_MS, expect_task
+from tests.integration.helpers import PATIENCE, LabelProject, Seen, Studio, png, wait_for
+from tests.rig.servers import BackendServer
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
+
+SCREENSHOT = os.environ.get("PAGE_SCREENSHOT", "")
+TASKS, ROUNDS = (240, (30, 30, 30, 30)) if SCREENSHOT else (40, (21,))
+
+
+@pytest.fixture(scope="module")
+def project(backend: BackendServer, studio: Studio) -> Iterator[LabelProject]:
+    """Pieces of clothing, labeled in the published order."""
+    images, labels, *_, classes, _ = fashion_mnist()
+    names = [classes[label] for label in labels[:TASKS]]
+    files = {f"{place:04d}.png": png(images[place]) for place in range(TASKS)}
+    project = studio.make_project("Clothes", classes, files)
+    project.connected(backend.url, {"sampler": "margin", "budget": 1000, "task_width": 0})
+    project.wait_for_cycle(0)
+    truths = dict(zip(sorted(project.tasks()), names, strict=True))  # the tasks are numbered in the files' order
+    for number, count in enumerate(ROUNDS, 1):
+        open_ones = project.unlabelled()
+        order = [task for task in project.published_order() if task in open_ones]
+        for task in order[:count]:
+            project.annotate(task, truths[task])
+        project.start_training()
+        project.wait_for_cycle(number, timeout=PATIENCE)
+    yield project
+    project.delete()
+
+
+def opened(browser: Browser, address: str, width: int = 1400, scheme: Any = "light") -> Page:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    page.goto(address)
+    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    assert problems == [], "the page's own policy forbids something that it needs"
+    return page
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 390])
+def test_it_looks_as_it_should_on_any_screen(
+    browser: Browser, backend: BackendServer, project: LabelProject, tmp_path: Path, width: int, scheme: str
+) -> None:
+    page = opened(browser, f"{backend.url}/projects/{project.id}", width, scheme)
+    expect(page.locator("h1")).to_have_text("Clothes")
+    expect(page.locator(".next img").first).to_be_visible()
+    expect(page.locator("svg.narrow" if width < 500 else "svg.wide")).to_be_visible()
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide == 0, "the page can be scrolled sideways"
+    for _ in range(2):  # as it is, and with everything unfolded
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    page.context.close()
+    page = opened(browser, f"{backend.url}/projects/{project.id}", width, scheme)
+    page.screenshot(path=tmp_path / "page.png", full_page=True)
+    if SCREENSHOT and (width, scheme) == (1400, "light"):
+        page.screenshot(path=tmp_path / "top.png", full_page=True, clip={"x": 0, "y": 0, "width": 1400, "height": 1480})
+        Image.open(tmp_path / "top.png").convert("RGB").quantize(128).save(
+            SCREENSHOT, optimize=True
+        )  # a third of the size
+    page.context.close()
+
+
+def test_the_overview_leads_to_the_project(browser: Browser, backend: BackendServer, project: LabelProject) -> None:
+    """By keyboard alone: the second stop after the link that skips to the content."""
+    page = opened(browser, backend.url)
+    assert Axe().run(page).violations_count == 0
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent") == "Clothes":
+            break
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("Clothes")
+    assert page.url == f"{backend.url}/projects/{project.id}"
+    page.context.close()
+
+
+def test_what_runs_is_shown_as_it_runs(
+    browser: Browser, backend: BackendServer, project: LabelProject, seen: Seen
+) -> None:
+    page = opened(browser, f"{backend.url}/projects/{project.id}")
+    before = project.version()
+    page.evaluate("document.querySelector('[data-live]').firstElementChild.dataset.seconds = 0.2")
+    project.start_training()
+    wait_for("another order", lambda: project.version() != before)
+    expect(page.locator("#outdated")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator("[data-live] > div")).to_have_attribute("data-version", project.version())
+    page.context.close()
+
+
+def test_the_link_begins_to_label_in_the_published_order(
+    page: Page, browser: Browser, backend: BackendServer, project: LabelProject
+) -> None:
+    """In a browser that has never labeled here, where a bare ``?labeling=1`` would serve by number."""
+    mine = opened(browser, f"{backend.url}/projects/{project.id}")
+    address = mine.get_by_role("link", name="Label in this order").get_attribute("href")
+    first = mine.locator(".next li a").first.inner_text()
+    mine.context.close()
+    open_ones = project.unlabelled()
+    order = [task for task in project.published_order(project.version()) if task in open_ones]
+    assert first == f"Task {order[0]}"
+    # Label Studio says that it is at localhost, where the browser of this test has not logged in
+    place = re.fullmatch(rf"http://localhost:\d+(/projects/{project.id}/data\?tab=\d+&labeling=1)", address or "")
+    assert place is not None, address
+    page.goto(f"{project.studio.url}{place[1]}", wait_until="domcontentloaded")
+    expect_task(page, order[0])
