@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from backend.errors import LeaseLost
 from backend.state import Mark, PlannedImage, State, StoredLabel
-from backend.state.schema import meta, metadata
+from backend.state.schema import SCHEMA_VERSION, meta, metadata
 
 CONFIG = '<View><Image name="i" value="$image"/><Choices name="c" toName="i"><Choice value="a"/></Choices></View>'
 OLD, NEW = "gaal-c1-00000000", "gaal-c2-00000000"
@@ -133,5 +133,5 @@ def test_a_database_of_the_format_before_gets_the_tables(url: str) -> None:
     second = State(url)
     assert second.synthetic.tasks(1) == [] and not second.synthetic.has_to_send(1)
     with second.database.reader.connect() as conn:
-        assert conn.scalar(sa.select(meta.c.value).where(meta.c.name == "schema")) == "4"
+        assert conn.scalar(sa.select(meta.c.value).where(meta.c.name == "schema")) == str(SCHEMA_VERSION)
     second.close()

@@ -17,8 +17,8 @@ from backend.files import predictions_folder
 from backend.labelstudio import http as labelstudio_http
 from backend.labelstudio import own_tasks
 from backend.labelstudio.queue_tab import SYNTHETIC_TAB
+from backend.reporting.snapshot import snapshot
 from backend.state import Mark, Version
-from backend.status import snapshot
 from backend.tasks.synthetic import mark_of, task_data
 from backend.worker import publisher, synthetic
 from backend.worker.sync import read_truth
