@@ -37,18 +37,25 @@ def sample(project: LabelProject, floor: Floor, annotator: Annotator, samples: S
         task = annotator.next_task()
         after = project.version()
         waiting = sorted((score, number) for number, score in scores.items() if number in unlabeled)
-        if task is None or before != after or not waiting:
+        first = next((one for one in waiting if not _has_annotation(project, one[1])), None)
+        if task is None or before != after or first is None:
             samples.skipped += 1
-        elif scores.get(task["id"]) == waiting[0][0]:
+        elif scores.get(task["id"]) == first[0]:
             samples.equal += 1
         else:
-            samples.different.append(f"{before}: served {task['id']} ({scores.get(task['id'])}), first is {waiting[0]}")
+            samples.different.append(f"{before}: served {task['id']} ({scores.get(task['id'])}), first is {first}")
         if task is not None:
             annotator.label(task)
     except (requests.RequestException, AssertionError):  # Label Studio was killed meanwhile
         samples.skipped += 1
     finally:
         floor.open.set()
+
+
+def _has_annotation(project: LabelProject, task: int) -> bool:
+    """Also of a task that Label Studio does not call labeled, because it was killed in the middle of a Submit. It does
+    not serve that to whoever labeled it."""
+    return bool(project.studio.get(f"/api/tasks/{task}/")["annotations"])
 
 
 def given(project: LabelProject) -> set[int]:
@@ -71,8 +78,7 @@ def published(seen: Seen, project: LabelProject, settings: Settings) -> tuple[Co
         return Counter(), "there is no version"
     if project.version() != current.name:
         return Counter(), f"the project names {project.version()}, the backend {current.name}"
-    # a Label Studio that was killed in the middle of a Submit holds the annotation and never counts the task as labeled
-    labeled = {label.task_id for label in state.labels.all(project.id)}
+    labeled = {label.task_id for label in state.labels.all(project.id)}  # see _has_annotation
     unlabeled, scored = project.unlabelled() - labeled, state.scores.order(current).tolist()
     held = Counter(item["task"] for item in project.predictions(current.name))
     order = [task for task in scored if task in unlabeled]
