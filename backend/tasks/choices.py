@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from label_studio_sdk.label_interface.control_tags import ControlTag
     from label_studio_sdk.label_interface.object_tags import ObjectTag
 
+NOT_RECOGNIZABLE = frozenset({"not recognizable", "not recognisable", "unrecognizable", "unrecognisable"})
+"""Names of a class that says of a generated image what a skip says: that it shows nothing."""
+
 _SINGLE = ("single", "single-radio")  # values of the attribute "choice" for a single choice; the first is the default
 
 
@@ -198,3 +201,8 @@ def _per_region(interface: LabelInterface, tag: ControlTag) -> bool:
     return any(attribute(tag, flag).lower() == "true" for flag in flags) or "region-selected" in conditions(
         interface, tag
     )
+
+
+def says_nothing(name: str) -> bool:
+    """Whether a class has one of the names in :data:`NOT_RECOGNIZABLE`, however it is spaced and capitalized."""
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split()) in NOT_RECOGNIZABLE

@@ -17,9 +17,8 @@ from backend.tasks.base import (
     Result,
     TrainingLabels,
 )
-from backend.tasks.choices import ChoicesSpec, choices_of, choices_result, choices_spec, why_no_choice
+from backend.tasks.choices import ChoicesSpec, choices_of, choices_result, choices_spec, says_nothing, why_no_choice
 from backend.tasks.label_config import Annotation, age
-from backend.tasks.synthetic import says_nothing
 from backend.tasks.whole_images import WholeImages
 
 if TYPE_CHECKING:

@@ -10,10 +10,9 @@ import numpy as np
 
 from backend.settings.core import Settings
 from backend.tasks.base import Fetched, FreshPrediction, ReadAnnotations, Result, TrainingLabels
-from backend.tasks.choices import ChoicesSpec, choices_of, choices_result, choices_spec, why_no_choice
+from backend.tasks.choices import ChoicesSpec, choices_of, choices_result, choices_spec, says_nothing, why_no_choice
 from backend.tasks.kept_probabilities import KeptProbabilities, write_probabilities
 from backend.tasks.label_config import Annotation, age
-from backend.tasks.synthetic import says_nothing
 from backend.tasks.whole_images import WholeImages
 
 if TYPE_CHECKING:

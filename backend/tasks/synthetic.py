@@ -16,9 +16,6 @@ MARK, BATCH, SEED = "synthetic", "synthetic_batch", "synthetic_seed"
 
 LARGEST_SEED = 2**63 - 1
 
-NOT_RECOGNIZABLE = frozenset({"not recognizable", "not recognisable", "unrecognizable", "unrecognisable"})
-"""Names of a class that says of a generated image what a skip says: that it shows nothing."""
-
 
 def mark_of(data: Mapping[str, Any]) -> Mark | None:
     """What a task with these data was generated as; None for any other task, also for one that somebody else calls
@@ -50,11 +47,6 @@ def data_uri(png: bytes) -> str:
 def digest_of(address: str) -> str:
     """SHA-256, in hex."""
     return hashlib.sha256(address.encode()).hexdigest()
-
-
-def says_nothing(name: str) -> bool:
-    """Whether a class has one of the names in :data:`NOT_RECOGNIZABLE`, however it is spaced and capitalized."""
-    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split()) in NOT_RECOGNIZABLE
 
 
 def _placed(value: Any, path: list[str]) -> Any:
