@@ -9,8 +9,8 @@ import pytest
 from backend.settings.core import Settings
 from backend.state import Mark, PlannedImage
 from backend.tasks import kind_of
-from backend.tasks.label_config import image_source
 from backend.tasks.choices import says_nothing
+from backend.tasks.label_config import image_source
 from backend.tasks.synthetic import data_uri, digest_of, is_unchanged, mark_of, task_data
 from tests.integration.helpers import choices_config
 
