@@ -64,6 +64,8 @@ log = logging.getLogger(__name__)
 FIRST_RETRY_SECONDS = 2.0
 UNAVAILABLE_RETRY_SECONDS = 20.0
 """The longest pause while Label Studio does not respond: it may be back at any moment, and asking costs little."""
+REFUSED_RETRY_SECONDS = 60.0
+"""The same while it refuses the key, or something else responds in its place: it may be a restart behind a proxy."""
 STOP_SECONDS = 5.0
 
 
@@ -313,8 +315,11 @@ class Worker:
                 self._note_failure(project, error, owner)
 
     def _note_failure(self, project: Project, error: Exception, owner: str | None = None) -> None:
-        away = isinstance(error, LabelStudioUnavailable)
-        longest = UNAVAILABLE_RETRY_SECONDS if away else events.LONGEST_RETRY_SECONDS
+        longest = events.LONGEST_RETRY_SECONDS
+        if isinstance(error, LabelStudioUnavailable):
+            longest = UNAVAILABLE_RETRY_SECONDS
+        elif isinstance(error, LabelStudioRefused):
+            longest = REFUSED_RETRY_SECONDS
         wait = min(FIRST_RETRY_SECONDS * 2**project.failures, longest)
         if isinstance(error, OwnerError) and not isinstance(error, LabelStudioRefused):
             wait = events.LONGEST_RETRY_SECONDS  # /setup and a changed label config end it early
