@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     import models.inference.predictions
     import models.inference.streaming
     import models.inference.synthesis
+    import models.intervals
     import models.losses.agreement_discrepancy
     import models.losses.binary_cross_entropy
     import models.losses.dense

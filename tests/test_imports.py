@@ -72,12 +72,13 @@ MODELS: dict[str, set[str]] = {
     "data": set(),
     "pixels": set(),
     "checkpoint": set(),
+    "intervals": set(),
     "geometry": {"data"},
     "index_masks": {"data", "inference"},
     "networks": {"data", "geometry", "inference", "pixels"},
     "inference": {"data", "networks", "pixels"},
     "losses": {"data", "index_masks", "inference", "networks", "pixels", "training"},
-    "training": {"data", "geometry", "index_masks", "inference", "losses", "networks", "pixels", "tasks"},
+    "training": {"data", "geometry", "index_masks", "inference", "intervals", "losses", "networks", "pixels", "tasks"},
     "tasks": {"data", "index_masks", "inference", "losses", "networks", "training"},
 }
 # Rooms of which parts stand on each other: no circle of modules comes of it, as the last test sees.
@@ -121,7 +122,7 @@ ONLY_IN: dict[str, set[str]] = {
 # Only these rooms of backend/ need torch when they are imported: it takes seconds and hundreds of megabytes, which
 # neither the web process at its start nor an idle worker should pay. These few names of models/ come without it.
 WITH_TORCH = {"cycle", "joining", "learning"}
-WITHOUT_TORCH = {"models.IGNORE", "models.ProgressFn"}
+WITHOUT_TORCH = {"models.IGNORE", "models.ProgressFn", "models.intervals.wilson_interval"}
 
 
 @dataclass(frozen=True)
@@ -360,6 +361,7 @@ HEAVY = {"torch", "torchvision", "cv2", "PIL", "label_studio_sdk.label_interface
         ("backend.tasks", HEAVY),
         ("samplers", {"torch", "torchvision"}),
         ("models", {"torch", "torchvision", "numpy"}),
+        ("models.intervals", {"torch", "torchvision"}),
     ],
 )
 def test_what_is_loaded_at_once_loads_nothing_heavy(module: str, without: set[str]) -> None:

@@ -30,8 +30,7 @@ log = logging.getLogger(__name__)
 HELD_BACK, MOST, FEWEST = 0.25, 100, 8
 """The part of the labels that is asked about, but no more than so many; of fewer than the last, none is."""
 SHARE = 0.2
-"""Of the images that the training looked at. What comes on top, passes without steps, makes of that about a third of
-its time where there are hundreds of masks, and less else."""
+"""Of the images that the training looked at; passes without steps come on top."""
 COMPARED = 16
 """Images of the pool that both networks are to be equally sure of."""
 

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from models.intervals import wilson_interval
+
 CONFIDENCE = 1.959964
 """Standard errors that a normal distribution exceeds in 5 % of all cases, on either side."""
-
 
 ACCURACY, MEAN_IOU = "accuracy", "mean IoU"
 
@@ -45,21 +48,14 @@ def accuracy_of(metrics: Mapping[str, Any]) -> Accuracy | None:
         return Accuracy(mean_iou, n=n, measure=MEAN_IOU)
     if (value := _share(metrics.get("train_cv_accuracy"))) is None:
         return None
-    low, high = (None, None) if n is None else wilson_interval(value, n)
-    return Accuracy(value, low, high, n)
+    if n is None:
+        return Accuracy(value)
+    low, high = wilson_interval(np.array(value), np.array(n), CONFIDENCE)
+    return Accuracy(value, float(low), float(high), n)
 
 
 def _share(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and 0 <= value <= 1 else None
-
-
-def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a ``share`` that was seen in ``count`` > 0 cases (Wilson, 1927, Journal of the American
-    Statistical Association 22, pages 209 to 212). It stays within [0, 1], also where all cases are alike."""
-    square = CONFIDENCE**2 / count
-    middle = share + square / 2
-    half = math.sqrt(square * (share * (1 - share) + square / 4))
-    return max(0.0, (middle - half) / (1 + square)), min(1.0, (middle + half) / (1 + square))
 
 
 def percent(share: float) -> str:

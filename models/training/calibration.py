@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.intervals import wilson_interval
+
 RIGHT_ENOUGH = 0.9
 """The share of the ticked answers that has to be right."""
 DOUBT = 1.2816
@@ -125,14 +127,9 @@ def tick_from(confidence: np.ndarray, right: np.ndarray) -> float:
     """
     order = np.argsort(-confidence, kind="stable")
     sure = confidence[order]
-    enough = wilson_bound(np.cumsum(right[order]), np.arange(1, len(order) + 1)) >= RIGHT_ENOUGH - 1e-9
+    asked = np.arange(1, len(order) + 1)
+    least, _ = wilson_interval(np.cumsum(right[order]) / asked, asked, DOUBT)
+    enough = least >= RIGHT_ENOUGH - 1e-9
     enough[:-1] &= sure[:-1] > sure[1:]  # of equal ones, all are ticked or none is
     places = np.flatnonzero(enough)
     return float(sure[places[-1]]) if len(places) else NEVER
-
-
-def wilson_bound(right: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Lower end of the interval of a share, `right` of `count` each (N,), counts above 0 (Wilson, 1927)."""
-    share, square = right / count, DOUBT**2 / count
-    middle, half = share + square / 2, np.sqrt(square * (share * (1 - share) + square / 4))
-    return (middle - half) / (1 + square)

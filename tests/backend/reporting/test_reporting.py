@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from backend.reporting.advice import advice_of
 from backend.reporting.facts import Facts, facts_of
 from backend.reporting.origins import origins
 from backend.reporting.snapshot import snapshot
-from backend.reporting.words import next_cycle_in_words, running_in_words
+from backend.reporting.words import PHASES, next_cycle_in_words, running_in_words
 from backend.settings.core import Settings
 from backend.state import State
 from tests.backend.web.pages.world import OWNER, add_cycle, connect, fill, fill_tasks
+from tests.rig.processes import REPOSITORY
 
 POOL = range(1, 41)
 
@@ -152,3 +154,14 @@ def test_status_and_the_page_have_the_same_figures(state: State, settings: Setti
     assert facts.accuracy is not None and found["accuracy"] == facts.accuracy.as_json()
     assert found["next_cycle"] == {"in_annotations": 16, "budget": 50}
     assert found["advice"] == advice_of(facts).sentence and found["advice_code"] == "accuracy"
+
+
+def test_every_phase_that_is_reported_has_words() -> None:
+    reported = {
+        phase
+        for room in ("backend", "models", "samplers")
+        for path in (REPOSITORY / room).rglob("*.py")
+        for phase in re.findall(r"\b(?:progress|report)\(\s*\"([a-z]+)\"", path.read_text())
+    }
+    assert {"read", "gan", "calibrate"} <= reported
+    assert reported - PHASES.keys() == set()

@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch.nn import functional
 
+from models.intervals import wilson_interval
 from models.training.calibration import (
+    DOUBT,
     NEVER,
     Calibration,
     LeftOut,
     expected_calibration_error,
     fitted_temperature,
     tick_from,
-    wilson_bound,
 )
 
 
@@ -79,7 +80,8 @@ def test_the_threshold_is_the_lowest_from_which_on_nine_in_ten_are_right() -> No
 
 
 def test_wilsons_bound_solves_its_equation() -> None:
-    bound = wilson_bound(np.array([5, 31]), np.array([9, 32]))
+    count = np.array([9, 32])
+    bound, _ = wilson_interval(np.array([5, 31]) / count, count, DOUBT)
     np.testing.assert_allclose(bound, [share_bound(5, 9), share_bound(31, 32)], atol=1e-9)
 
 

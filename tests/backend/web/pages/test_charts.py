@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from backend.reporting.accuracy import Accuracy, wilson_interval
+from backend.reporting.accuracy import accuracy_of
 from backend.web.pages.charts import NARROW, WIDE, learning_curve
 from backend.web.pages.figures import Point
 
 
 def point(labels: int, share: float, count: int | None = None) -> Point:
-    low, high = wilson_interval(share, count) if count else (None, None)
-    return Point(labels, Accuracy(share, low, high, count), labels // 50)
+    accuracy = accuracy_of({"train_cv_accuracy": share, "train_cv_labels": count})
+    assert accuracy is not None
+    return Point(labels, accuracy, labels // 50)
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
