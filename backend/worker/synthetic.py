@@ -267,7 +267,8 @@ def _withdraw(job: Job, version: Version, tasks: Iterable[int]) -> None:
 
 def _make_tab(job: Job, data_key: str) -> None:
     """Create the tab of the generated images, once: from then on it belongs to the owner."""
-    note = f"synthetic tab {job.project.key}@{job.project.studio}"  # our own ids are used again
+    identity = digest_of(f"{job.project.key}@{job.project.studio}")  # our own ids are used again
+    note = f"synthetic tab {identity[:16]}"
     if job.settings.manage_queue and not job.state.notes.get(note):
         job.gateway.queue_tab.ensure_synthetic(job.project.number, data_key, BATCH)
         job.state.notes.put(note, "made")
