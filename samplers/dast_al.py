@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DastAlOptions(SamplerOptions):
-    """isda_lambda: λ0 of ISDA (1.0 for CIFAR-10, 5.0 for CIFAR-100 in the paper's code, 0.5 in ISDA's).
+    """isda_lambda: λ0 of ISDA (the paper's code has 1.0 for CIFAR-10 and 5.0 for CIFAR-100; ISDA's paper 0.5).
 
     covariance: "diag" keeps the variances only, as the paper's code does; "full" as the paper writes.
     """
 
-    isda_lambda: float = option(0.5, "DAST-AL: strength λ of the semantic augmentation.", between(0, 100))
+    isda_lambda: float = option(1.0, "DAST-AL: strength λ of the semantic augmentation; 0.5 is ISDA's own.", between(0, 100))
     covariance: str = option("diag", "DAST-AL: class covariance.", one_of("diag", "full"))
 
 
@@ -81,6 +81,8 @@ class DastAlSampler(Sampler[DastAlOptions]):
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """log UB of equation 7, (N,), from one pass of the task network, which also gives the predictions.
 
+        UB bounds the expected 1 − p of the predicted class over augmentations, and is exactly the expected 1 / p − 1: of
+        Gaussian features each ratio of two probabilities is log-normal, whose mean is known.
         1 / (1 + exp(log UB)) is the confidence in the predicted class with augmentation averaged in, and plain
         softmax confidence where Q = 0. With a single class nothing can change: all rows get 0. Of pixels, the mean of
         the bound over them (section 4.2).
