@@ -157,6 +157,11 @@ class Sampler(ABC, Generic[OptionsT]):
         """
         return 1
 
+    @classmethod
+    def has_objective(cls) -> bool:
+        """Whether the task network trains on something other than cross entropy."""
+        return cls.objective is not Sampler.objective
+
     def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> Objective:
         """What the task network trains on this cycle. Default: cross entropy."""
         return net.task.cross_entropy()

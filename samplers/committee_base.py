@@ -54,6 +54,10 @@ class CommitteeSampler(Sampler[CommitteeT]):
     trains: ClassVar[str] = "`ensemble_size` task networks in all"
     knows_classes: ClassVar[bool] = True
 
+    @classmethod
+    def has_objective(cls) -> bool:
+        return True  # cross entropy, for all of them: a committee whose first network learns otherwise is none
+
     members: nn.ModuleList | None = None
     seeds: Sequence[int] = ()
 

@@ -26,11 +26,20 @@ if TYPE_CHECKING:
 class DastAlOptions(SamplerOptions):
     """isda_lambda: λ0 of ISDA (the paper's code has 1.0 for CIFAR-10 and 5.0 for CIFAR-100; ISDA's paper 0.5).
 
-    covariance: "diag" keeps the variances only, as the paper's code does; "full" as the paper writes.
+    covariance: "diag" keeps the variances only, as the paper's code does; "full" as the paper writes. epmcm_draws: 0 is
+    equation 7, the bound; M > 0 is equation 5, what is bounded, from M draws of each image's features.
     """
 
-    isda_lambda: float = option(1.0, "DAST-AL: strength λ of the semantic augmentation; 0.5 is ISDA's own.", between(0, 100))
+    isda_lambda: float = option(
+        1.0, "DAST-AL: strength λ of the semantic augmentation; 0.5 is ISDA's own.", between(0, 100)
+    )
     covariance: str = option("diag", "DAST-AL: class covariance.", one_of("diag", "full"))
+    epmcm_draws: int = option(
+        0,
+        "DAST-AL: augmentations that are drawn of each image for its score, at that many times the cost; 0: none, the "
+        "bound over all of them.",
+        between(0, 1_000_000),
+    )
 
 
 class DastAlSampler(Sampler[DastAlOptions]):
@@ -63,6 +72,7 @@ class DastAlSampler(Sampler[DastAlOptions]):
     ) -> None:
         super().__init__(options, task=task, num_classes=num_classes, image_size=image_size, device=device)
         self.table = torch.zeros(num_classes, num_classes, device=self.device)
+        self.factors = torch.zeros(num_classes, num_classes, num_classes if self.options.epmcm_draws else 0)
 
     def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> Objective:
         return net.task.isda(self.options.isda_lambda, self.options.covariance)
@@ -70,34 +80,50 @@ class DastAlSampler(Sampler[DastAlOptions]):
     def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         """Compute the table from the labeled rows: one pass. Without any, Q = 0: plain confidence."""
         started = time.perf_counter()
-        table, rare = net.task.class_table(net, data, runtime, self.options.covariance)
-        self.table = table.to(self.device)
+        spread = net.task.class_spread(net, data, runtime, self.options.covariance)
+        self.table = spread.table().to(self.device)
+        if self.options.epmcm_draws:
+            self.factors = spread.logit_factors().to(self.device)
         return {
             "seconds": time.perf_counter() - started,
-            "classes_without_covariance": float(rare),
+            "classes_without_covariance": float(spread.rare),
             "largest_semantic_term": float(self.table.max()),
         }
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """log UB of equation 7, (N,), from one pass of the task network, which also gives the predictions.
 
-        UB bounds the expected 1 − p of the predicted class over augmentations, and is exactly the expected 1 / p − 1: of
-        Gaussian features each ratio of two probabilities is log-normal, whose mean is known.
+        UB bounds the expected 1 − p of the predicted class over augmentations, and is exactly the expected 1 / p − 1:
+        of Gaussian features each ratio of two probabilities is log-normal, whose mean is known.
         1 / (1 + exp(log UB)) is the confidence in the predicted class with augmentation averaged in, and plain
         softmax confidence where Q = 0. With a single class nothing can change: all rows get 0. Of pixels, the mean of
         the bound over them (section 4.2).
         """
 
+        noise = self._noise(runtime)
+
         def of_batch(_: Tensor, logits: Tensor) -> Tensor:
-            return net.task.epmcm(logits, self.table)
+            if noise is None:
+                return net.task.epmcm(logits, self.table)
+            return net.task.drawn_change(logits, self.factors, noise)
 
         predictions, values = models.inference.predictions.predict_and_measure(net, pixels, rows, runtime, of_batch)
         return Scored(values, predictions)
 
+    def _noise(self, runtime: Runtime) -> Tensor | None:
+        """(M, C) standard normal, of the cycle's seed; None where the bound is asked for."""
+        if not self.options.epmcm_draws:
+            return None
+        generator = torch.Generator().manual_seed(runtime.seed)
+        return torch.randn(self.options.epmcm_draws, len(self.table), generator=generator).to(self.device)
+
     def state_dict(self) -> dict[str, Any]:
-        return {"table": self.table}
+        return {"table": self.table, "factors": self.factors}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         table = state.get("table")
         if table is not None and table.shape == self.table.shape:
             self.table = table.to(self.device, torch.float32, copy=True)
+        factors = state.get("factors")  # versions before 0.4.0 have none
+        if factors is not None and factors.shape == self.factors.shape:
+            self.factors = factors.to(self.device, torch.float32, copy=True)

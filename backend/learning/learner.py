@@ -201,7 +201,10 @@ class Learner:
         runtime = replace(runtime, encoded=EncodedImages(data.labeled))
         deadline = Deadline.after(settings.fit_seconds) if settings.fit_seconds else None
         first = replace(runtime, deadline=deadline and deadline.share(1 / self.sampler.trainings))
-        objective = self.sampler.objective(self.net, data, first)
+        if settings.objective == "isda" and not self.sampler.has_objective():
+            objective = self.net.task.isda(self.options["isda_lambda"], self.options["covariance"])
+        else:
+            objective = self.sampler.objective(self.net, data, first)
         own = first
         if first.deadline and self.net.rehearses:
             own = replace(first, deadline=first.deadline.share(1 / (1 + rehearsal.SHARE)))

@@ -74,6 +74,12 @@ class Settings(ProcessSettings, SamplerSettings):
         "cross-validation on them says that it helps.",
         one_of("auto", "off"),
     )
+    objective: str = project(
+        "auto",
+        "What the task network trains on; isda: DAST-AL's augmentation of the features, with `isda_lambda` and "
+        "`covariance`, under a sampler that has no objective of its own; auto: the sampler's, or else cross entropy.",
+        one_of("auto", "isda"),
+    )
     segmentation_net: str = project(
         "auto",
         "The task network of masks: drn-d-22, deeplabv3-resnet50 or lraspp-mobilenetv3, trained as a whole, or any "

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVa
 
 from backend.errors import LabelConfigError, SettingsError
 from backend.settings.core import Settings
-from samplers import SAMPLERS
+from backend.tasks.refusals import refused
 
 if TYPE_CHECKING:
     import numpy as np
@@ -156,19 +156,8 @@ class TaskKind(ABC, Generic[Spec, Kept]):
 
     def check(self) -> None:
         """Raise SettingsError if a setting does not fit this kind of task."""
-        sampler = SAMPLERS[self.settings.sampler]
-        reason = sampler.refusals.get(self.name)
-        if reason:
-            raise SettingsError(
-                f'sampler "{self.settings.sampler}" has no meaning for {self.learns}: {reason}. Set "sampler" to '
-                f'another, such as "{self.default_sampler}".'
-            )
-        if sampler.generates and not self.settings.allow_synthetic_tasks:
-            raise SettingsError(
-                f'sampler "{sampler.name}" imports images that it generates into the project, as tasks to be labeled: '
-                f'set "allow_synthetic_tasks" to true as well, or "sampler" to another, such as '
-                f'"{self.default_sampler}".'
-            )
+        if reason := refused(self.settings, self.name, self.learns, self.default_sampler):
+            raise SettingsError(reason)
 
     # -- annotations -------------------------------------------------------------------------------------------------
 

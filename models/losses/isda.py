@@ -11,6 +11,8 @@ Axis letters: B batch, N rows, C classes, K classes handled at a time, F feature
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -117,6 +119,31 @@ def semantic_table(weight: Tensor, covariance: Tensor) -> Tensor:
     table = _quadratic_diag(centered, covariance) if covariance.dim() == 2 else _quadratic_full(centered, covariance)
     off_diagonal = 1.0 - torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
     return table.clamp(min=0.0) * off_diagonal
+
+
+class ClassSpread(NamedTuple):
+    """How the features of each class spread, and the last layer that looks at them, in float64.
+
+    weight (C, F); covariance (C, F) or (C, F, F); rare: how many classes have too few labels for a covariance.
+    """
+
+    weight: Tensor
+    covariance: Tensor
+    rare: int
+
+    def table(self) -> Tensor:
+        """Q (C, C) float32 of `semantic_table`."""
+        return semantic_table(self.weight, self.covariance).float()
+
+    def logit_factors(self) -> Tensor:
+        """A[k] (C, C) float32 with A[k] A[k]ᵀ = W Σ_k Wᵀ, the covariance of the logits of class k: (C, C, C). Logits
+        z + A[k] e with e ~ N(0, I) are those of features drawn from N(a, Σ_k)."""
+        rows = []
+        for covariance in self.covariance:
+            spread = (self.weight * covariance) if covariance.dim() == 1 else self.weight @ covariance
+            values, vectors = torch.linalg.eigh(spread @ self.weight.T)  # Cholesky's needs full rank, which few have
+            rows.append(vectors * values.clamp(min=0.0).sqrt())
+        return torch.stack(rows).float()
 
 
 def _quadratic_diag(weight: Tensor, variance: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from models.data import CycleData, Runtime
 from models.inference.disagreement import ImageFigure, StreamingFigure
 from models.inference.predictions import Predictions
+from models.losses.isda import ClassSpread
 from models.losses.objectives import Objective
 from models.networks.base import TaskConfig, TaskNet
 from models.training.examples import Examples
@@ -196,10 +197,9 @@ class Task(ABC):
     # --- expected partial model change ---
 
     @abstractmethod
-    def class_table(self, net: TaskNet, data: CycleData, runtime: Runtime, kind: str) -> tuple[Tensor, int]:
-        """Q (C, C) float32 of `models.losses.isda.semantic_table`, from the labeled rows as they are and the network in
-        eval mode, and how many classes have too few labels for a covariance. On the runtime's device; reports the
-        phase "fit". kind: "diag" or "full".
+    def class_spread(self, net: TaskNet, data: CycleData, runtime: Runtime, kind: str) -> ClassSpread:
+        """Of the labeled rows as they are and the network in eval mode. On the runtime's device; reports the phase
+        "fit". kind: "diag" or "full".
 
         Raises UnsupportedTask.
         """
@@ -208,6 +208,14 @@ class Task(ABC):
     def epmcm(self, logits: Tensor, table: Tensor) -> Tensor:
         """Logarithm of the bound of the expected partial model change, (B,), from logits (B, C, ...) and Q (C, C): see
         `models.inference.epmcm.log_bound`. With a single class nothing can change: 0 for every image.
+
+        Raises UnsupportedTask.
+        """
+
+    @abstractmethod
+    def drawn_change(self, logits: Tensor, factors: Tensor, noise: Tensor) -> Tensor:
+        """Logarithm of the expected partial model change itself, (B,), by drawing: see
+        `models.inference.epmcm.log_drawn`. With a single class 0 for every image.
 
         Raises UnsupportedTask.
         """

@@ -16,7 +16,7 @@ from models.inference.disagreement import ImageFigure, StreamingFigure
 from models.inference.dropout import disagreement_of
 from models.inference.predictions import embed, most_likely
 from models.losses.dropout_cross_entropy import DropoutCrossEntropy
-from models.losses.isda import ISDA, class_covariance, semantic_table
+from models.losses.isda import ISDA, ClassSpread, class_covariance
 from models.losses.objectives import CrossEntropy, Objective
 from models.networks.base import TaskConfig, TaskNet
 from models.networks.carry_over import carry_over
@@ -95,21 +95,27 @@ class ClassificationTask(Task):
         """Classes (L,) int64."""
         return _classes(data).to(runtime.device)
 
-    def class_table(self, net: TaskNet, data: CycleData, runtime: Runtime, kind: str) -> tuple[Tensor, int]:
-        """Covariances of the labeled images' features, in float64."""
+    def class_spread(self, net: TaskNet, data: CycleData, runtime: Runtime, kind: str) -> ClassSpread:
+        """Covariances of the labeled images' features."""
         features = torch.from_numpy(embed(net, data.pixels, data.labeled, runtime, phase="fit"))
         targets = _classes(data).to(runtime.device)
         wide = features.to(runtime.device, torch.float64)
         covariance = class_covariance(wide, targets, data.num_classes, kind)
         weight = net.head.weight.detach().to(runtime.device, torch.float64)
         counts = np.bincount(targets_of(data, ClassTargets).classes, minlength=data.num_classes)
-        return semantic_table(weight, covariance).float(), int((counts < 2).sum())
+        return ClassSpread(weight, covariance, int((counts < 2).sum()))
 
     def epmcm(self, logits: Tensor, table: Tensor) -> Tensor:
         """Equation 7 of each row (B, C)."""
         if len(table) == 1:
             return 0.0 * logits[:, 0]  # NaN stays NaN
         return epmcm.log_bound(logits, table)
+
+    def drawn_change(self, logits: Tensor, factors: Tensor, noise: Tensor) -> Tensor:
+        """Equation 5 of each row (B, C)."""
+        if len(factors) == 1:
+            return 0.0 * logits[:, 0]
+        return epmcm.log_drawn(logits, factors, noise)
 
 
 def _classes(data: CycleData) -> Tensor:

@@ -18,6 +18,7 @@ from models.inference.per_pixel import log_odds_of_shares
 from models.inference.predictions import Predictions
 from models.losses.binary_cross_entropy import BinaryCrossEntropy, image_binary_cross_entropy
 from models.losses.dropout_cross_entropy import DropoutCrossEntropy
+from models.losses.isda import ClassSpread
 from models.losses.objectives import Objective
 from models.networks.base import TaskConfig, TaskNet
 from models.networks.carry_over import carry_over
@@ -114,10 +115,13 @@ class MultilabelTask(Task):
         chosen = _chosen(data)
         return (chosen / chosen.sum(dim=1, keepdim=True).clamp(min=1.0)).to(runtime.device)
 
-    def class_table(self, net: TaskNet, data: CycleData, runtime: Runtime, kind: str) -> tuple[Tensor, int]:
+    def class_spread(self, net: TaskNet, data: CycleData, runtime: Runtime, kind: str) -> ClassSpread:
         raise UnsupportedTask(_NO_CHANGE)
 
     def epmcm(self, logits: Tensor, table: Tensor) -> Tensor:
+        raise UnsupportedTask(_NO_CHANGE)
+
+    def drawn_change(self, logits: Tensor, factors: Tensor, noise: Tensor) -> Tensor:
         raise UnsupportedTask(_NO_CHANGE)
 
 

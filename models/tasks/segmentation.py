@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from models.data import CycleData, MaskTargets, Runtime, targets_of
 from models.index_masks import class_counts, tally
-from models.inference import per_pixel
+from models.inference import epmcm, per_pixel
 from models.inference.disagreement import ImageFigure, StreamingFigure
 from models.inference.dropout import disagreement_over_pixels
 from models.inference.predictions import most_likely
 from models.inference.streaming import one_by_one
 from models.losses.dense import DenseCrossEntropy, DenseDropoutCrossEntropy, DenseISDA
-from models.losses.isda import semantic_table
+from models.losses.isda import ClassSpread
 from models.losses.objectives import Objective
 from models.losses.pixel_covariance import labeled_batches, pixel_covariance
 from models.losses.pixel_cross_entropy import image_cross_entropy, inverse_log_weights, pixel_cross_entropy
@@ -132,15 +132,21 @@ class SegmentationTask(Task):
             shares[place] = counts / counts.sum().clamp(min=1.0)
         return shares.to(runtime.device)
 
-    def class_table(self, net: TaskNet, data: CycleData, runtime: Runtime, kind: str) -> tuple[Tensor, int]:
-        """Covariances of the labeled pixels' features, in float64."""
+    def class_spread(self, net: TaskNet, data: CycleData, runtime: Runtime, kind: str) -> ClassSpread:
+        """Covariances of the labeled pixels' features."""
         batches = labeled_batches(data, runtime, phase="fit")
         covariance, seen = pixel_covariance(net, batches, runtime, kind)
         weight = net.head.weight.detach().flatten(1).to(runtime.device, torch.float64)
-        return semantic_table(weight, covariance).float(), int((seen < 2).sum())
+        return ClassSpread(weight, covariance, int((seen < 2).sum()))
 
     def epmcm(self, logits: Tensor, table: Tensor) -> Tensor:
         """Logarithm of the mean over the pixels of the bound (section 4.2 of the paper), from maps (B, C, h, w)."""
         if len(table) == 1:
             return 0.0 * logits.flatten(1)[:, 0]  # NaN stays NaN
         return per_pixel.log_bound(logits, table)
+
+    def drawn_change(self, logits: Tensor, factors: Tensor, noise: Tensor) -> Tensor:
+        """Logarithm of the mean over the pixels of the expected change, from maps (B, C, h, w)."""
+        if len(factors) == 1:
+            return 0.0 * logits.flatten(1)[:, 0]
+        return per_pixel.log_mean_over_pixels(lambda rows: epmcm.log_drawn(rows, factors, noise), logits)

@@ -84,6 +84,20 @@ def test_the_table_is_that_of_the_labeled_rows(kind: str) -> None:
     np.testing.assert_allclose(fitted(kind).table.numpy(), expected, rtol=1e-4, atol=1e-6)
 
 
+def test_with_draws_the_score_is_below_the_bound_and_goes_through_a_checkpoint() -> None:
+    data, net = make_data(), make_net()
+    options = DastAlOptions(epmcm_draws=500)
+    sampler = DastAlSampler(options, task="classification", num_classes=CLASSES, image_size=32)
+    sampler.fit(net, data, RUNTIME)
+    drawn = sampler.score(net, data.pixels, data.unlabeled, RUNTIME).acquisition
+    bound = fitted().score(net, data.pixels, data.unlabeled, RUNTIME).acquisition
+    assert (drawn < bound).all()
+    assert np.corrcoef(drawn, bound)[0, 1] > 0.7  # the same order, more or less
+    other = DastAlSampler(options, task="classification", num_classes=CLASSES, image_size=32)
+    other.load_state_dict(sampler.state_dict())
+    assert (other.score(net, data.pixels, data.unlabeled, RUNTIME).acquisition == drawn).all()
+
+
 @KINDS
 def test_the_score_is_the_logarithm_of_the_bound(kind: str) -> None:
     data, net = make_data(), make_net()

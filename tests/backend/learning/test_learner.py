@@ -99,6 +99,17 @@ def test_what_was_saved_scores_and_predicts_the_same(name: str, tmp_path: Path) 
     assert same_predictions(learner, again, pixels[:5])
 
 
+def test_any_sampler_without_an_objective_of_its_own_can_have_isdas() -> None:
+    """With the same augmentation, `margin` trains the very network that `dast-al` trains; without, another one."""
+
+    def network(name: str, objective: str) -> list[torch.Tensor]:
+        return parameters(trained(with_sampler(name, objective=objective)))
+
+    ours, plain, isda = network("margin", "isda"), network("margin", "auto"), network("dast-al", "auto")
+    assert all(torch.equal(one, other) for one, other in zip(ours, isda, strict=True))
+    assert not all(torch.equal(one, other) for one, other in zip(ours, plain, strict=True))
+
+
 @pytest.mark.parametrize("name", ["ensemble", "vaal"])
 def test_what_trains_besides_the_task_network_gets_its_share_of_the_seconds(
     name: str, monkeypatch: pytest.MonkeyPatch

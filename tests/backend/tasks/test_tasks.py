@@ -282,3 +282,17 @@ def test_every_config_is_served_or_refused(
         for earlier in list(KINDS)[: list(KINDS).index(kind.name)]:
             with pytest.raises(NotAsked):
                 kind_of(config, replace(chosen, task=earlier))
+
+
+@pytest.mark.parametrize("sampler", ["learning-loss", "mc-dropout", "ceal", "qbc"])
+def test_isda_is_refused_where_the_sampler_has_an_objective_of_its_own(sampler: str) -> None:
+    with pytest.raises(SettingsError, match=f'"{sampler}" trains the network on an objective of its own'):
+        kind_of(view(IMAGE, KIND), Settings(sampler=sampler, objective="isda"))
+
+
+def test_isda_is_for_one_class_an_image_or_a_pixel() -> None:
+    with pytest.raises(SettingsError, match="exactly one class per image"):
+        kind_of(view(IMAGE, SEVERAL), Settings(sampler="margin", objective="isda"))
+    for control in (KIND, BRUSH):
+        for sampler in ("margin", "random", "dast-al", "core-set"):
+            kind_of(view(IMAGE, control), Settings(sampler=sampler, objective="isda"))

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.inference.epmcm import log_bound
-from models.losses.isda import isda_loss, semantic_table
+from models.inference import epmcm
+from models.inference.epmcm import log_bound, log_drawn
+from models.losses.isda import ClassSpread, isda_loss, semantic_table
 
 CLASSES, FEATURES = 5, 6
 
@@ -156,3 +157,40 @@ def test_broken_logits_stay_visible_and_one_class_is_refused() -> None:
     assert log_bound(torch.tensor([[math.nan, 0.0], [0.0, math.nan]]), torch.zeros(2, 2)).isnan().all()
     with pytest.raises(ValueError, match="two classes"):
         log_bound(torch.zeros(3, 1), torch.zeros(1, 1))
+
+
+@pytest.mark.parametrize("kind", ["diag", "full"])
+def test_drawn_logits_spread_as_those_of_drawn_features(kind: str) -> None:
+    """W Σ_k Wᵀ, also where there are fewer features than classes, so that it has no full rank."""
+    _, weight, _, covariance = make_problem()
+    weight, covariance = weight[:, :3], covariance[:, :3, :3]
+    if kind == "diag":
+        covariance = covariance.diagonal(dim1=1, dim2=2)
+    full = torch.diag_embed(covariance) if kind == "diag" else covariance
+    factors = ClassSpread(weight, covariance, 0).logit_factors().double()
+    torch.testing.assert_close(factors @ factors.mT, weight @ full @ weight.T, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_drawn_is_the_change_that_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equation 5 with features that are drawn one by one, and the bound above it; however many rows go at a time."""
+    features, weight, bias, covariance = make_problem()
+    logits, table = make_scores()
+    noise = torch.randn(100_000, CLASSES, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    factors = ClassSpread(weight, covariance, 0).logit_factors().double()
+    drawn = log_drawn(logits, factors, noise).exp()
+    assert (drawn < log_bound(logits, table).exp()).all()
+    generator = torch.Generator().manual_seed(2)
+    for row in range(len(logits)):
+        predicted = int(logits[row].argmax())
+        root = torch.linalg.cholesky(covariance[predicted] + 1e-12 * torch.eye(FEATURES, dtype=torch.float64))
+        apart = torch.randn(100_000, FEATURES, generator=generator, dtype=torch.float64)
+        change = 1 - ((features[row] + apart @ root.T) @ weight.T + bias).softmax(dim=1)[:, predicted]
+        assert drawn[row].item() == pytest.approx(change.mean().item(), abs=6 * change.std().item() / 300)
+    monkeypatch.setattr(epmcm, "DRAWN_AT_A_TIME", 1)
+    torch.testing.assert_close(log_drawn(logits[:3], factors, noise).exp(), drawn[:3])
+
+
+def test_without_covariance_what_is_drawn_is_one_minus_the_confidence_however_sure() -> None:
+    logits = torch.tensor([[0.0, 1.0], [0.0, 80.0], [3.0, 0.0]])
+    drawn = log_drawn(logits, torch.zeros(2, 2, 2), torch.randn(7, 2))
+    torch.testing.assert_close(drawn, torch.nn.functional.logsigmoid(torch.tensor([-1.0, -80.0, -3.0])))

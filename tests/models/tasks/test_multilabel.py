@@ -317,8 +317,9 @@ def test_what_needs_classes_that_exclude_each_other_is_refused_in_words() -> Non
     net, data = tiny(), make_data()
     for ask in (
         lambda: MULTILABEL.isda(0.5, "diag"),
-        lambda: MULTILABEL.class_table(net, data, RUNTIME, "diag"),
+        lambda: MULTILABEL.class_spread(net, data, RUNTIME, "diag"),
         lambda: MULTILABEL.epmcm(torch.zeros(1, 2), torch.zeros(2, 2)),
+        lambda: MULTILABEL.drawn_change(torch.zeros(1, 2), torch.zeros(2, 2, 2), torch.zeros(3, 2)),
     ):
         with pytest.raises(UnsupportedTask, match="an image has several"):
             ask()
