@@ -1,4 +1,4 @@
-"""``python -m benchmarks <command>``: bench, curves, demo, gpu."""
+"""``python -m benchmarks <command>``: bench, curves, demo, papers, gpu."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ COMMANDS = {
     "bench": ("benchmarks.speed.command", "the speed table: ratios, each measured side by side in one run"),
     "curves": ("benchmarks.curves.command", "accuracy or its like over labels, one curve for each sampler"),
     "demo": ("demo.run", "Label Studio, the backend and a project to label"),
+    "papers": ("benchmarks.papers.command", "the tables and figures of the papers, each by its name"),
     "gpu": ("benchmarks.gpu.command", "the papers' cycles on a CUDA device: seconds, iterations/s, share of the peak"),
 }
 """Each is a module with ``main(arguments)``, imported when asked for: `gpu` runs where the others cannot."""

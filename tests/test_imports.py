@@ -96,7 +96,10 @@ WORKSHOP: dict[str, set[str]] = {
     "benchmarks.speed": {"benchmarks.data", "demo", "tests.rig"},
     "benchmarks.curves": {"benchmarks.data", "benchmarks.speed"},
     "benchmarks.gpu": {"benchmarks.data", "benchmarks.speed"},
-    "benchmarks.__main__": {"benchmarks.curves", "benchmarks.data", "benchmarks.gpu", "benchmarks.speed"},
+    "benchmarks.papers": {"benchmarks.curves", "benchmarks.data", "benchmarks.speed"},
+    "benchmarks.__main__": {
+        *("benchmarks.curves", "benchmarks.data", "benchmarks.gpu", "benchmarks.papers", "benchmarks.speed"),
+    },
 }
 
 # What only these modules and folders of backend/ may import: one place to look when the outside changes.

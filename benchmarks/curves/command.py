@@ -107,6 +107,7 @@ def experiment(options: argparse.Namespace, display: Display) -> Results:
         early=options.early,
         redraw=not options.one_pool,
         bank=options.bank,
+        independent=options.independent_learner,
     )
     tasks = [task.of(images, plan, trial) for trial in range(1, trials + 1)]  # raises PlanError
     out = _output(options, plan, display)
@@ -198,6 +199,7 @@ def _command(plan: Plan, results: Results, options: argparse.Namespace) -> str:
     for key, value in given.items():
         words += [f"--{key}", str(value)]
     words += [] if plan.redraw else ["--one-pool"]
+    words += ["--independent-learner"] if plan.independent else []
     for key, value in plan.overrides.items():
         words += ["--set", f"{key}={json.dumps(value) if isinstance(value, bool) else value}"]
     return shlex.join(words)
@@ -283,6 +285,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--pool", type=_count(0), default=0, metavar="N", help="a random part of the training images; 0: all")
     add("--bank", type=_count(0), default=0, metavar="N", help="each trial's pool is drawn from so many images; 0: all")
     add("--one-pool", action="store_true", help="the same pool and held-out images in all trials")
+    add(
+        "--independent-learner", action="store_true", help="judge a network that learns without the sampler's objective"
+    )
     add("--test", type=_count(0), default=0, metavar="N", help="a random part of the test images; 0: all")
     add("--image-size", type=_count(0), default=0, metavar="PX", help="0: the data set's own; of masks the longer side")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="any setting of a project, also preset")

@@ -25,7 +25,7 @@ FOREGROUND = "foreground-random"
 """The arm that buys at random among the images whose predicted foreground is above the median."""
 CONTROLS = (PIXELS, FOREGROUND)
 """Arms that are no sampler of the product's; a kind of task says which of them it has."""
-_UNSAID = {"task": DEFAULT_TASK, "first": "chance", "early": (), "redraw": False, "bank": 0}
+_UNSAID = {"task": DEFAULT_TASK, "first": "chance", "early": (), "redraw": False, "bank": 0, "independent": False}
 _OWN_OPTIONS = {
     "sampler": "--samplers",
     "budget": "--budget",
@@ -93,7 +93,8 @@ class Plan:
     the side, of frames the longer one. ``first``: which images are labeled before the first purchase: "chance", or
     "own", the first of the product's own first order. ``early``: trainings on so many of those, before all of them.
     ``redraw``: each trial has a pool of its own, drawn from ``bank`` images (0 = all), and where the data set is
-    undivided, held-out images of its own.
+    undivided, held-out images of its own. ``independent``: what is judged is a network that learns from the
+    labels alone, without the sampler's objective.
     """
 
     dataset: str
@@ -112,6 +113,7 @@ class Plan:
     early: tuple[int, ...] = ()
     redraw: bool = False
     bank: int = 0
+    independent: bool = False
 
     def facts(self) -> dict[str, Any]:
         """All of it, for JSON. The defaults of later fields go without saying, so that experiments from before there

@@ -9,11 +9,13 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._pytree import tree_leaves
 
 from backend.files import replace_file
 from backend.learning.learner import Learner, cycle_seed, random_subset
@@ -24,7 +26,7 @@ from benchmarks.curves.plan import Plan, Run, chance_order, code_digest, trial_s
 from benchmarks.curves.store import Line, RunStore
 from benchmarks.curves.tasks.base import CurveTask
 from benchmarks.speed.memory import status_bytes
-from models.data import SCORE_DTYPES, Runtime
+from models.data import SCORE_DTYPES, CycleData, Runtime
 from models.geometry.k_center import thumbnails
 from models.geometry.typical import ROUNDS, ROUNDS_OF_THUMBNAILS, typical_order
 
@@ -82,7 +84,7 @@ def _play_cycle(
     learner, metrics = Learner.trained(settings, task.classes, data, runtime, previous)
     trained = metrics["train_seconds"] + metrics.get("train_rehearsal_seconds", 0.0)
     seconds = {"train": trained, "fit": max(0.0, clock.lap() - trained)}
-    judged = task.judged(learner, runtime)
+    judged = task.judged(learner if not plan.independent else alone(learner, settings, data, runtime), runtime)
     clock.lap()
     if buys:
         acquisition, predictions = learner.score(task.pixels, unlabeled, runtime)
@@ -97,8 +99,21 @@ def _play_cycle(
             learner.save(store.checkpoint(cycle))
     line = {"sampler": run.sampler, "trial": run.trial, "cycle": cycle, "labels": len(labeled)}
     line |= {**judged, **{f"{phase}_seconds": round(spent, 3) for phase, spent in seconds.items()}}
-    line |= {"epochs": round(metrics["train_epochs"], 2), **_peaks(device), "code": code_digest()}
-    store.finish_cycle(line, last)
+    line |= {"epochs": round(metrics["train_epochs"], 2), "extra_mib": round(extra_bytes(learner) / 2**20, 4)}
+    store.finish_cycle(line | _peaks(device) | {"code": code_digest()}, last)
+
+
+def alone(learner: Learner, settings: Settings, data: CycleData, runtime: Runtime) -> Learner:
+    """A learner of the same labels whose task network trains without anything of the sampler's, from scratch: what the
+    chosen images are worth to it (TA-VAAL, supplement, section 2)."""
+    plain = replace(settings, sampler="random", warm_start=False)
+    return Learner.trained(plain, learner.classes, data, runtime)[0]
+
+
+def extra_bytes(learner: Learner) -> int:
+    """What the sampler keeps besides the task network."""
+    leaves = tree_leaves(learner.sampler.state_dict())
+    return sum(one.numel() * one.element_size() for one in leaves if isinstance(one, torch.Tensor))
 
 
 def first_labels(task: CurveTask[Any], plan: Plan, run: Run, runs: Path, device: torch.device) -> np.ndarray:

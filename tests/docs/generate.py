@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 
 from backend.settings.table import settings_table
+from benchmarks.papers.pages import papers_page
 from samplers import SAMPLERS
 from samplers.base import TASKS
 from samplers.options import about
@@ -64,11 +65,16 @@ def shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def papers() -> str:
+    return papers_page() + "\n"
+
+
 PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("settings.md", "settings"): settings_table,
     ("samplers.md", "samplers"): samplers_table,
     ("samplers.md", "options"): options_table,
     ("samplers.md", "presets"): presets_table,
+    ("papers.md", "papers"): papers,
 }
 """(page of docs/, name of the part) → what belongs there."""
 

@@ -163,9 +163,10 @@ class CurveTask(ABC, Generic[Images]):
         be kept."""
         return ()
 
-    def bought(self, picks: np.ndarray, before: np.ndarray, pool: np.ndarray, predicted: Any) -> dict[str, float]:
+    def bought(self, picks: np.ndarray, before: np.ndarray, pool: np.ndarray, predicted: Any) -> dict[str, Any]:
         """What a purchase was worth: columns of :data:`benchmarks.curves.purchases.COLUMNS` for the rows ``picks`` (B,)
-        of the unlabeled ``pool`` (U,), with ``before`` (L,) labeled already; none where there is nothing to say.
+        of the unlabeled ``pool`` (U,), with ``before`` (L,) labeled already, and ``picked_counts``, how many of them
+        each class has (C,); none where there is nothing to say.
 
         ``predicted``: of ``pool``, by the network that chose."""
         return {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -97,11 +97,10 @@ class Classification(CurveTask[ImageSet]):
             Part(images.test_pixels, images.digests[1], self.test),
         )
 
-    def bought(
-        self, picks: np.ndarray, before: np.ndarray, pool: np.ndarray, predicted: np.ndarray
-    ) -> dict[str, float]:
+    def bought(self, picks: np.ndarray, before: np.ndarray, pool: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
         wrong = predicted != self.images.train_labels[pool]
-        found = {
+        found: dict[str, Any] = {
+            "picked_counts": np.bincount(self.images.train_labels[picks], minlength=len(self.classes)).tolist(),
             "picked_classes": purchases.effective_classes(self.images.train_labels[picks]),
             "picked_error": float(wrong[np.isin(pool, picks)].mean()),
             "pool_error": float(wrong.mean()),

@@ -376,6 +376,7 @@ def test_the_digest_changes_with_every_option(folder: Path) -> None:
         "first": "own",
         "early": (3, 5),
         "redraw": True,
+        "independent": True,
     }
     numbers = ("initial", "budget", "cycles", "seed", "pool", "test", "image_size", "bank")
     plans = [replace(plan, **{key: value}) for key, value in {**changes, **dict.fromkeys(numbers, 77)}.items()]

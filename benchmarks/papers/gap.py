@@ -1,0 +1,109 @@
+"""How far DAST-AL's bound is from what explicit drawing finds: table 2 of its paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.curves.display import Display
+from benchmarks.curves.plan import Plan, Run, overrides_of, trial_seed
+from benchmarks.curves.tasks import TASKS
+from benchmarks.papers.study import Outcome, Places, Study
+from benchmarks.speed.measuring import machine
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_ROWS_AT_A_TIME = 20
+
+
+@dataclass(frozen=True)
+class Gap(Study):
+    """Of ``images`` unlabeled images, after training on ``labels`` of a data set: bound and drawn values, for each
+    number of draws."""
+
+    draws: tuple[int, ...] = (100, 1_000, 10_000, 100_000)
+    small: tuple[str, int, int] = ("fashion-mnist", 500, 300)
+    """Data set, labels, images."""
+    paper_scale: tuple[str, int, int] = ("cifar10", 5_000, 1_000)
+    settings: tuple[str, ...] = ()
+
+    def make(self, scale: str, places: Places, display: Display) -> Outcome:
+        bounds, changes, odds = self._drawn(scale, places, display)
+        headings = ["", *(f"{count:,} draws" for count in self.draws)]
+        rows = [
+            ["bound − drawn 1 − p (equation 5)", *(_spread(bounds - drawn) for drawn in changes)],
+            ["bound − drawn 1 / p − 1", *(_spread(bounds - drawn) for drawn in odds)],
+            ["the same, as a share of the bound, size", *(_spread(abs(bounds - drawn) / bounds) for drawn in odds)],
+            ["rank correlation of bound and drawn 1 − p", *(f"{_rank_correlation(bounds, d):.3f}" for d in changes)],
+        ]
+        of = self.small if scale == "small" else self.paper_scale
+        notes = [f"Mean ± standard deviation over {of[2]:,} unlabeled images of {of[0]}, after training on {of[1]:,}."]
+        return Outcome(headings, rows, notes, machine() | {"seeds": f"--seed {places.seed}, one network"})
+
+    def _drawn(
+        self, scale: str, places: Places, display: Display
+    ) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+        """The bounds (N,), and for each number of draws the means of 1 − p and of 1 / p − 1, (N,), all float64."""
+        import torch
+
+        from backend.learning.learner import Learner
+        from models.data import Runtime
+        from models.inference.predictions import measure
+
+        dataset, labels, images = self.small if scale == "small" else self.paper_scale
+        overrides = overrides_of(self.settings)
+        kind, size = TASKS["classification"], 32
+        with display.preparing() as report:
+            folder = kind.prepare(dataset, size, places.data, places.work / "images", report)
+        opened = kind.open(folder)
+        plan = Plan(dataset, opened.digest, labels, images, 2, places.seed, image_size=size, overrides=overrides)
+        task = kind.of(opened, plan, 1)
+        order = np.random.default_rng(trial_seed(places.seed, 1)).permutation(task.pool)
+        labeled, rows = np.sort(order[:labels]), np.sort(order[labels : labels + images])
+        data = task.data(labeled, np.sort(order[labels:]))
+        runtime = Runtime(torch.device(places.devices.partition(",")[0] or "cpu"), places.seed)
+        display.say(f"Training on {labels:,} labels of {dataset}")
+        learner, _ = Learner.trained(plan.settings(Run("dast-al", 1)), task.classes, data, runtime)
+        net = learner.net
+        (logits,) = measure(net, task.pixels, rows, runtime, lambda _, found: (found,))
+        spread = net.task.class_spread(net, data, runtime, learner.options["covariance"])
+        bounds = net.task.epmcm(torch.from_numpy(logits).double(), spread.table().double().cpu()).exp().numpy()
+        factors, generator = spread.logit_factors().double().cpu(), torch.Generator().manual_seed(places.seed)
+        changes, odds = [], []
+        for count in self.draws:
+            display.say(f"{count:,} draws")
+            noise = torch.randn(count, logits.shape[1], generator=generator, dtype=torch.float64)
+            found = [_means(part, factors, noise) for part in torch.from_numpy(logits).double().split(_ROWS_AT_A_TIME)]
+            change, ratio = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+            changes.append(change)
+            odds.append(ratio)
+        return bounds, changes, odds
+
+
+def _means(logits: Tensor, factors: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Means (B,) of 1 − p and of 1 / p − 1 of the predicted class over the draws ``noise`` (M, C), for ``logits``
+    (B, C)."""
+    import torch
+
+    change, odds = [], []
+    for row in logits:
+        predicted = int(row.argmax())
+        drawn = row + noise @ factors[predicted].T
+        against = drawn - drawn[:, predicted, None]
+        against[:, predicted] = -np.inf
+        log_odds = against.logsumexp(dim=1)
+        change.append(log_odds.sigmoid().mean())
+        odds.append(log_odds.exp().mean())
+    return torch.stack(change), torch.stack(odds)
+
+
+def _spread(values: np.ndarray) -> str:
+    return f"{values.mean():.3g} ± {values.std(ddof=1):.2g}"
+
+
+def _rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
+    first, second = (np.argsort(np.argsort(values)) - (len(values) - 1) / 2 for values in (one, other))
+    return float((first * second).mean() / (first * first).mean())

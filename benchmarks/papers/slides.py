@@ -1,0 +1,59 @@
+"""The methods of the slides: CEAL (Wang et al. 2017) and ASAL (Mayer & Timofte 2020)."""
+
+from __future__ import annotations
+
+from benchmarks.papers.curves import Arm, Curves
+from benchmarks.papers.scales import SCRATCH, SMALL, by_chance
+
+_CIFAR10 = by_chance("--dataset cifar10 --initial 5000 --budget 1000 --cycles 10 --trials 3")
+
+
+def _ceal(words: str, *settings: str) -> Arm:
+    return Arm(words, "ceal", (*settings, *SCRATCH))
+
+
+def _asal(words: str, *settings: str) -> Arm:
+    return Arm(words, "asal", settings)
+
+
+STUDIES = (
+    Curves(
+        "ceal-parts",
+        "CEAL",
+        "Pseudo-labels and none, three criteria, two readings of the schedule of δ",
+        "Pseudo-labels add to each criterion on CACD and Caltech-256.",
+        (
+            "δ − decay · t can mean from the first value (`linear`) or from the last (`recursive`): `ceal_schedule`.",
+            "A `ceal_delta` of 0 takes no pseudo-label: the criterion alone.",
+        ),
+        arms=(
+            Arm("`random`", "random", SCRATCH),
+            _ceal("entropy, no pseudo-labels", "ceal_delta=0"),
+            _ceal("entropy", "ceal_criterion=entropy"),
+            _ceal("entropy, recursive", "ceal_schedule=recursive"),
+            _ceal("least confidence, no pseudo-labels", "ceal_criterion=least-confidence", "ceal_delta=0"),
+            _ceal("least confidence", "ceal_criterion=least-confidence"),
+            _ceal("margin, no pseudo-labels", "ceal_criterion=margin", "ceal_delta=0"),
+            _ceal("margin", "ceal_criterion=margin"),
+        ),
+        small=SMALL,
+        paper_scale=_CIFAR10,
+    ),
+    Curves(
+        "asal-parts",
+        "ASAL",
+        "DCGAN and WGAN-GP, and the spaces in which generated images are matched, beside entropy and random",
+        "WGAN-GP is better than DCGAN; ASAL is ahead of random on MNIST, CIFAR-10, CelebA, SVHN and LSUN.",
+        ("The network is a head on frozen features here (`task_net`), not a support vector machine.",),
+        arms=(
+            Arm("`random`", "random"),
+            Arm("`entropy`", "entropy"),
+            _asal("WGAN-GP, features of the network", "gan=wgan-gp"),
+            _asal("WGAN-GP, features of the critic", "gan=wgan-gp", "asal_space=critic"),
+            _asal("WGAN-GP, PCA of pixels", "gan=wgan-gp", "asal_space=pca"),
+            _asal("DCGAN, features of the network", "gan=dcgan"),
+        ),
+        small=by_chance("--dataset fashion-mnist --pool 2000 --test 2000 --initial 50 --budget 50 --trials 3"),
+        paper_scale=_CIFAR10,
+    ),
+)

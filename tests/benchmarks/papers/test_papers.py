@@ -1,0 +1,156 @@
+"""The papers' tables: that each can be made, what its columns say, and that what is committed belongs to one."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from backend.settings.core import Settings
+from benchmarks.__main__ import main
+from benchmarks.curves import command
+from benchmarks.curves.command import parse
+from benchmarks.curves.display import Display
+from benchmarks.curves.jobs import Jobs, Watcher
+from benchmarks.curves.plan import Plan, Run, overrides_of
+from benchmarks.curves.run import play
+from benchmarks.curves.tasks import task_of
+from benchmarks.papers.command import RESULTS, STUDIES, saved_outcome
+from benchmarks.papers.curves import Arm, Chosen, Costs, Curves
+from benchmarks.papers.gap import Gap
+from benchmarks.papers.study import SCALES, Places
+from samplers import SAMPLERS
+from tests.benchmarks.curves.curves_bench import quiet
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TINY = ("task_net=resnet18", "weights=none", "task_width=4", "epochs=1")
+ADVERSARY = ("vaal_space=pixels", "vaal_width=4", "vaal_latent=4", "vaal_iterations=2", "vaal_batch_size=8")
+ABOUT = {"paper": "a paper", "part": "a part", "claim": "a claim"}
+CURVES = [study for study in STUDIES.values() if isinstance(study, Curves)]
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of their own are for what takes minutes; tests of the curves have them."""
+
+    def play_all(plan: Plan, runs: Sequence[Run], jobs: Jobs, _: Watcher) -> dict[Run, str]:
+        for run in runs:
+            task = task_of(jobs.images, plan, run.trial)
+            play(task, plan, run, jobs.runs / run.folder, torch.device("cpu"), quiet)
+        return {}
+
+    monkeypatch.setattr(command, "play_all", play_all)
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
+    root = tmp_path_factory.mktemp("papers")
+    return Places(root / "data", root / "work", "cpu", 1, 0, root)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of 20 images of 16 px, noise around a brightness."""
+    root = tmp_path_factory.mktemp("three classes")
+    draw = np.random.default_rng(0)
+    for number, name in enumerate(("dark", "gray", "light")):
+        (root / name).mkdir()
+        for image in range(20):
+            pixels = draw.integers(60 * number, 60 * number + 100, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{image:02}.png")
+    return root
+
+
+def tiny(folder: Path, trials: int = 2) -> str:
+    words = f"--initial 10 --budget 5 --cycles 2 --trials {trials} --image-size 16 --first chance --one-pool"
+    return f"--dataset {shlex.quote(str(folder))} {words}"
+
+
+def cells(row: Sequence[str]) -> list[float]:
+    return [float(cell.split(" ")[0].replace("−", "-")) for cell in row[1:] if cell]
+
+
+def test_arms_may_differ_in_their_settings_and_are_compared_trial_by_trial(folder: Path, places: Places) -> None:
+    arms = (Arm("Ran", "random", TINY), Arm("Ran+", "random", (*TINY, "objective=isda")), Arm("Max", "max-prob", TINY))
+    study = Curves("name", **ABOUT, arms=arms, small=tiny(folder), reference="Ran")
+    outcome = study.make("small", places, Display())
+    assert outcome.headings == ["", "10 labels", "15 labels", "over the curve, less Ran"]
+    assert [row[0] for row in outcome.rows] == ["Ran", "Ran+", "Max"]
+    assert [row[3] == "" for row in outcome.rows] == [True, False, False]
+    (first, *_), (_, *_), (third, *_) = (cells(row) for row in outcome.rows)
+    assert first == third, "the first labels are the same, and so is what is trained on them"
+    assert outcome.facts["seeds"] == "--seed 0, 2 trials"
+
+
+def test_what_a_cycle_costs(folder: Path, places: Places) -> None:
+    arms = (Arm("random", "random", TINY), Arm("VAAL", "vaal", (*TINY, *ADVERSARY)))
+    study = Costs("costs", **ABOUT, arms=arms, small=tiny(folder, trials=1))
+    plain, adversarial = (cells(row) for row in study.make("small", places, Display()).rows)
+    assert plain[0] == 0 < adversarial[0], "networks beside the task network"
+    assert plain[2] < adversarial[2], "their seconds"
+    for row in (plain, adversarial):
+        assert row[4] == pytest.approx(sum(row[1:4]), abs=0.03)
+
+
+def test_what_was_chosen_is_counted_by_class(folder: Path, places: Places) -> None:
+    study = Chosen("chosen", **ABOUT, arms=(Arm("random", "random", TINY),), small=tiny(folder))
+    outcome = study.make("small", places, Display())
+    assert outcome.headings == ["", "dark", "gray", "light"]
+    assert sum(cells(outcome.rows[0])) == pytest.approx(5, abs=0.2), "one purchase"
+
+
+def test_the_gap_to_what_the_bound_equals_closes_and_to_what_it_bounds_stays(folder: Path, places: Places) -> None:
+    study = Gap("gap", **ABOUT, draws=(50, 20_000), small=(str(folder), 30, 10), settings=TINY)
+    bounded, _, share, ranks = (cells(row) for row in study.make("small", places, Display()).rows)
+    assert min(bounded) > 0
+    assert share[1] < share[0] / 3
+    assert ranks[1] > 0.9
+
+
+def test_an_independent_learner_has_nothing_of_the_samplers(folder: Path, places: Places) -> None:
+    """After the first labels, which all arms share, it is the same network whichever sampler there is."""
+    arms = tuple(Arm(name, name, TINY) for name in ("random", "learning-loss"))
+    options = f"{tiny(folder)} --independent-learner"
+    alone = Curves("alone", **ABOUT, arms=arms, small=options, reference="random").make("small", places, Display())
+    plain = Curves("plain", **ABOUT, arms=arms[:1], small=tiny(folder), reference="random")
+    assert alone.rows[0][1] == alone.rows[1][1] == plain.make("small", places, Display()).rows[0][1]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("study", CURVES, ids=lambda study: study.name)
+def test_every_study_of_curves_is_one_that_can_be_played(study: Curves, scale: str) -> None:
+    words = shlex.split(study.small if scale == "small" else study.paper_scale)
+    for arm in study.arms:
+        options = parse([*words, *(word for setting in arm.settings for word in ("--set", setting))])
+        settings = Settings().for_project(overrides_of(options.set))
+        assert options.task in SAMPLERS[arm.sampler].tasks
+        assert settings.objective == "auto" or not SAMPLERS[arm.sampler].has_objective()
+    assert study.reference in [arm.label for arm in study.arms]
+
+
+def test_every_committed_result_is_of_a_study() -> None:
+    there = {path.stem for path in RESULTS.glob("*.json")}
+    assert there <= {f"{name}-{scale}" for name in STUDIES for scale in SCALES}
+    assert any(saved_outcome(name, "small") for name in STUDIES)
+
+
+def test_the_command_lists_the_studies_and_refuses_another(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["papers"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in STUDIES)
+    with pytest.raises(SystemExit) as refused:
+        main(["papers", "dast-al-table-9"])
+    assert refused.value.code == 2
+    assert "dast-al-table-1" in capsys.readouterr().err
+
+
+def test_a_table_of_settings_is_made_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["papers", "ta-vaal-table-1", "--out", str(tmp_path)]) == 0
+    assert "| `ta_vaal_latent` | 64 | 64 | 128 | 128 | 128 |" in capsys.readouterr().out
+    assert (tmp_path / "ta-vaal-table-1-small.json").exists()
