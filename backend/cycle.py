@@ -18,6 +18,7 @@ from backend.head import SMALL_FIRST_ORDER
 from backend.images.cache import ImageCache
 from backend.learning import device_memory
 from backend.learning.checkpoints import last_learner, save_learner
+from backend.learning.doubts import judged_figures
 from backend.learning.features import Features
 from backend.learning.first_order import first_order
 from backend.learning.health import checked
@@ -94,6 +95,7 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
                 runtime = Runtime(job.device, seed, report, score_dtype=dtype, features=features.rows)
                 learner, metrics = device_memory.trained(settings, kind.classes, data, runtime, previous)
                 cycle.metrics.update(metrics)
+                cycle.metrics.update(judged_figures(learner, labels.tasks, data))
                 report("score", 0, len(pool))
                 scored = device_memory.scored(learner, cache, pool, runtime)
                 learner, scored, health = checked(learner, scored, metrics, data, settings, runtime)

@@ -99,6 +99,7 @@ if TYPE_CHECKING:
     import models.training.head
     import models.training.held_back
     import models.training.kept_maps
+    import models.training.label_doubts
     import models.training.logistic
     import models.training.rows
     import models.training.schedule

@@ -83,6 +83,17 @@ class Labels:
             found.update(self._db.integers(query)[:, 0].tolist())
         return frozenset(found)
 
+    def of(self, project_id: int, task_ids: Iterable[int]) -> dict[int, Any]:
+        """Task → what its annotations say, in the form of its kind of task; None if none of them is a label. Tasks
+        without an annotation are left out."""
+        found: dict[int, Any] = {}
+        for part in chunks(list(task_ids), READ_CHUNK):
+            query = sa.select(labels.c.task_id, labels.c.label)
+            query = query.where(labels.c.project_id == project_id, labels.c.task_id.in_(part))
+            with self._db.reader.connect() as conn:
+                found.update((row.task_id, row.label) for row in conn.execute(query))
+        return found
+
     def put(self, project_id: int, found: Iterable[StoredLabel]) -> None:
         """Store what the annotations of these tasks say now."""
         rows = [{"project_id": project_id, **asdict(label)} for label in found]

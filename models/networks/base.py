@@ -20,6 +20,7 @@ from models.networks.precision import ReducedScoring
 
 if TYPE_CHECKING:
     from models.tasks.base import Task
+    from models.training.label_doubts import Judged
 
 
 class PretrainedUnavailable(RuntimeError):
@@ -78,6 +79,8 @@ class TaskNet(ReducedScoring, ABC):
     tap_channels  T_k, how wide the taps are.
     temperature  what its logits are divided by for probabilities that are shown to people; see
                  `models.training.calibration`. What is learned and what orders a pool takes the logits as they are.
+    judged       the labels of real images that its training left out in turn, and what was said of them then; None
+                 where there is nothing to say, and of a network that was loaded.
 
     On CUDA the trunk trains in bfloat16. Evaluation is in float32, because the order of a pool needs more digits than
     bfloat16's eight bits, unless the trunk of a copy is to score in bfloat16 (`models.inference.fused`). Features and
@@ -90,6 +93,7 @@ class TaskNet(ReducedScoring, ABC):
     head: nn.Linear | nn.Conv2d
     tap_channels: tuple[int, ...]
     temperature: float = 1.0
+    judged: Judged | None = None
 
     @property
     def num_classes(self) -> int:

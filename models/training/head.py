@@ -22,6 +22,7 @@ from models.networks.pretrained import FinetunedClassifier, FrozenClassifier
 from models.pixels import normalize
 from models.training.blending import blended
 from models.training.calibration import Calibration
+from models.training.label_doubts import Judged
 from models.training.logistic import Scale, cross_validated, minimum, row_losses, usual_strength
 from models.training.rows import epoch_positions
 from models.training.schedule import Recipe
@@ -105,7 +106,10 @@ def train_head(
     if not math.isfinite(reached):
         raise TrainingDiverged("the training loss is not finite: the features or the labels are broken")
     net.eval()
-    calibration = Calibration.of(validated.left_out if blend is None else blend.left_out)
+    left_out = validated.left_out if blend is None else blend.left_out
+    if left_out is not None and validated.places is not None:
+        net.judged = Judged.of(left_out, validated.places)
+    calibration = Calibration.of(left_out)
     net.temperature = calibration.temperature
     seconds = time.perf_counter() - started
     runtime.progress("train", PASSES, PASSES)

@@ -103,11 +103,13 @@ def minimum(
 class CrossValidation:
     """The variance of the penalty that labels which were left out are told best under, and what they are told then;
     None where too few could be asked. folds (L,): which one each of these labels was left out in, where they are all.
+    places: of the labels that `left_out` is of, among all.
     """
 
     strength: float
     left_out: LeftOut | None
     folds: np.ndarray | None = None
+    places: np.ndarray | None = None
 
 
 def cross_validated(features: Tensor, targets: Tensor, exclusive: bool, rng: np.random.Generator) -> CrossValidation:
@@ -128,12 +130,15 @@ def cross_validated(features: Tensor, targets: Tensor, exclusive: bool, rng: np.
     found = _compared(features[compared], targets[compared], exclusive, rng, STRENGTHS)
     strength = (USUAL_STRENGTH if found is None else found.strength) * (len(compared) / labels)
     left_out, folds = (None, None) if found is None else (found.left_out, found.folds)
+    places = compared
     told = _some(labels, _most_told(targets.shape[1]), rng)
     if len(told) > len(compared) or (left_out is None and len(told) >= 2 * FOLDS):
         own = strength * (labels / len(told))
         again = _compared(features[told], targets[told], exclusive, rng, (own,))
         left_out, folds = (None, None) if again is None else (again.left_out, again.folds)
-    return CrossValidation(strength, left_out, folds if folds is not None and len(folds) == labels else None)
+        places = told
+    of_all = folds if folds is not None and len(folds) == labels else None
+    return CrossValidation(strength, left_out, of_all, None if left_out is None else places.numpy())
 
 
 def _some(labels: int, most: int, rng: np.random.Generator) -> Tensor:

@@ -11,6 +11,7 @@ from werkzeug.exceptions import BadRequest, Forbidden, NotFound
 
 from backend.events import LARGEST_ID
 from backend.files import project_folder
+from backend.reporting.judged import judged_of
 from backend.state import Project
 from backend.web.pages import guard
 from backend.web.pages.charts import NARROW, WIDE, learning_curve
@@ -72,7 +73,11 @@ class Pages:
             return answer(page("now.html", now=now, seconds=_seconds(bool(now.running))))
         found = project_figures(self._state, self._settings, known)
         curves = [learning_curve(found.curve, width) for width in (WIDE, NARROW)] if found.curve else []
-        images = self._images(known, {one.task: one.source for one in found.next_tasks}, found.frame)
+        judged = judged_of(self._state, known, found.now.facts.current)
+        sources = {one.task: one.source for one in found.next_tasks}
+        if judged is not None:
+            sources |= self._state.tasks.sources(known.id, [one.task for one in judged.doubted])
+        images = self._images(known, sources, found.frame)
         token = self._token(known) if self._writable else ""
         seconds = _seconds(bool(found.now.running))
         return answer(
@@ -81,6 +86,7 @@ class Pages:
                 root="../",
                 now=found.now,
                 found=found,
+                judged=judged,
                 curves=curves,
                 images=images,
                 token=token,

@@ -28,11 +28,11 @@ RECIPE = Recipe(epochs=1, batch_size=8, learning_rate=0.01)
 HEAD = PretrainedConfig("no such network", 3, SIDE, NOTHING, NOTHING, True, FEATURES, TAPS)
 
 
-def made(classes: np.ndarray | None = None) -> tuple[FrozenClassifier, CycleData, Runtime]:
+def made(classes: np.ndarray | None = None, apart: float = 2.0) -> tuple[FrozenClassifier, CycleData, Runtime]:
     rng = np.random.default_rng(0)
     classes = np.arange(COUNT) % 3 if classes is None else classes
     kept = rng.normal(0, 1, (COUNT, HEAD.embedding))
-    kept[:, :3] += 2 * np.eye(3)[np.arange(COUNT) % 3]
+    kept[:, :3] += apart * np.eye(3)[np.arange(COUNT) % 3]
     net = TASKS["classification"].build(HEAD, 0)
     assert isinstance(net, FrozenClassifier)
     data = CycleData(
@@ -62,6 +62,21 @@ def test_it_learns_from_what_is_kept_without_the_backbone() -> None:
     assert figures["cv_labels"] == LABELED and figures["cv_accuracy"] > 0.5 and 0 <= figures["ece"] < 0.4
     assert all(np.isfinite(value) for value in figures.values())
     assert not net.training
+
+
+def test_labels_that_it_left_out_in_turn_are_judged_and_a_wrong_one_is_in_doubt() -> None:
+    classes = np.arange(COUNT) % 3
+    classes[7] = (classes[7] + 1) % 3
+    net, data, runtime = made(classes, apart=12.0)
+    assert net.judged is None
+    data = dataclasses.replace(data, synthetic=np.arange(LABELED) < 2)  # nothing is said of these
+    train_network(net, data, CrossEntropy(), RECIPE, runtime)
+    assert net.judged is not None
+    assert net.judged.places.tolist() == list(range(LABELED - 2))
+    assert net.judged.given.tolist() == classes[2:LABELED].tolist()
+    doubts = net.judged.doubts()
+    assert (7 - 2, classes[7], 7 % 3) in [(one.place, one.given, one.suggested) for one in doubts]
+    assert len(doubts) < 4
 
 
 def test_the_same_seed_gives_the_same_head() -> None:

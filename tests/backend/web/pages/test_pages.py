@@ -314,3 +314,51 @@ def test_files_of_the_pages_are_served_under_an_address_that_changes_with_them(s
 def test_a_name_that_a_template_lacks_is_an_error() -> None:
     with pytest.raises(Exception, match="undefined"):
         page("error.html", root="")
+
+
+# -- what may be wrong -------------------------------------------------------------------------------------------------
+
+JUDGED = {
+    "judged": 15,
+    "doubts": 3,
+    "doubted": [[2, "dog", "cat", 0.03, 0.97], [4, "cat", "dog", 0.1, 0.9], [3, "dog", "cat", 0.2, 0.8]],
+    "reliability": [[0.55, 0.5, 6], [0.92, 1.0, 9]],
+    "confusion": [[9, 1], [2, 3]],
+}
+
+
+def test_labels_in_doubt_are_shown_with_their_images_and_links(site: Site) -> None:
+    """Task 3 is labeled otherwise by now, so it is left out."""
+    fill(site.state, site.settings)
+    add_cycle(site.state, 1, labels=150, pool=range(1, 61), accuracy=0.9, judged=JUDGED)
+    html = site.text("/projects/1")
+    section = html[html.index("What may be wrong") : html.index(">History<")]
+    text = words_of(section)
+    assert "3 of 15 labels may be wrong" in text
+    assert "Task 2 dog 3 % rather cat 97 %" in text and "Task 4 cat 10 % rather dog 90 %" in text
+    assert "Task 3" not in text
+    assert f"{STUDIO}/projects/1/data?task=2" in section
+    for address in re.findall(r'src="(1/images/[^"]+)"', section):
+        assert site.get(f"/projects/{address}").content_type == "image/jpeg"
+    assert "Confidence against what is right" in html and "What is taken for what" in html
+
+
+def test_without_doubts_the_page_says_so_and_without_figures_nothing(site: Site) -> None:
+    fill(site.state, site.settings)
+    assert "What may be wrong" not in site.text("/projects/1")
+    none = {"judged": 15, "doubts": 0, "doubted": [], "reliability": []}
+    add_cycle(site.state, 1, labels=150, pool=range(1, 61), accuracy=0.9, judged=none)
+    text = words_of(site.text("/projects/1"))
+    assert "None of 15 labels is in doubt" in text and "What is taken for what" not in text
+    changed = none | {"doubts": 1, "doubted": [[3, "dog", "cat", 0.2, 0.8]]}
+    add_cycle(site.state, 1, labels=150, pool=range(1, 61), accuracy=0.9, judged=changed)
+    assert "have been changed since" in words_of(site.text("/projects/1"))
+
+
+def test_class_names_in_doubt_are_escaped(site: Site) -> None:
+    fill(site.state, site.settings)
+    site.state.labels.put(1, [StoredLabel(2, "<b>dog</b>", [[2, "monday"]], 1, 0)])
+    doubted = [[2, "<b>dog</b>", "<i>cat</i>", 0.03, 0.97]]
+    add_cycle(site.state, 1, labels=150, pool=range(1, 61), accuracy=0.9, judged=JUDGED | {"doubted": doubted})
+    html = site.text("/projects/1")
+    assert "&lt;b&gt;dog&lt;/b&gt;" in html and "<i>cat" not in html
