@@ -40,6 +40,16 @@ class Results:
         found.sort(key=lambda line: (place[line["sampler"]], line["trial"], line["cycle"]))
         return cls(plan, found, failures)
 
+    @classmethod
+    def stored(cls, folder: Path) -> Results:
+        """What `write` left in ``folder``: the plan and, of the lines, what the CSV has of them."""
+        facts = json.loads((folder / "plan.json").read_text())
+        with (folder / "curves.csv").open(newline="") as file:
+            lines = [
+                {key: _value(key, text) for key, text in row.items() if text != ""} for row in csv.DictReader(file)
+            ]
+        return cls(Plan.of_facts({key: value for key, value in facts.items() if key != "digest"}), lines, {})
+
     @property
     def measure(self) -> Measure:
         return measure_of(self.plan)
@@ -66,6 +76,12 @@ class Results:
         key = f"{phase}_seconds"
         spent = [line[key] for line in self.lines if line["sampler"] == sampler and key in line]
         return fmean(spent) if spent else math.nan
+
+
+def _value(column: str, text: str) -> str | int | float:
+    if column in ("sampler", "code"):
+        return text
+    return int(text) if column in ("trial", "cycle", "labels") else float(text)
 
 
 def write(folder: Path, results: Results, command: str, source: str, facts: Mapping[str, str]) -> list[Path]:

@@ -96,7 +96,20 @@ def play(options: argparse.Namespace, display: Display) -> int:
 
 
 def summary(found: Mapping[str, Results], missing: Mapping[str, str]) -> str:
-    """The page: the first order, the areas against random, and the labels saved, a column for each experiment."""
+    """The page of all experiments."""
+    lines = ["# A head on frozen features: all experiments", "", "`python -m benchmarks curves`", ""]
+    lines += [*tables(found), *(f"\n{name} is missing: {words}" for name, words in missing.items())]
+    return "\n".join(lines) + "\n"
+
+
+def stored(folder: Path = FEATURES) -> dict[str, Results]:
+    """The experiments of the suite whose results are in ``folder``, in their order."""
+    return {one.name: Results.stored(folder / one.name) for one in EXPERIMENTS if (folder / one.name).is_dir()}
+
+
+def tables(found: Mapping[str, Results], pages: str = "") -> list[str]:
+    """The first order, the areas against random, and the labels saved, line by line: a column for each experiment.
+    ``pages``: where the page of each is, from whoever links to it."""
     curves = {name: results.curves() for name, results in found.items()}
     first = []
     for name, results in found.items():
@@ -111,20 +124,17 @@ def summary(found: Mapping[str, Results], missing: Mapping[str, str]) -> str:
             spared.setdefault(one.arm, {})[name] = saved(one.saved)
     counts = {name: sorted({len(trials) for trials in of.values()}) for name, of in curves.items()}
     trials = ", ".join(f"{name} {'–'.join(map(str, {few[0]: 0, few[-1]: 0}))}" for name, few in counts.items() if few)
-    lines = ["# A head on frozen features: all experiments", "", "`python -m benchmarks curves`", ""]
-    lines += [f"Trials: {trials}. Each page has the machine, the options, and the curves.", ""]
-    lines += ["## The first order against a random one", ""]
+    lines = [f"Trials: {trials}. Each page has the machine, the options, and the curves.", ""]
+    lines += ["### The first order against a random one", ""]
     lines += markdown(["", "labels", "first order, %", "random, %", "difference, points"], first)
-    lines += ["", "## Area under the curve less random's, points", ""]
-    lines += _crossed(gains, list(found))
+    lines += ["", "### Area under the curve less random's, points", ""]
+    lines += _crossed(gains, list(found), pages)
     lines += ["", "+ and −: by Wilcoxon's signed-rank test with Holm's correction at 5 %; ~: neither.", ""]
-    lines += ["## Labels saved for random's accuracy at 400 labels, or at the last", ""]
-    lines += _crossed(spared, list(found))
-    lines += ["", "With the 95 % interval from resampled trials."]
-    lines += [f"\n{name} is missing: {words}" for name, words in missing.items()]
-    return "\n".join(lines) + "\n"
+    lines += ["### Labels saved for random's accuracy at 400 labels, or at the last", ""]
+    lines += _crossed(spared, list(found), pages)
+    return [*lines, "", "With the 95 % interval from resampled trials."]
 
 
-def _crossed(cells: Mapping[str, Mapping[str, str]], names: Sequence[str]) -> list[str]:
+def _crossed(cells: Mapping[str, Mapping[str, str]], names: Sequence[str], pages: str) -> list[str]:
     rows = [[arm, *(of.get(name, "") for name in names)] for arm, of in cells.items()]
-    return markdown(["", *(f"[{name}]({name}/curves.md)" for name in names)], rows)
+    return markdown(["", *(f"[{name}]({pages}{name}/curves.md)" for name in names)], rows)

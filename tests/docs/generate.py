@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 
 from backend.settings.table import settings_table
+from benchmarks.curves import suite
 from benchmarks.papers.pages import papers_page
 from samplers import SAMPLERS
 from samplers.base import TASKS
@@ -65,6 +66,10 @@ def shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def features() -> str:
+    return "\n".join(suite.tables(suite.stored(), "../benchmarks/results/features/")) + "\n"
+
+
 def papers() -> str:
     return papers_page() + "\n"
 
@@ -75,6 +80,7 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("samplers.md", "options"): options_table,
     ("samplers.md", "presets"): presets_table,
     ("papers.md", "papers"): papers,
+    ("results.md", "features"): features,
 }
 """(page of docs/, name of the part) → what belongs there."""
 

@@ -205,6 +205,7 @@ def test_from_the_suite_to_the_summary(
         "| tiny | 4 |" in summary and "| margin | " in summary and "missing is missing: there is no data set" in summary
     )
     assert "astrology" not in summary
+    assert "\n".join(suite.tables(suite.stored(out))) in summary, "the docs are made from what is stored"
     options = curves.parse(shlex.split(page.split("`")[1])[4:])
     assert (options.early, options.first, options.one_pool, options.trials) == ((4,), "own", False, 5)
     assert "Written to" in capsys.readouterr().out
