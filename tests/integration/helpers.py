@@ -87,31 +87,13 @@ def drawings(count: int, classes: Sequence[str], seed: int = 0, prefix: str = ""
 # -- Label Studio ------------------------------------------------------------------------------------------------------
 
 
-class _AccessToken(requests.auth.AuthBase):
-    """The short-lived token that a personal access token is exchanged for, renewed in time (it lives 5 minutes); a
-    legacy token as it is."""
-
-    def __init__(self, url: str, personal: str) -> None:
-        self.url, self.personal, self.access, self.since = url, personal, "", -1e9
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if "." not in self.personal:
-            request.headers["Authorization"] = f"Token {self.personal}"
-            return request
-        if time.monotonic() - self.since > 120:
-            answer = requests.post(f"{self.url}/api/token/refresh/", json={"refresh": self.personal}, timeout=30)
-            answer.raise_for_status()
-            self.access, self.since = answer.json()["access"], time.monotonic()
-        request.headers["Authorization"] = f"Bearer {self.access}"
-        return request
-
-
 class Studio:
     """Label Studio's HTTP API, as its owner."""
 
     def __init__(self, server: LabelStudioServer) -> None:
         self.server, self.url = server, server.url
-        self.auth: requests.auth.AuthBase = _AccessToken(server.url, server.personal_access_token())
+        # the other kind of token costs Label Studio twice the processor time, at each of thousands of requests
+        self.auth: requests.auth.AuthBase = _LegacyToken(server.legacy_token)
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
         """The answer, whatever its status. A connection of its own for each call: nothing is left open when Label

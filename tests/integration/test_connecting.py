@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -100,10 +101,24 @@ def test_an_unusable_label_config_is_refused_with_the_reason(
 @pytest.fixture
 def without_legacy_tokens(studio: Studio) -> Iterator[None]:
     """Label Studio as it comes out of the box, where the token that ``/setup`` brings is refused."""
-    before = studio.get("/api/jwt/settings")
+    before, own = studio.get("/api/jwt/settings"), studio.auth
+    access = studio.post("/api/token/refresh/", {"refresh": studio.server.personal_access_token()})["access"]
     studio.post("/api/jwt/settings", before | {"legacy_api_tokens_enabled": False})
+    studio.auth = _AccessToken(access)
     yield
     studio.post("/api/jwt/settings", before)
+    studio.auth = own
+
+
+@dataclass(frozen=True)
+class _AccessToken(requests.auth.AuthBase):
+    """What a personal access token is exchanged for; it lives 5 minutes."""
+
+    access: str
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self.access}"
+        return request
 
 
 @pytest.mark.usefixtures("without_legacy_tokens")
