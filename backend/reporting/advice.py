@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from backend.reporting.accuracy import MEAN_IOU, Accuracy, accuracy_of, percent
 from backend.reporting.facts import Facts
+from backend.reporting.replays import fallback
 from backend.state.records import CONNECTED, UNCHECKED
 
 FEW_LABELS = 20
@@ -69,7 +70,9 @@ def _accuracy(facts: Facts) -> Advice:
         )
     if labels < FEW_LABELS:
         return Advice("too_few_labels", f"Too few labels to tell how good the predictions are: {labels} so far.")
-    return Advice("accuracy", f"{_now(accuracy, labels)}{_moved(accuracy, *_before(facts, accuracy))}.")
+    sentence = f"{_now(accuracy, labels)}{_moved(accuracy, *_before(facts, accuracy))}."
+    better = fallback(facts.replay, facts.sampler) if facts.replay else ""
+    return Advice("better_sampler", f"{sentence} {better}", True) if better else Advice("accuracy", sentence)
 
 
 def _now(accuracy: Accuracy, labels: int) -> str:

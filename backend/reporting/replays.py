@@ -119,7 +119,7 @@ def kept(folder: Path) -> Replay | None:
     except FileNotFoundError:
         return None
     except (OSError, KeyError, TypeError, ValueError) as error:
-        log.warning("The last replay cannot be read, and counts as none: %s", error)
+        log.debug("The last replay cannot be read, and counts as none: %s", error)
         return None
 
 

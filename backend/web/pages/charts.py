@@ -62,7 +62,7 @@ def learning_curve(points: Sequence[Point], width: int) -> Chart:
     bottom, top = math.floor(min(lows) * 10) / 10, min(1.0, math.ceil(max(highs) * 10) / 10)
     if top - bottom < 0.2:
         bottom = max(0.0, round(top - 0.2, 1))
-    most = _round_up(max(p.labels for p in points))
+    most = round_up(max(p.labels for p in points))
     inner_width, inner_height = width - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 
     def across(labels: float) -> float:
@@ -100,7 +100,7 @@ def learning_curve(points: Sequence[Point], width: int) -> Chart:
     )
 
 
-def _round_up(count: int) -> int:
+def round_up(count: int) -> int:
     """The next number of labels that divides well by four."""
     size = 10 ** max(0, math.floor(math.log10(max(1, count))) - 1)
     steps = (4, 8, 12, 16, 20, 24, 32, 40, 60, 80, 100)

@@ -18,6 +18,7 @@ from backend.web.pages.charts import NARROW, WIDE, learning_curve
 from backend.web.pages.figures import frame_of, now_of, overview, project_figures
 from backend.web.pages.guard import Seal
 from backend.web.pages.rendering import ASSETS, page
+from backend.web.pages.replay_chart import replay_values
 from backend.web.services import Services
 
 RUNNING_SECONDS, IDLE_SECONDS = 2, 15
@@ -88,6 +89,7 @@ class Pages:
                 found=found,
                 judged=judged,
                 curves=curves,
+                **replay_values(found.now.facts.replay),
                 images=images,
                 token=token,
                 seconds=seconds,
