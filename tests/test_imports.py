@@ -50,7 +50,7 @@ BACKEND: dict[str, set[str]] = {
     "reporting": {"errors", "exposure", "files", "head", "settings", "state", "tasks"},
     "replay": {"errors", "files", "images", "learning", "plain", "reporting", "settings", "state", "tasks"},
     "joining": {"files", "images", "learning", "state", "worker"},
-    "cycle": {"errors", "files", "head", "images", "joining", "learning", "state", "tasks", "worker"},
+    "cycle": {"errors", "files", "head", "images", "joining", "learning", "reporting", "state", "tasks", "worker"},
     "worker": {
         *("adoption", "cycle", "errors", "events", "files", "head", "images", "joining", "labelstudio", "learning"),
         *("memory", "settings", "state", "tasks"),

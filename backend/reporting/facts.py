@@ -78,6 +78,12 @@ class Facts:
         return accuracy_of(self.current.metrics) if self.current else None
 
     @property
+    def outlook(self) -> dict[str, Any] | None:
+        """What more labels would bring, by the learning curve up to the version in use: see
+        :mod:`backend.reporting.outlook`. None where nothing tells."""
+        return self.current.metrics.get("outlook") if self.current else None
+
+    @property
     def health(self) -> str:
         """Why the order in use is not that of the project's sampler; "" where it is."""
         health = self.current.metrics.get("health", {}) if self.current else {}
