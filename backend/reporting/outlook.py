@@ -72,6 +72,7 @@ def outlook(points: Sequence[CurvePoint], target: float, label_seconds: float | 
         ``labels``, the last point's; ``next``; ``gain``, ``low`` and ``high``: what the next ``next`` labels add to the
         accuracy, with the 95 % interval; ``twice``: what as many labels again add; ``error``: the standard error of the
         last accuracy; ``rises``: whether the fitted curve rose by more than that; ``seconds`` for the next labels;
+        ``ahead``: (labels, accuracy, low, high) on the way to twice as many labels;
         ``target``, and ``target_labels`` with ``target_low`` and ``target_high``: None where it is not in sight.
     """
     if len(points) < FEWEST_POINTS or points[-1].labels < LEAST_GROWTH * points[0].labels:
@@ -81,7 +82,7 @@ def outlook(points: Sequence[CurvePoint], target: float, label_seconds: float | 
     fits = fitted(labels, _redrawn(law(labels, *curve), asked), asked)
     now = float(labels[-1])
     gains = [_gain(fit, now, NEXT) for fit in fits]
-    low, high = np.quantile(gains, (0.025, 0.975)).tolist()
+    low, high = _ends(np.array(gains))
     error = measurement_error(points[-1])
     found = {
         "labels": int(now),
@@ -90,6 +91,7 @@ def outlook(points: Sequence[CurvePoint], target: float, label_seconds: float | 
         "low": low,
         "high": high,
         "twice": _gain(curve, now, now),
+        "ahead": [[count, float(law(count, *curve)), *_ends(law(count, *fits.T))] for count in _ahead(now)],
         "error": error,
         "rises": _gain(curve, float(labels[0]), now - float(labels[0])) > error,
         "seconds": None if label_seconds is None else NEXT * label_seconds,
@@ -163,6 +165,16 @@ def _redrawn(expected: np.ndarray, asked: np.ndarray) -> np.ndarray:
     draw = np.random.default_rng(len(expected))
     counts = asked.astype(np.int64)
     return draw.binomial(counts, expected.clip(0, 1), (DRAWS, len(expected))) / counts
+
+
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    """The ends of the 95 % interval."""
+    low, high = np.quantile(values, (0.025, 0.975)).tolist()
+    return low, high
+
+
+def _ahead(now: float) -> list[int]:
+    return [round(now * share) for share in (1.0, 1.25, 1.5, 1.75, 2.0)]
 
 
 def _finite(value: float) -> float | None:

@@ -73,7 +73,7 @@ class Pages:
             now = now_of(self._state, self._settings, known, self._state.now())
             return answer(page("now.html", now=now, seconds=_seconds(bool(now.running))))
         found = project_figures(self._state, self._settings, known)
-        curves = [learning_curve(found.curve, width) for width in (WIDE, NARROW)] if found.curve else []
+        curves = [learning_curve(found.curve, width, found.ahead) for width in (WIDE, NARROW)] if found.curve else []
         judged = judged_of(self._state, known, found.now.facts.current)
         sources = {one.task: one.source for one in found.next_tasks}
         if judged is not None:

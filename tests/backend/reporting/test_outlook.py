@@ -141,5 +141,13 @@ def test_a_target_that_is_in_sight_is_not_stopped_short_of() -> None:
     assert "may stop" not in in_words(found, 0.9) and in_words(found, 0.9).endswith(" h.")
 
 
+def test_the_way_ahead_begins_where_the_curve_ends_and_holds_the_law() -> None:
+    found = outlook(exact(0.9, 1.2, 0.5), 0.0, None)
+    assert found is not None
+    assert [count for count, *_ in found["ahead"]] == [300, 375, 450, 525, 600]
+    for count, value, low, high in found["ahead"]:
+        assert low <= value <= high and value == pytest.approx(law(count, 0.9, 1.2, 0.5), abs=5e-3)
+
+
 def test_nothing_known_is_nothing_said() -> None:
     assert in_words(None, 0.9) == ""
