@@ -98,8 +98,10 @@ WORKSHOP: dict[str, set[str]] = {
     "benchmarks.curves": {"benchmarks.data", "benchmarks.speed"},
     "benchmarks.gpu": {"benchmarks.data", "benchmarks.speed"},
     "benchmarks.papers": {"benchmarks.curves", "benchmarks.data", "benchmarks.speed"},
+    "benchmarks.replay": set(),
     "benchmarks.__main__": {
-        *("benchmarks.curves", "benchmarks.data", "benchmarks.gpu", "benchmarks.papers", "benchmarks.speed"),
+        *("benchmarks.curves", "benchmarks.data", "benchmarks.gpu", "benchmarks.papers", "benchmarks.replay"),
+        "benchmarks.speed",
     },
 }
 
