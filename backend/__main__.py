@@ -1,4 +1,4 @@
-"""The command line: ``python -m backend serve | worker | status | run-cycle | adopt | forget | backup | …``."""
+"""The command line: ``python -m backend serve | worker | status | run-cycle | replay | adopt | …``."""
 
 from __future__ import annotations
 
@@ -80,6 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     add("check-worker", _check_worker, "Whether a worker runs on this machine: exit code 0, else 1. For containers.")
     cycle = add("run-cycle", _run_cycle, "Run one cycle of a project now, with a progress bar.")
     cycle.add_argument("project", type=_project, metavar="PROJECT", help=_PROJECT)
+    replay = add("replay", _replay, "Tell which sampler would have needed the fewest of a project's labels so far.")
+    replay.add_argument("project", type=_project, metavar="PROJECT", help=_PROJECT)
+    replay.add_argument("--samplers", default="", metavar="A,B", help="default: the project's, margin and typiclust")
+    replay.add_argument("--trials", type=int, default=10, help="paired trials (default: %(default)s)")
+    replay.add_argument("--seed", type=int, default=0, help="where all randomness starts (default: %(default)s)")
+    replay.add_argument("--json", action="store_true", help="print JSON instead of a table")
     adopt = add(
         "adopt", _adopt, "Connect projects again that name this backend in Label Studio, after its state was lost."
     )
@@ -206,6 +212,18 @@ def _run_cycle(args: argparse.Namespace, settings: Settings) -> int:
 
         version = commands.run_cycle_now(settings, args.project, show)
     print(version.name)
+    return 0
+
+
+def _replay(args: argparse.Namespace, settings: Settings) -> int:
+    from backend.worker.device import choose_device, share_cores
+
+    share_cores(settings.worker_niceness)
+    from backend.replay import command  # imports torch
+
+    samplers = [name for name in args.samplers.replace(" ", "").split(",") if name]
+    state, device = _state(settings), choose_device(settings.device)
+    command.run(state, settings, args.project, samplers, args.trials, args.seed, device, args.json)
     return 0
 
 

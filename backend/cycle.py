@@ -25,6 +25,7 @@ from backend.learning.health import checked
 from backend.learning.learner import Learner, random_subset
 from backend.learning.pool import ScoredPool, predicted_shares
 from backend.learning.scores import priority_scores
+from backend.reporting import outlook
 from backend.state import Version
 from backend.tasks.base import TrainingLabels
 from backend.worker import connection, publisher, synthetic
@@ -50,6 +51,9 @@ LONGEST_SAMPLE_SECONDS = 30.0
 SAMPLE_SECONDS, CYCLE_SECONDS = 5.0, 20.0
 """How long images of unlabeled tasks are waited for, before the first order and in each cycle. Those that are missing
 then join the order later."""
+
+CURVE_CYCLES = 100
+"""The last cycles, which a learning curve goes on from."""
 
 FIRST_FEATURE_SECONDS, FEATURE_SECONDS = 15.0, 20.0
 """The same for their features."""
@@ -103,6 +107,7 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
                 cycle.metrics["predicted"] = predicted_shares(learner, scored)
                 counts = {"labels": len(data.real.labeled), "pool": len(pool), "newest_task": newest(truth)}
                 cycle.metrics.update(counts | facts(truth, cache, labels.problems))
+                cycle.metrics.update(prospects(job, truth, cycle))
                 made = synthetic.generated(job, truth, learner, cache, runtime)
                 cycle.metrics.update(synthetic.figures(truth, made))
                 name = save_learner(job.folder, learner, cycle.number, publisher.names_taken(job))
@@ -191,6 +196,18 @@ def pool_tasks(truth: Truth, features: Features, seed: int) -> np.ndarray:
     pool = features.present(truth.unlabeled)
     size = truth.kind.settings.subset
     return pool[random_subset(len(pool), size, seed)] if 0 < size < len(pool) else pool
+
+
+def prospects(job: Job, truth: Truth, cycle: CycleRecord) -> dict[str, Any]:
+    """What more labels would bring, by the curve that this cycle is the last point of; and how long a label takes."""
+    earlier = outlook.points_of(job.state.cycles.recent(job.project.id, CURVE_CYCLES))
+    now = outlook.point_of(cycle.metrics, cycle.metrics["labels"])
+    if now is None:
+        return {"label_seconds": truth.label_seconds, "outlook": None}
+    points = [*(point for point in earlier if point.labels < now.labels), now]
+    target = truth.kind.settings.target_accuracy
+    found = outlook.outlook(points, target, truth.label_seconds)
+    return {"label_seconds": truth.label_seconds, "outlook": found}
 
 
 def newest(truth: Truth) -> int:

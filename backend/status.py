@@ -37,6 +37,8 @@ def show(found: dict[str, Any], console: Console) -> None:
             console.print(shown(f"Project {project['name']}, generated images: {words}"), markup=False)
         if not any(alert.words in project["advice"] for alert in alerts):
             console.print(shown(f"Project {project['name']}: {project['advice']}"), markup=False)
+        if project["replay"]:
+            console.print(shown(f"Project {project['name']}: {project['replay']['sentence']}"), markup=False)
     console.print(_versions(found))
     if any(project["broken_images"] for project in found["projects"]):
         console.print(_broken(found))

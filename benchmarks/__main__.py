@@ -1,4 +1,4 @@
-"""``python -m benchmarks <command>``: bench, curves, demo, papers, gpu."""
+"""``python -m benchmarks <command>``: bench, curves, demo, papers, gpu, replay."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ COMMANDS = {
     "demo": ("demo.run", "Label Studio, the backend and a project to label"),
     "papers": ("benchmarks.papers.command", "the tables and figures of the papers, each by its name"),
     "gpu": ("benchmarks.gpu.command", "the papers' cycles on a CUDA device: seconds, iterations/s, share of the peak"),
+    "replay": ("benchmarks.replay.command", "how often a replay of simulated owners says what it should"),
 }
 """Each is a module with ``main(arguments)``, imported when asked for: `gpu` runs where the others cannot."""
 

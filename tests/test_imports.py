@@ -47,9 +47,10 @@ BACKEND: dict[str, set[str]] = {
     "backup": {"errors", "files", "settings", "state"},
     "adoption": {"errors", "labelstudio", "settings", "state", "tasks"},
     "exposure": {"settings"},
-    "reporting": {"errors", "exposure", "head", "settings", "state", "tasks"},
+    "reporting": {"errors", "exposure", "files", "head", "settings", "state", "tasks"},
+    "replay": {"errors", "files", "images", "learning", "plain", "reporting", "settings", "state", "tasks"},
     "joining": {"files", "images", "learning", "state", "worker"},
-    "cycle": {"errors", "files", "head", "images", "joining", "learning", "state", "tasks", "worker"},
+    "cycle": {"errors", "files", "head", "images", "joining", "learning", "reporting", "state", "tasks", "worker"},
     "worker": {
         *("adoption", "cycle", "errors", "events", "files", "head", "images", "joining", "labelstudio", "learning"),
         *("memory", "settings", "state", "tasks"),
@@ -62,8 +63,8 @@ BACKEND: dict[str, set[str]] = {
     "_wsgi": {"web"},
     "status": {"plain", "reporting"},
     "__main__": {
-        *("adoption", "backup", "errors", "exposure", "files", "logs", "plain", "reporting", "settings", "state"),
-        "status",
+        *("adoption", "backup", "errors", "exposure", "files", "logs", "plain", "replay", "reporting", "settings"),
+        *("state", "status"),
         *("supervisor", "tasks"),
         "worker",
     },
@@ -97,8 +98,10 @@ WORKSHOP: dict[str, set[str]] = {
     "benchmarks.curves": {"benchmarks.data", "benchmarks.speed"},
     "benchmarks.gpu": {"benchmarks.data", "benchmarks.speed"},
     "benchmarks.papers": {"benchmarks.curves", "benchmarks.data", "benchmarks.speed"},
+    "benchmarks.replay": set(),
     "benchmarks.__main__": {
-        *("benchmarks.curves", "benchmarks.data", "benchmarks.gpu", "benchmarks.papers", "benchmarks.speed"),
+        *("benchmarks.curves", "benchmarks.data", "benchmarks.gpu", "benchmarks.papers", "benchmarks.replay"),
+        "benchmarks.speed",
     },
 }
 
@@ -124,7 +127,7 @@ ONLY_IN: dict[str, set[str]] = {
 
 # Only these rooms of backend/ need torch when they are imported: it takes seconds and hundreds of megabytes, which
 # neither the web process at its start nor an idle worker should pay. These few names of models/ come without it.
-WITH_TORCH = {"cycle", "joining", "learning"}
+WITH_TORCH = {"cycle", "joining", "learning", "replay"}
 WITHOUT_TORCH = {"models.IGNORE", "models.ProgressFn", "models.intervals.wilson_interval"}
 
 

@@ -45,7 +45,7 @@ _SOMEBODY_ANNOTATED = {"filter": "filter:tasks:annotators", "operator": "empty",
 """Finds annotations that Label Studio has not counted, because it was killed in the middle of a Submit. The counts find
 those of accounts that were deleted."""
 
-_ANNOTATION_FIELDS = "id,was_cancelled,ground_truth,created_at,updated_at,completed_by"
+_ANNOTATION_FIELDS = "id,was_cancelled,ground_truth,created_at,updated_at,completed_by,lead_time"
 
 
 def _changed_task(item: dict[str, Any]) -> ChangedTask:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from backend.reporting.accuracy import MEAN_IOU, Accuracy, accuracy_of, percent
 from backend.reporting.facts import Facts
+from backend.reporting.prospects import in_words, may_stop
+from backend.reporting.replays import fallback
 from backend.state.records import CONNECTED, UNCHECKED
 
 FEW_LABELS = 20
@@ -69,7 +71,12 @@ def _accuracy(facts: Facts) -> Advice:
         )
     if labels < FEW_LABELS:
         return Advice("too_few_labels", f"Too few labels to tell how good the predictions are: {labels} so far.")
-    return Advice("accuracy", f"{_now(accuracy, labels)}{_moved(accuracy, *_before(facts, accuracy))}.")
+    sentence = f"{_now(accuracy, labels)}{_moved(accuracy, *_before(facts, accuracy))}."
+    target = facts.settings.target_accuracy if facts.settings else 0.0
+    sentence = f"{sentence} {in_words(facts.outlook, target)}".strip()
+    if facts.replay and (better := fallback(facts.replay, facts.sampler)):
+        return Advice("better_sampler", f"{sentence} {better}", True)
+    return Advice("enough_labels" if facts.outlook and may_stop(facts.outlook, target) else "accuracy", sentence)
 
 
 def _now(accuracy: Accuracy, labels: int) -> str:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from backend.errors import OwnerError
+from backend.files import project_folder
 from backend.reporting.accuracy import Accuracy, accuracy_of
 from backend.reporting.cycles import seconds_left
+from backend.reporting.replays import Replay, kept
 from backend.settings.core import Settings
 from backend.state import Cycle, Project, State, Version
 from backend.tasks import KINDS
@@ -22,6 +24,7 @@ class Facts:
 
     ``settings``: those in force for it, None where they are refused; then ``error`` says why, and else why the worker's
     last attempt failed. ``versions``: newest first, without removed ones. ``cycles``: the last ones, newest first.
+    ``replay``: the last one that is kept; None if there is none.
     """
 
     project: Project
@@ -31,6 +34,7 @@ class Facts:
     cycles: list[Cycle]
     counts: dict[str, int]
     at: float
+    replay: Replay | None = None
 
     @property
     def current(self) -> Version | None:
@@ -72,6 +76,12 @@ class Facts:
     def accuracy(self) -> Accuracy | None:
         """That of the version in use."""
         return accuracy_of(self.current.metrics) if self.current else None
+
+    @property
+    def outlook(self) -> dict[str, Any] | None:
+        """What more labels would bring, by the learning curve up to the version in use: see
+        :mod:`backend.reporting.outlook`. None where nothing tells."""
+        return self.current.metrics.get("outlook") if self.current else None
 
     @property
     def health(self) -> str:
@@ -127,7 +137,8 @@ def facts_of(
     known = state.versions.of_project(project.id, removed=False) if versions is None else versions
     own, error = _settings(settings, project, known)
     last = state.cycles.recent(project.id, cycles)
-    return Facts(project, own, error, known, last, state.tasks.counts(project.id), now)
+    replay = kept(project_folder(settings.model_dir, project.folder_key))
+    return Facts(project, own, error, known, last, state.tasks.counts(project.id), now, replay)
 
 
 def _settings(settings: Settings, project: Project, versions: list[Version]) -> tuple[Settings | None, str | None]:

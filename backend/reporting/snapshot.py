@@ -56,6 +56,8 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
         "accuracy": None if accuracy is None else accuracy.as_json(),
         "advice": advice.sentence,
         "advice_code": advice.code,
+        "outlook": facts.outlook,
+        "replay": None if facts.replay is None else facts.replay.as_json(),
         "due": facts.due,
         "running": None if facts.running is None else cycle_summary(facts.running),
         "held_by": project.lease_owner if project.lease_expires > now else None,

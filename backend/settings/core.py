@@ -123,6 +123,12 @@ class Settings(ProcessSettings, SamplerSettings):
     )
     momentum: float = project(0.9, "Momentum of the task network's SGD.", between(0, 0.999))
     weight_decay: float = project(5e-4, "Weight decay of the task network's SGD.", between(0, 1))
+    target_accuracy: float = project(
+        0.0,
+        "The accuracy that is wanted: the page and `status` say with how many labels it will be met, by the learning "
+        "curve; 0: none. Nothing stops by itself.",
+        between(0, 1),
+    )
     warm_start: bool = project(True, "Go on from the last cycle's networks instead of fresh ones.", YES_NO)
     score_dtype: str = project(
         "float32",

@@ -17,9 +17,10 @@ from backend.state.schema import labels, pool_counts, projects, seen_annotations
 @dataclass(frozen=True)
 class StoredLabel:
     """An annotated task: its ``label`` in the form of its kind of task, None if no annotation is one; ``counted``, the
-    (annotation id, ``updated_at``) of those that are; how many annotations it has, submitted and skipped; whether it is
-    ``unfinished``: has fewer than its overlap asks for, so that Label Studio serves it to further annotators; and how
-    many are ``ignored``, for each reason, None if none is."""
+    (annotation id, ``updated_at``, seconds spent or None) of those that are, which earlier versions stored without the
+    last; how many annotations it has, submitted and skipped; whether it is ``unfinished``: has fewer than its overlap
+    asks for, so that Label Studio serves it to further annotators; and how many are ``ignored``, for each reason, None
+    if none is."""
 
     task_id: int
     label: Any

@@ -128,7 +128,7 @@ labels = sa.Table(
     sa.Column("project_id", sa.Integer, primary_key=True),
     sa.Column("task_id", sa.Integer, primary_key=True),
     sa.Column("label", sa.JSON),  # in the form of the kind of task; null: no annotation is a label
-    sa.Column("counted", sa.JSON, nullable=False),  # [[annotation id, its updated_at], ...] of those that are labels
+    sa.Column("counted", sa.JSON, nullable=False),  # see StoredLabel.counted
     sa.Column("submitted", sa.Integer, nullable=False),  # how many annotations there are, skipped ones apart
     sa.Column("skipped", sa.Integer, nullable=False),
     # Fewer annotations than its overlap asks for: Label Studio serves the task to further annotators, first of all.

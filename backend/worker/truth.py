@@ -30,7 +30,8 @@ class Truth:
     of ``kind``, for every labeled task. ``annotations``: annotation id → its ``updated_at``, for every annotation that
     is a label. ``new_annotations``: how many of these are new or changed since the last cycle. ``refresh_seq``,
     ``train_seq`` and ``events`` are the hint counters, read *before* the comparison, so that hints which arrive during
-    it stay unseen. ``seconds``: how long reading took.
+    it stay unseen. ``seconds``: how long reading took. ``label_seconds``: how long a label takes people; None: not
+    known.
 
     Tasks with a generated image are in ``tasks``, and their annotations in ``annotations``, but they are not part of
     the pool: what is known of them stands apart, in ``synthetic``.
@@ -48,6 +49,7 @@ class Truth:
     events: int
     seconds: float
     synthetic: SyntheticTruth = field(default_factory=SyntheticTruth)
+    label_seconds: float | None = None
 
     @property
     def to_learn(self) -> dict[int, Label]:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.curves.stats import BASELINE
+from backend.reporting.learning_curves import BASELINE
 from samplers import SAMPLERS
 from samplers.families import FAMILIES
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from statistics import fmean
 
 from backend.files import replace_file
+from backend.reporting.learning_curves import BASELINE, MeanStd
 from benchmarks.curves.plan import Plan, Run
 from benchmarks.curves.purchases import COLUMNS
-from benchmarks.curves.stats import BASELINE, MeanStd, Summary, summaries
+from benchmarks.curves.stats import Summary, summaries
 from benchmarks.curves.store import Line, RunStore
 from benchmarks.curves.tasks import measure_of
 from benchmarks.curves.tasks.base import Measure

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backend.files import replace_file
+from backend.reporting.comparison import compared
 from benchmarks.curves import command
-from benchmarks.curves.comparison import compared
 from benchmarks.curves.display import Display
 from benchmarks.curves.plan import PIXELS
 from benchmarks.curves.report import Results

@@ -9,10 +9,10 @@ from statistics import fmean
 
 import numpy as np
 
-from benchmarks.curves.comparison import Comparison, Curves, Interval, compared, paired_interval, wins
+from backend.reporting.comparison import Comparison, Curves, Interval, compared, paired_interval, wins
+from backend.reporting.learning_curves import BASELINE
 from benchmarks.curves.plan import Plan
 from benchmarks.curves.purchases import COLUMNS
-from benchmarks.curves.stats import BASELINE
 from benchmarks.curves.store import Line
 
 AT = 400

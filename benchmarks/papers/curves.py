@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from backend.reporting.learning_curves import MeanStd, area_under_curve
 from benchmarks.curves import command
 from benchmarks.curves.display import Display
 from benchmarks.curves.report import Results
-from benchmarks.curves.stats import MeanStd, area_under_curve
 from benchmarks.curves.store import Line
 from benchmarks.curves.tasks import TASKS
 from benchmarks.curves.versus import signed

@@ -93,6 +93,7 @@ def test_a_cycle_learns_from_every_label_and_publishes_every_other_task(bench: W
     version = cycle.run_cycle(bench.job)
     done = newest(bench)
     assert (done.status, done.labels, done.error) == ("done", 5, None)
+    assert done.metrics["label_seconds"] == 1.0  # which Label Studio says of each annotation
     assert {"read", "images", "train", "score", "publish"} <= set(done.metrics["seconds"])
     assert (version.metrics["health"]["order"], version.metrics["health"]["why"]) == ("entropy", "")
     assert version.name == f"entropy-c{done.number}-{version.name[-8:]}" and files(bench) == [f"{version.name}.pt"]

@@ -66,7 +66,7 @@ def given(project: LabelProject) -> set[int]:
 
 def seen_by(seen: Seen, project: LabelProject) -> set[int]:
     """The annotations that the backend has read and counts."""
-    return {int(number) for label in seen.state.labels.all(project.id) for number, _ in label.counted}
+    return {int(number) for label in seen.state.labels.all(project.id) for number, *_ in label.counted}
 
 
 def published(seen: Seen, project: LabelProject, settings: Settings) -> tuple[Counter[int], str]:

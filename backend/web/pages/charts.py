@@ -53,16 +53,20 @@ class Chart:
     line: str
     band: str
     marked: bool
+    ahead_line: str
+    ahead_band: str
 
 
-def learning_curve(points: Sequence[Point], width: int) -> Chart:
-    """The curve of one point or more, in an image of this width."""
+def learning_curve(points: Sequence[Point], width: int, ahead: Sequence[Sequence[float]] = ()) -> Chart:
+    """The curve of one point or more, in an image of this width. ``ahead``: (labels, accuracy, low, high) where it is
+    expected to go on (:mod:`backend.reporting.outlook`)."""
     lows = [p.accuracy.value if p.accuracy.low is None else p.accuracy.low for p in points]
     highs = [p.accuracy.value if p.accuracy.high is None else p.accuracy.high for p in points]
+    lows, highs = lows + [low for _, _, low, _ in ahead], highs + [high for _, _, _, high in ahead]
     bottom, top = math.floor(min(lows) * 10) / 10, min(1.0, math.ceil(max(highs) * 10) / 10)
     if top - bottom < 0.2:
         bottom = max(0.0, round(top - 0.2, 1))
-    most = _round_up(max(p.labels for p in points))
+    most = round_up(max([*(p.labels for p in points), *(math.ceil(labels) for labels, *_ in ahead)]))
     inner_width, inner_height = width - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 
     def across(labels: float) -> float:
@@ -97,10 +101,15 @@ def learning_curve(points: Sequence[Point], width: int) -> Chart:
         _path([(mark.x, mark.y) for mark in marks]),
         _band(marks),
         len(points) <= _POINTS_MARKED,
+        _path([(across(labels), up(value)) for labels, value, _, _ in ahead]),
+        _path(
+            [(across(labels), up(high)) for labels, _, _, high in ahead]
+            + [(across(labels), up(low)) for labels, _, low, _ in reversed(ahead)]
+        ),
     )
 
 
-def _round_up(count: int) -> int:
+def round_up(count: int) -> int:
     """The next number of labels that divides well by four."""
     size = 10 ** max(0, math.floor(math.log10(max(1, count))) - 1)
     steps = (4, 8, 12, 16, 20, 24, 32, 40, 60, 80, 100)

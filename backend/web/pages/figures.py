@@ -129,6 +129,12 @@ class ProjectFigures:
     kind: str
 
     @property
+    def ahead(self) -> Sequence[Sequence[float]]:
+        """Where the curve is expected to go on; nothing where that is not known, or the curve is of something else."""
+        outlook = self.now.facts.outlook
+        return outlook["ahead"] if outlook and outlook["rises"] and self.curve else ()
+
+    @property
     def largest_share(self) -> float:
         """Of any class, which the longest bar stands for."""
         return max([0.001, *(row.share for row in self.classes), *(row.predicted or 0.0 for row in self.classes)])

@@ -18,6 +18,7 @@ from backend.web.pages.charts import NARROW, WIDE, learning_curve
 from backend.web.pages.figures import frame_of, now_of, overview, project_figures
 from backend.web.pages.guard import Seal
 from backend.web.pages.rendering import ASSETS, page
+from backend.web.pages.replay_chart import replay_values
 from backend.web.services import Services
 
 RUNNING_SECONDS, IDLE_SECONDS = 2, 15
@@ -72,7 +73,7 @@ class Pages:
             now = now_of(self._state, self._settings, known, self._state.now())
             return answer(page("now.html", now=now, seconds=_seconds(bool(now.running))))
         found = project_figures(self._state, self._settings, known)
-        curves = [learning_curve(found.curve, width) for width in (WIDE, NARROW)] if found.curve else []
+        curves = [learning_curve(found.curve, width, found.ahead) for width in (WIDE, NARROW)] if found.curve else []
         judged = judged_of(self._state, known, found.now.facts.current)
         sources = {one.task: one.source for one in found.next_tasks}
         if judged is not None:
@@ -88,6 +89,7 @@ class Pages:
                 found=found,
                 judged=judged,
                 curves=curves,
+                **replay_values(found.now.facts.replay),
                 images=images,
                 token=token,
                 seconds=seconds,

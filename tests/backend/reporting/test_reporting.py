@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from backend.files import project_folder
+from backend.reporting import replays
 from backend.reporting.advice import advice_of
 from backend.reporting.facts import Facts, facts_of
 from backend.reporting.origins import origins
+from backend.reporting.outlook import CurvePoint, outlook
 from backend.reporting.snapshot import snapshot
 from backend.reporting.words import PHASES, next_cycle_in_words, running_in_words
 from backend.settings.core import Settings
 from backend.state import State
+from tests.backend.reporting.test_replays import HELPS
 from tests.backend.web.pages.world import OWNER, add_cycle, connect, fill, fill_tasks
 from tests.rig.processes import REPOSITORY
 
@@ -72,6 +77,36 @@ def test_a_sampler_that_learned_nothing_is_told_before_any_accuracy(state: State
     add_cycle(state, 1, labels=100, pool=POOL, accuracy=0.9, health=health)
     advice = advice_of(known(state, settings))
     assert advice.code == "sampler" and advice.concern and "its discriminator only guesses" in advice.sentence
+
+
+def test_a_better_sampler_is_advised_by_the_last_replay_and_status_has_all_of_it(
+    state: State, settings: Settings
+) -> None:
+    connect(state, 1, "Pets", {"sampler": "bald"})
+    add_cycle(state, 1, labels=100, pool=POOL, accuracy=0.9)
+    assert snapshot(state, settings)["projects"][0]["replay"] is None
+    project = state.projects.get(1)
+    assert project is not None
+    replays.keep(project_folder(settings.model_dir, project.folder_key), HELPS)
+    advice = advice_of(known(state, settings))
+    assert advice.code == "better_sampler" and advice.concern
+    assert advice.sentence.startswith("90 % of the predictions") and advice.sentence.endswith('"sampler": "margin".')
+    found = json.loads(json.dumps(snapshot(state, settings)))["projects"][0]["replay"]
+    assert (found["labels"], found["samplers"][1]["verdict"]) == (240, "ahead")
+    assert found["sentence"] == replays.in_words(HELPS)
+
+
+def test_what_more_labels_would_bring_stands_behind_the_accuracy(state: State, settings: Settings) -> None:
+    connect(state, 1, "Pets", {"target_accuracy": 0.9})
+    points = [CurvePoint(count, 0.95 - 1.2 * count**-0.5, count) for count in range(50, 301, 50)]
+    add_cycle(state, 1, labels=300, pool=POOL, accuracy=0.88, outlook=outlook(points, 0.9, 36.0))
+    advice = advice_of(known(state, settings))
+    assert advice.code == "accuracy" and "The target of 90 % is met with about 5" in advice.sentence
+    state.projects.update(1, extra_params={})
+    advice = advice_of(known(state, settings))
+    assert advice.code == "enough_labels" and not advice.concern
+    assert "labeling may stop here, unless 2.0 points for 300 more (about 3.0 h) are worth it." in advice.sentence
+    assert snapshot(state, settings)["projects"][0]["outlook"]["labels"] == 300
 
 
 def test_where_nothing_is_measured_that_is_said(state: State, settings: Settings) -> None:

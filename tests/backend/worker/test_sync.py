@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 from backend.labelstudio.client import LabelStudio
 from backend.settings.core import Settings
-from backend.state import State
+from backend.state import State, StoredLabel
 from backend.worker import sample, sync
 from backend.worker.job import Job
 from backend.worker.sync import read_truth
@@ -61,6 +61,26 @@ def assert_is_truth(truth: Truth, studio: ModelStudio, state: State) -> None:
     every = [one["was_cancelled"] for task in studio.contents.values() for one in task.annotations.values()]
     assert state.labels.totals(1) == (len(every) - sum(every), sum(every))
     assert sum(state.labels.ignored(1).values()) == len(every) - len(counted)
+
+
+def test_how_long_a_label_takes_is_the_median_of_what_was_measured(tmp_path: Path) -> None:
+    """10, 20 and 3,000 s, over lunch; imports have none, and what is no positive number is none."""
+    studio = ModelStudio()
+    job = job_on(studio, tmp_path)
+    tasks = studio.import_tasks(7)
+    assert read_truth(job).label_seconds is None
+    for task, spent in zip(tasks, (10.04, 20, 3_000.0, None, 0, "long", float("nan")), strict=True):
+        number = studio.annotate(task, CLASSES[0])
+        studio.contents[task].annotations[number]["lead_time"] = spent
+    assert read_truth(job).label_seconds == 20.0
+    assert read_truth(job, whole=True).label_seconds == 20.0
+    assert {len(one) for label in job.state.labels.all(1) for one in label.counted} == {3}
+    job.state.close()
+
+
+def test_what_earlier_versions_stored_without_seconds_is_read(tmp_path: Path) -> None:
+    assert sync.label_seconds([StoredLabel(1, "cat", [[7, "monday"]], 1, 0)]) is None
+    assert sync.label_seconds([StoredLabel(1, "cat", [[7, "monday"], [8, "monday", 4.0]], 2, 0)]) == 4.0
 
 
 class Reading(RuleBasedStateMachine):

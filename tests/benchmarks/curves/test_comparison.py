@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.curves.comparison import compared, holm, labels_saved, paired_interval, signed_rank_p, wins
+from backend.reporting.comparison import compared, holm, labels_saved, paired_interval, signed_rank_p, wins
 from benchmarks.curves.plan import Plan
 from benchmarks.curves.purchases import close_distance, effective_classes, share_of_copies, share_of_duplicates
 from benchmarks.curves.store import Line

@@ -6,10 +6,11 @@ import math
 
 import pytest
 
+from backend.reporting.learning_curves import MeanStd, area_under_curve, labels_to_reach
 from benchmarks.curves.plan import Plan, Run
 from benchmarks.curves.plot import COLORS, OTHERS, panels, picture
 from benchmarks.curves.report import Results, as_csv, page, sentences
-from benchmarks.curves.stats import MeanStd, area_under_curve, labels_to_reach, summaries
+from benchmarks.curves.stats import summaries
 from benchmarks.curves.store import Line
 from benchmarks.curves.tasks import TASKS, measure_of
 from samplers import SAMPLER_NAMES

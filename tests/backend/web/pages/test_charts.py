@@ -50,3 +50,18 @@ def test_a_row_of_the_grid_is_where_a_point_of_that_share_is() -> None:
     chart = learning_curve([point(100, 0.6, 100), point(200, 0.8, 200)], WIDE)
     (row,) = [tick for tick in chart.rows if tick.words == "80 %"]
     assert row.at == pytest.approx(chart.marks[1].y, abs=0.11)
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_what_is_expected_goes_on_behind_the_last_point_within_the_frame(width: int) -> None:
+    ahead = [[250, 0.86, 0.84, 0.88], [500, 0.91, 0.85, 0.97]]
+    chart = learning_curve([point(125, 0.8, 125), point(250, 0.87, 250)], width, ahead)
+    line, band = (
+        [tuple(map(float, place.split(","))) for place in text.split()] for text in (chart.ahead_line, chart.ahead_band)
+    )
+    assert len(line) == 2 and len(band) == 4
+    assert line[0][0] == chart.marks[-1].x and line[1][0] > chart.marks[-1].x
+    for x, y in [*line, *band]:
+        assert chart.left <= x <= chart.right and chart.top <= y <= chart.bottom
+    assert band[1][1] < line[1][1] < band[2][1], "the upper end is further up"
+    assert learning_curve([point(125, 0.8, 125)], width).ahead_line == ""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from backend.reporting.outlook import CurvePoint, outlook
 from backend.state import StoredLabel
 from backend.web.pages.rendering import ASSETS, page
 from tests.backend.small_label_studio import MASKS_CONFIG, TAGS_CONFIG
@@ -178,6 +179,16 @@ def test_no_interval_is_drawn_where_nobody_knows_how_many_labels_were_asked(site
     add_cycle(site.state, 1, labels=50, pool=range(1, 9), train_cv_accuracy=0.8)
     html = site.text("/projects/1")
     assert 'class="point"' in html and 'class="interval"' not in html and "not known" in html
+
+
+def test_the_curve_goes_on_where_the_state_says_what_to_expect(site: Site) -> None:
+    fill(site.state, site.settings)
+    assert "Dashed: where" not in site.text("/projects/1")
+    points = [CurvePoint(count, 0.95 - 1.2 * count**-0.5, count) for count in range(50, 301, 50)]
+    add_cycle(site.state, 1, labels=300, pool=range(1, 61), accuracy=0.88, outlook=outlook(points, 0.0, 36.0))
+    html = site.text("/projects/1")
+    assert html.count('class="line ahead"') == 2 and "Dashed: where" in html
+    assert "labeling may stop here, unless 2.0 points for 300 more (about 3.0 h) are worth it." in words_of(html)
 
 
 def test_of_masks_the_mean_iou_is_told_without_an_interval_and_no_label_is_taken_for_a_class(site: Site) -> None:

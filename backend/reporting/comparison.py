@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.curves.stats import BASELINE, MeanStd, area_under_curve, labels_to_reach
+from backend.reporting.learning_curves import BASELINE, MeanStd, area_under_curve, labels_to_reach
 
 FEWEST = 5
 """Trials that a comparison needs. Of 5, all of one sign, Wilcoxon's two-sided p is 2/2⁵ = 0.06; of 10, 0.002."""
@@ -139,6 +139,31 @@ def _saved(labels: Sequence[int], ours: np.ndarray, randoms: np.ndarray, at: int
     target = float(randoms[list(labels).index(at)])
     reached = labels_to_reach(labels, ours.tolist(), target)
     return reached, 0.0 if reached is None else max(0.0, 1 - reached / at)
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Labels to an accuracy, read off a mean curve, and the 95 % interval of that; None: not within the curve."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+def labels_needed(labels: Sequence[int], ours: np.ndarray, targets: np.ndarray, seed: int = 0) -> Needed:
+    """How many labels an arm needs for an accuracy.
+
+    ours (T, K), targets (T,), paired by trial. Of the mean curve, straight between its stages, and the mean target; the
+    interval is that of the same figure over resamples of the trials (Efron 1979).
+    """
+    draw = np.random.default_rng([seed, 9])
+    found = []
+    for some in draw.integers(0, len(ours), (DRAWS, len(ours))):
+        reached = labels_to_reach(labels, ours[some].mean(axis=0).tolist(), float(targets[some].mean()))
+        found.append(math.inf if reached is None else reached)
+    low, high = np.quantile(found, (0.025, 0.975), method="nearest").tolist()
+    value = labels_to_reach(labels, ours.mean(axis=0).tolist(), float(targets.mean()))
+    return Needed(value, *(None if math.isinf(end) else float(end) for end in (low, high)))
 
 
 def paired_interval(differences: np.ndarray) -> Interval:
