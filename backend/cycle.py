@@ -19,6 +19,7 @@ from backend.head import SMALL_FIRST_ORDER
 from backend.images.cache import ImageCache
 from backend.learning import device_memory
 from backend.learning.checkpoints import last_learner, save_learner
+from backend.learning.control_figures import control_figures
 from backend.learning.control_order import with_drawn
 from backend.learning.doubts import judged_figures
 from backend.learning.features import Features
@@ -35,8 +36,8 @@ from backend.worker.job import Job
 from backend.worker.recording import CycleRecord, recorded
 from backend.worker.sync import read_truth
 from backend.worker.topping_up import kept_full
+from backend.worker.training_labels import held_out_labels, training_labels
 from backend.worker.truth import Truth
-from models import ProgressFn
 from models.data import SCORE_DTYPES, CycleData, Runtime
 from samplers import SAMPLERS
 
@@ -85,6 +86,7 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
         with kept_full(job):
             cache = open_images(job, truth, report, seconds=CYCLE_SECONDS)
             labels = training_labels(job, truth, cache, report)
+            held_out = held_out_labels(job, truth, cache, report)
             features = open_features(job, truth, cache, report, FEATURE_SECONDS)
             pool, drawn = pool_tasks(truth, features, seed)
             data = cycle_data(cache, labels, pool, truth)
@@ -100,6 +102,9 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
                 learner, metrics = device_memory.trained(settings, kind.classes, data, runtime, previous)
                 cycle.metrics.update(metrics)
                 cycle.metrics.update(judged_figures(learner, labels.tasks, data))
+                if truth.control.arm.fraction:
+                    order = (truth.control.chosen, truth.control.drawn)
+                    cycle.metrics["control"] = control_figures(learner, cache, labels, held_out, order, runtime)
                 report("score", 0, len(pool))
                 scored = device_memory.scored(learner, cache, pool, runtime)
                 learner, scored, health = checked(learner, scored, metrics, data, settings, runtime)
@@ -188,19 +193,6 @@ def _typical_first(job: Job, truth: Truth, cycle: CycleRecord) -> tuple[ScoredPo
         with job.turn():
             chosen = first_order(features, rest, cache.present(truth.real_to_learn), runtime)
     return with_drawn(chosen, ScoredPool.unordered(drawn), arm.fraction, cycle.seed), cache
-
-
-def training_labels(job: Job, truth: Truth, cache: ImageCache, report: ProgressFn) -> TrainingLabels:
-    """The labels to train on, those of generated images included.
-
-    Raises:
-        BackendError: none of them can be used; the message says why.
-    """
-    wanted = truth.to_learn
-    sources = job.state.tasks.sources(job.project.id, wanted)
-    return truth.kind.training_labels(
-        wanted, sources, cache, lambda tasks: job.gateway.annotations_of(job.project.number, tasks), report
-    )
 
 
 def pool_tasks(truth: Truth, features: Features, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from backend.errors import OwnerError
 from backend.reporting.accuracy import Accuracy, accuracy_of
+from backend.reporting.control import Control, LabelsSaved, control_of, labels_saved_of
 from backend.reporting.cycles import seconds_left
 from backend.settings.core import Settings
 from backend.state import Cycle, Project, State, Version
@@ -72,6 +73,15 @@ class Facts:
     def accuracy(self) -> Accuracy | None:
         """That of the version in use."""
         return accuracy_of(self.current.metrics) if self.current else None
+
+    @property
+    def control(self) -> Control | None:
+        """What the control arm says of the version in use; None without an arm, and before a cycle."""
+        return control_of(self.current.metrics) if self.current else None
+
+    @property
+    def labels_saved(self) -> LabelsSaved:
+        return labels_saved_of(self.control, self.settings)
 
     @property
     def health(self) -> str:
