@@ -57,6 +57,7 @@ FIRST_FEATURE_SECONDS, FEATURE_SECONDS = 15.0, 20.0
 """The same for their features."""
 
 
+NO_LABELS = "There are no labels to learn from yet: label a few tasks first."
 NOTHING_TO_LEARN = "All labels so far are kept out of training, to measure (control_fraction): label a few more tasks."
 
 
@@ -81,7 +82,7 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
         else:
             report.seconds["read"] = truth.seconds
         if not truth.real_to_learn:
-            raise NoLabels(NOTHING_TO_LEARN if truth.labels else "There are no labels yet: label a few tasks first.")
+            raise NoLabels(NOTHING_TO_LEARN if truth.labels else NO_LABELS)
         kind, settings = truth.kind, truth.kind.settings
         with kept_full(job):
             cache = open_images(job, truth, report, seconds=CYCLE_SECONDS)

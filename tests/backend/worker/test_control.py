@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,13 @@ from backend import cycle
 from backend.control import Arm
 from backend.errors import NoLabels
 from backend.learning.checkpoints import last_learner
+from backend.reporting.snapshot import snapshot
+from backend.web.app import create_app
+from backend.worker.images import open_images
 from backend.worker.job import Job
 from backend.worker.sync import read_truth
 from backend.worker.truth import Truth
+from models.training.comparison import FEWEST
 from tests.backend.workbench import Workbench, workbench
 from tests.backend.worker.model_studio import CLASSES, ModelStudio
 from tests.backend.worker.test_sync import OWNER, job_on
@@ -152,7 +157,8 @@ def test_labels_that_only_measure_make_no_cycle_due(tmp_path: Path) -> None:
 def in_order(bench: Workbench) -> list[int]:
     version = bench.state.versions.current(bench.project.id)
     assert version is not None
-    return [task for task in bench.order(version) if task in bench.project.unlabelled()]
+    waiting = bench.project.unlabelled()
+    return [task for task in bench.order(version) if task in waiting]
 
 
 @pytest.mark.slow
@@ -192,3 +198,49 @@ def test_a_cycle_over_labels_that_only_measure_says_what_to_do(label_studio: Lab
         bench.project.annotate(task, bench.project.tasks()[task]["data"]["kind"])
         with pytest.raises(NoLabels, match="kept out of training"):
             cycle.run_cycle(bench.job.reread())
+
+
+@pytest.mark.slow
+def test_what_the_page_says_is_what_the_oracle_knows(label_studio: LabelStudioServer, tmp_path: Path) -> None:
+    """120 drawings, of which an oracle labels 100 in the published order, half of them drawn by chance. The share of
+    right answers on the page is that of the labels that were kept out, by the version's own predictions; its interval
+    has that of all images that nothing learned from; and the page, ``status`` and ``/metrics`` say the same."""
+    settings = {"task_width": 0, "sampler": "margin", "control_fraction": 0.5, "budget": 100}
+    with workbench(label_studio, tmp_path, tasks=120, pictures=True, **settings) as bench:
+        kinds = {task: one["data"]["kind"] for task, one in bench.project.tasks().items()}
+        cycle.cold_start(bench.job, read_truth(bench.job))
+        for task in in_order(bench)[:100]:
+            bench.project.annotate(task, kinds[task])
+        version = cycle.run_cycle(bench.job.reread())
+        control = read_truth(bench.job.reread()).control
+        learner = last_learner([version], bench.job.device)
+        assert learner is not None
+        truth = read_truth(bench.job.reread())
+        cache = open_images(bench.job, truth, lambda *_: None)
+        unlearned = np.setdiff1d(bench.tasks, sorted(truth.to_learn))
+        predicted, _ = learner.predict(cache.pixels[cache.rows(unlearned)])
+        names = [learner.classes[index] for index in predicted.predicted]
+        right = {task: name == kinds[task] for task, name in zip(unlearned.tolist(), names, strict=True)}
+        (project,) = snapshot(bench.state, bench.job.settings)["projects"]
+        found, saved = project["control"], project["labels_saved"]
+        assert found["n"] == len(control.held_out) > 5
+        assert found["value"] == pytest.approx(np.mean([right[task] for task in control.held_out.tolist()]), abs=1e-4)
+        # with room for chance: which tasks are drawn differs with their numbers
+        assert found["low"] - 0.1 <= np.mean(list(right.values())) <= found["high"] + 0.1
+        assert found["labels"] == len(control.held_out) + len(control.drawn) > 30
+        smaller = min(len(control.held_out), len(control.drawn), len(control.chosen))
+        assert found["difference"] is None if smaller < FEWEST else found["difference"]["labels"] == smaller
+        html = page_of(bench)
+        assert found["sentence"] in html
+        assert f"<strong>{found['n']}</strong> random images" in html
+        shown = f"Labels saved: <strong>{saved['value']}</strong>" if "value" in saved else saved["why"]
+        assert shown in html
+
+
+def page_of(bench: Workbench) -> str:
+    app = create_app(bench.job.settings)
+    try:
+        answer = app.test_client().get(f"/projects/{bench.project.id}", headers={"Accept": "text/html"})
+        return unescape(answer.get_data(as_text=True))
+    finally:
+        app.extensions["services"].close()

@@ -1,8 +1,9 @@
 """Whether labels that a sampler chose teach more than random ones: told apart on owners of whom the truth is known.
 
 A pool of 80 clusters, each of one of four classes, and three owners. For the first, a sampler that takes one image of
-each cluster in turn helps: 80 labels that are drawn by chance leave a third of the clusters out. For the second nothing can help:
-labels have nothing to do with the images. For the third, a sampler that keeps to a quarter of the clusters hurts.
+each cluster in turn helps: 80 labels that are drawn by chance leave a third of the clusters out. For the second nothing
+can help: labels have nothing to do with the images. For the third, a sampler that keeps to a quarter of the clusters
+hurts.
 """
 
 from __future__ import annotations
@@ -127,25 +128,24 @@ def test_the_quantile_is_that_of_student_s_t() -> None:
     assert comparison._quantile(99) == pytest.approx(1.9842, abs=5e-4)
 
 
-# Over 200 owners of each kind, a share that is 2.5 % is above 6 % once in 500 such tests.
+# Over 200 owners of each kind: a share that is 2.5 % is above 6 % less than once in 300 such tests. With 80 labels of
+# each half, some 1,600 labels where a tenth is drawn by chance.
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", [CANNOT, CHANCE])
 def test_a_sampler_that_is_like_chance_is_seldom_said_to_be_another(kind: str) -> None:
-    better, worse = verdicts(kind, 40, 200, 200)
+    better, worse = verdicts(kind, 80, 300, 200)
     assert better <= 0.06 and worse <= 0.06, (better, worse)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("half", "least"), [(40, 0.3), (80, 0.7)])
-def test_a_sampler_that_helps_is_mostly_found_and_never_said_to_hurt(half: int, least: float) -> None:
-    better, worse = verdicts(HELPS, half, 5 * half, 200)
-    assert better >= least and worse == 0, (better, worse)
+def test_a_sampler_that_helps_is_mostly_found_and_never_said_to_hurt() -> None:
+    better, worse = verdicts(HELPS, 80, 400, 200)
+    assert better >= 0.9 and worse == 0, (better, worse)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("half", "least"), [(40, 0.6), (80, 0.9)])
-def test_a_sampler_that_hurts_is_mostly_found_and_never_said_to_help(half: int, least: float) -> None:
-    better, worse = verdicts(HURTS, half, 5 * half, 200)
-    assert worse >= least and better == 0, (better, worse)
+def test_a_sampler_that_hurts_is_mostly_found_and_never_said_to_help() -> None:
+    better, worse = verdicts(HURTS, 80, 400, 200)
+    assert worse >= 0.9 and better == 0, (better, worse)
