@@ -12,19 +12,21 @@ from typing import Any
 import numpy as np
 
 from backend import joining
+from backend.control import history_after
 from backend.errors import BackendError, NoLabels
 from backend.files import checkpoint_path, predictions_folder
 from backend.head import SMALL_FIRST_ORDER
 from backend.images.cache import ImageCache
 from backend.learning import device_memory
 from backend.learning.checkpoints import last_learner, save_learner
+from backend.learning.control_figures import control_figures
+from backend.learning.control_order import with_drawn
 from backend.learning.doubts import judged_figures
 from backend.learning.features import Features
 from backend.learning.first_order import first_order
 from backend.learning.health import checked
 from backend.learning.learner import Learner, random_subset
 from backend.learning.pool import ScoredPool, predicted_shares
-from backend.learning.scores import priority_scores
 from backend.reporting import outlook
 from backend.state import Version
 from backend.tasks.base import TrainingLabels
@@ -35,8 +37,8 @@ from backend.worker.job import Job
 from backend.worker.recording import CycleRecord, recorded
 from backend.worker.sync import read_truth
 from backend.worker.topping_up import kept_full
+from backend.worker.training_labels import held_out_labels, training_labels
 from backend.worker.truth import Truth
-from models import ProgressFn
 from models.data import SCORE_DTYPES, CycleData, Runtime
 from samplers import SAMPLERS
 
@@ -59,6 +61,10 @@ FIRST_FEATURE_SECONDS, FEATURE_SECONDS = 15.0, 20.0
 """The same for their features."""
 
 
+NO_LABELS = "There are no labels to learn from yet: label a few tasks first."
+NOTHING_TO_LEARN = "All labels so far are kept out of training, to measure (control_fraction): label a few more tasks."
+
+
 def run_cycle(job: Job, truth: Truth | None = None) -> Version:
     """Compare with Label Studio (unless ``truth`` was read just now), train on all labels, score the pool, publish the
     new order, and record all of this.
@@ -79,14 +85,15 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
             truth = read_truth(job)
         else:
             report.seconds["read"] = truth.seconds
-        if not truth.labels:
-            raise NoLabels("There are no labels to learn from yet: label a few tasks first.")
+        if not truth.real_to_learn:
+            raise NoLabels(NOTHING_TO_LEARN if truth.labels else NO_LABELS)
         kind, settings = truth.kind, truth.kind.settings
         with kept_full(job):
             cache = open_images(job, truth, report, seconds=CYCLE_SECONDS)
             labels = training_labels(job, truth, cache, report)
+            held_out = held_out_labels(job, truth, cache, report)
             features = open_features(job, truth, cache, report, FEATURE_SECONDS)
-            pool = pool_tasks(truth, features, seed)
+            pool, drawn = pool_tasks(truth, features, seed)
             data = cycle_data(cache, labels, pool, truth)
             with job.turn():
                 report("train", 0, 1)
@@ -100,12 +107,17 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
                 learner, metrics = device_memory.trained(settings, kind.classes, data, runtime, previous)
                 cycle.metrics.update(metrics)
                 cycle.metrics.update(judged_figures(learner, labels.tasks, data))
+                if truth.control.arm.fraction:
+                    order = (truth.control.chosen, truth.control.drawn)
+                    cycle.metrics["control"] = control_figures(learner, cache, labels, held_out, order, runtime)
                 report("score", 0, len(pool))
                 scored = device_memory.scored(learner, cache, pool, runtime)
                 learner, scored, health = checked(learner, scored, metrics, data, settings, runtime)
                 cycle.metrics["health"] = health
+                others = device_memory.scored(learner, cache, drawn, runtime)
+                scored = with_drawn(scored, others, truth.control.arm.fraction, seed)
                 cycle.metrics["predicted"] = predicted_shares(learner, scored)
-                counts = {"labels": len(data.real.labeled), "pool": len(pool), "newest_task": newest(truth)}
+                counts = {"labels": len(data.real.labeled), "pool": len(scored.tasks), "newest_task": newest(truth)}
                 cycle.metrics.update(counts | facts(truth, cache, labels.problems))
                 cycle.metrics.update(prospects(job, truth, cycle))
                 made = synthetic.generated(job, truth, learner, cache, runtime)
@@ -133,19 +145,24 @@ def cold_start(job: Job, truth: Truth, *, whole: bool = False) -> Version:
     ``whole``: see :func:`backend.worker.publisher.publish`.
     """
     with recorded(job) as cycle:
-        report, sampler = cycle.report, truth.kind.settings.sampler
+        report, sampler, arm = cycle.report, truth.kind.settings.sampler, truth.control.arm
         job.state.cycles.report(report.cycle_id, "images", 0, 1, sampler=sampler)
         if SAMPLERS[sampler].spreads_first:
             scored, cache = _typical_first(job, truth, cycle)
             cycle.metrics.update(facts(truth, cache))
         else:
-            scored = ScoredPool.shuffled(truth.unlabeled, cycle.seed)
+            drawn = arm.of(truth.unlabeled)
+            scored = ScoredPool.shuffled(np.setdiff1d(truth.unlabeled, drawn), cycle.seed)
+            scored = with_drawn(scored, ScoredPool.unordered(drawn), arm.fraction, cycle.seed)
             cycle.metrics["task"] = truth.kind.name
         cycle.metrics.update({"pool": len(scored.tasks), "newest_task": newest(truth)})
         version = store_version(job, truth, scored, cycle, _new_name(job, f"{sampler}-c0"))
         connection.require(job)
         report("publish", 0, len(scored.tasks))
-        return publisher.publish(job, version, lambda done, total: report("publish", done, total), whole=whole)
+        version = publisher.publish(job, version, lambda done, total: report("publish", done, total), whole=whole)
+        if not whole and not truth.annotations and arm.fraction:  # all labels to come are given in this order
+            job.state.projects.update(job.project.id, job.owner, control=history_after([], arm.fraction, 0))
+        return version
 
 
 def _new_name(job: Job, prefix: str) -> str:
@@ -174,28 +191,28 @@ def _typical_first(job: Job, truth: Truth, cycle: CycleRecord) -> tuple[ScoredPo
         return ScoredPool.ranked(pool, np.arange(0)), cache
     features = open_features(job, truth, cache, report, FIRST_FEATURE_SECONDS, wanted=pool)
     runtime = Runtime(device=job.device, seed=cycle.seed, progress=report)
-    with job.turn():
-        return first_order(features, pool, cache.present(truth.labels), runtime), cache
+    arm = truth.control.arm
+    drawn = arm.of(pool)
+    rest = np.setdiff1d(pool, drawn)
+    chosen = ScoredPool.unordered(rest)
+    if len(rest):
+        with job.turn():
+            chosen = first_order(features, rest, cache.present(truth.real_to_learn), runtime)
+    return with_drawn(chosen, ScoredPool.unordered(drawn), arm.fraction, cycle.seed), cache
 
 
-def training_labels(job: Job, truth: Truth, cache: ImageCache, report: ProgressFn) -> TrainingLabels:
-    """The labels to train on, those of generated images included.
-
-    Raises:
-        BackendError: none of them can be used; the message says why.
-    """
-    wanted = truth.to_learn
-    sources = job.state.tasks.sources(job.project.id, wanted)
-    return truth.kind.training_labels(
-        wanted, sources, cache, lambda tasks: job.gateway.annotations_of(job.project.number, tasks), report
-    )
-
-
-def pool_tasks(truth: Truth, features: Features, seed: int) -> np.ndarray:
-    """The unlabeled tasks (N,) to score: all that have an image, or the random subset R of them."""
-    pool = features.present(truth.unlabeled)
+def pool_tasks(truth: Truth, features: Features, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The unlabeled tasks to score, all that have an image or the random subset R of them: those that the sampler
+    chooses from (N,), and those of the control arm (K,), which are served in this order."""
+    found, arm = features.present(truth.unlabeled), truth.control.arm
+    drawn = arm.of(found)
+    pool = np.setdiff1d(found, drawn)
     size = truth.kind.settings.subset
-    return pool[random_subset(len(pool), size, seed)] if 0 < size < len(pool) else pool
+    if 0 < size < len(found):
+        drawn = drawn[: round(arm.fraction * size)]
+        size -= len(drawn)
+        pool = pool[random_subset(len(pool), size, seed)] if size < len(pool) else pool
+    return pool, drawn
 
 
 def prospects(job: Job, truth: Truth, cycle: CycleRecord) -> dict[str, Any]:
@@ -245,6 +262,7 @@ def store_version(
     """Store the version's row; its checkpoint and predictions must be on disk already. With a ``learner``, the
     annotations of ``truth``, which it was trained on, count as seen from now on."""
     job.check()
+    cycle.metrics["control_fraction"] = truth.control.arm.fraction
     return job.state.versions.add(
         job.project.id,
         job.owner,
@@ -255,7 +273,7 @@ def store_version(
         classes=() if learner is None else learner.classes,
         metrics=cycle.metrics,
         task_ids=scored.tasks,
-        priority_score=priority_scores(scored.acquisition, cycle.seed),
+        priority_score=scored.priority_scores(cycle.seed),
         class_index=truth.kind.class_index(scored),
         confidence=scored.confidence,
         seen=None if learner is None else truth.annotations,

@@ -11,6 +11,7 @@ import numpy as np
 from backend.files import predictions_folder
 from backend.learning import device_memory
 from backend.learning.checkpoints import last_learner
+from backend.learning.control_order import in_drawn_places
 from backend.learning.features import Features
 from backend.learning.learner import Learner, cycle_seed
 from backend.learning.pool import ScoredPool
@@ -50,6 +51,9 @@ def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
     scored = _score_joining(job, version, truth, features, missing, seed)
     if not len(scored.tasks):
         return 0
+    arm = truth.control.arm
+    if version.metrics.get("control_fraction") and len(arm.of(scored.tasks)):
+        scored = in_drawn_places(scored, arm, job.state.scores.in_order(version), seed)
     _add(job, version, truth, scored, seed)
     log.info("Project %s: %d new tasks join %s", job.project.id, len(scored.tasks), version.name)
     return len(scored.tasks)

@@ -35,6 +35,8 @@ def show(found: dict[str, Any], console: Console) -> None:
         if any(project["synthetic"].values()):
             words = ", ".join(f"{count} {what}" for what, count in project["synthetic"].items())
             console.print(shown(f"Project {project['name']}, generated images: {words}"), markup=False)
+        if sentence := (project["control"] or {}).get("sentence"):
+            console.print(shown(f"Project {project['name']}, compared with chance: {sentence}"), markup=False)
         if not any(alert.words in project["advice"] for alert in alerts):
             console.print(shown(f"Project {project['name']}: {project['advice']}"), markup=False)
         if project["replay"]:

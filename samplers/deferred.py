@@ -94,6 +94,7 @@ if TYPE_CHECKING:
     import models.training.budget
     import models.training.calibration
     import models.training.committee
+    import models.training.comparison
     import models.training.examples
     import models.training.gan
     import models.training.head

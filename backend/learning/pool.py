@@ -20,11 +20,13 @@ CLASSES_KEPT = 100
 @dataclass(frozen=True)
 class ScoredPool:
     """``tasks`` (N,) int64 with their ``acquisition`` (N,) float64, higher = label sooner, and the network's
-    predictions for them, None where no network was involved."""
+    predictions for them, None where no network was involved. ``places`` (N,): what orders tasks of equal acquisition;
+    None: chance."""
 
     tasks: np.ndarray
     acquisition: np.ndarray
     predictions: Predictions | None = None
+    places: np.ndarray | None = None
 
     @classmethod
     def scored(cls, learner: Learner, cache: ImageCache, tasks: np.ndarray, runtime: Runtime) -> ScoredPool:
@@ -32,6 +34,11 @@ class ScoredPool:
         if not len(tasks):
             return cls(tasks, np.empty(0))
         return cls(tasks, *learner.score(cache.pixels, cache.rows(tasks), runtime))
+
+    @classmethod
+    def unordered(cls, tasks: np.ndarray) -> ScoredPool:
+        """``tasks`` (N,) that something else puts in order, without predictions."""
+        return cls(tasks, np.zeros(len(tasks)))
 
     @classmethod
     def ranked(cls, tasks: np.ndarray, rank: np.ndarray, within: tuple[float, float] = (0.0, 1.0)) -> ScoredPool:
@@ -51,9 +58,13 @@ class ScoredPool:
     def confidence(self) -> np.ndarray | None:
         return None if self.predictions is None else self.predictions.confidence
 
+    def priority_scores(self, seed: int) -> np.ndarray:
+        """(N,) float64: see :func:`backend.learning.scores.priority_scores`."""
+        return priority_scores(self.acquisition, seed, self.places)
+
     def head(self, count: int | None, seed: int) -> list[int]:
         """The first ``count`` tasks in the order of their priority scores; None means all of them."""
-        order = np.argsort(priority_scores(self.acquisition, seed))
+        order = np.argsort(self.priority_scores(seed))
         return self.tasks[order[:count]].tolist()
 
 

@@ -16,10 +16,11 @@ LOWEST = 1e-300  # well above the denormals, which some databases and JSON reade
 _ONE_BITS = int(np.float64(1.0).view(np.int64))
 
 
-def priority_scores(acquisition: np.ndarray, seed: int) -> np.ndarray:
+def priority_scores(acquisition: np.ndarray, seed: int, places: np.ndarray | None = None) -> np.ndarray:
     """Priority scores in (0, 1], (N,) float64: all different, and strictly decreasing in ``acquisition`` (N,).
 
-    Equal acquisitions are ordered at random, by ``seed``, so that ties do not favor the oldest tasks. Where the formula
+    Equal acquisitions are ordered by their ``places`` (N,), or else at random, by ``seed``, so that ties do not favor
+    the oldest tasks. Where the formula
     underflows, or rounds different acquisitions to the same number, neighboring scores are moved apart by one unit in
     the last place: the bit patterns of positive floats, read as integers, sort like the floats themselves.
 
@@ -31,7 +32,7 @@ def priority_scores(acquisition: np.ndarray, seed: int) -> np.ndarray:
         raise BackendError(f"{int((~np.isfinite(values)).sum())} of {values.size} acquisition values are not finite")
     if values.size == 0:
         return np.empty(0, dtype=np.float64)
-    tie_break = np.random.default_rng(seed).permutation(values.size)
+    tie_break = np.random.default_rng(seed).permutation(values.size) if places is None else places
     order = np.lexsort((tie_break, -values))  # soonest first, so ascending in priority score
     raw = np.clip(np.exp(-np.logaddexp(0.0, values[order])), LOWEST, 1.0)
     steps = np.arange(values.size, dtype=np.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backend.reporting.accuracy import MEAN_IOU, Accuracy, accuracy_of, percent
+from backend.reporting.control import WORSE
 from backend.reporting.facts import Facts
 from backend.reporting.prospects import in_words, may_stop
 from backend.reporting.replays import fallback
@@ -26,7 +27,7 @@ class Advice:
 
 def advice_of(facts: Facts) -> Advice:
     """What to say of a project: what is wrong first, then how good its predictions are, then what is not known yet."""
-    return _fault(facts) or _beginning(facts) or _sampler(facts) or _accuracy(facts)
+    return _fault(facts) or _beginning(facts) or _sampler(facts) or _control(facts) or _accuracy(facts)
 
 
 def _fault(facts: Facts) -> Advice | None:
@@ -59,6 +60,14 @@ def _sampler(facts: Facts) -> Advice | None:
     if not facts.health:
         return None
     return Advice("sampler", f"The sampler learned nothing to go by: {facts.health}.", True)
+
+
+def _control(facts: Facts) -> Advice | None:
+    """The fallback: a sampler that is worse than chance here is no help."""
+    control = facts.control
+    if control is None or control.verdict != WORSE:
+        return None
+    return Advice("worse_than_random", f"{control.sentence} Let chance choose: set sampler to random.", True)
 
 
 def _accuracy(facts: Facts) -> Advice:

@@ -8,6 +8,7 @@ from typing import Any
 from backend.errors import OwnerError
 from backend.files import project_folder
 from backend.reporting.accuracy import Accuracy, accuracy_of
+from backend.reporting.control import Control, LabelsSaved, control_of, labels_saved_of
 from backend.reporting.cycles import seconds_left
 from backend.reporting.replays import Replay, kept
 from backend.settings.core import Settings
@@ -82,6 +83,15 @@ class Facts:
         """What more labels would bring, by the learning curve up to the version in use: see
         :mod:`backend.reporting.outlook`. None where nothing tells."""
         return self.current.metrics.get("outlook") if self.current else None
+
+    @property
+    def control(self) -> Control | None:
+        """What the control arm says of the version in use; None without an arm, and before a cycle."""
+        return control_of(self.current.metrics) if self.current else None
+
+    @property
+    def labels_saved(self) -> LabelsSaved:
+        return labels_saved_of(self.control, self.settings)
 
     @property
     def health(self) -> str:

@@ -54,6 +54,8 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
         "budget": facts.budget,
         "next_cycle": facts.next_cycle(),
         "accuracy": None if accuracy is None else accuracy.as_json(),
+        "control": None if facts.control is None else facts.control.as_json(),
+        "labels_saved": facts.labels_saved.as_json(),
         "advice": advice.sentence,
         "advice_code": advice.code,
         "outlook": facts.outlook,

@@ -14,6 +14,7 @@ PHASES: Mapping[str, str] = {
     "masks": "reading masks",
     "train": "training the network",
     "calibrate": "measuring confidences",
+    "control": "comparing with random labels",
     "fit": "training the sampler",
     "gan": "training the generator",
     "align": "training the sampler",

@@ -43,6 +43,12 @@ class Settings(ProcessSettings, SamplerSettings):
         "is more than `budget`; 0: always `budget`.",
         between(0, 1),
     )
+    control_fraction: float = project(
+        0.1,
+        "Share of what is served that is drawn by chance and not chosen by the sampler; half of it is kept out of "
+        "training, to measure. 0: none.",
+        between(0, 0.5),
+    )
     task: str = project(
         "auto",
         "What is learned; auto: by the label config: classification where it has a single-choice `Choices`, else "

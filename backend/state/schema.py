@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from backend.plain import storable
 from backend.state.records import CONNECTED
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Format 1 is that of 0.3.0: see :mod:`backend.state.upgrade`."""
 
 metadata = sa.MetaData()
@@ -100,6 +100,8 @@ projects = sa.Table(
     sa.Column("queue_tab", sa.Integer),
     # How many annotators a task gets, at most.
     sa.Column("overlap", sa.Integer, nullable=False, default=1, server_default="1"),
+    # Since which annotation which fraction of what is served was drawn by chance: see backend.control. Null: none was.
+    sa.Column("control", sa.JSON(none_as_null=True)),
     sa.Index("projects_by_identity", "studio", "key", unique=True),
 )
 

@@ -125,6 +125,10 @@ class Scores:
         """The score of the first task in the order; 1 if there is none."""
         return next((float(lowest) for lowest, _ in self._blocks.each(version.id)), 1.0)
 
+    def in_order(self, version: Version) -> np.ndarray:
+        """The priority scores (N,) float64 of a version, ascending."""
+        return self._blocks.rows(version.id)["score"].copy()
+
     def order(self, version: Version) -> np.ndarray:
         """Every task (N,) int64 of a version, in the order of the queue."""
         return self._blocks.rows(version.id)["task"].copy()

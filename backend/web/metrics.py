@@ -19,6 +19,7 @@ from backend.reporting.cycles import phase_seconds, share_done
 from backend.reporting.facts import Facts, facts_of
 from backend.settings.core import Settings
 from backend.state import Cycle, Project, State
+from backend.web.control_metrics import control_metrics
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 PREFIX = "active_learning_"
@@ -69,6 +70,7 @@ class StateCollector(Collector):
         known = [facts_of(self._state, self._settings, project, now) for project in projects]
         yield _gauge("projects", "Connected projects.", (), [((), len(projects))])
         yield from _project_gauges([(facts.project, _figures(facts)) for facts in known])
+        yield from control_metrics(known)
         yield _advice(known)
         yield from _cycles([(p, self._state.cycles.recent(p.id, limit=ALL_CYCLES)) for p in projects])
         yield from self._versions(projects)

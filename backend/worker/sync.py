@@ -19,6 +19,7 @@ from statistics import median
 
 import numpy as np
 
+from backend.control import Arm, first_annotations, history_after
 from backend.labelstudio.records import ChangedTask, ProjectInfo, TaskAnnotations, TaskRef
 from backend.state import StoredLabel
 from backend.tasks import kind_of
@@ -26,7 +27,7 @@ from backend.tasks.base import AnyTaskKind, Label
 from backend.tasks.label_config import Annotation, image_source
 from backend.tasks.synthetic import mark_of
 from backend.worker.job import Job
-from backend.worker.truth import SyntheticTruth, Truth
+from backend.worker.truth import ControlTruth, SyntheticTruth, Truth
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
         read_from=clock - OVERLAP_SECONDS,
         read_under=under,
         misfit=misfit,
+        control=truth.control.arm.history or None,
         read_whole_at=now if whole else project.read_whole_at,
     )
     state.projects.settle_events(project.id, truth.events)
@@ -107,6 +109,8 @@ def _truth_of_state(job: Job, kind: AnyTaskKind, started: float) -> Truth:
     generated = state.synthetic.ids(project.id)
     apart = frozenset(generated.tolist())
     real = [one for one in stored if one.task_id not in apart and one.label is not None]
+    control = _control(job, real, max(annotations, default=0))
+    only_measures = 0 < len(real) == len(control.held_out)
     return Truth(
         kind,
         tasks,
@@ -114,13 +118,15 @@ def _truth_of_state(job: Job, kind: AnyTaskKind, started: float) -> Truth:
         np.array([one.task_id for one in real if one.unfinished], dtype=np.int64),
         {one.task_id: kind.label_from(one.label) for one in real},
         annotations,
-        sum(1 for number, stamp in annotations.items() if seen.get(number) != stamp),
+        # labels that only measure make no cycle due: it would have nothing to learn
+        0 if only_measures else sum(1 for number, stamp in annotations.items() if seen.get(number) != stamp),
         project.refresh_seq,
         project.train_seq,
         project.annotation_events,
         time.monotonic() - started,
         _of_generated(kind, generated, [one for one in stored if one.task_id in apart]),
         label_seconds(real),
+        control,
     )
 
 
@@ -129,6 +135,16 @@ def label_seconds(stored: Sequence[StoredLabel]) -> float | None:
     count for more than others. None where it measured none, as of annotations that were imported or made by its API."""
     known = [float(more[0]) for one in stored for _, _, *more in one.counted if more and more[0] is not None]
     return median(known) if known else None
+
+
+def _control(job: Job, labeled: Sequence[StoredLabel], newest: int) -> ControlTruth:
+    """What counts as drawn by chance, going by the order in use. ``newest``: the highest id of an annotation."""
+    current = job.state.versions.current(job.project.id)
+    history = job.project.control or []
+    if current is not None:
+        history = history_after(history, current.metrics.get("control_fraction", 0.0), newest)
+    arm = Arm(job.project.folder_key, job.settings.control_fraction, history)
+    return ControlTruth.of(arm, first_annotations((one.task_id, one.counted) for one in labeled))
 
 
 def _of_generated(kind: AnyTaskKind, tasks: np.ndarray, stored: Sequence[StoredLabel]) -> SyntheticTruth:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from backend.control import NO_ARM, Arm
 from backend.tasks.base import AnyTaskKind, Label
 
 
@@ -18,6 +19,26 @@ class SyntheticTruth:
     tasks: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     labels: Mapping[int, Label] = field(default_factory=dict)
     unrecognized: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class ControlTruth:
+    """The control arm (:mod:`backend.control`). Of the labeled tasks, ``held_out`` (V,) int64 are kept out of all
+    training, ``drawn`` (M,) int64 are the others that were drawn by chance, in the order in which they are served, and
+    ``chosen`` (S,) int64 those that were not, in the order in which they were labeled."""
+
+    arm: Arm = NO_ARM
+    held_out: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    drawn: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    chosen: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+    @classmethod
+    def of(cls, arm: Arm, first: Mapping[int, int]) -> ControlTruth:
+        """``first``: labeled task → the lowest id of the annotations that are its label, in the order of these."""
+        drawn = arm.drawn(first)
+        measures = arm.measures(drawn)
+        chosen = np.fromiter(first, np.int64, len(first))
+        return cls(arm, drawn[measures], drawn[~measures], chosen[~np.isin(chosen, drawn)])
 
 
 @dataclass(frozen=True)
@@ -50,11 +71,23 @@ class Truth:
     seconds: float
     synthetic: SyntheticTruth = field(default_factory=SyntheticTruth)
     label_seconds: float | None = None
+    control: ControlTruth = field(default_factory=ControlTruth)
+
+    @property
+    def held_out(self) -> dict[int, Label]:
+        """The labels that nothing is trained on, nor chosen by: they measure."""
+        return {task: self.labels[task] for task in sorted(self.control.held_out.tolist())}
+
+    @property
+    def real_to_learn(self) -> dict[int, Label]:
+        """The labels of real images that the network is trained on."""
+        apart = frozenset(self.control.held_out.tolist())
+        return {task: label for task, label in self.labels.items() if task not in apart}
 
     @property
     def to_learn(self) -> dict[int, Label]:
         """The labels that the network is trained on: those of the real images, then those of generated ones."""
-        return {**self.labels, **self.synthetic.labels}
+        return {**self.real_to_learn, **self.synthetic.labels}
 
     @property
     def annotated(self) -> np.ndarray:

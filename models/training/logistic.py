@@ -163,11 +163,11 @@ def _compared(
     folds = fold_of(targets.cpu().numpy(), parts, rng, exclusive)
     if count < 2 * parts or 4.0 * parts * len(strengths) * count * min(features.shape) * classes > MOST_WORK:
         return None
-    rows, directions = _in_own_directions(features)
+    rows, directions = in_own_directions(features)
     left_out = torch.from_numpy(folds[None, :] == np.arange(parts)[:, None]).to(features.device)  # (folds, L)
     problems = left_out.repeat_interleave(len(strengths), dim=0)  # (P, L)
     variances = torch.tensor(strengths, device=features.device).repeat(parts)
-    logits = _solved(rows, directions, targets, ~problems, variances, exclusive)  # (P, L, C)
+    logits = solved(rows, directions, targets, ~problems, variances, exclusive)  # (P, L, C)
     asked = left_out & can_be_told(left_out, targets)
     if int(asked.sum()) < parts:
         return None
@@ -219,7 +219,7 @@ def _row_losses(logits: Tensor, targets: Tensor, exclusive: bool) -> Tensor:
     return (functional.softplus(logits) - targets * logits).sum(dim=2)
 
 
-def _in_own_directions(features: Tensor) -> tuple[Tensor, Tensor]:
+def in_own_directions(features: Tensor) -> tuple[Tensor, Tensor]:
     """Rows (L, R) that are the features (L, F) rotated into the directions in which they vary, R <= L, F; and the sum
     of squares (R,) along each. A head of rotated features says the same under the same penalty.
     """
@@ -233,7 +233,7 @@ def _in_own_directions(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _solved(
+def solved(
     rows: Tensor, squares: Tensor, targets: Tensor, learned: Tensor, variances: Tensor, exclusive: bool
 ) -> Tensor:
     """Logits (P, L, C) of P heads, each trained on the labels (P, L) that are `learned` by it, under its own variance.

@@ -38,6 +38,7 @@ FAST = {
     "RETRY_BROKEN_SECONDS": "2",
     "LEASE_SECONDS": "30",
     "WORKER_NICENESS": "0",  # or tests that compute would hold up those that wait for a worker
+    "CONTROL_FRACTION": "0",  # what is served and learned from is the sampler's alone, save where a test asks for more
     "EPOCHS": "2",
     "TASK_WIDTH": "4",
     "BATCH_SIZE": "16",

@@ -42,7 +42,10 @@ KINDS = ("segmentation", "classification")
 """The projects in the archive, by what they ask."""
 
 ENVIRONMENT = {
-    **{name: FAST[name] for name in ("DEVICE", "POLL_SECONDS", "RECONCILE_SECONDS", "OMP_NUM_THREADS")},
+    **{
+        name: FAST[name]
+        for name in ("DEVICE", "POLL_SECONDS", "RECONCILE_SECONDS", "OMP_NUM_THREADS", "CONTROL_FRACTION")
+    },
     "CLEANUP_SECONDS": "1",
     # so little that networks which go on from the old ones are still the old ones afterwards
     "EPOCHS": "1",

@@ -55,18 +55,22 @@ class Chart:
     marked: bool
     ahead_line: str
     ahead_band: str
+    beside: Sequence[Mark] = ()
 
 
-def learning_curve(points: Sequence[Point], width: int, ahead: Sequence[Sequence[float]] = ()) -> Chart:
+def learning_curve(
+    points: Sequence[Point], width: int, ahead: Sequence[Sequence[float]] = (), beside: Sequence[Point] = ()
+) -> Chart:
     """The curve of one point or more, in an image of this width. ``ahead``: (labels, accuracy, low, high) where it is
-    expected to go on (:mod:`backend.reporting.outlook`)."""
-    lows = [p.accuracy.value if p.accuracy.low is None else p.accuracy.low for p in points]
-    highs = [p.accuracy.value if p.accuracy.high is None else p.accuracy.high for p in points]
+    expected to go on (:mod:`backend.reporting.outlook`). ``beside``: the points of another curve."""
+    every = [*points, *beside]
+    lows = [p.accuracy.value if p.accuracy.low is None else p.accuracy.low for p in every]
+    highs = [p.accuracy.value if p.accuracy.high is None else p.accuracy.high for p in every]
     lows, highs = lows + [low for _, _, low, _ in ahead], highs + [high for _, _, _, high in ahead]
     bottom, top = math.floor(min(lows) * 10) / 10, min(1.0, math.ceil(max(highs) * 10) / 10)
     if top - bottom < 0.2:
         bottom = max(0.0, round(top - 0.2, 1))
-    most = round_up(max([*(p.labels for p in points), *(math.ceil(labels) for labels, *_ in ahead)]))
+    most = round_up(max([*(p.labels for p in every), *(math.ceil(labels) for labels, *_ in ahead)]))
     inner_width, inner_height = width - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
 
     def across(labels: float) -> float:
@@ -75,16 +79,12 @@ def learning_curve(points: Sequence[Point], width: int, ahead: Sequence[Sequence
     def up(share: float) -> float:
         return round(_TOP + inner_height * (top - share) / (top - bottom), 1)
 
-    marks = [
-        Mark(
-            across(p.labels),
-            up(p.accuracy.value),
-            None if p.accuracy.low is None else up(p.accuracy.low),
-            None if p.accuracy.high is None else up(p.accuracy.high),
-            _words(p),
-        )
-        for p in points
-    ]
+    def mark(p: Point) -> Mark:
+        low, high = p.accuracy.low, p.accuracy.high
+        ends = None if low is None else up(low), None if high is None else up(high)
+        return Mark(across(p.labels), up(p.accuracy.value), *ends, _words(p))
+
+    marks = [mark(p) for p in points]
     step = next(step for step in _STEPS if (top - bottom) / step <= 5.01)
     shares = [bottom + step * place for place in range(math.floor((top - bottom) / step + 1e-6) + 1)]
     parts = 4 if width >= WIDE else 2
@@ -106,6 +106,7 @@ def learning_curve(points: Sequence[Point], width: int, ahead: Sequence[Sequence
             [(across(labels), up(high)) for labels, _, _, high in ahead]
             + [(across(labels), up(low)) for labels, _, low, _ in reversed(ahead)]
         ),
+        [mark(p) for p in beside],
     )
 
 

@@ -15,6 +15,7 @@ from backend.reporting.judged import judged_of
 from backend.state import Project
 from backend.web.pages import guard
 from backend.web.pages.charts import NARROW, WIDE, learning_curve
+from backend.web.pages.control import control_card
 from backend.web.pages.figures import frame_of, now_of, overview, project_figures
 from backend.web.pages.guard import Seal
 from backend.web.pages.rendering import ASSETS, page
@@ -90,6 +91,7 @@ class Pages:
                 judged=judged,
                 curves=curves,
                 **replay_values(found.now.facts.replay),
+                control=control_card(found.now.facts),
                 images=images,
                 token=token,
                 seconds=seconds,

@@ -429,3 +429,22 @@ def test_a_database_of_the_format_before_gets_what_is_new(state: State, url: str
     assert project is not None and project.queue_tab is None and project.title == ""
     assert again.tasks.counts(1)["tasks"] == 0
     again.close()
+
+
+def test_a_database_of_the_format_before_knows_of_no_control_arm(url: str) -> None:
+    """Format 5: nothing that was labeled up to now was drawn by chance."""
+    first = State(url)
+    first.projects.connect(1, "1.100", CONFIG, {}, "http://label-studio", "token")
+    with first.database.engine.begin() as conn:
+        conn.exec_driver_sql("ALTER TABLE projects DROP COLUMN control")
+        conn.exec_driver_sql("UPDATE meta SET value = '5' WHERE name = 'schema'")
+    first.close()
+    second = State(url)
+    (project,) = second.projects.all()
+    assert project.control is None
+    assert second.leases.take(1, "a", 60)
+    second.projects.update(1, "a", control=[[120.0, 0.1]])
+    assert second.projects.all()[0].control == [[120.0, 0.1]]
+    second.projects.update(1, "a", control=None)
+    assert second.projects.all()[0].control is None
+    second.close()

@@ -73,8 +73,8 @@ def test_all_problems_at_once_are_solved_like_each_alone(
     wide = functional.one_hot(classes, CLASSES).float()
     learned = torch.rand(2, count, generator=torch.Generator().manual_seed(1)) < 0.7
     variances = torch.tensor([0.003, 0.1])
-    rows, squares = logistic._in_own_directions(features)
-    found = logistic._solved(rows, squares, wide, learned, variances, exclusive)
+    rows, squares = logistic.in_own_directions(features)
+    found = logistic.solved(rows, squares, wide, learned, variances, exclusive)
     nothing = Scale(torch.zeros(FEATURES), torch.ones(FEATURES))
     for place in range(2):
         own, said = features[learned[place]], (classes if exclusive else wide)[learned[place]]

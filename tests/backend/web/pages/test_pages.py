@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from html import unescape
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from backend.reporting.outlook import CurvePoint, outlook
 from backend.state import StoredLabel
 from backend.web.pages.rendering import ASSETS, page
+from tests.backend.reporting.test_control import compared
+from tests.backend.reporting.test_control import metrics as control_metrics
 from tests.backend.small_label_studio import MASKS_CONFIG, TAGS_CONFIG
 from tests.backend.web.pages.conftest import PAGE, WITH_PASSWORD, Site
 from tests.backend.web.pages.world import STUDIO, add_cycle, connect, fill, fill_tasks
@@ -373,3 +376,52 @@ def test_class_names_in_doubt_are_escaped(site: Site) -> None:
     add_cycle(site.state, 1, labels=150, pool=range(1, 61), accuracy=0.9, judged=JUDGED | {"doubted": doubted})
     html = site.text("/projects/1")
     assert "&lt;b&gt;dog&lt;/b&gt;" in html and "<i>cat" not in html
+
+
+# -- the control arm ---------------------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_what_was_measured_on_random_images_and_against_chance(site: Site) -> None:
+    connect(site.state, 1, "Pets")
+    fill_tasks(site.state, 1, range(1, 41), ["cat", "dog"] * 5)
+    for labels, accuracy in ((100, 0.7), (600, 0.8)):
+        add_cycle(site.state, 1, labels=labels, pool=range(11, 41), accuracy=0.9, **control_metrics(accuracy=accuracy))
+    html = site.text("/projects/1")
+    text = words_of(html)
+    for words in (
+        "On 65 random images that nothing learned from, the share of right answers is 80 %",
+        "(95 % interval 68 % to 89 %)",
+        "The sampler is better than chance here: its first 60 labels teach 80 % of 125 random images right",
+        "Labels saved: 29 of 60 (95 % interval 7 to 42)",
+        "100 labels 70 % 68 % to 89 % 65",
+        "60 random labels alone 70 % – 125",
+    ):
+        assert words in text
+    assert html.count('class="beside"') == 2 * 2  # a square of each cycle, in the wide and in the narrow chart
+
+
+def test_a_sampler_that_is_worse_than_chance_is_a_warning_on_the_page(site: Site) -> None:
+    connect(site.state, 1, "Pets")
+    add_cycle(site.state, 1, labels=600, pool=range(11, 41), **control_metrics(compared=compared(-0.2, -0.02)))
+    html = site.text("/projects/1")
+    assert "The sampler is worse than chance here" in words_of(html)
+    assert re.search(r'class="alert warning">The sampler is worse', html)
+
+
+def test_before_enough_is_labeled_the_page_says_how_much_is_needed(site: Site) -> None:
+    connect(site.state, 1, "Pets")
+    text = words_of(site.text("/projects/1"))
+    assert "10 % of what is served is drawn by chance" in text and "No cycle has measured it." in text
+    add_cycle(
+        site.state, 1, labels=100, pool=range(11, 41), **control_metrics(labels=12, n=0, accuracy=None, compared={})
+    )
+    text = words_of(site.text("/projects/1"))
+    assert "No random image that nothing learned from is labeled yet" in text
+    assert "12 control labels so far; about 50 are needed" in text
+
+
+def test_without_an_arm_the_page_says_nothing_of_one(make_site: Callable[..., Site]) -> None:
+    site = make_site(control_fraction=0.0)
+    connect(site.state, 1, "Pets")
+    add_cycle(site.state, 1, labels=100, pool=range(11, 41))
+    assert 'id="control"' not in site.text("/projects/1")
