@@ -42,7 +42,7 @@ class AsalOptions(GanOptions):
 class AsalSampler(GanSampler[AsalOptions]):
     """Adversarial sampling for active learning (Mayer & Timofte, WACV 2020).
 
-    A GAN is trained on all images, labeled or not, in the first cycle, and further when the pool has grown. In each
+    A GAN is trained on all images, labeled or not, apart from any cycle, and further when the pool has grown. In each
     cycle its latents are moved to where the task network is least sure, and each image made there is matched with the
     nearest real one that is not taken yet: only real images are labeled. Matches come first, the least sure at the
     front, the rest by their distance to the nearest generated image.
@@ -62,9 +62,12 @@ class AsalSampler(GanSampler[AsalOptions]):
     """(K,) int64, their rows, the first to be labeled first."""
 
     def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
-        """Train the GAN where that is due, generate images, and match them: phases "gan", "synthesis" and "match"."""
+        """Take over the GAN that was prepared, or train it where that is due; then generate images, and match them:
+        phases "gan", "synthesis" and "match". While the GAN is still being trained, nothing is generated."""
         everything = np.concatenate([data.labeled, data.unlabeled])
-        metrics = self.train_gan(net, data.pixels, everything, runtime)
+        metrics = self.ready_gan(net, data.pixels, everything, runtime)
+        if self._waits:
+            return metrics
         if self.options.asal_space == "pca":
             self._space = self._components(data.pixels, everything, runtime)
         copied = models.inference.fused.scoring_copy(net, runtime)
@@ -86,35 +89,37 @@ class AsalSampler(GanSampler[AsalOptions]):
         """The rows (K,) of the unlabeled images that are nearest to those wanted (G, F), each matched once."""
         nearest = models.geometry.matching.NearestRows(wanted)
         rows, streaming, done = data.unlabeled, models.inference.streaming, 0
-        parts = streaming.batches_of(rows, runtime, data.pixels)
-        stream = streaming.stream_batches(data.pixels, (rows[part] for part in parts), runtime.device)
+        source = net.reads(data.pixels, runtime) if self.options.asal_space == "backbone" else data.pixels
+        parts = streaming.batches_of(rows, runtime, source)
+        stream = streaming.stream_batches(source, (rows[part] for part in parts), runtime.device)
         with torch.inference_mode(), closing(stream) as batches:
-            for part, images in zip(parts, batches, strict=True):
+            for part, read in zip(parts, batches, strict=True):
                 numbers = torch.from_numpy(rows[part].astype(np.int64)).to(runtime.device)
-                nearest.add(self._embed_real(net, images), numbers)
+                nearest.add(self._embed_real(net, read), numbers)
                 done += len(part)
                 runtime.progress("match", done, len(rows))
         return nearest.unique()[0]
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """Of the j-th of K matches 30 + 100 (K - j) / K, of the others -log of the distance to the nearest generated
-        image: (N,). 1 / (1 + exp(a)) = distance / (1 + distance).
+        image: (N,). 1 / (1 + exp(a)) = distance / (1 + distance). While the GAN is still being trained, the entropy of
+        the predictions: see `samplers.entropy.EntropySampler`.
         """
+        if self._waits:
+            return self.by_entropy(net, pixels, rows, runtime)
         if self._wanted is None or self._matches is None:
             raise NotFitted("sampler asal: its images were neither generated nor loaded yet")
-        wanted = self._wanted.double()
+        wanted, in_pixels = self._wanted.double(), self.options.asal_space != "backbone"
 
         def distance(forward: ForwardPass) -> Tensor:
-            assert forward.images is not None
-            images = models.networks.vae.prepare(forward.images, self.side())
-            if self.options.asal_space == "backbone":
+            if forward.images is None:
                 found = net.task.image_features(forward.features)
             else:
-                found = self._project(images)
+                found = self._project(models.networks.vae.prepare(forward.images, self.side()))
             return torch.cdist(found.double(), wanted).amin(dim=1)
 
         predictions, away = models.inference.predictions.predict_and_measure_forward(
-            net, pixels, rows, runtime, distance, with_images=True
+            net, pixels, rows, runtime, distance, with_images=in_pixels
         )
         acquisition = -np.log(np.maximum(away, NOTHING))
         matches = self._matches.cpu().numpy()
@@ -132,11 +137,11 @@ class AsalSampler(GanSampler[AsalOptions]):
         """Generated images (B, 3, S, S) -> (B, F)."""
         return self.in_backbone(net, images) if self.options.asal_space == "backbone" else self._project(images)
 
-    def _embed_real(self, net: TaskNet, images: Tensor) -> Tensor:
-        """Images of the pool (B, H, W, 3) uint8 -> (B, F)."""
+    def _embed_real(self, net: TaskNet, read: Tensor) -> Tensor:
+        """Images of the pool (B, H, W, 3) uint8, or what is kept of them, as the network reads it -> (B, F)."""
         if self.options.asal_space == "backbone":
-            return net.task.image_features(net.features(models.pixels.normalize(images)))
-        return self._project(models.networks.vae.prepare(images, self.side()))
+            return net.task.image_features(net.features(models.inference.predictions.inputs_of(read)))
+        return self._project(models.networks.vae.prepare(read, self.side()))
 
     def _project(self, images: Tensor) -> Tensor:
         """Images (B, 3, S, S) in [-1, 1] -> (B, F), by the critic or the principal components."""
@@ -157,6 +162,8 @@ class AsalSampler(GanSampler[AsalOptions]):
     # --- from cycle to cycle ---
 
     def state_dict(self) -> dict[str, Any]:
+        if self._waits:
+            return {"waits": True}
         if self._wanted is None or self._matches is None:
             return {}
         return {

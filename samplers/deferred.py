@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     import models.training.committee
     import models.training.examples
     import models.training.gan
+    import models.training.gan_health
     import models.training.head
     import models.training.held_back
     import models.training.kept_maps
