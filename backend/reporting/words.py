@@ -43,6 +43,19 @@ def running_in_words(facts: Facts) -> str:
     return ""
 
 
+def preparation_in_words(facts: Facts) -> str:
+    """How far the training is of what the sampler learns from the images apart from cycles; "" if none is under way."""
+    known = facts.project.preparation
+    if not known:
+        return ""
+    if known.get("error"):
+        return f"Between cycles, what {facts.sampler} needs could not be trained: {known['error']}."
+    if known["over"]:
+        return ""
+    share = known["done"] / max(1, known["total"])
+    return f"Between cycles: {phase_in_words(known['phase'])}, {share:.0%} done."
+
+
 def next_cycle_in_words(facts: Facts) -> str:
     """When the next cycle comes, and why."""
     project, missing = facts.project, facts.next_cycle()["in_annotations"]

@@ -60,6 +60,7 @@ class Project:
     queue_noted_at: float | None = None
     overlap: int = 1
     queue_tab: int | None = None
+    preparation: dict[str, Any] | None = None
 
     @property
     def folder_key(self) -> str:

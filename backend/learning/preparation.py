@@ -1,0 +1,80 @@
+"""What a project's sampler learns from the images alone, apart from cycles: kept with the project, and gone on with.
+
+prepared/training.pt    what to go on with
+prepared/ready.pt       what cycles take over
+prepared/sample.png     some of what was learned, for people to look at
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from backend.files import prepared_folder, replace_file
+from backend.images.encoding import encode_png, grid
+from backend.tasks.base import TaskKind
+from models import checkpoint
+from models.data import Runtime
+from samplers import build_sampler
+from samplers.base import Preparation, Sampler
+
+log = logging.getLogger(__name__)
+
+TRAINING, READY, SAMPLE = "training.pt", "ready.pt", "sample.png"
+
+
+def sampler_to_prepare(kind: TaskKind[Any, Any], frame: tuple[int, int], device: torch.device) -> Sampler[Any]:
+    """The sampler of ``kind``'s settings for images of ``frame`` (H, W), of which nothing is trained yet."""
+    classes = max(1, len(kind.classes))
+    options = kind.settings.options()
+    name = kind.settings.sampler
+    return build_sampler(name, options, task=kind.name, num_classes=classes, image_size=max(frame), device=device)
+
+
+def ready_state(folder: Path, device: torch.device) -> dict[str, Any]:
+    """What a cycle takes over (:attr:`models.data.Runtime.prepared`) from the project's ``folder``; {} if it is not
+    there, or damaged."""
+    return _read(prepared_folder(folder) / READY, device)
+
+
+def is_ready(folder: Path) -> bool:
+    return (prepared_folder(folder) / READY).is_file()
+
+
+def go_on(
+    folder: Path,
+    sampler: Sampler[Any],
+    pixels: np.ndarray,
+    rows: np.ndarray,
+    runtime: Runtime,
+    enough: Callable[[], bool],
+    check: Callable[[], None],
+) -> Preparation:
+    """Go on with what lies in the project's ``folder``: see :meth:`samplers.base.Sampler.prepare`. ``check`` is called
+    before the result is written there. A kill loses what was learned since the call, and nothing else."""
+    own = prepared_folder(folder)
+    before: Mapping[str, Any] = _read(own / TRAINING, runtime.device)
+    found = sampler.prepare(before, pixels, rows, runtime, enough)
+    check()
+    own.mkdir(parents=True, exist_ok=True)
+    if found.sample is not None:
+        replace_file(own / SAMPLE, encode_png(grid(found.sample)))
+    if found.ready is not None:  # first: the training counts as over once it is stored as such
+        checkpoint.save(own / READY, found.ready)
+    checkpoint.save(own / TRAINING, found.training)
+    return found
+
+
+def _read(path: Path, device: torch.device) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return checkpoint.load(path, device)
+    except checkpoint.CheckpointError as error:
+        log.warning("Going on without it: %s", error)
+        return {}
