@@ -95,10 +95,12 @@ WORKSHOP: dict[str, set[str]] = {
     "demo": {"benchmarks.data", "tests.rig"},
     "benchmarks.speed": {"benchmarks.data", "demo", "tests.rig"},
     "benchmarks.curves": {"benchmarks.data", "benchmarks.speed"},
+    "benchmarks.gan": {"benchmarks.data"},
     "benchmarks.gpu": {"benchmarks.data", "benchmarks.speed"},
     "benchmarks.papers": {"benchmarks.curves", "benchmarks.data", "benchmarks.speed"},
     "benchmarks.__main__": {
-        *("benchmarks.curves", "benchmarks.data", "benchmarks.gpu", "benchmarks.papers", "benchmarks.speed"),
+        *("benchmarks.curves", "benchmarks.data", "benchmarks.gan", "benchmarks.gpu", "benchmarks.papers"),
+        "benchmarks.speed",
     },
 }
 
