@@ -78,6 +78,11 @@ def prepared_folder(folder: Path) -> Path:
     return folder / "prepared"
 
 
+def learned_picture(folder: Path) -> Path:
+    """A picture of what it learned there, for people: a PNG. It may not exist."""
+    return prepared_folder(folder) / "sample.png"
+
+
 def checkpoint_path(folder: Path, version_name: str) -> Path:
     """Where a version's checkpoint is in the project's ``folder``."""
     return folder / "checkpoints" / f"{version_name}.pt"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from samplers.base import NotFitted, Scored
+from samplers.base import NotFitted, Preparation, Scored
 from samplers.deferred import models, torch
-from samplers.gan_base import GanOptions, GanSampler
+from samplers.gan_base import MISSING, GanOptions, GanSampler
+from samplers.gan_preparation import some_rows
 from samplers.options import between, one_of, option
 
 if TYPE_CHECKING:
@@ -19,10 +21,14 @@ if TYPE_CHECKING:
     from models.data import CycleData, Runtime
     from models.inference.predictions import ForwardPass
     from models.networks.base import TaskNet
+    from models.networks.vae import VAE
+    from models.training.autoencoder import AutoencoderTraining
 
 NOTHING = 1e-12  # stands for a distance of 0 under the logarithm
 FIRST = 30.0  # above every -log(distance): what was matched comes before the rest
 MATCHES = 100.0  # the part of the scale that matches have
+CODED = "autoencoder"
+CODER_WIDTH, CODER_LATENT, CODER_ITERATIONS = 16, 32, 1_000  # of the autoencoder
 COMPONENTS, FITTED = 64, 2_000  # of the principal components of pixels: how many, and from how many images
 
 
@@ -34,8 +40,8 @@ class AsalOptions(GanOptions):
     asal_space: str = option(
         "backbone",
         "ASAL: where the nearest real image is looked for; backbone: features of the task network, critic: of the GAN, "
-        "pca: principal components of the pixels.",
-        one_of("backbone", "critic", "pca"),
+        "autoencoder: codes of one that is trained for it, pca: principal components of the pixels.",
+        one_of("backbone", "critic", "autoencoder", "pca"),
     )
 
 
@@ -60,14 +66,18 @@ class AsalSampler(GanSampler[AsalOptions]):
     """(G, F), the generated images in the space."""
     _matches: Tensor | None = None
     """(K,) int64, their rows, the first to be labeled first."""
+    _coder: VAE | None = None
+    """Of "autoencoder"."""
 
     def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         """Take over the GAN that was prepared, or train it where that is due; then generate images, and match them:
         phases "gan", "synthesis" and "match". While the GAN is still being trained, nothing is generated."""
         everything = np.concatenate([data.labeled, data.unlabeled])
         metrics = self.ready_gan(net, data.pixels, everything, runtime)
+        if not self._waits and self.options.asal_space == CODED:
+            self._ready_coder(data.pixels, everything, runtime)
         if self._waits:
-            return metrics
+            return {MISSING: 1.0}
         if self.options.asal_space == "pca":
             self._space = self._components(data.pixels, everything, runtime)
         copied = models.inference.fused.scoring_copy(net, runtime)
@@ -144,11 +154,72 @@ class AsalSampler(GanSampler[AsalOptions]):
         return self._project(models.networks.vae.prepare(read, self.side()))
 
     def _project(self, images: Tensor) -> Tensor:
-        """Images (B, 3, S, S) in [-1, 1] -> (B, F), by the critic or the principal components."""
+        """Images (B, 3, S, S) in [-1, 1] -> (B, F), by the critic, the autoencoder or the principal components."""
         if self.options.asal_space == "critic":
             return self.gan()[1].features(images)
+        if self._coder is not None:
+            return models.training.autoencoder.codes(self._coder, images)
         mean, components = self._space
         return (images.flatten(1) - mean) @ components
+
+    # --- the autoencoder, where it is the space ---
+
+    @property
+    def preparation_key(self) -> str:
+        return super().preparation_key + (f"-{CODED}" if self.options.asal_space == CODED else "")
+
+    def prepare(
+        self,
+        before: Mapping[str, Any],
+        pixels: np.ndarray,
+        rows: np.ndarray,
+        runtime: Runtime,
+        enough: Callable[[], bool],
+    ) -> Preparation:
+        """The GAN, and after it the autoencoder, if that is the space: phase "autoencoder"."""
+        found = super().prepare(before, pixels, rows, runtime, enough)
+        if self.options.asal_space != CODED:
+            return found
+        if found.ready is None:
+            kept = {CODED: before[CODED]} if CODED in before else {}
+            return replace(found, training=found.training | kept)
+        training = self._coder_training(before.get(CODED), runtime)
+        training.run(pixels, some_rows(rows, training.taken, runtime), CODER_ITERATIONS, runtime, enough)
+        over = training.taken >= CODER_ITERATIONS
+        return replace(
+            found,
+            training=found.training | {CODED: training.state_dict()},
+            ready=found.ready | {CODED: _coder_state(training.vae)} if over else None,
+            done=training.taken,
+            total=CODER_ITERATIONS,
+            enough_for=found.enough_for if over else 0,
+        )
+
+    def _ready_coder(self, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> None:
+        """Take over the autoencoder that was prepared, or train it where nobody prepares one. Where it is not there
+        yet, the cycle waits."""
+        if runtime.prepared is None:
+            if self._coder is None:
+                training = self._coder_training(None, runtime)
+                training.run(pixels, rows, min(CODER_ITERATIONS, self._iterations), runtime)
+                self._coder = training.vae
+        elif CODED in runtime.prepared:
+            self._coder = self._coder_of(runtime.prepared[CODED])
+        self._waits = self._coder is None
+
+    def _coder_training(self, before: Mapping[str, Any] | None, runtime: Runtime) -> AutoencoderTraining:
+        side = models.networks.vae.working_size(self.side())
+        config = models.networks.vae.VAEConfig(side, CODER_WIDTH, CODER_LATENT)
+        if before is not None and before["config"] == config.to_dict():
+            return models.training.autoencoder.AutoencoderTraining.from_state(before, runtime.device)
+        vae = models.networks.vae.build_vae(config, runtime.generator("autoencoder weights", "cpu"))
+        seed = int(runtime.rng("autoencoder training").integers(2**62))
+        return models.training.autoencoder.AutoencoderTraining(vae.to(runtime.device).eval(), seed)
+
+    def _coder_of(self, state: Mapping[str, Any]) -> VAE:
+        vae = models.networks.vae.build_vae(models.networks.vae.VAEConfig.from_dict(state["config"]), torch.Generator())
+        vae.load_state_dict(state["vae"])
+        return vae.to(self.device).eval()
 
     def _components(self, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> tuple[Tensor, Tensor]:
         """The mean and the first principal components of some of the images."""
@@ -169,6 +240,7 @@ class AsalSampler(GanSampler[AsalOptions]):
         return {
             **self.gan_state(),
             "space": {"name": self.options.asal_space, "tensors": list(self._space)},
+            CODED: None if self._coder is None else _coder_state(self._coder),
             "wanted": self._wanted,
             "matches": self._matches,
         }
@@ -179,6 +251,11 @@ class AsalSampler(GanSampler[AsalOptions]):
         if not self.load_gan(state):
             return
         if state["space"]["name"] == self.options.asal_space:
+            self._coder = self._coder_of(state[CODED]) if state.get(CODED) else None
             self._space = tuple(tensor.to(self.device, copy=True) for tensor in state["space"]["tensors"])
             self._wanted = state["wanted"].to(self.device, copy=True)
             self._matches = state["matches"].to(self.device, copy=True)
+
+
+def _coder_state(vae: VAE) -> dict[str, Any]:
+    return {"config": vae.config.to_dict(), "vae": vae.state_dict()}

@@ -55,7 +55,7 @@ def prepare_gan(
     if training.taken < last and (left > SLACK_SECONDS or training.taken == began["taken"]):
         seconds = left if runtime.deadline is None else min(left, runtime.deadline.left())
         piece = replace(runtime, deadline=models.data.Deadline.after(seconds))
-        training.run(pixels, _some(rows, training.taken, runtime), last, piece, enough)
+        training.run(pixels, some_rows(rows, training.taken, runtime), last, piece, enough)
     over = training.taken >= last or until - training.seconds <= SLACK_SECONDS
     learned_from = len(rows) if not known or not known["enough_for"] or len(rows) > known["enough_for"] else 0
     return _preparation(training, wanted, began, last, over, learned_from or known["learned_from"])
@@ -75,7 +75,8 @@ def _training(known: Mapping[str, Any], wanted: Wanted, runtime: Runtime) -> Gan
     return models.training.gan.GanTraining(*on_device, seed)
 
 
-def _some(rows: np.ndarray, taken: int, runtime: Runtime) -> np.ndarray:
+def some_rows(rows: np.ndarray, taken: int, runtime: Runtime) -> np.ndarray:
+    """Those of rows (N,) that a piece learns from which begins after so many iterations."""
     if len(rows) <= LEARNED_AT_ONCE:
         return rows
     return np.sort(runtime.rng(f"gan images {taken}").choice(rows, LEARNED_AT_ONCE, replace=False))

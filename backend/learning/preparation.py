@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from backend.files import prepared_folder, replace_file
+from backend.files import learned_picture, prepared_folder, replace_file
 from backend.images.encoding import encode_png, grid
 from backend.tasks.base import TaskKind
 from models import checkpoint
@@ -25,7 +25,7 @@ from samplers.base import Preparation, Sampler
 
 log = logging.getLogger(__name__)
 
-TRAINING, READY, SAMPLE = "training.pt", "ready.pt", "sample.png"
+TRAINING, READY = "training.pt", "ready.pt"
 
 
 def sampler_to_prepare(kind: TaskKind[Any, Any], frame: tuple[int, int], device: torch.device) -> Sampler[Any]:
@@ -63,7 +63,7 @@ def go_on(
     check()
     own.mkdir(parents=True, exist_ok=True)
     if found.sample is not None:
-        replace_file(own / SAMPLE, encode_png(grid(found.sample)))
+        replace_file(learned_picture(folder), encode_png(grid(found.sample)))
     if found.ready is not None:  # first: the training counts as over once it is stored as such
         checkpoint.save(own / READY, found.ready)
     checkpoint.save(own / TRAINING, found.training)

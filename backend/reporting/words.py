@@ -16,6 +16,7 @@ PHASES: Mapping[str, str] = {
     "calibrate": "measuring confidences",
     "fit": "training the sampler",
     "gan": "training the generator",
+    "autoencoder": "training the autoencoder",
     "align": "training the sampler",
     "synthesis": "generating images",
     "match": "matching generated images",

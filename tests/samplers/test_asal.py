@@ -10,7 +10,7 @@ from models.data import Runtime
 from tests.samplers.worlds import CPU, fit, learn, make_data, net_for, sampler_for
 
 
-@pytest.mark.parametrize("space", ["backbone", "critic", "pca"])
+@pytest.mark.parametrize("space", ["backbone", "critic", "autoencoder", "pca"])
 def test_matches_are_asked_for_first_in_their_order(space: str) -> None:
     data = make_data(3)
     net, sampler = net_for(data), sampler_for("asal", data, asal_space=space)

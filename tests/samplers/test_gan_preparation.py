@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.data import CycleData, Deadline, Runtime
-from samplers import gan_preparation
+from samplers import asal, gan_preparation
 from samplers.base import Answered, Preparation, Sampler
 from samplers.gan_base import MISSING
 from tests.samplers.worlds import CPU, NOBODY, Fitted, fit, make_data, net_for, sampler_for
@@ -99,8 +99,8 @@ def test_it_goes_on_once_the_pool_has_grown_and_starts_anew_for_other_networks()
 
 def test_a_larger_pool_is_learned_from_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gan_preparation, "LEARNED_AT_ONCE", 8)
-    first = gan_preparation._some(ALL, 0, Runtime(CPU, 0))
-    later = gan_preparation._some(ALL, 7, Runtime(CPU, 0))
+    first = gan_preparation.some_rows(ALL, 0, Runtime(CPU, 0))
+    later = gan_preparation.some_rows(ALL, 7, Runtime(CPU, 0))
     assert len(set(first)) == 8 and set(first) <= set(ALL) and set(first) != set(later)
 
 
@@ -117,3 +117,27 @@ def test_a_deadline_ends_a_piece() -> None:
     sampler = sampler_for("asal", data, gan_iterations=1000)
     found = sampler.prepare({}, data.pixels, ALL, Runtime(CPU, 0, deadline=Deadline.after(0.0)), lambda: False)
     assert found.ready is None and found.done == 1
+
+
+def test_an_autoencoder_follows_the_gan_where_it_is_the_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asal, "CODER_ITERATIONS", 2)
+    data = make_data(3)
+    net, sampler = net_for(data), sampler_for("asal", data, asal_space="autoencoder")
+    pieces: list[Preparation] = []
+    while not pieces or pieces[-1].ready is None:
+        before = pieces[-1].training if pieces else {}
+        pieces.append(sampler.prepare(before, data.pixels, ALL, Runtime(CPU, 0), lambda: True))
+    assert [(piece.done, piece.total, piece.enough_for) for piece in pieces] == [(1, 2, 0), (1, 2, 0), (2, 2, 48)]
+    gan_alone = {key: value for key, value in (pieces[-1].ready or {}).items() if key != "autoencoder"}
+    assert sampler.fit(net, data, with_prepared(gan_alone)) == {MISSING: 1.0}
+    assert sampler.fit(net, data, with_prepared(pieces[-1].ready))["matches"] == 5
+    assert sampler.preparation_key != sampler_for("asal", data).preparation_key
+
+
+def test_an_autoencoder_learns_to_draw_the_images_again() -> None:
+    data = make_data(3)
+    training = sampler_for("asal", data, asal_space="autoencoder")._coder_training(None, Runtime(CPU, 0))
+    training.run(data.pixels, ALL, 1, Runtime(CPU, 0))
+    first = float(training.losses)
+    training.run(data.pixels, ALL, 25, Runtime(CPU, 0))
+    assert float(training.losses) < 0.7 * first

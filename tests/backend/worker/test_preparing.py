@@ -75,7 +75,7 @@ def test_a_gan_is_trained_once_and_kept_with_a_picture_of_what_it_makes(bench: W
     found = piece(bench)
     assert (found["over"], found["done"], found["total"], found["phase"]) == (True, 4, 4, "gan")
     folder = prepared_folder(bench.job.folder)
-    assert {path.name for path in folder.iterdir()} == {preparation.READY, preparation.TRAINING, preparation.SAMPLE}
+    assert {path.name for path in folder.iterdir()} == {preparation.READY, preparation.TRAINING, "sample.png"}
     assert row(bench).refresh_seq == row(bench).refresh_seen  # nothing more is due
     before = (folder / preparation.TRAINING).stat().st_mtime_ns
     piece(bench)
