@@ -51,6 +51,7 @@ def bench(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(publisher, "SETTLE_SECONDS", 1.0)
     monkeypatch.setattr(synthetic, "SETTLE_SECONDS", 1.0)
     monkeypatch.setattr(synthetic, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(preparing, "PIECE_SECONDS", 1_000.0)
     with workbench(label_studio, tmp_path, tasks=TASKS, pictures=True, shortlist=3, **GAAL) as made:
         yield made
 
