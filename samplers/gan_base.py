@@ -188,7 +188,7 @@ class GanSampler(Sampler[GanT]):
     def preparation_key(self) -> str:
         options = self.options
         parts = (options.gan, options.gan_width, options.gan_latent, options.gan_iterations, options.gan_seconds)
-        return "-".join(map(str, (*parts, options.gan_growth, self.image_size, self.device.type)))
+        return "-".join(map(str, (*parts, options.gan_growth, self.device.type)))
 
     def prepare(
         self,

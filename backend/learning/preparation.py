@@ -28,12 +28,23 @@ log = logging.getLogger(__name__)
 TRAINING, READY = "training.pt", "ready.pt"
 
 
-def sampler_to_prepare(kind: TaskKind[Any, Any], frame: tuple[int, int], device: torch.device) -> Sampler[Any]:
-    """The sampler of ``kind``'s settings for images of ``frame`` (H, W), of which nothing is trained yet."""
-    classes = max(1, len(kind.classes))
-    options = kind.settings.options()
-    name = kind.settings.sampler
-    return build_sampler(name, options, task=kind.name, num_classes=classes, image_size=max(frame), device=device)
+def key_of(kind: TaskKind[Any, Any], device: torch.device) -> str:
+    """What the training depends on besides the images, so that a change of it is noticed."""
+    sampler = sampler_to_prepare(kind, max(1, kind.settings.image_size), device)
+    return f"{sampler.name}-{sampler.preparation_key}-{kind.settings.image_size}"
+
+
+def sampler_to_prepare(kind: TaskKind[Any, Any], image_size: int, device: torch.device) -> Sampler[Any]:
+    """The sampler of ``kind``'s settings for images of so many pixels, of which nothing is trained yet."""
+    settings, classes = kind.settings, max(1, len(kind.classes))
+    return build_sampler(
+        settings.sampler,
+        settings.options(),
+        task=kind.name,
+        num_classes=classes,
+        image_size=image_size,
+        device=device,
+    )
 
 
 def ready_state(folder: Path, device: torch.device) -> dict[str, Any]:

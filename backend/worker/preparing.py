@@ -42,12 +42,15 @@ def prepare(job: Job, truth: Truth, other_work: Callable[[], bool]) -> None:
     from models.data import Deadline, Runtime
     from models.training.task_network import TrainingDiverged
 
-    cache = open_images(job, truth, lambda phase, done, total: job.check(), seconds=0.0, wanted=truth.unlabeled[:0])
-    rows = np.sort(cache.rows(cache.present(np.setdiff1d(truth.tasks, truth.synthetic.tasks))))
-    sampler = preparation.sampler_to_prepare(kind, cache.frame, job.device)
-    key, known = f"{sampler.name}-{sampler.preparation_key}", job.project.preparation
-    if len(rows) < FEWEST_IMAGES or _is_settled(known, key, len(rows), preparation.is_ready(job.folder)):
+    real = np.setdiff1d(truth.tasks, truth.synthetic.tasks)
+    key, is_ready = preparation.key_of(kind, job.device), preparation.is_ready(job.folder)
+    if _is_settled(job.project.preparation, key, len(real), is_ready):
         return
+    cache = open_images(job, truth, lambda phase, done, total: job.check(), seconds=0.0, wanted=truth.unlabeled[:0])
+    rows = np.sort(cache.rows(cache.present(real)))
+    if len(rows) < FEWEST_IMAGES or _is_settled(job.project.preparation, key, len(rows), is_ready):
+        return
+    sampler = preparation.sampler_to_prepare(kind, max(cache.frame), job.device)
     watch = _Watch(job, key, other_work)
     try:
         with job.turn():
@@ -61,9 +64,7 @@ def prepare(job: Job, truth: Truth, other_work: Callable[[], bool]) -> None:
     over = found.ready is not None
     _note(job, watch.known | {"done": found.done, "total": found.total, "over": over, "enough_for": found.enough_for})
     if over:
-        log.info(
-            "Project %s: the networks of %s have learned from %d images", job.project.name, sampler.name, len(rows)
-        )
+        log.info("Project %s: what %s needs was learned from %d images", job.project.name, sampler.name, len(rows))
     else:
         state.projects.hint(project_id, tasks=True)
 
