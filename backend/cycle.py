@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from backend.learning.first_order import first_order
 from backend.learning.health import checked
 from backend.learning.learner import Learner, random_subset
 from backend.learning.pool import ScoredPool, predicted_shares
+from backend.learning.preparation import ready_state
 from backend.reporting import outlook
 from backend.state import Version
 from backend.tasks.base import TrainingLabels
@@ -104,6 +106,8 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
                 previous = last_learner(versions, job.device, cycle.metrics) if settings.warm_start else None
                 dtype = SCORE_DTYPES[settings.score_dtype]
                 runtime = Runtime(job.device, seed, report, score_dtype=dtype, features=features.rows)
+                if SAMPLERS[settings.sampler].prepares:
+                    runtime = replace(runtime, prepared=ready_state(job.folder, job.device))
                 learner, metrics = device_memory.trained(settings, kind.classes, data, runtime, previous)
                 cycle.metrics.update(metrics)
                 cycle.metrics.update(judged_figures(learner, labels.tasks, data))

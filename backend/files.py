@@ -73,6 +73,16 @@ def predictions_folder(folder: Path, version_name: str) -> Path:
     return folder / "answers" / version_name
 
 
+def prepared_folder(folder: Path) -> Path:
+    """Where the project's ``folder`` has what its sampler learned apart from cycles. It may not exist."""
+    return folder / "prepared"
+
+
+def learned_picture(folder: Path) -> Path:
+    """A picture of what it learned there, for people: a PNG. It may not exist."""
+    return prepared_folder(folder) / "sample.png"
+
+
 def checkpoint_path(folder: Path, version_name: str) -> Path:
     """Where a version's checkpoint is in the project's ``folder``."""
     return folder / "checkpoints" / f"{version_name}.pt"

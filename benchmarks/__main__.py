@@ -1,4 +1,4 @@
-"""``python -m benchmarks <command>``: bench, curves, demo, papers, gpu, replay."""
+"""``python -m benchmarks <command>``: bench, curves, demo, papers, gan, gpu, replay."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ COMMANDS = {
     "curves": ("benchmarks.curves.command", "accuracy or its like over labels, one curve for each sampler"),
     "demo": ("demo.run", "Label Studio, the backend and a project to label"),
     "papers": ("benchmarks.papers.command", "the tables and figures of the papers, each by its name"),
+    "gan": ("benchmarks.gan", "how well the GAN of asal and gaal learns from a pool, beside real images"),
     "gpu": ("benchmarks.gpu.command", "the papers' cycles on a CUDA device: seconds, iterations/s, share of the peak"),
     "replay": ("benchmarks.replay.command", "how often a replay of simulated owners says what it should"),
 }

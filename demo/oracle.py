@@ -83,7 +83,8 @@ class Oracle:
         open_tasks = self._unlabeled
         published = len(set(tasks) - self.labeled - self.generated)
         whole = version.checkpoint is not None and open_tasks <= WHOLE_POOL
-        if published != open_tasks and (whole or not published):
+        left = set(tasks) - self.labeled  # at first, perhaps generated images alone
+        if published != open_tasks and (whole or not left):
             raise QueueError(f"{version.name}: {len(tasks)} predictions, but {open_tasks} unlabeled tasks")
         seconds = {phase: float(spent) for phase, spent in cycle.metrics.get("seconds", {}).items()}
         labels = int(cycle.metrics.get("labels", 0))

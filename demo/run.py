@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from backend.errors import BackendError
+from backend.reporting.words import phase_in_words
 from backend.settings.core import Settings
 from backend.state import State
 from demo.annotator import Annotator, LabelStudioError
@@ -145,8 +146,7 @@ def set_up(options: argparse.Namespace, directory: Path, narrator: Narrator, sta
     with narrator.step("Connecting the backend"):
         settings = {**subject.settings, "sampler": options.sampler, "budget": options.budget}
         if SAMPLERS[options.sampler].generates:
-            # in the minutes of a demo, its generator learns too little to be trusted
-            settings |= {"allow_synthetic_tasks": True, "health": "off"}
+            settings |= {"allow_synthetic_tasks": True}
         annotator.connect(project, backend.url, settings)
 
     state = State.for_settings(Settings.from_env({"MODEL_DIR": str(backend.directory)}))
@@ -182,6 +182,8 @@ def play_oracle(options: argparse.Namespace, site: Site, narrator: Narrator) -> 
     """Labels what is served, round after round; prints the table even when a check failed."""
     oracle = Oracle(site.annotator, site.state, site.project, site.subject)
     rounds: list[Round] = []
+    if SAMPLERS[options.sampler].prepares:
+        wait_for_preparation(site, narrator, options.timeout)
     try:
         version, cycle = wait_for_version(site.state, site.project, None, timeout=options.timeout)
         rounds.append(oracle.open_round(version, cycle, 0.0))
@@ -217,6 +219,28 @@ def play_oracle(options: argparse.Namespace, site: Site, narrator: Narrator) -> 
         check_rise(rounds, site.subject, narrator)
 
 
+def wait_for_preparation(site: Site, narrator: Narrator, timeout: float) -> None:
+    """Until the sampler's networks have learned from the images. An annotator need not wait; the oracle's rounds would
+    be over before.
+
+    Raises:
+        BackendFailed: they were not trained, or not in time.
+    """
+    until = time.monotonic() + timeout
+    with watching(site, narrator, "Waiting for what the sampler learns from the images"):
+        while True:
+            look(site, narrator)
+            project = site.state.projects.get(site.project)
+            known = project.preparation if project else None
+            if known and known.get("error"):
+                raise BackendFailed(str(known["error"]))
+            if known and known["over"]:
+                return
+            if time.monotonic() > until:
+                raise BackendFailed(f"the sampler's networks were not trained within {timeout:.0f} seconds")
+            time.sleep(0.5)
+
+
 @contextmanager
 def watching(site: Site, narrator: Narrator, title: str) -> Iterator[None]:
     with narrator.live(title):
@@ -237,6 +261,10 @@ def look(site: Site, narrator: Narrator) -> None:
         narrator.progress(f"cycle {cycle.number}, {cycle.phase} ({order})", cycle.done, cycle.total)
         return
     row = site.state.projects.get(site.project)
+    if row and row.preparation and not row.preparation["over"]:
+        known = row.preparation
+        narrator.progress(f"{phase_in_words(known['phase'])} ({order})", known["done"], known["total"])
+        return
     waiting = f"{row.pending_annotations} of {site.budget} new labels, {order}" if row else "not connected yet"
     narrator.progress(f"{waiting}{f', last error: {row.last_error}' if row and row.last_error else ''}", 0, 0)
 

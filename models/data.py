@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -230,6 +230,8 @@ class Runtime:
                      be filled. None = pixels are read instead.
     encoded          what a segmenter's frozen encoder says of the labeled images, for all trainings of a cycle; filled
                      as it is asked for. None = each training has its own.
+    prepared         what a sampler's networks learned from the images apart from cycles, as `fit` takes it over; {} =
+                     nothing yet. None = nobody sees to that, and `fit` trains them itself.
     """
 
     device: torch.device
@@ -240,6 +242,7 @@ class Runtime:
     deadline: Deadline | None = None
     features: np.ndarray | None = None
     encoded: EncodedImages | None = None
+    prepared: Mapping[str, Any] | None = None
 
     def generator(self, purpose: str, device: torch.device | str | None = None) -> torch.Generator:
         """A fresh torch.Generator for one purpose, on `device` (default: the runtime's).

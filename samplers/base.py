@@ -8,7 +8,7 @@ docs/extending.md. Axis letters: N pool rows, B batch, C classes, H W pixels.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -80,6 +80,24 @@ class Generated:
 
 
 @dataclass(frozen=True)
+class Preparation:
+    """What `Sampler.prepare` returns, all of it tensors and plain Python.
+
+    training: what to go on with another time. ready: what `fit` takes over (`Runtime.prepared`); None until the
+    training is over. done, total: how far it is. enough_for: how many images the pool may grow to before it goes on; 0
+    until the training is over. sample (K, S, S, 3) uint8: what was learned, for people to look at; None where nothing
+    shows it.
+    """
+
+    training: dict[str, Any]
+    ready: dict[str, Any] | None
+    done: int
+    total: int
+    enough_for: int
+    sample: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
 class Answered:
     """What annotators said of images before: rows of the pixels, each (N,) integers.
 
@@ -123,6 +141,9 @@ class Sampler(ABC, Generic[OptionsT]):
 
     generates: ClassVar[bool] = False
     """Annotators are to be asked for images that it generates, too: see `generate`."""
+
+    prepares: ClassVar[bool] = False
+    """Networks of its learn from the images of the pool alone, for minutes, apart from any cycle: see `prepare`."""
 
     standin: ClassVar[str] = ""
     """The name of the sampler that orders the pool where `doubts` speak against this one; "": the backend's choice."""
@@ -169,6 +190,7 @@ class Sampler(ABC, Generic[OptionsT]):
     def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         """Train the sampler's own networks or estimates after the task network was trained.
 
+        Where `prepares` is True and `runtime.prepared` is given, that is taken over, and only without it trained here.
         Warm from loaded state where there is one. `data.unlabeled` and `data.labeled` may be empty: then do
         what is possible and leave `score` usable. Leaves `net` as it found it. Returns metrics to log. A loop of steps
         ends by `runtime.deadline`, if there is one: see `models.training.budget.Pace`.
@@ -180,6 +202,28 @@ class Sampler(ABC, Generic[OptionsT]):
         owner, or "" where nothing speaks against it. A gate that is passed proves nothing: it only stops an order that
         the sampler's networks can have no say in.
         """
+        return ""
+
+    def prepare(
+        self,
+        before: Mapping[str, Any],
+        pixels: np.ndarray,
+        rows: np.ndarray,
+        runtime: Runtime,
+        enough: Callable[[], bool],
+    ) -> Preparation:
+        """Train what needs no labels for a while: until it is over, `runtime.deadline`, or `enough()`, which is asked
+        now and then.
+
+        before: the `Preparation.training` of the last time, {} at first; one that fits neither the settings nor the
+        images means a fresh start. rows (N,) of `pixels` (M, H, W, 3) uint8: the images, N > 1. Leaves the sampler as
+        it is. Only where `prepares` is True.
+        """
+        raise NotImplementedError
+
+    @property
+    def preparation_key(self) -> str:
+        """What such a training depends on besides the images, so that a change of it is noticed."""
         return ""
 
     def generate(

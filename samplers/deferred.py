@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     import models.training.adversarial
     import models.training.adversarial_trainers
     import models.training.augmentation
+    import models.training.autoencoder
     import models.training.blending
     import models.training.budget
     import models.training.calibration
@@ -97,8 +98,10 @@ if TYPE_CHECKING:
     import models.training.comparison
     import models.training.examples
     import models.training.gan
+    import models.training.gan_health
     import models.training.head
     import models.training.held_back
+    import models.training.in_pieces
     import models.training.kept_maps
     import models.training.label_doubts
     import models.training.logistic

@@ -8,7 +8,6 @@ import numpy as np
 
 from samplers.base import Answered, Generated, Scored
 from samplers.deferred import models, torch
-from samplers.entropy import predictive_entropy
 from samplers.gan_base import GanOptions, GanSampler
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ SEEDS = 2**31
 class GaalSampler(GanSampler[GanOptions]):
     """Generative adversarial active learning (Zhu & Bento 2017).
 
-    A GAN is trained on all images, labeled or not, in the first cycle, and further when the pool has grown. In each
+    A GAN is trained on all images, labeled or not, apart from any cycle, and further when the pool has grown. In each
     cycle its latents are moved to where the task network is least sure, z* = argmin ‖Wᵀφ(G(z)) + b‖ between two
     classes and argmax H(p(c | G(z))) among several, and annotators are asked for the images made there. Real images
     are ordered by the entropy of the network's predictions, because the paper has no order of them.
@@ -42,23 +41,20 @@ class GaalSampler(GanSampler[GanOptions]):
     Options = GanOptions
 
     def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
-        """Train the GAN where that is due, phase "gan"."""
-        return self.train_gan(net, data.pixels, np.concatenate([data.labeled, data.unlabeled]), runtime)
+        """Take over the GAN that was prepared, or train it where that is due, phase "gan"."""
+        return self.ready_gan(net, data.pixels, np.concatenate([data.labeled, data.unlabeled]), runtime)
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """H = -sum_c p_c log p_c in nats, (N,), of real images: see `samplers.entropy.EntropySampler`."""
-
-        def of_batch(_: Tensor, logits: Tensor) -> Tensor:
-            return net.task.per_image(predictive_entropy, logits)
-
-        predictions, values = models.inference.predictions.predict_and_measure(net, pixels, rows, runtime, of_batch)
-        return Scored(values, predictions)
+        return self.by_entropy(net, pixels, rows, runtime)
 
     def generate(
         self, net: TaskNet, pixels: np.ndarray, count: int, answered: Answered, runtime: Runtime
     ) -> Generated | None:
         """Phase "synthesis". Each of the starts is drawn by a seed of its own, so that where an image began can be
-        drawn again. Raises NotFitted."""
+        drawn again. None while the GAN is still being trained. Raises NotFitted."""
+        if self._waits:
+            return None
         latent = self.gan()[0].config.latent
         wanted = count * (SPARE if len(answered.unrecognized) else 1)
         rng = runtime.rng("gaal seeds")
@@ -94,6 +90,8 @@ class GaalSampler(GanSampler[GanOptions]):
         return torch.cat([self.in_backbone(net, prepare(some, self.side())) for some in images])
 
     def state_dict(self) -> dict[str, Any]:
+        if self._waits:
+            return {"waits": True}
         return {} if self._generator is None else self.gan_state()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

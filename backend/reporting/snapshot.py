@@ -9,6 +9,7 @@ from backend.head import head_size
 from backend.reporting.advice import advice_of
 from backend.reporting.cycles import cycle_summary
 from backend.reporting.facts import Facts, facts_of
+from backend.reporting.words import preparation_in_words
 from backend.settings.core import Settings
 from backend.state import Project, State, keeping
 
@@ -62,6 +63,7 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
         "replay": None if facts.replay is None else facts.replay.as_json(),
         "due": facts.due,
         "running": None if facts.running is None else cycle_summary(facts.running),
+        "preparation": preparation_in_words(facts),
         "held_by": project.lease_owner if project.lease_expires > now else None,
         "connection": project.connection_url or project.address,
         "retry_at": project.retry_at if project.retry_at > now else None,

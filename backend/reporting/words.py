@@ -17,6 +17,7 @@ PHASES: Mapping[str, str] = {
     "control": "comparing with random labels",
     "fit": "training the sampler",
     "gan": "training the generator",
+    "autoencoder": "training the autoencoder",
     "align": "training the sampler",
     "synthesis": "generating images",
     "match": "matching generated images",
@@ -42,6 +43,19 @@ def running_in_words(facts: Facts) -> str:
     if facts.project.lease_owner and facts.project.lease_expires > facts.at:
         return "Upkeep: comparing with Label Studio and completing the queue"
     return ""
+
+
+def preparation_in_words(facts: Facts) -> str:
+    """How far the training is of what the sampler learns from the images apart from cycles; "" if none is under way."""
+    known = facts.project.preparation
+    if not known:
+        return ""
+    if known.get("error"):
+        return f"Between cycles, what {facts.sampler} needs could not be trained: {known['error']}."
+    if known["over"]:
+        return ""
+    share = known["done"] / max(1, known["total"])
+    return f"Between cycles: {phase_in_words(known['phase'])}, {share:.0%} done."
 
 
 def next_cycle_in_words(facts: Facts) -> str:

@@ -61,6 +61,7 @@ class Project:
     overlap: int = 1
     queue_tab: int | None = None
     control: list[list[float]] | None = None
+    preparation: dict[str, Any] | None = None
 
     @property
     def folder_key(self) -> str:

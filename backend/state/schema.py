@@ -98,6 +98,8 @@ projects = sa.Table(
     sa.Column("queue_noted_at", sa.Float),
     # The tab of the Data Manager that shows the queue. Null: none is known.
     sa.Column("queue_tab", sa.Integer),
+    # How far the training is of what the sampler learns apart from cycles: see backend.worker.preparing. Null: none is.
+    sa.Column("preparation", sa.JSON(none_as_null=True)),
     # How many annotators a task gets, at most.
     sa.Column("overlap", sa.Integer, nullable=False, default=1, server_default="1"),
     # Since which annotation which fraction of what is served was drawn by chance: see backend.control. Null: none was.

@@ -172,6 +172,14 @@ _PATHS: dict[str, dict[str, Any]] = {
             "refusals": (403, 404),
         }
     },
+    "/projects/{project}/learned.png": {
+        "get": {
+            "summary": "What a sampler learned from the images, as a picture",
+            "answer": "image/png",
+            "path": _PAGE,
+            "refusals": (403, 404),
+        }
+    },
     "/assets/{name}": {
         "get": {
             "summary": "Style sheet, script and icon of the pages",

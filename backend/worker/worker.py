@@ -42,6 +42,7 @@ from backend.worker import (
     heartbeat,
     identity,
     leftovers,
+    preparing,
     publisher,
     queue_order,
     removal,
@@ -268,6 +269,7 @@ class Worker:
         leftovers.remove_unknown_versions(job)
         connection.look_after_webhook(job, standing.row)
         queue_order.make_tab(job)
+        preparing.prepare(job, truth, lambda: self._is_wanted_elsewhere(job))
         # Last, so that the refresh stays due if the process is killed before.
         state.projects.update(project_id, job.owner, refresh_seen=truth.refresh_seq)
 
@@ -282,6 +284,14 @@ class Worker:
         if current is None or not head.is_used_up(self.state, job.settings, job.reread().project, current):
             return True
         return publisher.complete(job, current, enough)
+
+    def _is_wanted_elsewhere(self, job: Job) -> bool:
+        """Whether the project has work that is more urgent than training in upkeep: a cycle, or a head to fill up."""
+        fresh = job.reread().project
+        if Work.CYCLE in self.due(fresh) and not self._turns[Work.CYCLE].taken:
+            return True
+        current = self.state.versions.current(fresh.id)
+        return current is not None and head.is_used_up(self.state, job.settings, fresh, current)
 
     def _remove_superseded(self, job: Job) -> None:
         backlog = self._backlog(job.reread().project, job.settings)

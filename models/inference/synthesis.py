@@ -10,17 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.data import Deadline
 from models.networks.base import TaskNet
 from models.networks.gan import Generator
 from models.pixels import MEAN, STD
 
 BATCH, BATCH_SIDE = 128, 64  # latents at a time, of images up to so many pixels; fewer of larger ones
-RATE = 0.05  # of Adam on the latents
+CPU_BATCH = 32  # a CPU gains nothing by more, and the clock is looked at between steps
+RATE, FASTEST = 0.05, 0.4  # of Adam on the latents: as it should be, and at most where there is time for few steps
+PASSES = 3.0  # forward passes that a step costs: one there, and about two back
 
 
 @dataclass(frozen=True)
@@ -63,44 +67,91 @@ def synthesize(
     restarts: int,
     steps: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    deadline: Deadline | None = None,
 ) -> Synthesized:
     """G latents, each the best of R = `restarts` that are moved `steps` times by Adam.
 
     start (R G, Z), drawn from N(0, 1): latent g is the best of those at g, G + g, 2 G + g, ... uncertainty: what is
     maximized. Both networks must be in eval mode; neither gets a gradient. The best step of each latent is kept, so
-    that none is worse than where it began.
+    that none is worse than where it began. progress: steps of all latents that are done, and their number.
+
+    Where the time until the deadline will not do for all of it, only the best start of each is moved, in as many steps
+    as there is time for, and by so much more in each.
     """
-    count, parts = len(start) // restarts, []
-    batch = max(1, min(BATCH, BATCH * BATCH_SIDE**2 // image_size**2))
-    for done in range(0, len(start), batch):
-        parts.append(_climb(generator, net, uncertainty, image_size, start[done : done + batch], steps))
-        progress(min(done + batch, len(start)), len(start))
+    batch = min(BATCH if start.is_cuda else CPU_BATCH, BATCH * BATCH_SIDE**2 // image_size**2)
+    climb = _Climb(generator, net, uncertainty, image_size, max(1, batch))
+    count, numbers = len(start) // restarts, torch.arange(len(start), device=start.device)
+    if deadline is not None and restarts > 1:
+        began = deadline.clock()
+        values = torch.cat([climb.value(part).detach() for part in start.split(climb.batch)])
+        if PASSES * (steps + 1) * (deadline.clock() - began) > deadline.left():
+            numbers, restarts = _best_of(values, restarts), 1
+    parts, chosen, done = [], start[numbers].split(climb.batch), 0
+    for number, part in enumerate(chosen):
+        own = deadline and deadline.share(1 / (len(chosen) - number))
+        report = partial(_report, progress, done, len(part), steps * len(numbers))
+        parts.append(climb.best_on_the_way(part, steps, own, report))
+        done += steps * len(part)
     latent, before, after = (torch.cat(columns) for columns in zip(*parts, strict=True))
-    best = after.view(restarts, count).argmax(dim=0) * count + torch.arange(count, device=after.device)
+    best = _best_of(after, restarts)
     best = best[after[best].argsort(descending=True, stable=True)]
     with torch.no_grad():
         images = torch.cat([generator(part) for part in latent[best].split(BATCH)])
-    return Synthesized(latent[best], images, before[best], after[best], best)
+    assert len(best) == count
+    return Synthesized(latent[best], images, before[best], after[best], numbers[best])
 
 
-def _climb(
-    generator: Generator, net: TaskNet, uncertainty: Uncertainty, image_size: int, start: Tensor, steps: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The best latents (B, Z) on the way from `start`, and how uncertain the network is at the start and there."""
-    latent = start.clone().requires_grad_()
-    optimizer = torch.optim.Adam([latent], lr=RATE)
-    best, first, highest = start.clone(), None, None
-    for step in range(steps + 1):
-        x = network_input(generator(latent), image_size)
-        value = uncertainty(net.head(net.features(x)))
-        now = value.detach()
-        if highest is None or first is None:
-            first = highest = now
-        better = now > highest
-        best = torch.where(better[:, None], latent.detach(), best)
-        highest = torch.maximum(highest, now)
-        if step < steps:
+def _report(progress: Callable[[int, int], None], before: int, size: int, total: int, step: int) -> None:
+    progress(before + step * size, total)
+
+
+def _best_of(values: Tensor, restarts: int) -> Tensor:
+    """Of values (R G,): for each of G the place of the largest of its R."""
+    count = len(values) // restarts
+    return values.view(restarts, count).argmax(dim=0) * count + torch.arange(count, device=values.device)
+
+
+@dataclass(frozen=True)
+class _Climb:
+    generator: Generator
+    net: TaskNet
+    uncertainty: Uncertainty
+    image_size: int
+    batch: int
+    """Latents at a time."""
+
+    def value(self, latent: Tensor) -> Tensor:
+        """How uncertain the network is of the images of latents (B, Z): (B,)."""
+        x = network_input(self.generator(latent), self.image_size)
+        return self.uncertainty(self.net.head(self.net.features(x)))
+
+    def best_on_the_way(
+        self, start: Tensor, steps: int, deadline: Deadline | None, progress: Callable[[int], None]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The best latents (B, Z) on the way from `start`, and how uncertain the network is at the start and there."""
+        latent = start.clone().requires_grad_()
+        optimizer = torch.optim.Adam([latent], lr=RATE)
+        best, first, highest = start.clone(), None, None
+        step = 0
+        while True:
+            began = 0.0 if deadline is None else deadline.clock()
+            value = self.value(latent)
+            now = value.detach()
+            if highest is None or first is None:
+                first = highest = now
+            better = now > highest
+            best = torch.where(better[:, None], latent.detach(), best)
+            highest = torch.maximum(highest, now)
+            if step == steps:
+                return best, first, highest
             (latent.grad,) = torch.autograd.grad(-value.sum(), latent)
+            if deadline is not None:
+                seconds = max(1e-9, deadline.clock() - began)
+                left = deadline.left() / seconds  # steps that there is time for
+                if left < 1:
+                    progress(steps)
+                    return best, first, highest
+                optimizer.param_groups[0]["lr"] = min(FASTEST, RATE * max(1.0, (steps - step) / left))
             optimizer.step()
-    assert first is not None and highest is not None
-    return best, first, highest
+            step += 1
+            progress(step)

@@ -1,163 +1,141 @@
-"""Trains a generator of the pool's images, and says how good it is.
+"""Trains a generator of the pool's images, in one go or in pieces.
 
-Axis letters: N rows, B batch, Z latent, S side of the working size.
+Axis letters: B batch, Z latent, S side of the working size.
 """
 
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from models.data import DataError, Runtime
-from models.geometry.manifolds import precision_and_recall
-from models.networks.gan import Critic, Generator, critic_loss, generator_loss, gradient_penalty
-from models.networks.vae import prepare
-from models.training.budget import Pace
-from models.training.rows import TrainingRows
-from models.training.task_network import TrainingDiverged
-from models.training.working_copy import working_copy
+from models.networks.gan import (
+    Critic,
+    GANConfig,
+    Generator,
+    build_gan,
+    critic_loss,
+    generator_loss,
+    gradient_penalty,
+)
+from models.training.in_pieces import InPieces
 
-BATCH = 64
 PENALTY = 10.0  # λ of the gradient penalty
-CRITIC_STEPS = {"wgan-gp": 5, "dcgan": 1}
-ADAM = {"wgan-gp": (1e-4, (0.5, 0.9)), "dcgan": (2e-4, (0.5, 0.999))}
-"""Learning rate and betas of both optimizers, as in the papers."""
-AVERAGE = 0.999  # share of the averaged generator that a step keeps
-REPORTS = 200
-SAMPLES = 256  # images that the health of a generator is measured on
 
 
 @dataclass(frozen=True)
-class TrainedGAN:
-    """generator: the moving average over all steps, whose images are better than the last one's; critic: the last one;
-    both in eval mode. metrics: to log."""
+class GanRecipe:
+    """batch: images of a step. rate, betas: of Adam, for both networks. critic_steps: of the critic, for each step of
+    the generator."""
 
-    generator: Generator
-    critic: Critic
-    metrics: dict[str, float]
+    batch: int
+    rate: float
+    betas: tuple[float, float]
+    critic_steps: int
 
 
-def train_gan(
-    generator: Generator, critic: Critic, pixels: np.ndarray, rows: np.ndarray, iterations: int, runtime: Runtime
-) -> TrainedGAN:
-    """Train both in place on rows (N,) of pixels (M, H, W, 3) uint8, for `iterations` or until `runtime.deadline`.
+PAPERS = {"wgan-gp": GanRecipe(64, 1e-4, (0.5, 0.9), 5), "dcgan": GanRecipe(64, 2e-4, (0.5, 0.999), 1)}
+QUICK = {"wgan-gp": GanRecipe(32, 1e-3, (0.0, 0.9), 1), "dcgan": GanRecipe(32, 1e-3, (0.5, 0.999), 1)}
+"""For the few thousand iterations that a CPU can do in minutes: higher rates and smaller batches. After 850 iterations
+of the paper's DCGAN, images were shapeless still; after 800 of this one, they had the shapes of clothes."""
+AVERAGE = 0.999  # share of the averaged generator that a step keeps
 
-    An iteration is one step of the generator after one of the critic, or after five for "wgan-gp", each on a batch of
-    its own. Calls runtime.progress("gan", iteration, iterations).
 
-    Raises models.data.DataError for fewer than two rows, TrainingDiverged when a loss is not finite.
+class GanTraining(InPieces):
+    """The training of a generator and its critic.
+
+    generator, critic  as of the last iteration. average: the moving average of the generators of all iterations,
+                       whose images are better than the last one's.
+    losses             of critic and generator, (2,), in the last iteration.
     """
-    if len(rows) < 2:
-        raise DataError("a generator needs two images or more to learn from")
-    started = time.perf_counter()
-    size = generator.config.image_size
-    trainer = _Trainer(generator, critic, runtime)
-    pace = Pace(iterations, runtime.deadline, runtime.device)
-    with working_copy(pixels, rows, size, runtime, "gan") as (copied, places):
-        images = TrainingRows(copied, places, runtime)
-        batch = min(BATCH, len(rows))
-        with closing(images.endless(batch, runtime.generator("gan batches", images.device))) as stream:
-            real = (prepare(found, size) for _, found in stream)
-            every = max(1, iterations // REPORTS)
-            while not pace.over:
-                losses = trainer.iterate(real)
-                pace.step()
-                if pace.taken % every == 0 or pace.over:
-                    _check_finite(losses)
-                    runtime.progress("gan", iterations if pace.over else int(pace.place), iterations)
-    seconds = time.perf_counter() - started
-    metrics = {"gan_iterations": float(pace.taken), "gan_seconds": seconds, "gan_critic_loss": float(losses[0])}
-    return TrainedGAN(trainer.average.eval(), critic.eval(), metrics)
 
+    phase = "gan"
 
-class _Trainer:
-    def __init__(self, generator: Generator, critic: Critic, runtime: Runtime) -> None:
-        self.generator, self.critic = generator.train(), critic.train()
-        self.average = copy.deepcopy(generator)
-        self._config = generator.config
-        rate, betas = ADAM[self._config.kind]
-        self._generator_steps = torch.optim.Adam(generator.parameters(), lr=rate, betas=betas)
-        self._critic_steps = torch.optim.Adam(critic.parameters(), lr=rate, betas=betas)
-        self._noise = runtime.generator("gan noise")
-        self._taken = 0
+    def __init__(self, generator: Generator, critic: Critic, seed: int) -> None:
+        """Trains both in place, on the device that they are on, by the recipe for it. seed: what the batches and
+        latents of every iteration are drawn by."""
+        super().__init__(seed)
+        # the layout that convolutions are fastest in
+        self.generator = generator.to(memory_format=torch.channels_last)
+        self.critic = critic.to(memory_format=torch.channels_last)
+        self.average = copy.deepcopy(generator).eval()
+        on_cpu = next(generator.parameters()).device.type == "cpu"
+        recipe = (QUICK if on_cpu else PAPERS)[self.config.kind]
+        self.batch, self.batches = recipe.batch, recipe.critic_steps
+        self._generator_steps = torch.optim.Adam(generator.parameters(), lr=recipe.rate, betas=recipe.betas)
+        self._critic_steps = torch.optim.Adam(critic.parameters(), lr=recipe.rate, betas=recipe.betas)
 
-    def latent(self, count: int) -> Tensor:
-        return torch.randn((count, self._config.latent), generator=self._noise, device=self._noise.device)
+    @property
+    def config(self) -> GANConfig:
+        return self.generator.config
 
-    def iterate(self, real: Iterator[Tensor]) -> Tensor:
-        """Returns the last losses of critic and generator, (2,) on the device."""
-        for _ in range(CRITIC_STEPS[self._config.kind]):
+    @property
+    def size(self) -> int:
+        return self.config.image_size
+
+    def networks(self) -> tuple[nn.Module, ...]:
+        return self.generator, self.critic
+
+    def iterate(self, real: Iterator[Tensor], noise: torch.Generator) -> Tensor:
+        """One step of the generator after `recipe.critic_steps` of the critic, each on a batch of its own. Returns the
+        last losses of critic and generator, (2,) on the device."""
+        for step in range(self.batches):
             images = next(real)
-            of_critic = self._critic_step(images)
-        of_generator = generator_loss(self._config, self.critic(self.generator(self.latent(len(images)))))
+            latent = torch.randn((len(images), self.config.latent), generator=noise, device=noise.device)
+            last = step + 1 == self.batches
+            with torch.set_grad_enabled(last):  # the generator's own step goes on with the images of the last one
+                fake = self.generator(latent)
+            of_critic = self._critic_step(images, fake.detach(), noise)
+        self.critic.requires_grad_(False)
+        of_generator = generator_loss(self.config, self.critic(fake))
         self._generator_steps.zero_grad(set_to_none=True)
         of_generator.backward()
         self._generator_steps.step()
-        self._taken += 1
-        self._average()
+        self.critic.requires_grad_(True)
+        self._follow()
         return torch.stack([of_critic.detach(), of_generator.detach()])
 
-    def _critic_step(self, images: Tensor) -> Tensor:
-        with torch.no_grad():
-            fake = self.generator(self.latent(len(images)))
-        loss = critic_loss(self._config, self.critic(images), self.critic(fake))
-        if self._config.kind == "wgan-gp":
-            loss = loss + PENALTY * gradient_penalty(self.critic, images, fake, self._noise)
+    def _critic_step(self, images: Tensor, fake: Tensor, noise: torch.Generator) -> Tensor:
+        loss = critic_loss(self.config, self.critic(images), self.critic(fake))
+        if self.config.kind == "wgan-gp":
+            loss = loss + PENALTY * gradient_penalty(self.critic, images, fake, noise)
         self._critic_steps.zero_grad(set_to_none=True)
         loss.backward()
         self._critic_steps.step()
         return loss
 
     @torch.no_grad()
-    def _average(self) -> None:
+    def _follow(self) -> None:
         """Move the averaged generator; in the first steps it follows faster, so that it forgets its first weights."""
-        keep = min(AVERAGE, self._taken / (self._taken + 10.0))
+        taken = self.taken + 1
+        keep = min(AVERAGE, taken / (taken + 10.0))
         for mean, now in zip(self.average.state_dict().values(), self.generator.state_dict().values(), strict=True):
             if mean.is_floating_point():
                 mean.lerp_(now, 1.0 - keep)
             else:
                 mean.copy_(now)
 
+    # --- left and gone on with ---
 
-def _check_finite(losses: Tensor) -> None:
-    if not bool(torch.isfinite(losses).all()):
-        raise TrainingDiverged("the generator's training diverged: choose the other kind of GAN, or fewer iterations")
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the training needs, as tensors and plain Python only."""
+        nets = {"generator": self.generator, "critic": self.critic, "average": self.average}
+        steps = {"generator_steps": self._generator_steps, "critic_steps": self._critic_steps}
+        plain = {"config": self.config.to_dict(), "seed": self.seed, "taken": self.taken, "seconds": self.seconds}
+        return plain | {name: part.state_dict() for name, part in (nets | steps).items()}
 
-
-@torch.no_grad()
-def generator_health(
-    generator: Generator,
-    critic: Critic,
-    pixels: np.ndarray,
-    rows: np.ndarray,
-    embed: Callable[[Tensor], Tensor],
-    runtime: Runtime,
-) -> dict[str, float]:
-    """How good the generator is, on up to 256 images of each sort.
-
-    critic_gap: E D(real) - E D(generated). distinct_neighbors: the share of different images among the real ones that
-    are nearest to each generated one in the critic's features: near 0 where all generated images look alike. precision
-    and recall: see `models.geometry.manifolds`, in the features of `embed`, which takes images (B, 3, S, S) in [-1, 1].
-    """
-    rng = runtime.rng("gan health")
-    some = np.sort(rng.choice(rows, min(SAMPLES, len(rows)), replace=False))
-    size = generator.config.image_size
-    real = prepare(torch.from_numpy(pixels[some]).to(runtime.device), size)
-    noise = runtime.generator("gan health")
-    latent = torch.randn((len(real), generator.config.latent), generator=noise, device=runtime.device)
-    fake = generator(latent)
-    nearest = torch.cdist(critic.features(fake), critic.features(real)).argmin(dim=1)
-    precision, recall = precision_and_recall(*(torch.cat([embed(b) for b in of.split(BATCH)]) for of in (real, fake)))
-    return {
-        "gan_critic_gap": float(critic(real).mean() - critic(fake).mean()),
-        "gan_distinct_neighbors": len(nearest.unique()) / len(nearest),
-        "gan_precision": precision,
-        "gan_recall": recall,
-    }
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], device: torch.device) -> Self:
+        """What `state_dict` gave, on `device`."""
+        generator, critic = build_gan(GANConfig.from_dict(state["config"]), torch.Generator())
+        training = cls(generator.to(device).eval(), critic.to(device).eval(), state["seed"])
+        for name in ("generator", "critic", "average"):
+            getattr(training, name).load_state_dict(state[name])
+        training._generator_steps.load_state_dict(state["generator_steps"])
+        training._critic_steps.load_state_dict(state["critic_steps"])
+        training.taken, training.seconds = state["taken"], state["seconds"]
+        return training

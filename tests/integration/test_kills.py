@@ -190,6 +190,7 @@ def test_killed_while_importing_generated_images(
 ) -> None:
     project = make_project(tasks=POOL).connected(rig.web.url, GENERATING)
     project.wait_for_version()
+    wait_for("the generator", lambda: has_generator(rig, project))
     trap = IMPORTS[moment](rig)
     due_cycle(rig, project)
     trap.wait()
@@ -205,6 +206,11 @@ def test_killed_while_importing_generated_images(
     assert len(found) == GENERATED and len(set(found.values())) == GENERATED
     assert set(project.published_order(version)[:GENERATED]) == set(found)
     assert rig.seen.labels(project) == {1: BUDGET}
+
+
+def has_generator(rig: Rig, project: LabelProject) -> bool:
+    known = rig.seen.state.projects.get(project.id)
+    return bool(known and known.preparation and known.preparation["over"])
 
 
 def generated_in(project: LabelProject) -> dict[int, int]:

@@ -10,7 +10,7 @@ from models.data import Runtime
 from tests.samplers.worlds import CPU, fit, learn, make_data, net_for, sampler_for
 
 
-@pytest.mark.parametrize("space", ["backbone", "critic", "pca"])
+@pytest.mark.parametrize("space", ["backbone", "critic", "autoencoder", "pca"])
 def test_matches_are_asked_for_first_in_their_order(space: str) -> None:
     data = make_data(3)
     net, sampler = net_for(data), sampler_for("asal", data, asal_space=space)
@@ -55,7 +55,7 @@ def test_a_generator_of_another_kind_is_not_taken_over() -> None:
     data = make_data(3)
     net, sampler = net_for(data), sampler_for("asal", data)
     sampler.fit(net, data, Runtime(CPU, 0))
-    other = sampler_for("asal", data, gan="dcgan")
+    other = sampler_for("asal", data, gan="wgan-gp")
     other.load_state_dict(sampler.state_dict())
     assert other.state_dict() == {}
     metrics = other.fit(net, data, Runtime(CPU, 0))
@@ -64,9 +64,11 @@ def test_a_generator_of_another_kind_is_not_taken_over() -> None:
 
 def test_a_generator_of_one_image_is_doubted_and_entropy_stands_in() -> None:
     sampler = sampler_for("asal", make_data(3))
-    assert "of their own" in sampler.doubts({"gan_distinct_neighbors": 0.01, "gan_precision": 1.0})
-    assert "among the real ones" in sampler.doubts({"gan_distinct_neighbors": 1.0, "gan_precision": 0.0})
-    assert sampler.doubts({"gan_distinct_neighbors": 0.5, "gan_precision": 0.5}) == ""
+    real = {"gan_distinct_of_real": 0.5, "gan_precision_of_real": 0.8}
+    untrained = {"gan_distinct_neighbors": 0.004, "gan_precision": 1.0}  # as measured, on Fashion-MNIST
+    assert "of their own" in sampler.doubts(real | untrained)
+    assert "among the real ones" in sampler.doubts(real | {"gan_distinct_neighbors": 0.5, "gan_precision": 0.0})
+    assert sampler.doubts(real | {"gan_distinct_neighbors": 0.2, "gan_precision": 0.6}) == ""
     assert sampler.standin == "entropy"
 
 
@@ -77,6 +79,6 @@ def test_what_was_measured_of_the_generator_is_known_in_later_cycles() -> None:
     other = sampler_for("asal", data)
     other.load_state_dict(sampler.state_dict())
     again = other.fit(net, data, Runtime(CPU, 5))
-    measured = ("gan_critic_gap", "gan_distinct_neighbors", "gan_precision", "gan_recall")
+    measured = ("gan_critic_gap", "gan_distinct_neighbors", "gan_precision", "gan_recall", "gan_precision_of_real")
     assert [again[key] for key in measured] == [first[key] for key in measured]
     assert "gan_iterations" not in again

@@ -21,7 +21,7 @@ from backend.reporting.cycles import phase_seconds, share_done
 from backend.reporting.facts import CYCLES_READ, Facts, facts_of
 from backend.reporting.origins import Origin, origins
 from backend.reporting.snapshot import known_of, warnings
-from backend.reporting.words import next_cycle_in_words, running_in_words
+from backend.reporting.words import next_cycle_in_words, preparation_in_words, running_in_words
 from backend.settings.core import Settings
 from backend.state import BrokenImage, Cycle, Project, State
 from backend.tasks import kind_of
@@ -40,13 +40,15 @@ LABELS_READ = 2_000
 @dataclass(frozen=True)
 class Now:
     """The part of a page that changes while it is looked at. ``share``: of the running phase, from 0 to 1, None if
-    nothing runs. ``version``: that in use; when it changes, the rest of the page is out of date."""
+    nothing runs. ``preparation``: what is trained between cycles, "" if nothing is. ``version``: that in use; when it
+    changes, the rest of the page is out of date."""
 
     facts: Facts
     advice: Advice
     alerts: Sequence[Alert]
     running: str
     share: float | None
+    preparation: str
     next_cycle: str
     version: str
 
@@ -155,6 +157,7 @@ def now_of(state: State, settings: Settings, project: Project, at: float, cycles
         alerts_of(known_of(facts)),
         running_in_words(facts),
         share_done(facts.running) if facts.running else None,
+        preparation_in_words(facts),
         next_cycle_in_words(facts),
         facts.current.name if facts.current else "",
     )

@@ -10,7 +10,7 @@ import flask
 from werkzeug.exceptions import BadRequest, Forbidden, NotFound
 
 from backend.events import LARGEST_ID
-from backend.files import project_folder
+from backend.files import learned_picture, project_folder
 from backend.reporting.judged import judged_of
 from backend.state import Project
 from backend.web.pages import guard
@@ -21,6 +21,7 @@ from backend.web.pages.guard import Seal
 from backend.web.pages.rendering import ASSETS, page
 from backend.web.pages.replay_chart import replay_values
 from backend.web.services import Services
+from samplers import SAMPLERS
 
 RUNNING_SECONDS, IDLE_SECONDS = 2, 15
 """How often a page asks for what runs, while something does and else."""
@@ -41,6 +42,7 @@ class Pages:
             ("/projects/<project>", ["GET"], self.project),
             ("/projects/<project>/cycle", ["POST"], self.cycle),
             ("/projects/<project>/images/<name>", ["GET"], self.image),
+            ("/projects/<project>/learned.png", ["GET"], self.learned),
             ("/assets/<name>", ["GET"], self.asset),
         ]
 
@@ -93,6 +95,7 @@ class Pages:
                 **replay_values(found.now.facts.replay),
                 control=control_card(found.now.facts),
                 images=images,
+                learned=self._has_learned(known, found.now.facts.sampler),
                 token=token,
                 seconds=seconds,
             )
@@ -133,6 +136,15 @@ class Pages:
             raise NotFound("The image is not here any more.")
         return answer(picture, "image/jpeg", f"private, max-age={_DAY}, immutable")
 
+    def learned(self, project: str) -> flask.Response:
+        """What a sampler learned from the images, as a picture."""
+        self._check()
+        try:
+            picture = learned_picture(self._folder(self._known(project))).read_bytes()
+        except OSError:
+            raise NotFound("There is no such picture.") from None
+        return answer(picture, "image/png", "private, no-cache")
+
     def asset(self, name: str) -> flask.Response:
         """A file of the pages, which shows nothing of any project."""
         if name not in ASSETS:
@@ -161,6 +173,10 @@ class Pages:
             return {}
         there = self._pictures.present(self._folder(project), frame, sources)
         return {task: f"{task}-{self._seal.of(*_picture(project, task, sources[task]))}.jpg" for task in there}
+
+    def _has_learned(self, project: Project, sampler: str) -> bool:
+        known = SAMPLERS.get(sampler)  # none where the settings are refused
+        return known is not None and known.prepares and learned_picture(self._folder(project)).is_file()
 
     def _folder(self, project: Project) -> Any:
         return project_folder(self._settings.model_dir, project.folder_key)

@@ -16,7 +16,7 @@ from backend.reporting.facts import Facts, facts_of
 from backend.reporting.origins import origins
 from backend.reporting.outlook import CurvePoint, outlook
 from backend.reporting.snapshot import snapshot
-from backend.reporting.words import PHASES, next_cycle_in_words, running_in_words
+from backend.reporting.words import PHASES, next_cycle_in_words, preparation_in_words, running_in_words
 from backend.settings.core import Settings
 from backend.state import State
 from tests.backend.reporting.test_replays import HELPS
@@ -200,3 +200,16 @@ def test_every_phase_that_is_reported_has_words() -> None:
     }
     assert {"read", "gan", "calibrate"} <= reported
     assert reported - PHASES.keys() == set()
+
+
+def test_what_is_trained_between_cycles_says_how_far_it_is(state: State, settings: Settings) -> None:
+    connect(state, 1, "Pets", {"sampler": "asal"})
+    assert preparation_in_words(known(state, settings)) == ""
+    how_far = {"key": "a", "phase": "gan", "done": 750, "total": 3000, "over": False, "enough_for": 0}
+    state.projects.update(1, preparation=how_far)
+    assert preparation_in_words(known(state, settings)) == "Between cycles: training the generator, 25% done."
+    assert snapshot(state, settings)["projects"][0]["preparation"].endswith("25% done.")
+    state.projects.update(1, preparation=how_far | {"over": True, "error": "the training diverged"})
+    assert "asal needs could not be trained: the training diverged." in preparation_in_words(known(state, settings))
+    state.projects.update(1, preparation=how_far | {"over": True})
+    assert preparation_in_words(known(state, settings)) == ""

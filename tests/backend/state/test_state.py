@@ -419,6 +419,7 @@ def test_a_database_of_the_format_before_gets_what_is_new(state: State, url: str
     with state.database.engine.begin() as conn:
         for statement in (
             "ALTER TABLE projects DROP COLUMN queue_tab",
+            "ALTER TABLE projects DROP COLUMN preparation",
             "DROP TABLE pool_counts",
             "UPDATE meta SET value = '3' WHERE name = 'schema'",
         ):
@@ -426,7 +427,7 @@ def test_a_database_of_the_format_before_gets_what_is_new(state: State, url: str
     state.close()
     again = State(url)
     project = again.projects.get(1)
-    assert project is not None and project.queue_tab is None and project.title == ""
+    assert project is not None and project.queue_tab is None and project.title == "" and project.preparation is None
     assert again.tasks.counts(1)["tasks"] == 0
     again.close()
 

@@ -20,7 +20,8 @@ from backend.labelstudio.queue_tab import SYNTHETIC_TAB
 from backend.reporting.snapshot import snapshot
 from backend.state import Mark, Version
 from backend.tasks.synthetic import mark_of, task_data
-from backend.worker import publisher, synthetic
+from backend.worker import preparing, publisher, synthetic
+from backend.worker.job import Job
 from backend.worker.sync import read_truth
 from samplers.base import Generated
 from tests.backend.workbench import Workbench, label, workbench
@@ -50,8 +51,18 @@ def bench(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(publisher, "SETTLE_SECONDS", 1.0)
     monkeypatch.setattr(synthetic, "SETTLE_SECONDS", 1.0)
     monkeypatch.setattr(synthetic, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(preparing, "PIECE_SECONDS", 1_000.0)
     with workbench(label_studio, tmp_path, tasks=TASKS, pictures=True, shortlist=3, **GAAL) as made:
         yield made
+
+
+def prepared(bench: Workbench) -> Job:
+    """With its generator trained, as upkeep does it."""
+    job = bench.restarted()
+    truth = read_truth(job)
+    preparing.open_images(job, truth, lambda *_: None)
+    preparing.prepare(job, truth, lambda: False)
+    return bench.restarted()
 
 
 def made_up(count: int = COUNT) -> Generated:
@@ -257,7 +268,7 @@ def test_images_that_label_studio_refuses_are_said_and_given_up(bench: Workbench
 
 def test_cycles_ask_for_images_and_learn_from_what_was_said_of_them(bench: Workbench) -> None:
     label(bench, 3)
-    first = cycle.run_cycle(bench.job)
+    first = cycle.run_cycle(prepared(bench))
     assert first.metrics["synthetic_generated"] == COUNT
     assert (predictions_folder(bench.job.folder, first.name) / synthetic.PICTURE).is_file()
     tasks = held(bench)
@@ -283,7 +294,8 @@ def test_cycles_ask_for_images_and_learn_from_what_was_said_of_them(bench: Workb
 
 def test_a_generator_that_is_not_to_be_trusted_asks_for_nothing(bench: Workbench) -> None:
     label(bench, 3)
-    version = cycle.run_cycle(bench.with_settings(health="on"))
+    bench.with_settings(health="on")
+    version = cycle.run_cycle(prepared(bench))
     assert "of its generated images" in version.metrics["health"]["why"]
     assert "synthetic_generated" not in version.metrics and not held(bench)
     assert len(bench.project.published_order(version.name)) == TASKS - 3
@@ -293,7 +305,7 @@ def test_a_cycle_that_is_cut_off_before_its_version_leaves_nothing_to_send(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     label(bench, 3)
-    first = cycle.run_cycle(bench.job)
+    first = cycle.run_cycle(prepared(bench))
 
     def cut(*_: Any, **__: Any) -> None:
         raise Stopped("killed")

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.inference.synthesis import near_boundary, network_input, synthesize
+from models.data import Deadline
+from models.inference.synthesis import Synthesized, near_boundary, network_input, synthesize
 from models.networks.gan import GANConfig, build_gan
 from models.pixels import normalize
 from samplers.entropy import predictive_entropy
@@ -109,3 +110,50 @@ def test_uncertainty_of_two_classes_is_the_distance_to_the_boundary() -> None:
     logits = torch.tensor([[1.0, 3.5], [2.0, 2.0]])
     assert near_boundary(logits).tolist() == [-2.5, 0.0]
     assert predictive_entropy(torch.zeros(1, 4)).item() == pytest.approx(math.log(4))
+
+
+class Clock:
+    """Moves on by a second each time it is looked at: each step then takes three of them."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def moved_until(at: float, restarts: int, steps: int) -> tuple[Synthesized, list[tuple[int, int]]]:
+    seen: list[tuple[int, int]] = []
+    generator, net, _ = made(3, steps=0)
+    found = synthesize(
+        generator,
+        net,
+        predictive_entropy,
+        SIZE,
+        starts(restarts),
+        restarts,
+        steps,
+        lambda done, total: seen.append((done, total)),
+        Deadline(at, Clock()),
+    )
+    return found, seen
+
+
+def test_time_enough_changes_nothing_and_every_step_is_reported() -> None:
+    found, seen = moved_until(math.inf, 2, 15)
+    assert torch.allclose(found.after, made(3)[2].after)
+    assert seen == [(step * 2 * COUNT, 15 * 2 * COUNT) for step in range(1, 16)]
+
+
+def test_where_time_is_short_the_best_starts_alone_are_moved_in_fewer_steps() -> None:
+    found, seen = moved_until(60.0, 3, 1000)
+    assert len(seen) < 30 and seen[-1] == (1000 * COUNT, 1000 * COUNT)
+    unmoved = made(3, restarts=3, steps=0)[2]
+    assert set(found.began.tolist()) == set(unmoved.began.tolist())
+    assert (found.after >= found.before).all() and found.after.mean() > found.before.mean()
+
+
+def test_without_any_time_left_the_starts_are_what_is_found() -> None:
+    found, _ = moved_until(0.0, 2, 1000)
+    assert len(found.images) == COUNT and torch.equal(found.after, found.before)

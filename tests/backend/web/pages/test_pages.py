@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from backend.files import learned_picture, project_folder
 from backend.reporting.outlook import CurvePoint, outlook
 from backend.state import StoredLabel
 from backend.web.pages.rendering import ASSETS, page
@@ -256,6 +257,23 @@ def test_two_installations_give_an_image_different_addresses(site: Site, make_si
         fill(one.state, one.settings)
         names.append(image_names(one.text("/projects/1"))[0])
     assert names[0] != names[1]
+
+
+def test_what_a_generator_makes_is_shown_where_there_is_one(site: Site) -> None:
+    connect(site.state, 1, "Pets", {"sampler": "asal"})
+    assert "asal generates" not in site.text("/projects/1") and site.get("/projects/1/learned.png").status_code == 404
+    project = site.state.projects.get(1)
+    assert project is not None
+    path = learned_picture(project_folder(site.settings.model_dir, project.folder_key))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"a picture")
+    assert "What asal generates" in words_of(site.text("/projects/1"))
+    found = site.get("/projects/1/learned.png")
+    assert (found.status_code, found.data, found.content_type) == (200, b"a picture", "image/png")
+    site.state.projects.update(1, extra_params={"sampler": "margin"})
+    assert "margin generates" not in words_of(site.text("/projects/1"))
+    elsewhere = {"REMOTE_ADDR": "192.0.2.7"}
+    assert site.get("/projects/1/learned.png", environ_overrides=elsewhere).status_code == 403
 
 
 def test_a_project_whose_images_are_not_here_has_a_page_without_them(site: Site) -> None:
