@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from backend.reporting.comparison import compared
 from benchmarks.curves import suite
-from benchmarks.curves.comparison import compared
 from benchmarks.curves.versus import at_of
 from tests.docs.markdown import ROOT, between, rows
 

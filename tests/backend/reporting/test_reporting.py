@@ -196,7 +196,7 @@ def test_every_phase_that_is_reported_has_words() -> None:
         phase
         for room in ("backend", "models", "samplers")
         for path in (REPOSITORY / room).rglob("*.py")
-        for phase in re.findall(r"\b(?:progress|report)\(\s*\"([a-z]+)\"", path.read_text())
+        for phase in re.findall(r"\b(?:(?:progress|report)\(\s*|phase = )\"([a-z]+)\"", path.read_text())
     }
     assert {"read", "gan", "calibrate"} <= reported
     assert reported - PHASES.keys() == set()
