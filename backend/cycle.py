@@ -7,7 +7,6 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,7 @@ from backend.learning.learner import Learner, random_subset
 from backend.learning.pool import ScoredPool, predicted_shares
 from backend.learning.preparation import ready_state
 from backend.reporting import outlook
+from backend.settings.core import Settings
 from backend.state import Version
 from backend.tasks.base import TrainingLabels
 from backend.worker import connection, publisher, synthetic
@@ -104,20 +104,15 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
                 )
                 versions = job.state.versions.of_project(job.project.id)
                 previous = last_learner(versions, job.device, cycle.metrics) if settings.warm_start else None
-                dtype = SCORE_DTYPES[settings.score_dtype]
-                runtime = Runtime(job.device, seed, report, score_dtype=dtype, features=features.rows)
-                if SAMPLERS[settings.sampler].prepares:
-                    runtime = replace(runtime, prepared=ready_state(job.folder, job.device))
+                runtime = runtime_of(job, settings, features, cycle)
                 learner, metrics = device_memory.trained(settings, kind.classes, data, runtime, previous)
-                cycle.metrics.update(metrics)
-                cycle.metrics.update(judged_figures(learner, labels.tasks, data))
+                cycle.metrics.update(metrics | judged_figures(learner, labels.tasks, data))
                 if truth.control.arm.fraction:
                     order = (truth.control.chosen, truth.control.drawn)
                     cycle.metrics["control"] = control_figures(learner, cache, labels, held_out, order, runtime)
                 report("score", 0, len(pool))
                 scored = device_memory.scored(learner, cache, pool, runtime)
-                learner, scored, health = checked(learner, scored, metrics, data, settings, runtime)
-                cycle.metrics["health"] = health
+                learner, scored, cycle.metrics["health"] = checked(learner, scored, metrics, data, settings, runtime)
                 others = device_memory.scored(learner, cache, drawn, runtime)
                 scored = with_drawn(scored, others, truth.control.arm.fraction, seed)
                 cycle.metrics["predicted"] = predicted_shares(learner, scored)
@@ -139,6 +134,13 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
         version = publisher.publish(job, version, lambda done, total: report("publish", done, total), whole=False)
     log.info("Project %s: version %s is published: %s", job.project.id, version.name, cycle.metrics["seconds"])
     return version
+
+
+def runtime_of(job: Job, settings: Settings, features: Features, cycle: CycleRecord) -> Runtime:
+    """Where and how the cycle computes, with what is kept for it: features, and what was prepared between cycles."""
+    dtype = SCORE_DTYPES[settings.score_dtype]
+    prepared = ready_state(job.folder, job.device) if SAMPLERS[settings.sampler].prepares else None
+    return Runtime(job.device, cycle.seed, cycle.report, score_dtype=dtype, features=features.rows, prepared=prepared)
 
 
 def cold_start(job: Job, truth: Truth, *, whole: bool = False) -> Version:

@@ -52,23 +52,12 @@ BACKEND: dict[str, set[str]] = {
     "replay": {"errors", "files", "images", "learning", "plain", "reporting", "settings", "state", "tasks"},
     "joining": {"files", "images", "learning", "state", "worker"},
     "cycle": {
-        *(
-            "control",
-            "errors",
-            "files",
-            "head",
-            "images",
-            "joining",
-            "learning",
-            "reporting",
-            "state",
-            "tasks",
-            "worker",
-        ),
+        *("control", "errors", "files", "head", "images", "joining", "learning", "reporting"),
+        *("settings", "state", "tasks", "worker"),
     },
     "worker": {
         *("adoption", "control", "cycle", "errors", "events", "files", "head", "images", "joining", "labelstudio"),
-        *("learning", "memory", "settings", "state", "tasks"),
+        *("learning", "memory", "reporting", "settings", "state", "tasks"),
     },
     "supervisor": {"errors", "logs"},
     "web": {

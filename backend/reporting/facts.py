@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from backend.errors import OwnerError
 from backend.files import project_folder
 from backend.reporting.accuracy import Accuracy, accuracy_of
+from backend.reporting.auto_sampler import in_force
 from backend.reporting.control import Control, LabelsSaved, control_of, labels_saved_of
 from backend.reporting.cycles import seconds_left
 from backend.reporting.replays import Replay, kept
@@ -145,16 +147,18 @@ def facts_of(
     """What is known of ``project``. ``settings``: those of the process. ``versions``: if they were read already.
     ``cycles``: how many of the last ones are read."""
     known = state.versions.of_project(project.id, removed=False) if versions is None else versions
-    own, error = _settings(settings, project, known)
+    folder = project_folder(settings.model_dir, project.folder_key)
+    own, error = _settings(settings, project, known, folder)
     last = state.cycles.recent(project.id, cycles)
-    replay = kept(project_folder(settings.model_dir, project.folder_key))
-    return Facts(project, own, error, known, last, state.tasks.counts(project.id), now, replay)
+    return Facts(project, own, error, known, last, state.tasks.counts(project.id), now, kept(folder))
 
 
-def _settings(settings: Settings, project: Project, versions: list[Version]) -> tuple[Settings | None, str | None]:
+def _settings(
+    settings: Settings, project: Project, versions: list[Version], folder: Path
+) -> tuple[Settings | None, str | None]:
     newest: dict[str, Any] = versions[0].metrics if versions else {}
     try:
-        own = settings.for_project(project.extra_params)
+        own = in_force(settings.for_project(project.extra_params), folder)
     except OwnerError as refused:
         return None, str(refused)
     kind = KINDS.get(str(newest.get("task")))

@@ -13,6 +13,7 @@ from backend.settings.values import parse_extra_params
 from backend.state import Project
 
 EXTRA_PARAMS, ENVIRONMENT, DEFAULT, BY_KIND = "extra params", "environment", "default", "kind of task"
+BY_REPLAY = "auto_sampler, by a replay"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ def origins(settings: Settings, project: Project, own: Settings) -> list[Origin]
         if spec.per_project:
             value = getattr(own, item.name)
             source = _source(item.name, value, settings, own, set(given))
+            if item.name == "sampler" and own.auto_sampler and value != given.get("sampler", settings.sampler):
+                source = BY_REPLAY if "sampler" in own.given else source
             found.append(Origin(item.name, value_text(value), source, spec.help, source != DEFAULT))
     return found
 

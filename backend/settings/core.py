@@ -161,6 +161,12 @@ class Settings(ProcessSettings, SamplerSettings):
         "for masks, of `margin`.",
         one_of("on", "off"),
     )
+    auto_sampler: bool = project(
+        False,
+        "Where the last replay of the project's labels puts another sampler ahead of random and not this one, go on with "
+        "the other one; not again before 200 more labels.",
+        YES_NO,
+    )
     diversity: float = project(
         0.0,
         "1 / β of power acquisition: noise on the scores, so that the head of the queue is not many near-duplicates. 1 "

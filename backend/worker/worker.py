@@ -32,8 +32,10 @@ from backend.errors import (
     understood,
 )
 from backend.events import Backlog, Work
+from backend.files import project_folder
 from backend.images.trying import forget_all
 from backend.labelstudio.client import LabelStudio
+from backend.reporting import auto_sampler
 from backend.settings.core import Settings
 from backend.state import Project, State
 from backend.tasks.label_config import import_ahead
@@ -47,6 +49,7 @@ from backend.worker import (
     queue_order,
     removal,
     sample,
+    switching,
     sync,
     synthetic,
 )
@@ -205,6 +208,7 @@ class Worker:
             self.leases.check(owner)
 
         settings = self.settings.for_project(project.extra_params)
+        settings = auto_sampler.in_force(settings, project_folder(settings.model_dir, project.folder_key))
         return Job(
             project,
             settings,
@@ -226,7 +230,8 @@ class Worker:
             budget = job.settings.budget_after(self.state.versions.learned(job.project.id))
             # the budget counts annotations that exist, not webhooks
             if job.project.train_requested or truth.new_annotations >= budget:
-                cycle.run_cycle(job.reread(), truth)
+                version = cycle.run_cycle(job.reread(), truth)
+                switching.consider(job, self.settings.for_project(job.project.extra_params), version)
         except NoLabels:
             self.state.projects.update(job.project.id, job.owner, train_seen=job.project.train_seq)
             raise
