@@ -163,8 +163,8 @@ class Settings(ProcessSettings, SamplerSettings):
     )
     auto_sampler: bool = project(
         False,
-        "Where the last replay of the project's labels puts another sampler ahead of random and not this one, go on with "
-        "the other one; not again before 200 more labels.",
+        "Where the last replay of the project's labels puts another sampler ahead of random and not this one, go on "
+        "with it; not again before 200 more labels.",
         YES_NO,
     )
     diversity: float = project(

@@ -8,7 +8,6 @@ number of workers on any number of machines use the same mechanism.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import socket
@@ -20,16 +19,8 @@ from typing import TYPE_CHECKING
 
 from backend import events, head, memory
 from backend.errors import (
-    BackendError,
-    HandsOff,
-    LabelStudioRefused,
-    LabelStudioUnavailable,
-    LeaseLost,
     NoLabels,
     OwnerError,
-    Stopped,
-    message_of,
-    understood,
 )
 from backend.events import Backlog, Work
 from backend.files import project_folder
@@ -41,6 +32,7 @@ from backend.state import Project, State
 from backend.tasks.label_config import import_ahead
 from backend.worker import (
     connection,
+    failures,
     heartbeat,
     identity,
     leftovers,
@@ -65,11 +57,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FIRST_RETRY_SECONDS = 2.0
-UNAVAILABLE_RETRY_SECONDS = 20.0
-"""The longest pause while Label Studio does not respond: it may be back at any moment, and asking costs little."""
-REFUSED_RETRY_SECONDS = 60.0
-"""The same while it refuses the key, or something else responds in its place: it may be a restart behind a proxy."""
 STOP_SECONDS = 5.0
 
 
@@ -163,7 +150,7 @@ class Worker:
         try:
             settings = self.settings.for_project(project.extra_params)
         except OwnerError as error:  # for example, stored by an earlier version of the backend
-            self._note_failure(project, error)
+            failures.note(self.state, project, error)
             return frozenset()
         compared = project.checked_at >= self._started  # hints may have been lost while no worker was running
         backlog = self._backlog(project, settings)
@@ -194,7 +181,7 @@ class Worker:
                 job = identity.confirm(self.job(fresh, owner, work))
                 (self._cycle if work is Work.CYCLE else self._upkeep)(job)
             except Exception as error:
-                self._handle(fresh, owner, error)
+                failures.handle(self.state, self.settings, fresh, owner, error)
             else:
                 self.state.projects.update(project.id, owner, failures=0, last_error=None, retry_at=0.0)
         return True
@@ -303,50 +290,6 @@ class Worker:
         due = events.removal_due(backlog, self.state.now(), self.settings.cleanup_seconds)
         if due and not removal.remove_superseded(job):
             self._removal_due[job.project.id] = self.state.now() + self.settings.reconcile_seconds
-
-    # -- failures ----------------------------------------------------------------------------------------------------
-
-    def _handle(self, project: Project, owner: str, error: Exception) -> None:
-        if isinstance(error, Stopped | LeaseLost):
-            log.info("Project %s: %s", project.id, error)
-            if isinstance(error, LeaseLost):  # a call may have reached Label Studio: compare with it again
-                self.state.projects.hint(project.id, tasks=True)
-        elif isinstance(error, identity.AnotherProject):
-            identity.set_aside(self.state, project, str(error))
-        elif isinstance(error, HandsOff):  # was logged when it was found
-            wait = min(connection.LOOK_AGAIN_SECONDS, self.settings.reconcile_seconds)
-            values = {"failures": 0, "last_error": None, "retry_at": self.state.now() + wait}
-            with contextlib.suppress(LeaseLost):
-                self.state.projects.update(project.id, owner, **values)
-        elif isinstance(error, LabelStudioRefused) and identity.is_gone(self.settings, project):
-            identity.set_aside(self.state, project, "it does not exist in Label Studio any more", gone=True)
-        else:
-            known = understood(error)
-            if isinstance(known, BackendError):
-                log.warning("Project %s: %s", project.id, known)
-            else:
-                log.exception("Project %s: unexpected failure", project.id)
-            with contextlib.suppress(LeaseLost):  # whoever holds the project now will find out
-                self._note_failure(project, error, owner)
-
-    def _note_failure(self, project: Project, error: Exception, owner: str | None = None) -> None:
-        longest = events.LONGEST_RETRY_SECONDS
-        if isinstance(error, LabelStudioUnavailable):
-            longest = UNAVAILABLE_RETRY_SECONDS
-        elif isinstance(error, LabelStudioRefused):
-            longest = REFUSED_RETRY_SECONDS
-        wait = min(FIRST_RETRY_SECONDS * 2**project.failures, longest)
-        if isinstance(error, OwnerError) and not isinstance(error, LabelStudioRefused):
-            wait = events.LONGEST_RETRY_SECONDS  # /setup and a changed label config end it early
-        if isinstance(error, NoLabels):  # the training request is settled; upkeep of the queue must go on
-            wait = 0.0
-        self.state.projects.update(
-            project.id,
-            owner,
-            failures=min(project.failures + 1, 16),
-            last_error=message_of(error),
-            retry_at=self.state.now() + wait,
-        )
 
 
 def _import_ahead() -> None:
