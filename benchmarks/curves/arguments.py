@@ -11,7 +11,8 @@ from benchmarks.curves.plan import DEFAULT_TASK, FIRST
 from benchmarks.curves.tasks import TASKS
 from benchmarks.data.datasets import DOWNLOADS
 
-ABOUT = """``python -m benchmarks curves``: accuracy (or mean average precision, or mean IoU) over labels, one curve for each
+ABOUT = """\
+``python -m benchmarks curves``: accuracy (or mean average precision, or mean IoU) over labels, one curve for each
 sampler, through the worker's own cycle.
 
     python -m benchmarks curves                    the plan of benchmarks/curves/suite.py, for two CPU cores
