@@ -92,8 +92,7 @@ def images_of(name: str, count: int, side: int, seed: int) -> np.ndarray:
     """Some of the training images of a data set: (N, S, S, 3) uint8."""
     found = NAMED[name](DOWNLOADS).train_images
     some = found[np.random.default_rng(seed).choice(len(found), count, replace=False)]
-    if some.ndim == 3:
-        some = np.repeat(some[..., None], 3, axis=3)
-    images = torch.from_numpy(some).permute(0, 3, 1, 2).float()
+    colors = np.broadcast_to(some.reshape(*some.shape[:3], -1), (*some.shape[:3], 3))  # gray ones have one channel
+    images = torch.from_numpy(colors.copy()).permute(0, 3, 1, 2).float()
     resized = functional.interpolate(images, size=(side, side), mode="bilinear", antialias=side < images.shape[2])
     return resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()

@@ -57,8 +57,10 @@ def opened(browser: Browser, address: str, width: int = 1400, scheme: Any = "lig
     page = context.new_page()
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
-    page.goto(address)
-    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    page.goto(
+        address, wait_until="load"
+    )  # all images are there; to wait by a function, the page would have to allow eval
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     assert problems == [], "the page's own policy forbids something that it needs"
     return page
 
