@@ -138,6 +138,7 @@ def set_up(options: argparse.Namespace, directory: Path, narrator: Narrator, sta
         backend = BackendServer(directory / "backend", label_studio.url, token)
         stack.callback(backend.stop)
         backend.start()
+    narrator.say(f"Watch it at {backend.url}: what the backend does, and whether it helps")
 
     annotator = Annotator(label_studio.url, token)
     project = annotator.create_project(subject.title, subject.label_config)

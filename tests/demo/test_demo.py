@@ -225,6 +225,7 @@ def test_the_oracle_labels_what_is_served_and_reports(tmp_path: Path) -> None:
     assert run.returncode == 0, output
     assert "All 9 tasks were served in the published order" in output
     assert "random-c0-" in output and "random-c1-" in output
+    assert re.search(r"Watch it at http://127\.0\.0\.1:\d+", output[: output.index("Importing the images")])
     assert list((tmp_path / "tmp").glob("active-learning-demo-*")) == []
     assert left_running(tmp_path) == []
 
