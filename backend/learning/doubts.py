@@ -10,6 +10,7 @@ import numpy as np
 
 from backend.learning.learner import Learner
 from models.data import CycleData
+from models.training.calibration import NEVER
 
 DOUBTS_KEPT = 30
 CONFUSION_CLASSES = 20
@@ -27,6 +28,7 @@ def judged_figures(learner: Learner, tasks: Sequence[int], data: CycleData) -> d
     found: dict[str, Any] = {
         "judged": len(judged.given),
         "doubts": len(doubts),
+        "sure": judged.sure_from < NEVER,
         "doubted": [
             [int(real[one.place]), names[one.given], names[one.suggested], *_rounded(*one[3:])]
             for one in doubts[:DOUBTS_KEPT]

@@ -30,11 +30,13 @@ class Bin(NamedTuple):
 
 @dataclass(frozen=True)
 class Judged:
-    """``labels``: how many were left out in turn. ``doubts``: how many of them may be wrong; ``doubted``: the most
+    """``labels``: how many were left out in turn. ``sure``: whether any prediction is sure enough to doubt a label.
+    ``doubts``: how many of them may be wrong; ``doubted``: the most
     doubtful of those that still say what they said then. ``classes`` and ``confusion`` (C, C): how many labels of the
     class of the row are taken for the class of the column; empty where that is not kept."""
 
     labels: int
+    sure: bool
     doubts: int
     doubted: Sequence[Doubted]
     reliability: Sequence[Bin]
@@ -52,6 +54,7 @@ def judged_of(state: State, project: Project, version: Version | None) -> Judged
     confusion = found.get("confusion", [])
     return Judged(
         found["judged"],
+        found["sure"],
         found["doubts"],
         [one for one in doubted if now.get(one.task) == one.given],
         [Bin(*one) for one in found["reliability"]],

@@ -107,9 +107,9 @@ def train_head(
         raise TrainingDiverged("the training loss is not finite: the features or the labels are broken")
     net.eval()
     left_out = validated.left_out if blend is None else blend.left_out
-    if left_out is not None and validated.places is not None:
-        net.judged = Judged.of(left_out, validated.places)
     calibration = Calibration.of(left_out)
+    if left_out is not None and validated.places is not None:
+        net.judged = Judged.of(left_out, validated.places, calibration)
     net.temperature = calibration.temperature
     seconds = time.perf_counter() - started
     runtime.progress("train", PASSES, PASSES)

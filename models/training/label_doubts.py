@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from models.training.calibration import LeftOut, fitted_temperature
+from models.training.calibration import NEVER, Calibration, LeftOut
 
 
 class Doubt(NamedTuple):
@@ -32,29 +32,33 @@ class Judged:
     """Labels, and what heads that did not learn from them say of them.
 
     places (L,) int64: which labels of the training they are. probabilities (L, C) float64, calibrated; given (L,)
-    int64, the classes of the labels.
+    int64, the classes of the labels. sure_from: the probability from which on 9 in 10 of these are right
+    (`models.training.calibration.Calibration.preannotate_above`), `NEVER` if none is.
     """
 
     places: np.ndarray
     probabilities: np.ndarray
     given: np.ndarray
+    sure_from: float
 
     @classmethod
-    def of(cls, left_out: LeftOut, places: np.ndarray) -> Judged | None:
-        """None where classes do not exclude each other. ``places`` (L,): of the labels, in their order."""
+    def of(cls, left_out: LeftOut, places: np.ndarray, calibration: Calibration) -> Judged | None:
+        """None where classes do not exclude each other. ``places`` (L,): of the labels, in their order;
+        ``calibration``: what the same labels say of the probabilities."""
         if not left_out.exclusive:
             return None
-        logits = left_out.logits.double() / fitted_temperature(left_out)
+        logits = left_out.logits.double() / calibration.temperature
         said, given = torch.softmax(logits, dim=1), left_out.targets.argmax(dim=1)
-        return cls(places, said.cpu().numpy(), given.cpu().numpy())
+        return cls(places, said.cpu().numpy(), given.cpu().numpy(), calibration.preannotate_above)
 
     def doubts(self) -> list[Doubt]:
         """The labels that are likely errors, the most doubtful first.
 
         A class counts as told of a label where its probability is at least its mean over the labels of that class
         (CL, equation 2), so that a class that is always told hesitantly is not suspected for that. A label is in doubt
-        where the most probable class that counts as told is another one (the off-diagonal of CL's confident joint).
-        Their order is by given − suggested probability (CL's normalized margin).
+        where the most probable class that counts as told is another one (the off-diagonal of CL's confident joint),
+        with a probability of at least ``sure_from``: a network that is often wrong, as with few labels, and hard ones,
+        would doubt a third of them. Their order is by given − suggested probability (CL's normalized margin).
         """
         count, classes = self.probabilities.shape
         usual = np.full(classes, np.inf)
@@ -62,7 +66,7 @@ class Judged:
             usual[name] = self.probabilities[self.given == name, name].mean()
         told = np.where(self.probabilities >= usual, self.probabilities, -1.0)
         suggested = told.argmax(axis=1)
-        wrong = (told.max(axis=1) >= 0) & (suggested != self.given)
+        wrong = (told.max(axis=1) >= self.sure_from) & (self.sure_from < NEVER) & (suggested != self.given)
         own = self.probabilities[np.arange(count), self.given]
         others = self.probabilities[np.arange(count), suggested]
         order = np.flatnonzero(wrong)[np.argsort((own - others)[wrong], kind="stable")]

@@ -23,13 +23,14 @@ def data(synthetic: list[bool] | None = None) -> Any:
 
 def five() -> Judged:
     said = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.4, 0.6], [0.5, 0.5]])
-    return Judged(np.arange(5), said, np.array([0, 0, 0, 1, 1]))
+    return Judged(np.arange(5), said, np.array([0, 0, 0, 1, 1]), 0.5)
 
 
 def test_it_names_tasks_and_classes() -> None:
     found = judged_figures(learner(five()), [31, 32, 33, 34, 35], data())["judged"]
     assert found["doubted"] == [[33, "cat", "dog", 0.4, 0.6]]
-    assert (found["judged"], found["doubts"], found["confusion"]) == (5, 1, [[2, 1], [1, 1]])
+    assert (found["judged"], found["sure"], found["doubts"]) == (5, True, 1)
+    assert found["confusion"] == [[2, 1], [1, 1]]
     assert sum(count for _, _, count in found["reliability"]) == 5
     assert json.loads(json.dumps(found)) == found
 
@@ -49,7 +50,7 @@ def test_what_is_kept_does_not_grow_with_the_labels_or_the_classes() -> None:
     count = 500
     said = np.where(np.eye(2)[np.arange(count) % 2] > 0, 0.9, 0.1)
     given = np.where(np.arange(count) < 200, (np.arange(count) + 1) % 2, np.arange(count) % 2)
-    many = judged_figures(learner(Judged(np.arange(count), said, given)), list(range(count)), data())["judged"]
+    many = judged_figures(learner(Judged(np.arange(count), said, given, 0.5)), list(range(count)), data())["judged"]
     assert many["doubts"] > len(many["doubted"]) == doubts.DOUBTS_KEPT
-    wide = Judged(np.arange(2), np.eye(30)[:2], np.array([0, 1]))
+    wide = Judged(np.arange(2), np.eye(30)[:2], np.array([0, 1]), 0.5)
     assert "confusion" not in judged_figures(learner(wide, tuple(map(str, range(30)))), [1, 2], data())["judged"]

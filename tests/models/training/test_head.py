@@ -70,11 +70,13 @@ def test_labels_that_it_left_out_in_turn_are_judged_and_a_wrong_one_is_in_doubt(
     net, data, runtime = made(classes, apart=12.0)
     assert net.judged is None
     data = dataclasses.replace(data, synthetic=np.arange(LABELED) < 2)  # nothing is said of these
-    train_network(net, data, CrossEntropy(), RECIPE, runtime)
+    figures = train_network(net, data, CrossEntropy(), RECIPE, runtime)
     assert net.judged is not None
     assert net.judged.places.tolist() == list(range(LABELED - 2))
     assert net.judged.given.tolist() == classes[2:LABELED].tolist()
-    doubts = net.judged.doubts()
+    assert net.judged.sure_from == figures["preannotate_above"] == 1, "22 labels are too few to be sure of anything"
+    assert net.judged.doubts() == []
+    doubts = dataclasses.replace(net.judged, sure_from=0.5).doubts()
     assert (7 - 2, classes[7], 7 % 3) in [(one.place, one.given, one.suggested) for one in doubts]
     assert len(doubts) < 4
 

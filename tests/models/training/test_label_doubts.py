@@ -7,12 +7,17 @@ import pytest
 import torch
 from torch.nn import functional
 
-from models.training.calibration import LeftOut
+from models.training.calibration import NEVER, Calibration, LeftOut
 from models.training.label_doubts import Doubt, Judged
 
 
-def judged(probabilities: list[list[float]], given: list[int]) -> Judged:
-    return Judged(10 + np.arange(len(given)), np.array(probabilities), np.array(given))
+def judged(probabilities: list[list[float]], given: list[int], sure_from: float = 0.5) -> Judged:
+    return Judged(10 + np.arange(len(given)), np.array(probabilities), np.array(given), sure_from)
+
+
+def test_only_predictions_that_are_mostly_right_doubt_a_label() -> None:
+    said = [[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.4, 0.6], [0.5, 0.5]]
+    assert [len(judged(said, [0, 0, 0, 1, 1], above).doubts()) for above in (0.6, 0.61, NEVER)] == [1, 0, 0]
 
 
 def test_by_hand() -> None:
@@ -52,7 +57,8 @@ def test_errors_that_were_put_there_are_found() -> None:
     given[wrong] = (given[wrong] + 1) % 3
     logits = torch.from_numpy(6.0 * np.eye(3)[truth] + rng.normal(size=(60, 3)))
     targets = functional.one_hot(torch.from_numpy(given), 3).float()
-    found = Judged.of(LeftOut(logits.float(), targets, True), np.arange(60))
+    left_out = LeftOut(logits.float(), targets, True)
+    found = Judged.of(left_out, np.arange(60), Calibration(preannotate_above=0.5))
     assert found is not None
     places = {one.place for one in found.doubts()}
     assert set(wrong.tolist()) <= places and len(places) <= 8
@@ -60,4 +66,4 @@ def test_errors_that_were_put_there_are_found() -> None:
 
 
 def test_of_several_choices_nothing_is_said() -> None:
-    assert Judged.of(LeftOut(torch.zeros(3, 2), torch.zeros(3, 2), False), np.arange(3)) is None
+    assert Judged.of(LeftOut(torch.zeros(3, 2), torch.zeros(3, 2), False), np.arange(3), Calibration()) is None

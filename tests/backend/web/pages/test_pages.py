@@ -352,6 +352,7 @@ def test_a_name_that_a_template_lacks_is_an_error() -> None:
 
 JUDGED = {
     "judged": 15,
+    "sure": True,
     "doubts": 3,
     "doubted": [[2, "dog", "cat", 0.03, 0.97], [4, "cat", "dog", 0.1, 0.9], [3, "dog", "cat", 0.2, 0.8]],
     "reliability": [[0.55, 0.5, 6], [0.92, 1.0, 9]],
@@ -378,10 +379,12 @@ def test_labels_in_doubt_are_shown_with_their_images_and_links(site: Site) -> No
 def test_without_doubts_the_page_says_so_and_without_figures_nothing(site: Site) -> None:
     fill(site.state, site.settings)
     assert "What may be wrong" not in site.text("/projects/1")
-    none = {"judged": 15, "doubts": 0, "doubted": [], "reliability": []}
+    none = {"judged": 15, "sure": True, "doubts": 0, "doubted": [], "reliability": []}
     add_cycle(site.state, 1, labels=150, pool=range(1, 61), accuracy=0.9, judged=none)
     text = words_of(site.text("/projects/1"))
     assert "None of 15 labels is in doubt" in text and "What is taken for what" not in text
+    add_cycle(site.state, 1, labels=150, pool=range(1, 61), accuracy=0.9, judged=none | {"sure": False})
+    assert "No prediction is sure enough yet to doubt one of the 15 labels" in words_of(site.text("/projects/1"))
     changed = none | {"doubts": 1, "doubted": [[3, "dog", "cat", 0.2, 0.8]]}
     add_cycle(site.state, 1, labels=150, pool=range(1, 61), accuracy=0.9, judged=changed)
     assert "have been changed since" in words_of(site.text("/projects/1"))
