@@ -71,7 +71,7 @@ STUDIES = (
                 *("ensemble", "qbc", "learning-loss", "vaal", "ta-vaal", "sraal", "ads", "dast-al"),
             )
         ),
-        small=SMALL.replace("--cycles 4 --trials 5", "--cycles 2 --trials 2"),
+        small=SMALL.replace("--cycles 4 --trials 3", "--cycles 2 --trials 2"),
         paper_scale=_CIFAR10_BY_1000.replace("--cycles 10 --trials 3", "--cycles 2 --trials 1"),
     ),
     Curves(
@@ -84,7 +84,7 @@ STUDIES = (
             Arm(f"`{name}`", name, ("vaal_space=pixels", "task_net=vgg16-bn", "weights=none"))
             for name in ("random", "core-set", "learning-loss", "vaal", "sraal", "ads", "dast-al")
         ),
-        small=SMALL.replace("--trials 5", "--trials 3"),
+        small=SMALL,
         paper_scale=_CIFAR10_BY_1000,
     ),
     Curves(
@@ -97,7 +97,7 @@ STUDIES = (
             Arm(f"`{name}`", name, ("isda_lambda=5", *_IN_PIXELS))
             for name in ("random", "core-set", "learning-loss", "vaal", "sraal", "ads", "dast-al")
         ),
-        small=SMALL.replace("--trials 5", "--trials 3"),
+        small=SMALL,
         paper_scale=by_chance("--dataset cifar100 --initial 2500 --budget 2500 --cycles 10 --trials 3")
         + " --set epochs=200 --set subset=10000",
     ),

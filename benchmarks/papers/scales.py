@@ -12,9 +12,10 @@ def by_chance(options: str) -> str:
 
 
 _FEW_STEPS = " --set task_width=8 --set vaal_width=16 --set vaal_batch_size=64 --set vaal_iterations=100"
-SMALL_SIZES = "--pool 2000 --test 2000 --initial 100 --budget 100 --cycles 4 --trials 5"
+_FEW_STEPS += " --set train_images=3000"
+SMALL_SIZES = "--pool 2000 --test 2000 --initial 100 --budget 100 --cycles 4 --trials 3"
 SMALL = by_chance(f"--dataset fashion-mnist {SMALL_SIZES}") + _FEW_STEPS
-SMALL_TAIL = by_chance("--dataset fashion-mnist-x100 --test 2000 --initial 100 --budget 100 --cycles 4 --trials 5") + (
+SMALL_TAIL = by_chance("--dataset fashion-mnist-x100 --test 2000 --initial 100 --budget 100 --cycles 4 --trials 3") + (
     _FEW_STEPS
 )
 SMALL_TAIL_OF_10 = SMALL_TAIL.replace("x100", "x10")
