@@ -143,4 +143,4 @@ def labels_saved_of(control: Control | None, settings: Settings | None) -> Label
 
 def _points(share: float) -> str:
     """A difference of shares as people read it."""
-    return f"{100 * share:+.0f}"
+    return f"{100 * share:+.0f}".replace("-", "−")

@@ -61,7 +61,7 @@ def moment(seconds: float) -> str:
 
 
 def count(number: float) -> str:
-    return f"{number:,.0f}"
+    return f"{number:,.0f}".replace("-", "−")
 
 
 def _environment() -> jinja2.Environment:
