@@ -93,7 +93,6 @@ def test_what_a_cycle_costs(folder: Path, places: Places) -> None:
     study = Costs("costs", **ABOUT, arms=arms, small=tiny(folder, trials=1))
     plain, adversarial = (cells(row) for row in study.make("small", places, Display()).rows)
     assert plain[0] == 0 < adversarial[0], "networks beside the task network"
-    assert plain[2] < adversarial[2], "their seconds"
     for row in (plain, adversarial):
         assert row[4] == pytest.approx(sum(row[1:4]), abs=0.03)
 
