@@ -56,9 +56,6 @@ SAMPLE_SECONDS, CYCLE_SECONDS = 5.0, 20.0
 """How long images of unlabeled tasks are waited for, before the first order and in each cycle. Those that are missing
 then join the order later."""
 
-CURVE_CYCLES = 100
-"""The last cycles, which a learning curve goes on from."""
-
 FIRST_FEATURE_SECONDS, FEATURE_SECONDS = 15.0, 20.0
 """The same for their features."""
 
@@ -223,7 +220,7 @@ def pool_tasks(truth: Truth, features: Features, seed: int) -> tuple[np.ndarray,
 
 def prospects(job: Job, truth: Truth, cycle: CycleRecord) -> dict[str, Any]:
     """What more labels would bring, by the curve that this cycle is the last point of; and how long a label takes."""
-    earlier = outlook.points_of(job.state.cycles.recent(job.project.id, CURVE_CYCLES))
+    earlier = outlook.points_of(job.state.cycles.recent(job.project.id, outlook.CURVE_CYCLES))
     now = outlook.point_of(cycle.metrics, cycle.metrics["labels"])
     if now is None:
         return {"label_seconds": truth.label_seconds, "outlook": None}

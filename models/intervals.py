@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 
@@ -24,19 +22,16 @@ def exact_interval(right: int, count: int, level: float = 0.95) -> tuple[float, 
     (Clopper & Pearson, 1934, Biometrika 26, pages 404 to 413): it covers the share in `level` of all cases or more,
     however few they are.
     """
+    from scipy.special import betaincinv  # here: the web process does without
+
     tail = (1 - level) / 2
-    low = 0.0 if right == 0 else _share_at(1 - tail, right - 1, count)
-    high = 1.0 if right == count else _share_at(tail, right, count)
+    low = 0.0 if right == 0 else float(betaincinv(right, count - right + 1, tail))
+    high = 1.0 if right == count else float(betaincinv(right + 1, count - right, 1 - tail))
     return low, high
 
 
-def _share_at(probability: float, right: int, count: int) -> float:
-    """The share under which at most `right` successes in `count` cases have this probability."""
-    cases = np.arange(right + 1)
-    choose = np.concatenate([[0.0], np.log((count - cases[1:] + 1) / cases[1:]).cumsum()])
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        share = (low + high) / 2
-        at_most = np.exp(choose + cases * math.log(share) + (count - cases) * math.log1p(-share)).sum()
-        low, high = (share, high) if at_most > probability else (low, share)
-    return (low + high) / 2
+def student_deviations(freedom: int) -> float:
+    """How many standard errors a 95 % interval reaches to either side, by Student's t with `freedom` > 0 degrees."""
+    from scipy.special import stdtrit  # here: the web process does without
+
+    return float(stdtrit(freedom, 0.975))

@@ -24,7 +24,7 @@ PRODUCT = ("backend", "models", "samplers")
 
 # Top-level names that a package may import besides the standard library; those that are not here, any.
 MAY_IMPORT = {
-    "models": {"models", "torch", "torchvision", "timm", "safetensors", "numpy"},
+    "models": {"models", "torch", "torchvision", "timm", "safetensors", "numpy", "scipy"},
     "samplers": {"samplers", "models", "torch", "numpy"},
 }
 
@@ -134,7 +134,9 @@ ONLY_IN: dict[str, set[str]] = {
 # Only these rooms of backend/ need torch when they are imported: it takes seconds and hundreds of megabytes, which
 # neither the web process at its start nor an idle worker should pay. These few names of models/ come without it.
 WITH_TORCH = {"cycle", "joining", "learning", "replay"}
-WITHOUT_TORCH = {"models.IGNORE", "models.ProgressFn", "models.intervals.wilson_interval"}
+WITHOUT_TORCH = {
+    *("models.IGNORE", "models.ProgressFn", "models.intervals.student_deviations", "models.intervals.wilson_interval"),
+}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from backend.plain import shown
 from backend.replay.project import replay_project
-from backend.reporting.accuracy import percent
+from backend.reporting.accuracy import percent, points
 from backend.reporting.replays import Replay, ReplayedSampler, in_words, needed_in_words
 from backend.settings.core import Settings
 from backend.state import State
@@ -73,7 +73,7 @@ def _cells(one: ReplayedSampler) -> list[str]:
     needed, seconds = needed_in_words(one.needed), f"{one.seconds:.0f}"
     if one.gain is None or one.gain_low is None or one.gain_high is None:
         return [one.sampler, needed, "–", "–", "–", "", seconds]
-    gain = f"{100 * one.gain:+.1f} [{100 * one.gain_low:+.1f}, {100 * one.gain_high:+.1f}]"
+    gain = f"{points(one.gain)} [{points(one.gain_low)}, {points(one.gain_high)}]"
     return [
         one.sampler,
         needed,

@@ -61,3 +61,8 @@ def _share(value: Any) -> float | None:
 def percent(share: float) -> str:
     """A share as people read it."""
     return f"{100 * share:.0f} %"
+
+
+def points(difference: float, digits: int = 1) -> str:
+    """A difference of shares as people read it, in points."""
+    return f"{100 * difference:+.{digits}f}".replace("-", "−")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from backend.reporting.accuracy import ACCURACY, MEAN_IOU, percent
+from backend.reporting.accuracy import ACCURACY, MEAN_IOU, percent, points
 from backend.settings.core import Settings
 
 BETTER, WORSE, NOT_TOLD_APART, UNKNOWN = "better", "worse", "not told apart", "unknown"
@@ -66,7 +66,7 @@ class Control:
         return (
             f"{verdict}: its first {labels} labels teach {percent(found['chosen'])} of {asked} random images right, "
             f"{labels} random labels {percent(found['drawn'])} (95 % interval of the difference "
-            f"{_points(found['low'])} to {_points(found['high'])} points)."
+            f"{points(found['low'], 0)} to {points(found['high'], 0)} points)."
         )
 
     @property
@@ -139,8 +139,3 @@ def labels_saved_of(control: Control | None, settings: Settings | None) -> Label
         return LabelsSaved(why=f"{words} is wider than the {last} labels that were compared.")
     value, low, high = (labels - round(found[name]) for name in ("needed", "needed_high", "needed_low"))
     return LabelsSaved(value, low, high, labels)
-
-
-def _points(share: float) -> str:
-    """A difference of shares as people read it."""
-    return f"{100 * share:+.0f}".replace("-", "−")

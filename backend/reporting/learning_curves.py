@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.intervals import student_deviations
+
 BASELINE = "random"
 """The sampler that all others are compared with."""
-
-# 97.5 % quantiles of Student's t for 1 to 10 degrees of freedom
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,7 @@ class MeanStd:
         """Half of the 95 % interval of the mean, by Student's t; NaN for a single value."""
         if self.n < 2:
             return math.nan
-        degrees = self.n - 1
-        quantile = _T[degrees - 1] if degrees <= len(_T) else 1.96 + 2.5 / degrees
-        return quantile * self.std / math.sqrt(self.n)
+        return student_deviations(self.n - 1) * self.std / math.sqrt(self.n)
 
 
 def area_under_curve(labels: Sequence[float], accuracy: Sequence[float]) -> float:

@@ -21,6 +21,8 @@ import numpy as np
 from backend.reporting.accuracy import ACCURACY, accuracy_of
 from backend.state import Cycle
 
+CURVE_CYCLES = 100
+"""The last cycles, which a learning curve is of."""
 NEXT = 50
 """Labels that the expectation is for."""
 FEWEST_POINTS = 4

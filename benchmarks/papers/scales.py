@@ -18,7 +18,6 @@ SMALL = by_chance(f"--dataset fashion-mnist {SMALL_SIZES}") + _FEW_STEPS
 SMALL_TAIL = by_chance("--dataset fashion-mnist-x100 --test 2000 --initial 100 --budget 100 --cycles 4 --trials 3") + (
     _FEW_STEPS
 )
-SMALL_TAIL_OF_10 = SMALL_TAIL.replace("x100", "x10")
 MASKS = "--task segmentation " + by_chance(
     "--dataset fashion-scenes --image-size 64 --pool 1000 --test 300 --initial 50 --budget 50 --cycles 3 --trials 3"
 )

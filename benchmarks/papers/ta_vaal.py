@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.papers.curves import Arm, Chosen, Curves, arms
 from benchmarks.papers.presets import Presets
-from benchmarks.papers.scales import MASKS, SCRATCH, SMALL, SMALL_TAIL, SMALL_TAIL_OF_10, by_chance
+from benchmarks.papers.scales import MASKS, SCRATCH, SMALL, SMALL_TAIL, by_chance
 
 PAPER = "TA-VAAL"
 _COMPARED = ("random", "core-set", "vaal", "learning-loss", "ta-vaal")
@@ -63,25 +63,18 @@ STUDIES = (
         small=SMALL,
         paper_scale=by_chance(f"--dataset fashion-mnist --initial 1000 {_SUBSETS} --set preset=ta-vaal-cifar10"),
     ),
-    Curves(
-        "ta-vaal-figure-6-x100",
-        PAPER,
-        "A pool whose largest class has a hundred times the images of the smallest",
-        "TA-VAAL is ahead on the modified CIFAR-10.",
-        _DEPARTS,
-        arms=_ARMS,
-        small=SMALL_TAIL,
-        paper_scale=_CIFAR10.replace("--dataset cifar10", "--dataset cifar10-x100"),
-    ),
-    Curves(
-        "ta-vaal-figure-6-x10",
-        PAPER,
-        "The same with ten times the images",
-        "TA-VAAL is ahead on the modified CIFAR-10.",
-        _DEPARTS,
-        arms=_ARMS,
-        small=SMALL_TAIL_OF_10,
-        paper_scale=_CIFAR10.replace("--dataset cifar10", "--dataset cifar10-x10"),
+    *(
+        Curves(
+            f"ta-vaal-figure-6-x{ratio}",
+            PAPER,
+            f"A pool whose largest class has {ratio} times the images of the smallest",
+            "TA-VAAL is ahead on the modified CIFAR-10.",
+            _DEPARTS,
+            arms=_ARMS,
+            small=SMALL_TAIL.replace("x100", f"x{ratio}"),
+            paper_scale=_CIFAR10.replace("--dataset cifar10", f"--dataset cifar10-x{ratio}"),
+        )
+        for ratio in (100, 10)
     ),
     Curves(
         "ta-vaal-figure-6-masks",

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -33,6 +33,16 @@ class TaskConfig(ABC):
 
     name: str
     num_classes: int
+
+    maps: ClassVar[bool] = False
+    """Whether such a network gives a map of logits, and not a row of them for each image."""
+
+    @abstractmethod
+    def build(self, seed: int) -> TaskNet:
+        """Such a network on the CPU, initialized from `seed` alone.
+
+        Raises ValueError for a network that does not exist, PretrainedUnavailable where its weights cannot be had.
+        """
 
     @property
     def feature_key(self) -> str:
@@ -103,6 +113,11 @@ class TaskNet(ReducedScoring, ABC):
     @property
     def frozen(self) -> bool:
         """Whether only the head is trained, so that what the trunk says of an image can be kept."""
+        return False
+
+    @property
+    def keeps(self) -> bool:
+        """Whether a part of it stays as it is for now, so that what that says of an image to paint can be kept."""
         return False
 
     def reads(self, pixels: np.ndarray, runtime: Runtime) -> np.ndarray:

@@ -34,6 +34,9 @@ class NetConfig(TaskConfig):
     width: int = CLASSIFIER_WIDTH
     pretrained: bool = False
 
+    def build(self, seed: int) -> TaskNet:
+        return build_classifier(self, seed)
+
     def bare(self) -> Self:
         return replace(self, pretrained=False)
 

@@ -75,6 +75,9 @@ class PretrainedConfig(TaskConfig):
     def dimensions(self) -> Dimensions:
         return Dimensions(self.features, self.taps)
 
+    def build(self, seed: int) -> TaskNet:
+        return build_pretrained(self, seed)
+
     def bare(self) -> Self:
         """The same without weights that are about to be replaced; a frozen backbone's never are."""
         return self if self.frozen else replace(self, weights=NOTHING)

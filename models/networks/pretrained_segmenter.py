@@ -13,7 +13,6 @@ of the image, h_k w_k those of stage k, h w those of the finest.
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -71,6 +70,8 @@ class PretrainedSegmenterConfig(TaskConfig):
     width: int = WIDTH
     enlarged: float = 1.0
 
+    maps: ClassVar[bool] = True
+
     @classmethod
     def of(cls, name: str, num_classes: int, image_size: int, weights: str, digest: str, frozen: bool) -> Self:
         """For images whose longer side is `image_size` pixels. Raises ValueError for a network that timm does not know
@@ -90,6 +91,9 @@ class PretrainedSegmenterConfig(TaskConfig):
     def check(self) -> None:
         if self.frozen and digest_of(self.name, self.weights) != self.digest:
             raise PretrainedUnavailable(f"the decoder was trained on other weights of {self.name}")
+
+    def build(self, seed: int) -> TaskNet:
+        return build_pretrained_segmenter(self, seed)
 
     def bare(self) -> Self:
         """The same without weights that are about to be replaced; a frozen encoder's never are."""
@@ -148,11 +152,6 @@ class PretrainedSegmenter(TaskNet):
         self.head = nn.Conv2d(config.width, config.num_classes, 1)
         self.tap_channels = (*config.channels, config.width)
         self.kept_shapes: list[torch.Size] = []
-
-    @property
-    @abstractmethod
-    def keeps(self) -> bool:
-        """Whether its encoder stays as it is for now, so that what it says of an image can be kept."""
 
     @property
     def rehearses(self) -> bool:

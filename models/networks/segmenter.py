@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,11 @@ class SegmenterConfig(TaskConfig):
 
     width: int = 0
     pretrained: bool = False
+
+    maps: ClassVar[bool] = True
+
+    def build(self, seed: int) -> TaskNet:
+        return build_segmenter(self, seed)
 
     def bare(self) -> Self:
         return replace(self, pretrained=False)

@@ -53,6 +53,7 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
+    maps: ClassVar[bool] = False
     sizes: ClassVar[Sizes]
     breaks_ties: ClassVar[bool]
 
@@ -66,13 +67,17 @@ class Task(ABC):
     def config_from_dict(self, values: Mapping[str, Any]) -> TaskConfig:
         """What `TaskConfig.to_dict` gave, of a network for this kind. Raises TypeError for other keys."""
 
-    @abstractmethod
     def build(self, config: TaskConfig, seed: int) -> TaskNet:
         """The network of `config` on the CPU, initialized from `seed` alone; its `task` is this object.
 
         Raises ValueError for a network that does not exist, `models.networks.base.PretrainedUnavailable` when
         `config.pretrained` cannot be honored, TypeError for a configuration of another kind of network.
         """
+        if config.maps is not self.maps:
+            raise TypeError(f"{self.name} needs {'a segmenter' if self.maps else 'a classifier'}, got {config}")
+        net = config.build(seed)
+        net.task = self
+        return net
 
     @abstractmethod
     def carry_over(

@@ -21,7 +21,7 @@ from models.losses.objectives import CrossEntropy, Objective
 from models.networks.base import TaskConfig, TaskNet
 from models.networks.carry_over import carry_over
 from models.tasks.base import Reduction, RowMeasure, Task
-from models.tasks.classifiers import build_whole_image_net, classifier_config
+from models.tasks.classifiers import classifier_config
 from models.training.examples import Examples, LabeledImages
 from models.training.schedule import WHOLE_IMAGES, Recipe, Sizes
 
@@ -35,11 +35,6 @@ class ClassificationTask(Task):
 
     def config_from_dict(self, values: Mapping[str, Any]) -> TaskConfig:
         return classifier_config(values)
-
-    def build(self, config: TaskConfig, seed: int) -> TaskNet:
-        net = build_whole_image_net(config, seed)
-        net.task = self
-        return net
 
     def carry_over(
         self, old_state: Mapping[str, Tensor], old_classes: Sequence[str], net: TaskNet, new_classes: Sequence[str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,14 +21,13 @@ from models.losses.isda import ClassSpread
 from models.losses.objectives import Objective
 from models.losses.pixel_covariance import labeled_batches, pixel_covariance
 from models.losses.pixel_cross_entropy import image_cross_entropy, inverse_log_weights, pixel_cross_entropy
-from models.networks.base import TaskConfig, TaskNet
+from models.networks.base import TaskNet
 from models.networks.carry_over import carry_over
 from models.networks.pretrained_segmenter import (
     PretrainedSegmenter,
     PretrainedSegmenterConfig,
-    build_pretrained_segmenter,
 )
-from models.networks.segmenter import Segmenter, SegmenterConfig, build_segmenter, enlarge
+from models.networks.segmenter import SegmenterConfig, enlarge
 from models.tasks.base import Reduction, RowMeasure, Task
 from models.training.examples import Examples, LabeledMasks
 from models.training.held_back import of_masks
@@ -42,23 +41,13 @@ class SegmentationTask(Task):
     """
 
     name: ClassVar[str] = "segmentation"
+    maps: ClassVar[bool] = True
     sizes: ClassVar[Sizes] = MASKS
     breaks_ties: ClassVar[bool] = False
 
     def config_from_dict(self, values: Mapping[str, Any]) -> SegmenterConfig | PretrainedSegmenterConfig:
         kind = PretrainedSegmenterConfig if "digest" in values else SegmenterConfig
         return kind.from_dict(values)
-
-    def build(self, config: TaskConfig, seed: int) -> Segmenter | PretrainedSegmenter:
-        net: Segmenter | PretrainedSegmenter
-        if isinstance(config, PretrainedSegmenterConfig):
-            net = build_pretrained_segmenter(config, seed)
-        elif isinstance(config, SegmenterConfig):
-            net = build_segmenter(config, seed)
-        else:
-            raise TypeError(f"masks need a segmenter, got {config}")
-        net.task = self
-        return net
 
     def carry_over(
         self, old_state: Mapping[str, Tensor], old_classes: Sequence[str], net: TaskNet, new_classes: Sequence[str]
@@ -88,8 +77,8 @@ class SegmentationTask(Task):
         return disagreement_over_pixels(features, head, masks, figure)
 
     def examples(self, net: TaskNet, data: CycleData, recipe: Recipe, runtime: Runtime) -> Examples:
-        if isinstance(net, PretrainedSegmenter) and net.keeps and not recipe.crop:
-            return KeptMaps(net, data, runtime)
+        if net.keeps and not recipe.crop:
+            return KeptMaps(cast(PretrainedSegmenter, net), data, runtime)
         return LabeledMasks(data, recipe, runtime)
 
     def held_back_figures(self, net: TaskNet, held: CycleData, runtime: Runtime) -> dict[str, float]:

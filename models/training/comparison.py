@@ -18,8 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.optimize import isotonic_regression
 from torch import Tensor
 
+from models.intervals import student_deviations
 from models.training.logistic import Scale, in_own_directions, solved, usual_strength
 
 FEWEST = 20
@@ -32,8 +34,6 @@ RESAMPLED = 12
 """Halves of a half, which tell by how much a head differs with the labels that chance gave it."""
 GROWTH, SMALLEST = 1.3, 5
 """How the sizes of the curve grow, and the first of them."""
-DEVIATIONS = 1.959964
-"""Standard errors to either side of a 95 % interval."""
 MARGIN = 1.2
 """So many times as wide are the intervals: halves of a half tell too little of how heads differ. In simulated projects,
 differences between random labels and other random labels spread 1.18 times as far as estimated without it."""
@@ -100,8 +100,9 @@ def compared(
     # Either head would be another one with other labels; a head of fewer labels more so. The two of the drawn ones
     # were drawn independently.
     training = spread * (labels / np.array(sizes) + 0.5)
-    error = MARGIN * _quantile(asked_count - 1) * np.sqrt(own + training)
-    rising = _ascending(differences.mean(axis=1), np.array(sizes, dtype=np.float64))
+    error = MARGIN * student_deviations(asked_count - 1) * np.sqrt(own + training)
+    # more labels teach more, on average
+    rising = isotonic_regression(differences.mean(axis=1), weights=sizes).x
     place = sizes.index(labels)
     middle = float(differences[place].mean())
     return Comparison(
@@ -158,26 +159,6 @@ def _spread(*resampled: np.ndarray) -> float:
         chance = (own**2).sum() / ((heads - 1) * (asked - 1)) / asked
         found.append(part.mean(axis=1).var(ddof=1) - chance)
     return max(0.0, float(np.mean(found)))
-
-
-def _quantile(freedom: int) -> float:
-    """Of Student's t on either side of 95 %, to the second term of its expansion (Abramowitz & Stegun 26.7.5)."""
-    z = DEVIATIONS
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-
-
-def _ascending(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The ascending (G,) that are closest to `values`, weighted: pool adjacent violators (Ayer et al., Annals of
-    Mathematical Statistics 26, 1955). More labels teach more, on average."""
-    blocks: list[list[float]] = []  # mean, weight, how many
-    for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
-        blocks.append([value, weight, 1])
-        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
-            later = blocks.pop()
-            total = blocks[-1][1] + later[1]
-            blocks[-1][0] = (blocks[-1][0] * blocks[-1][1] + later[0] * later[1]) / total
-            blocks[-1][1:] = [total, blocks[-1][2] + later[2]]
-    return np.concatenate([np.full(int(block[2]), block[0]) for block in blocks])
 
 
 def _crossing(sizes: Sequence[int], values: np.ndarray) -> float | None:

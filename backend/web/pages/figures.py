@@ -20,6 +20,7 @@ from backend.reporting.alerts import Alert, alerts_of
 from backend.reporting.cycles import phase_seconds, share_done
 from backend.reporting.facts import CYCLES_READ, Facts, facts_of
 from backend.reporting.origins import Origin, origins
+from backend.reporting.outlook import CURVE_CYCLES
 from backend.reporting.snapshot import known_of, warnings
 from backend.reporting.words import next_cycle_in_words, preparation_in_words, running_in_words
 from backend.settings.core import Settings
@@ -30,7 +31,6 @@ from backend.web.pages.links import Links
 
 NEXT = 24
 BROKEN_SHOWN = 20
-CURVE_CYCLES = 100
 CYCLES_SHOWN = 20
 CLASSES_SHOWN = 40
 LABELS_READ = 2_000

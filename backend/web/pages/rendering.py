@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from backend import __version__
 from backend.plain import shown
-from backend.reporting.accuracy import percent
+from backend.reporting.accuracy import percent, points
 
 HERE = Path(__file__).parent
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
@@ -73,8 +73,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         finalize=_plain,
     )
-    filters = {"ago": ago, "duration": duration, "moment": moment, "percent": percent, "count": count}
-    environment.filters.update(filters)
+    filters = (ago, duration, moment, percent, count, points)
+    environment.filters.update({one.__name__: one for one in filters})
     environment.globals.update(digest=DIGEST, release=__version__)
     return environment
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,18 +27,6 @@ from tests.backend.web.pages.world import add_cycle, connect, fill_tasks
 CPU = torch.device("cpu")
 HEAD = {"task_net": "test_resnet", "weights": "none", "training": "head", "sampler": "margin"}
 COUNT = 70
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(model_dir=str(tmp_path))
-
-
-@pytest.fixture
-def state(settings: Settings) -> Iterator[State]:
-    opened = State.for_settings(settings)
-    yield opened
-    opened.close()
 
 
 def labeled(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,18 +47,6 @@ def compared(low: float, high: float, **changes: Any) -> dict[str, Any]:
 def metrics(**changes: Any) -> dict[str, Any]:
     found = {"labels": 125, "n": 65, "accuracy": 0.8, "low": 0.6823, "high": 0.8891, "compared": compared(0.05, 0.15)}
     return {"control": found | changes}
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(model_dir=str(tmp_path))
-
-
-@pytest.fixture
-def state(settings: Settings) -> Iterator[State]:
-    opened = State.for_settings(settings)
-    yield opened
-    opened.close()
 
 
 def known(state: State, settings: Settings) -> Facts:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -24,18 +22,6 @@ from tests.backend.web.pages.world import OWNER, add_cycle, connect, fill, fill_
 from tests.rig.processes import REPOSITORY
 
 POOL = range(1, 41)
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(model_dir=str(tmp_path))
-
-
-@pytest.fixture
-def state(settings: Settings) -> Iterator[State]:
-    opened = State.for_settings(settings)
-    yield opened
-    opened.close()
 
 
 def known(state: State, settings: Settings, number: int = 1) -> Facts:

@@ -41,7 +41,7 @@ def test_mean_and_interval() -> None:
     """1, 2, 3: standard deviation 1; t(0.975, 2) = 4.303, so ± 4.303 / √3."""
     value = MeanStd.of([1.0, 2.0, 3.0])
     assert (value.mean, value.std, value.n) == (2.0, 1.0, 3)
-    assert value.margin == pytest.approx(4.303 / math.sqrt(3))
+    assert value.margin == pytest.approx(4.303 / math.sqrt(3), abs=1e-3)
     assert math.isnan(MeanStd.of([1.0]).std) and math.isnan(MeanStd.of([1.0]).margin)
     # t(0.975, 20) = 2.086
     assert MeanStd.of([0.0, 2.0] * 10 + [1.0]).margin * math.sqrt(21) == pytest.approx(2.086, abs=2e-3)

@@ -116,18 +116,6 @@ def test_the_curve_of_needed_labels_is_read_where_it_crosses() -> None:
     assert comparison._crossing([10, 20], np.array([-0.2, -0.1])) is None
 
 
-def test_pooling_makes_a_curve_ascend() -> None:
-    """Worked out by hand: 3 and 1 with weights 1 and 3 become 1.5 each."""
-    found = comparison._ascending(np.array([0.0, 3.0, 1.0, 4.0]), np.array([1.0, 1.0, 3.0, 1.0]))
-    assert found.tolist() == [0.0, 1.5, 1.5, 4.0]
-
-
-def test_the_quantile_is_that_of_student_s_t() -> None:
-    """Tables: 2.0227 with 39 degrees of freedom, 1.9842 with 99."""
-    assert comparison._quantile(39) == pytest.approx(2.0227, abs=5e-4)
-    assert comparison._quantile(99) == pytest.approx(1.9842, abs=5e-4)
-
-
 # Over 200 owners of each kind: a share that is 2.5 % is above 6 % less than once in 300 such tests. With 80 labels of
 # each half, some 1,600 labels where a tenth is drawn by chance.
 

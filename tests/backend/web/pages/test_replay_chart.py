@@ -45,7 +45,7 @@ def test_a_page_shows_the_last_replay_and_names_the_command_before_there_is_one(
     text = words_of(html)
     assert replays.in_words(HELPS) in text
     assert "margin 100 (90 to more than all) +3.0 (+2.0 to +4.0) 0.004 ahead" in text
-    assert "bald 100 (90 to more than all) -2.0 (-3.0 to -1.0) 0.004 behind" in text
+    assert "bald 100 (90 to more than all) −2.0 (−3.0 to −1.0) 0.004 behind" in text
     assert "of these labels, which dast-al chose" in text.lower()
     assert html.count('class="replay-random"') == 3, "in two charts and the legend"
 
