@@ -16,8 +16,6 @@ from benchmarks.speed.measuring import machine
 if TYPE_CHECKING:
     from torch import Tensor
 
-_ROWS_AT_A_TIME = 20
-
 
 @dataclass(frozen=True)
 class Gap(Study):
@@ -70,38 +68,32 @@ class Gap(Study):
         net = learner.net
         (logits,) = measure(net, task.pixels, rows, runtime, lambda _, found: (found,))
         spread = net.task.class_spread(net, data, runtime, learner.options["covariance"])
-        bounds = net.task.epmcm(torch.from_numpy(logits).double(), spread.table().double().cpu()).exp().numpy()
+        wide = torch.from_numpy(logits).double()
+        bounds = net.task.epmcm(wide, spread.table().double().cpu()).exp().numpy()
         factors, generator = spread.logit_factors().double().cpu(), torch.Generator().manual_seed(places.seed)
         changes, odds = [], []
         for count in self.draws:
             display.say(f"{count:,} draws")
             noise = torch.randn(count, logits.shape[1], generator=generator, dtype=torch.float64)
-            found = [_means(part, factors, noise) for part in torch.from_numpy(logits).double().split(_ROWS_AT_A_TIME)]
-            change, ratio = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
-            changes.append(change)
-            odds.append(ratio)
+            changes.append(net.task.drawn_change(wide, factors, noise).exp().numpy())
+            odds.append(_mean_odds(wide, factors, noise))
         return bounds, changes, odds
 
 
-def _means(logits: Tensor, factors: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Means (B,) of 1 − p and of 1 / p − 1 of the predicted class over the draws ``noise`` (M, C), for ``logits``
-    (B, C)."""
-    import torch
-
-    change, odds = [], []
-    for row in logits:
+def _mean_odds(logits: Tensor, factors: Tensor, noise: Tensor) -> np.ndarray:
+    """Means (N,) of 1 / p − 1 of the predicted class over the draws ``noise`` (M, C), for ``logits`` (N, C)."""
+    found = []
+    for row in logits:  # each has M draws, which fill the memory by themselves
         predicted = int(row.argmax())
         drawn = row + noise @ factors[predicted].T
         against = drawn - drawn[:, predicted, None]
         against[:, predicted] = -np.inf
-        log_odds = against.logsumexp(dim=1)
-        change.append(log_odds.sigmoid().mean())
-        odds.append(log_odds.exp().mean())
-    return torch.stack(change), torch.stack(odds)
+        found.append(float(against.logsumexp(dim=1).exp().mean()))
+    return np.array(found)
 
 
 def _spread(values: np.ndarray) -> str:
-    return f"{values.mean():.3g} ± {values.std(ddof=1):.2g}"
+    return f"{values.mean():.3g} ± {values.std(ddof=1):.2g}".replace("-", "−")
 
 
 def _rank_correlation(one: np.ndarray, other: np.ndarray) -> float:

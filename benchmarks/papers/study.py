@@ -11,7 +11,8 @@ from typing import Any, Self
 from benchmarks.curves.display import Display
 
 SCALES = ("small", "paper")
-"""small: two CPU cores, minutes, data that can be had offline; paper: the paper's data and sizes, for a GPU."""
+"""small: for two CPU cores, some minutes for each arm, data that can be had offline; paper: the paper's data and sizes,
+for a GPU."""
 
 
 @dataclass(frozen=True)
