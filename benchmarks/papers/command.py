@@ -3,9 +3,9 @@
     python -m benchmarks papers
     python -m benchmarks papers dast-al-table-1 --scale small
 
-``small`` is for two CPU cores, some minutes for each arm, with data that can be had offline; ``paper`` has the paper's
-own data and sizes, for a GPU. Results go to benchmarks/results/papers, from which docs/papers.md is generated. It may be
-interrupted at any instant; the same command goes on from there.
+``small`` is for two CPU cores, some minutes for each arm, with data that can be had offline; ``paper`` has the
+paper's own data and sizes, for a GPU. Results go to benchmarks/results/papers, from which docs/papers.md is generated.
+It may be interrupted at any instant; the same command goes on from there.
 """
 
 from __future__ import annotations
