@@ -30,7 +30,11 @@ SHOWN_KEYS = 12
 class Settings(ProcessSettings, SamplerSettings):
     """All settings of a process or, after :meth:`for_project`, of a project. Secrets are not in its repr."""
 
-    sampler: str = project("dast-al", "What orders the queue.", one_of(*SAMPLER_NAMES))
+    sampler: str = project(
+        "dropquery",
+        "What orders the queue; where none is named, dast-al for segmentation and margin for multilabel.",
+        one_of(*SAMPLER_NAMES),
+    )
     preset: str = project(
         "",
         "A paper's values for many settings at once; what is given alongside it wins.",

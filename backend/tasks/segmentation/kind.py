@@ -49,6 +49,7 @@ class Segmentation(TaskKind[SegmentationSpec, KeptMasks]):
     name: ClassVar[str] = "segmentation"
     learns: ClassVar[str] = "masks"
     metric: ClassVar[str] = "mean IoU"
+    default_sampler: ClassVar[str] = "dast-al"
     queue_columns: ClassVar[tuple[str, ...]] = ("score", "model_versions")  # results are kilobytes of numbers
     draws: ClassVar[bool] = True
     fresh_limit: ClassVar[int] = 16  # larger images, and seconds each on a CPU
