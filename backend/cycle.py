@@ -141,7 +141,7 @@ def runtime_of(job: Job, settings: Settings, features: Features, cycle: CycleRec
 
 
 def cold_start(job: Job, truth: Truth, *, whole: bool = False) -> Version:
-    """Publish the first order, before any training: for most samplers typical images first, each of another part of
+    """Publish the first order, before any training: for most samplers images first that together are near to all of
     the pool; for the others a random order, which needs no image.
 
     An order by images is made from a sample of the pool, those that arrive in the first seconds. The others join it.
@@ -151,7 +151,7 @@ def cold_start(job: Job, truth: Truth, *, whole: bool = False) -> Version:
         report, sampler, arm = cycle.report, truth.kind.settings.sampler, truth.control.arm
         job.state.cycles.report(report.cycle_id, "images", 0, 1, sampler=sampler)
         if SAMPLERS[sampler].spreads_first:
-            scored, cache = _typical_first(job, truth, cycle)
+            scored, cache = _spread_first(job, truth, cycle)
             cycle.metrics.update(facts(truth, cache))
         else:
             drawn = arm.of(truth.unlabeled)
@@ -177,8 +177,8 @@ def _new_name(job: Job, prefix: str) -> str:
             return name
 
 
-def _typical_first(job: Job, truth: Truth, cycle: CycleRecord) -> tuple[ScoredPool, ImageCache]:
-    """The sample in the first half of the scale, typical images of its clusters first."""
+def _spread_first(job: Job, truth: Truth, cycle: CycleRecord) -> tuple[ScoredPool, ImageCache]:
+    """The sample in the first half of the scale, in the order of :func:`first_order`."""
     report = cycle.report
     report("images", 0, 1)
     until = time.monotonic() + LONGEST_SAMPLE_SECONDS

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import models.geometry.directions
     import models.geometry.fisher
     import models.geometry.gradients
+    import models.geometry.herding
     import models.geometry.k_center
     import models.geometry.manifolds
     import models.geometry.matching

@@ -50,7 +50,7 @@ class TypiClustSampler(PickingSampler[SamplerOptions]):
         labeled = some_of(data.labeled, typical.LARGEST_SAMPLE, runtime)
         both = np.concatenate([pool, labeled])
         points = models.inference.predictions.embed(net, data.pixels, both, runtime)
-        return pool[typical.typical_first(points, len(labeled), runtime, phase="typiclust")]
+        return pool[typical.typical_first(points, len(labeled), runtime, "typiclust")]
 
     def rest(self, net: TaskNet, features: Tensor, logits: Tensor) -> Tensor:
         """Margin's figure."""

@@ -27,8 +27,8 @@ from benchmarks.curves.store import Line, RunStore
 from benchmarks.curves.tasks.base import CurveTask
 from benchmarks.speed.memory import status_bytes
 from models.data import SCORE_DTYPES, CycleData, Runtime
+from models.geometry.herding import herding_order
 from models.geometry.k_center import thumbnails
-from models.geometry.typical import ROUNDS, ROUNDS_OF_THUMBNAILS, typical_order
 
 Progress = Callable[[int, str, int, int], None]
 """(cycle, counted from 1, phase, done, total)"""
@@ -126,11 +126,11 @@ def first_labels(task: CurveTask[Any], plan: Plan, run: Run, runs: Path, device:
     if not kept.exists():
         runtime = Runtime(device, seed)
         if task.kept.train is None:
-            points, rounds = thumbnails(task.pixels, task.pool, runtime).cpu().numpy(), ROUNDS_OF_THUMBNAILS
+            points = thumbnails(task.pixels, task.pool, runtime).cpu().numpy()
         else:
-            points, rounds = task.kept.train[task.pool, : task.kept.width], ROUNDS
+            points = task.kept.train[task.pool, : task.kept.width]
         file = io.BytesIO()
-        np.save(file, task.pool[np.argsort(typical_order(points, 0, runtime, rounds))][: plan.initial])
+        np.save(file, task.pool[np.argsort(herding_order(points, 0, runtime))][: plan.initial])
         runs.mkdir(parents=True, exist_ok=True)
         replace_file(kept, file.getvalue())
     rows: np.ndarray = np.load(kept)

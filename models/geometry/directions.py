@@ -10,6 +10,7 @@ from torch import Tensor
 
 ITERATIONS = 4
 LEAST = 1e-6  # of a direction in which nothing varies, so that it stays one
+DIRECTIONS = 64  # in which points are compared; what varies less is left out
 
 
 def main_basis(points: Tensor, directions: int, generator: torch.Generator) -> Tensor:
@@ -20,3 +21,11 @@ def main_basis(points: Tensor, directions: int, generator: torch.Generator) -> T
     for _ in range(ITERATIONS):
         basis, _ = torch.linalg.qr(points.T @ (points @ basis) + LEAST * basis)
     return basis
+
+
+def main_directions(points: Tensor, generator: torch.Generator) -> Tensor:
+    """Points (N, D) standardized and in the at most `DIRECTIONS` directions in which they vary most, (N, R)."""
+    spread, mean = torch.std_mean(points, dim=0, correction=0)
+    standard = (points - mean) / torch.where(spread > 1e-3 * spread.max().clamp(min=1e-12), spread, 1.0)
+    wanted = min(DIRECTIONS, *standard.shape)
+    return standard @ main_basis(standard, wanted, generator)

@@ -1,4 +1,4 @@
-"""The first images to label: typical ones, each of a part of the pool of its own.
+"""Typical images, each of a part of the pool of its own.
 
 Hacohen, Dekel & Weinshall, Active Learning on a Budget: Opposite Strategies Suit High and Low Budgets (ICML 2022),
 "TypiClust": of b clusters the most typical image each. How many labels there will be is not known here, so the
@@ -16,40 +16,18 @@ import torch
 from torch import Tensor
 
 from models.data import Runtime
-from models.geometry.directions import main_basis
+from models.geometry.directions import main_directions
 
 ROUNDS: Sequence[int] = (10, 20, 50, 100, 200, 400)
 """Numbers of clusters, one after the other."""
-ROUNDS_OF_THUMBNAILS: Sequence[int] = (10, 20, 50)
-"""Of thumbnails, which say less than features: finer clusters of them are worse than chance."""
 NEIGHBORS = 20  # of a point, in its cluster, that say how typical it is
-DIRECTIONS = 64  # in which the points vary most; the others are left out
 LARGEST_SAMPLE = 5_000  # points that are clustered
 LLOYD_STEPS = 15
 _CHUNK = 1 << 22
 
 
-def typical_order(points: np.ndarray, chosen: int, runtime: Runtime, rounds: Sequence[int] = ROUNDS) -> np.ndarray:
-    """Rank (N,) int64 of each of the points (N + `chosen`, D) but the last ones, which are labeled already: 0 = label
-    first.
-
-    First those of `typical_first`. Behind them the order is by chance, as it is for all but `LARGEST_SAMPLE` points,
-    drawn by chance. Reports runtime.progress("score", rounds, all of them).
-    """
-    count = len(points) - chosen
-    if count == 0:
-        return np.empty(0, dtype=np.int64)
-    shuffled = runtime.rng("typical order").permutation(count)
-    sample = np.concatenate([shuffled[:LARGEST_SAMPLE], np.arange(count, count + chosen)])
-    first = sample[typical_first(points[sample], chosen, runtime, rounds)]
-    rest = shuffled[~np.isin(shuffled, first)]
-    rank = np.empty(count, dtype=np.int64)
-    rank[np.concatenate([first, rest])] = np.arange(count)
-    return rank
-
-
 def typical_first(
-    points: np.ndarray, chosen: int, runtime: Runtime, rounds: Sequence[int] = ROUNDS, phase: str = "score"
+    points: np.ndarray, chosen: int, runtime: Runtime, phase: str, rounds: Sequence[int] = ROUNDS
 ) -> np.ndarray:
     """Some of the points (N + `chosen`, D), the first to be labeled first, (K,) int64; the last ones are labeled.
 
@@ -75,14 +53,6 @@ def typical_first(
             taken[best] = True
         runtime.progress(phase, number + 1, len(rounds))
     return np.array(order, dtype=np.int64)
-
-
-def main_directions(points: Tensor, generator: torch.Generator) -> Tensor:
-    """Points (N, D) standardized and in the at most `DIRECTIONS` directions in which they vary most, (N, R)."""
-    spread, mean = torch.std_mean(points, dim=0, correction=0)
-    standard = (points - mean) / torch.where(spread > 1e-3 * spread.max().clamp(min=1e-12), spread, 1.0)
-    wanted = min(DIRECTIONS, *standard.shape)
-    return standard @ main_basis(standard, wanted, generator)
 
 
 def cluster(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:

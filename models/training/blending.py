@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.geometry.typical import main_directions
+from models.geometry.directions import main_directions
 from models.losses.objectives import HeadLoss
 from models.training.calibration import LeftOut, fitted_temperature
 from models.training.logistic import CrossValidation, can_be_told

@@ -1,14 +1,13 @@
-"""The first images to label: one of each cluster, the typical one, the large clusters first."""
+"""Typical images: one of each cluster, the large clusters first."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from models.data import Runtime
-from models.geometry import typical
-from models.geometry.typical import cluster, main_directions, typical_order, typicality
+from models.geometry.directions import main_directions
+from models.geometry.typical import cluster, typical_first, typicality
 
 CPU = torch.device("cpu")
 SIZES = [40, 25, 18, 14, 12, 11, 10, 9, 8, 7]  # of ten clusters, largest first
@@ -23,16 +22,16 @@ def blobs(sizes: list[int] = SIZES, seed: int = 0) -> tuple[np.ndarray, np.ndarr
 
 
 def first(points: np.ndarray, count: int, chosen: int = 0, seed: int = 0) -> np.ndarray:
-    return np.argsort(typical_order(points, chosen, Runtime(CPU, seed)))[:count]
+    return typical_first(points, chosen, Runtime(CPU, seed), "score")[:count]
 
 
-def test_ranks_are_all_different_and_the_same_for_a_seed() -> None:
+def test_nothing_is_picked_twice_and_a_seed_decides() -> None:
     points, _ = blobs()
     torch.manual_seed(3)
-    ranks = typical_order(points, 0, Runtime(CPU, 5))
-    assert sorted(ranks.tolist()) == list(range(len(points)))
+    found = typical_first(points, 0, Runtime(CPU, 5), "score")
+    assert len(set(found.tolist())) == len(found)
     torch.manual_seed(4)  # no global generator takes part
-    assert (ranks == typical_order(points, 0, Runtime(CPU, 5))).all()
+    assert (found == typical_first(points, 0, Runtime(CPU, 5), "score")).all()
 
 
 def test_the_first_are_of_a_cluster_each() -> None:
@@ -76,21 +75,3 @@ def test_clusters_far_apart_are_found() -> None:
 def test_a_direction_without_variation_is_left_alone() -> None:
     points = torch.cat([torch.randn(20, 3, generator=torch.Generator().manual_seed(0)), torch.ones(20, 1)], dim=1)
     assert torch.isfinite(main_directions(points, torch.Generator().manual_seed(0))).all()
-
-
-@pytest.mark.parametrize("count", [1, 2, 9, 11])
-def test_few_images_and_copies_of_one_have_an_order_too(count: int) -> None:
-    for points in (np.random.default_rng(0).normal(size=(count, 5)), np.ones((count, 5))):
-        assert sorted(typical_order(points, 0, Runtime(CPU, 0)).tolist()) == list(range(count))
-
-
-def test_no_image_has_no_order() -> None:
-    assert typical_order(np.empty((0, 5)), 0, Runtime(CPU, 0)).tolist() == []
-
-
-def test_of_a_large_pool_a_sample_is_clustered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(typical, "LARGEST_SAMPLE", 40)
-    points, of_point = blobs([100, 100, 100])
-    ranks = typical_order(points, 0, Runtime(CPU, 0))
-    assert sorted(ranks.tolist()) == list(range(300))
-    assert len(set(of_point[np.argsort(ranks)[:10]])) == 3

@@ -1,0 +1,96 @@
+"""The first images to label: those that together are nearest to all of the pool.
+
+Bae, Noh & Sutherland, Generalized Coverage for More Robust Low-Budget Active Learning (ECCV 2024), "MaxHerding": greedy
+maximization of the generalized coverage C(S) = mean over x of max over s in S of k(x, s), with the Gaussian kernel
+k(x, s) = exp(-|x - s|² / σ²), σ = 1, on features of length 1. The order is the same for every budget: what is best
+among few stays chosen among many.
+
+Axis letters: N points, D coordinates, S chosen points, B candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.data import Runtime
+from models.geometry.directions import main_basis
+
+SIGMA = 1.0  # the paper's, for features of length 1
+PICKS = 400  # the images that come in this order; so many labels come before the first one that a network chose
+LARGEST_SAMPLE = 5_000  # points that are compared
+DIRECTIONS = 128  # in which points are compared; what is left of 1,280 features or more says next to nothing
+CANDIDATES = 32  # whose gain is computed at a time
+_CHUNK = 1 << 22
+
+
+def herding_order(points: np.ndarray, chosen: int, runtime: Runtime) -> np.ndarray:
+    """Rank (N,) int64 of each of the points (N + `chosen`, D) but the last ones, which are labeled already: 0 = label
+    first.
+
+    First `PICKS` of `herd`. Behind them the order is by chance, as it is for all but `LARGEST_SAMPLE` points, drawn by
+    chance. Reports runtime.progress("score", picks, all of them).
+    """
+    count = len(points) - chosen
+    if count == 0:
+        return np.empty(0, dtype=np.int64)
+    shuffled = runtime.rng("first order").permutation(count)
+    sample = np.concatenate([shuffled[:LARGEST_SAMPLE], np.arange(count, count + chosen)])
+    compared = torch.nn.functional.normalize(torch.from_numpy(np.ascontiguousarray(points[sample], dtype=np.float32)))
+    wanted = min(DIRECTIONS, *compared.shape)
+    compared = compared @ main_basis(compared, wanted, runtime.generator("first order", "cpu"))
+    first = sample[herd(compared, chosen, PICKS, lambda done, total: runtime.progress("score", done, total)).numpy()]
+    rest = shuffled[~np.isin(shuffled, first)]
+    rank = np.empty(count, dtype=np.int64)
+    rank[np.concatenate([first, rest])] = np.arange(count)
+    return rank
+
+
+def herd(points: Tensor, chosen: int, count: int, progress: Callable[[int, int], None]) -> Tensor:
+    """Positions of the next `count` of the points (N + `chosen`, D), or of all N where they are fewer, (K,) int64: each
+    adds the most to the coverage by those before it and by the last ones, which are chosen already.
+
+    The coverage is submodular: a gain only falls as others are chosen (Nemhauser, Wolsey & Fisher 1978). So gains that
+    were computed before bound those of now, and only the first few need computing again (Minoux 1978). Reports
+    progress(picks, all of them).
+    """
+    points = torch.nn.functional.normalize(points)
+    free = len(points) - chosen
+    covered = torch.zeros(len(points), device=points.device)
+    step = max(1, _CHUNK // max(1, len(points)))
+    for part in points[free:].split(step) if chosen else ():
+        covered = torch.maximum(covered, kernel(points, part).amax(dim=1))
+    bound = torch.cat([gains(points, part, covered) for part in points[:free].split(step)])
+    order: list[int] = []
+    for _ in range(min(count, free)):
+        best = _best(points, covered, bound)
+        covered = torch.maximum(covered, kernel(points, points[best : best + 1]).squeeze(1))
+        bound[best] = -1.0
+        order.append(best)
+        progress(len(order), min(count, free))
+    return torch.tensor(order, dtype=torch.int64)
+
+
+def kernel(points: Tensor, others: Tensor) -> Tensor:
+    """exp(-|x - s|² / σ²) for points (N, D) and others (B, D), all of length 1: (N, B)."""
+    return ((points @ others.T - 1.0) * (2.0 / SIGMA**2)).exp_()
+
+
+def gains(points: Tensor, candidates: Tensor, covered: Tensor) -> Tensor:
+    """What each of the candidates (B, D) adds to the coverage (N,) of the points (N, D), summed over them: (B,)."""
+    return (kernel(points, candidates) - covered[:, None]).clamp_(min=0.0).sum(dim=0)
+
+
+def _best(points: Tensor, covered: Tensor, bound: Tensor) -> int:
+    """The candidate with the largest gain; makes the bounds (N,) of all that were looked at their gains of now."""
+    seen = torch.zeros(len(bound), dtype=torch.bool, device=bound.device)
+    while True:
+        looked_at = bound.topk(min(CANDIDATES, len(bound))).indices
+        if seen[looked_at[0]]:
+            return int(looked_at[0])
+        fresh = looked_at[~seen[looked_at]]
+        bound[fresh] = torch.where(bound[fresh] < 0, bound[fresh], gains(points, points[fresh], covered))
+        seen[fresh] = True
