@@ -109,6 +109,8 @@ def experiment(options: argparse.Namespace, display: Display) -> Results:
         if options.fresh:
             for path in kept.glob("*-trial-*"):
                 shutil.rmtree(path)
+            for path in kept.glob("first-order-*"):
+                path.unlink()
         waiting = _resume(kept, runs, plan, display)
         facts = machine()
         with display.preparing() as report:

@@ -326,6 +326,10 @@ def test_from_the_command_to_the_page(
 
     assert curves.main([*asked, "--seed", "1"]) == 2  # other options: the results are not overwritten
     assert "other options (seed)" in capsys.readouterr().err
+    (stale := next((tmp_path / "work" / "runs").iterdir()) / "first-order-1.npy").touch()
+    assert curves.main([*asked, "--fresh", "--trials", "1"]) == 0
+    assert not stale.exists() and len(list(stale.parent.glob("*-trial-*"))) == 2
+
     assert curves.main([*asked, "--seed", "1", "--replace", "--trials", "1"]) == 0
     assert json.loads((out / "plan.json").read_text())["seed"] == 1
     assert "Starting" in capsys.readouterr().out
