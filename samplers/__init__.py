@@ -24,6 +24,7 @@ _TABLE = (
     "samplers.typiclust:TypiClustSampler",
     "samplers.badge:BadgeSampler",
     "samplers.dropquery:DropQuerySampler",
+    "samplers.uherding:UHerdingSampler",
     "samplers.bait:BaitSampler",
     "samplers.mc_dropout:McDropoutSampler",
     "samplers.bald:BaldSampler",

@@ -25,6 +25,7 @@ PHASES: Mapping[str, str] = {
     "badge": "scoring the pool",
     "bait": "scoring the pool",
     "dropquery": "scoring the pool",
+    "uherding": "scoring the pool",
     "score": "scoring the pool",
     "publish": "publishing the order",
     "wait": "waiting for its turn",

@@ -25,7 +25,7 @@ from samplers import SAMPLERS
 TRIALS = 10
 FEATURES = command.RESULTS.parent / "features"
 CONTROLS = (PIXELS, "random", OWN_FIRST)
-CHEAP = ("least-confidence", "margin", "entropy", "dast-al", "typiclust", "badge", "dropquery")
+CHEAP = ("least-confidence", "margin", "entropy", "dast-al", "typiclust", "badge", "dropquery", "uherding")
 DEAR = ("core-set", "mc-dropout", "bald", "learning-loss", "bait")
 """Many times the seconds of the others in a cycle."""
 ADVERSARIAL = ("vaal", "ta-vaal")
@@ -70,7 +70,7 @@ EXPERIMENTS = (
     Experiment(
         "fashion-mnist-by-200",
         f"--dataset fashion-mnist {_FASHION} --initial 200 --budget 200 --cycles 5",
-        ("margin", "dast-al", "badge", *ADVERSARIAL),
+        ("margin", "dast-al", "badge", "dropquery", "uherding", *ADVERSARIAL),
     ),
 )
 

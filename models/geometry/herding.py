@@ -1,9 +1,9 @@
-"""The first images to label: those that together are nearest to all of the pool.
+"""Images that together cover a pool, an image the better the nearer they are to it.
 
 Bae, Noh & Sutherland, Generalized Coverage for More Robust Low-Budget Active Learning (ECCV 2024), "MaxHerding": greedy
 maximization of the generalized coverage C(S) = mean over x of max over s in S of k(x, s), with the Gaussian kernel
-k(x, s) = exp(-|x - s|² / σ²), σ = 1, on features of length 1. The order is the same for every budget: what is best
-among few stays chosen among many.
+k(x, s) = exp(-|x - s|² / σ²), σ = 1, on features of length 1. Bae, Sutherland & Oliveira, Uncertainty Herding (ICLR
+2025), weigh each x by how unsure of it a network is.
 
 Axis letters: N points, D coordinates, S chosen points, B candidates.
 """
@@ -20,6 +20,7 @@ from models.data import Runtime
 from models.geometry.directions import main_basis
 
 SIGMA = 1.0  # the paper's, for features of length 1
+SMALLEST_SIGMA = 1e-3
 PICKS = 400  # the images that come in this order; so many labels come before the first one that a network chose
 LARGEST_SAMPLE = 5_000  # points that are compared
 DIRECTIONS = 128  # in which points are compared; what is left of 1,280 features or more says next to nothing
@@ -39,9 +40,7 @@ def herding_order(points: np.ndarray, chosen: int, runtime: Runtime) -> np.ndarr
         return np.empty(0, dtype=np.int64)
     shuffled = runtime.rng("first order").permutation(count)
     sample = np.concatenate([shuffled[:LARGEST_SAMPLE], np.arange(count, count + chosen)])
-    compared = torch.nn.functional.normalize(torch.from_numpy(np.ascontiguousarray(points[sample], dtype=np.float32)))
-    wanted = min(DIRECTIONS, *compared.shape)
-    compared = compared @ main_basis(compared, wanted, runtime.generator("first order", "cpu"))
+    compared = comparable(torch.from_numpy(np.ascontiguousarray(points[sample], dtype=np.float32)), runtime)
     first = sample[herd(compared, chosen, PICKS, lambda done, total: runtime.progress("score", done, total)).numpy()]
     rest = shuffled[~np.isin(shuffled, first)]
     rank = np.empty(count, dtype=np.int64)
@@ -49,42 +48,64 @@ def herding_order(points: np.ndarray, chosen: int, runtime: Runtime) -> np.ndarr
     return rank
 
 
-def herd(points: Tensor, chosen: int, count: int, progress: Callable[[int, int], None]) -> Tensor:
-    """Positions of the next `count` of the points (N + `chosen`, D), or of all N where they are fewer, (K,) int64: each
-    adds the most to the coverage by those before it and by the last ones, which are chosen already.
+def comparable(points: Tensor, runtime: Runtime) -> Tensor:
+    """Points (N, D) of length 1, by at most `DIRECTIONS` coordinates, in which they are nearly as long: (N, R)."""
+    points = torch.nn.functional.normalize(points)
+    wanted = min(DIRECTIONS, *points.shape)
+    return torch.nn.functional.normalize(points @ main_basis(points, wanted, runtime.generator("herding", "cpu")))
+
+
+def smallest_distance(points: Tensor) -> float:
+    """Between two points of (N, D) that are not the same, at least `SMALLEST_SIGMA`; `SIGMA` where there are none."""
+    distances = torch.pdist(points)
+    distances = distances[distances > SMALLEST_SIGMA]
+    return float(distances.min()) if len(distances) else SIGMA
+
+
+def herd(
+    points: Tensor,
+    chosen: int,
+    count: int,
+    progress: Callable[[int, int], None],
+    weights: Tensor | None = None,
+    sigma: float = SIGMA,
+) -> Tensor:
+    """Positions of the next `count` of the points (N + `chosen`, D) of length 1, or of all N where they are fewer, (K,)
+    int64: each adds the most to the coverage by those before it and by the last ones, which are chosen already.
+
+    weights: how much each point (N + `chosen`,) is to be covered; None: all alike. sigma: the width of the kernel.
 
     The coverage is submodular: a gain only falls as others are chosen (Nemhauser, Wolsey & Fisher 1978). So gains that
     were computed before bound those of now, and only the first few need computing again (Minoux 1978). Reports
     progress(picks, all of them).
     """
-    points = torch.nn.functional.normalize(points)
     free = len(points) - chosen
-    covered = torch.zeros(len(points), device=points.device)
+    weights = torch.ones(len(points), dtype=points.dtype, device=points.device) if weights is None else weights
+    covered = torch.zeros_like(weights)
     step = max(1, _CHUNK // max(1, len(points)))
     for part in points[free:].split(step) if chosen else ():
-        covered = torch.maximum(covered, kernel(points, part).amax(dim=1))
-    bound = torch.cat([gains(points, part, covered) for part in points[:free].split(step)])
+        covered = torch.maximum(covered, kernel(points, part, sigma).amax(dim=1))
+
+    def gain(candidates: Tensor) -> Tensor:
+        return weights @ (kernel(points, candidates, sigma) - covered[:, None]).clamp_(min=0.0)
+
+    bound = torch.cat([gain(part) for part in points[:free].split(step)])
     order: list[int] = []
     for _ in range(min(count, free)):
-        best = _best(points, covered, bound)
-        covered = torch.maximum(covered, kernel(points, points[best : best + 1]).squeeze(1))
+        best = _best(points, bound, gain)
+        covered = torch.maximum(covered, kernel(points, points[best : best + 1], sigma).squeeze(1))
         bound[best] = -1.0
         order.append(best)
         progress(len(order), min(count, free))
     return torch.tensor(order, dtype=torch.int64)
 
 
-def kernel(points: Tensor, others: Tensor) -> Tensor:
+def kernel(points: Tensor, others: Tensor, sigma: float = SIGMA) -> Tensor:
     """exp(-|x - s|² / σ²) for points (N, D) and others (B, D), all of length 1: (N, B)."""
-    return ((points @ others.T - 1.0) * (2.0 / SIGMA**2)).exp_()
+    return ((points @ others.T - 1.0).clamp_(max=0.0) * (2.0 / sigma**2)).exp_()
 
 
-def gains(points: Tensor, candidates: Tensor, covered: Tensor) -> Tensor:
-    """What each of the candidates (B, D) adds to the coverage (N,) of the points (N, D), summed over them: (B,)."""
-    return (kernel(points, candidates) - covered[:, None]).clamp_(min=0.0).sum(dim=0)
-
-
-def _best(points: Tensor, covered: Tensor, bound: Tensor) -> int:
+def _best(points: Tensor, bound: Tensor, gain: Callable[[Tensor], Tensor]) -> int:
     """The candidate with the largest gain; makes the bounds (N,) of all that were looked at their gains of now."""
     seen = torch.zeros(len(bound), dtype=torch.bool, device=bound.device)
     while True:
@@ -92,5 +113,5 @@ def _best(points: Tensor, covered: Tensor, bound: Tensor) -> int:
         if seen[looked_at[0]]:
             return int(looked_at[0])
         fresh = looked_at[~seen[looked_at]]
-        bound[fresh] = torch.where(bound[fresh] < 0, bound[fresh], gains(points, points[fresh], covered))
+        bound[fresh] = torch.where(bound[fresh] < 0, bound[fresh], gain(points[fresh]))
         seen[fresh] = True

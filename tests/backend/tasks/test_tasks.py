@@ -186,7 +186,7 @@ def test_every_other_sampler_is_taken(sampler: str) -> None:
         assert kind_of(ASKS[name], AUTO.for_project(allowed)).settings.sampler == sampler
     assert sorted([*served, *refusals]) == sorted(KINDS)
     assert "classification" in served
-    of_images = ("ads", "asal", "badge", "bait", "ceal", "dropquery", "gaal", "typiclust")
+    of_images = ("ads", "asal", "badge", "bait", "ceal", "dropquery", "gaal", "typiclust", "uherding")
     assert "segmentation" in served or sampler in of_images
     assert "multilabel" in served or sampler in ("ads", "ceal", "dast-al", "dropquery")
 

@@ -298,7 +298,8 @@ def test_a_folder_of_classes_has_no_masks(tmp_path: Path, capsys: pytest.Capture
 
 def test_all_leaves_out_what_is_for_classification_only() -> None:
     every = curves._samplers("all", "segmentation")
-    assert set(SAMPLERS) - set(every) == {"ads", "asal", "badge", "bait", "ceal", "dropquery", "gaal", "typiclust"}
+    of_images = {"ads", "asal", "badge", "bait", "ceal", "dropquery", "gaal", "typiclust", "uherding"}
+    assert set(SAMPLERS) - set(every) == of_images
     assert set(curves._samplers("all", "classification")) == set(SAMPLERS) - {"gaal"}
     assert set(CONTROLS).isdisjoint(every), "a control is asked for by its name"
     assert curves._samplers(f"entropy,random,{FOREGROUND}", "segmentation") == [FOREGROUND, "random", "entropy"]

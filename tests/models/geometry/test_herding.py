@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from models.data import Runtime
 from models.geometry import herding
-from models.geometry.herding import gains, herd, herding_order, kernel
+from models.geometry.herding import herd, herding_order, kernel, smallest_distance
 
 CPU = torch.device("cpu")
 
@@ -23,8 +24,9 @@ def blobs(sizes: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return centers[of_point] + rng.normal(0, 1, (len(of_point), 12)), of_point
 
 
-def picks(points: torch.Tensor, chosen: int, count: int) -> list[int]:
-    found: list[int] = herd(points, chosen, count, lambda done, total: None).tolist()
+def picks(points: torch.Tensor, chosen: int, count: int, *how: Any) -> list[int]:
+    points = torch.nn.functional.normalize(points)
+    found: list[int] = herd(points, chosen, count, lambda done, total: None, *how).tolist()
     return found
 
 
@@ -32,37 +34,44 @@ def first(points: np.ndarray, count: int, chosen: int = 0, seed: int = 0) -> np.
     return np.argsort(herding_order(points, chosen, Runtime(CPU, seed)))[:count]
 
 
-def covered(points: torch.Tensor, chosen: list[int]) -> float:
+def coverage(points: torch.Tensor, chosen: list[int], weights: torch.Tensor, sigma: float = 1.0) -> float:
     """The generalized coverage of the points (N, D), by its definition."""
     points = torch.nn.functional.normalize(points)
-    return float((-torch.cdist(points, points[chosen]).square()).exp().amax(dim=1).mean())
+    covered = (-(torch.cdist(points, points[chosen]) / sigma).square()).exp().amax(dim=1)
+    return float((weights * covered).mean())
 
 
-@pytest.mark.parametrize("chosen", [0, 7])
-def test_each_pick_is_the_one_that_adds_the_most(chosen: int) -> None:
+@pytest.mark.parametrize(("chosen", "sigma"), [(0, 1.0), (7, 1.0), (7, 0.3)])
+def test_each_pick_is_the_one_that_adds_the_most(chosen: int, sigma: float) -> None:
     """Picks are found with the gains of earlier ones as bounds; here, all gains are computed for each."""
-    points = torch.randn(150, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(1)
+    points = torch.randn(150, 6, generator=generator, dtype=torch.float64)
+    weights = torch.rand(150, generator=generator, dtype=torch.float64)
     had = list(range(150 - chosen, 150))
-    for pick in picks(points, chosen, 25):
+    for pick in picks(points, chosen, 25, weights, sigma):
         free = [one for one in range(150 - chosen) if one not in had]
-        best = max(covered(points, [*had, one]) for one in free)
-        assert covered(points, [*had, pick]) == pytest.approx(best, abs=1e-12)
+        best = max(coverage(points, [*had, one], weights, sigma) for one in free)
+        assert coverage(points, [*had, pick], weights, sigma) == pytest.approx(best, abs=1e-12)
         had.append(pick)
 
 
 def test_the_coverage_is_near_the_best_one() -> None:
     """1 - 1/e of it at least, as of every greedy choice for a monotone submodular function (Nemhauser et al. 1978)."""
     points = torch.randn(12, 3, generator=torch.Generator().manual_seed(2))
-    best = max(covered(points, list(some)) for some in combinations(range(12), 3))
-    assert covered(points, picks(points, 0, 3)) >= (1 - np.exp(-1)) * best
+    best = max(coverage(points, list(some), torch.ones(12)) for some in combinations(range(12), 3))
+    assert coverage(points, picks(points, 0, 3), torch.ones(12)) >= (1 - np.exp(-1)) * best
 
 
-def test_the_kernel_and_a_gain_worked_out_by_hand() -> None:
-    """Of perpendicular points |x - s|² is 2; of which one is covered at a half, the rest not at all."""
-    points = torch.eye(2)
-    np.testing.assert_allclose(kernel(points, points), [[1, np.exp(-2)], [np.exp(-2), 1]], rtol=1e-6)
-    gained = gains(points, points, torch.tensor([0.5, 0.0]))
-    np.testing.assert_allclose(gained, [0.5 + np.exp(-2), 1.0], rtol=1e-6)
+def test_the_kernel_worked_out_by_hand() -> None:
+    """Of perpendicular points |x - s|² is 2."""
+    np.testing.assert_allclose(kernel(torch.eye(2), torch.eye(2)), [[1, np.exp(-2)], [np.exp(-2), 1]], rtol=1e-6)
+    np.testing.assert_allclose(kernel(torch.eye(2), torch.eye(2), 2.0)[0], [1, np.exp(-0.5)], rtol=1e-6)
+
+
+def test_the_smallest_distance_is_between_different_points() -> None:
+    right, up = [1.0, 0.0], [0.0, 1.0]
+    assert smallest_distance(torch.tensor([right, right, up, [-1.0, 0.0]])) == pytest.approx(np.sqrt(2))
+    assert smallest_distance(torch.tensor([right, right])) == smallest_distance(torch.tensor([right])) == 1.0
 
 
 def test_nothing_is_picked_twice_and_never_more_than_there_is() -> None:
