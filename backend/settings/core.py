@@ -31,7 +31,7 @@ class Settings(ProcessSettings, SamplerSettings):
     """All settings of a process or, after :meth:`for_project`, of a project. Secrets are not in its repr."""
 
     sampler: str = project(
-        "dropquery",
+        "uherding",
         "What orders the queue; where none is named, dast-al for segmentation and margin for multilabel.",
         one_of(*SAMPLER_NAMES),
     )

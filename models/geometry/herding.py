@@ -24,7 +24,8 @@ SMALLEST_SIGMA = 1e-3
 PICKS = 400  # the images that come in this order; so many labels come before the first one that a network chose
 LARGEST_SAMPLE = 5_000  # points that are compared
 DIRECTIONS = 128  # in which points are compared; what is left of 1,280 features or more says next to nothing
-CANDIDATES = 32  # whose gain is computed at a time
+LARGEST_BASIS = 1_000  # points that the directions are found by
+CANDIDATES = 16  # whose gain is computed at a time
 _CHUNK = 1 << 22
 
 
@@ -51,8 +52,9 @@ def herding_order(points: np.ndarray, chosen: int, runtime: Runtime) -> np.ndarr
 def comparable(points: Tensor, runtime: Runtime) -> Tensor:
     """Points (N, D) of length 1, by at most `DIRECTIONS` coordinates, in which they are nearly as long: (N, R)."""
     points = torch.nn.functional.normalize(points)
-    wanted = min(DIRECTIONS, *points.shape)
-    return torch.nn.functional.normalize(points @ main_basis(points, wanted, runtime.generator("herding", "cpu")))
+    some = points[torch.from_numpy(runtime.rng("herding").permutation(len(points))[:LARGEST_BASIS]).to(points.device)]
+    basis = main_basis(some, min(DIRECTIONS, *some.shape), runtime.generator("herding", "cpu"))
+    return torch.nn.functional.normalize(points @ basis)
 
 
 def smallest_distance(points: Tensor) -> float:

@@ -119,7 +119,7 @@ def test_a_kind_of_task_is_a_file_and_a_line_on_each_side(tmp_path: Path) -> Non
     assert kind == "taxonomy ('fruit > fig', 'fruit > plum', 'nut')"
     assert labels.split(" None") == ["fruit > plum", "", "", "", " nut "]
     assert "'value': {'taxonomy': [['fruit', 'plum']]}, 'type': 'taxonomy', 'from_name': 't'" in region
-    assert cycle == "taxonomy taxonomy 5 dropquery"
+    assert cycle == "taxonomy taxonomy 5 uherding"
     assert "one of auto, classification, multilabel, segmentation, taxonomy" in run(
         tmp_path, "-m", "backend", "settings"
     )

@@ -200,7 +200,7 @@ def test_a_sampler_that_imports_images_needs_the_owner_s_permission() -> None:
 def test_each_kind_has_a_sampler_where_the_owner_names_none() -> None:
     named = {name: kind_of(config, Settings()).settings.sampler for name, config in ASKS.items()}
     assert named == {name: kind.default_sampler for name, kind in KINDS.items()}
-    assert (named["classification"], named["segmentation"], named["multilabel"]) == ("dropquery", "dast-al", "margin")
+    assert (named["classification"], named["segmentation"], named["multilabel"]) == ("uherding", "dast-al", "margin")
     told = next(spec_of(one).help for one in fields(Settings) if one.name == "sampler")
     assert all(f"{one.default_sampler} for {name}" in told for name, one in KINDS.items() if name != "classification")
     for place in (Settings().for_project({"sampler": "dast-al"}), Settings.from_env({"SAMPLER": "dast-al"})):
