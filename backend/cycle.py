@@ -36,6 +36,7 @@ from backend.worker import connection, publisher, synthetic
 from backend.worker.features import open_features
 from backend.worker.images import open_images
 from backend.worker.job import Job
+from backend.worker.mapping import draw_map
 from backend.worker.recording import CycleRecord, recorded
 from backend.worker.sync import read_truth
 from backend.worker.topping_up import kept_full
@@ -116,6 +117,7 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
                 counts = {"labels": len(data.real.labeled), "pool": len(scored.tasks), "newest_task": newest(truth)}
                 cycle.metrics.update(counts | facts(truth, cache, labels.problems))
                 cycle.metrics.update(prospects(job, truth, cycle))
+                cycle.metrics["mapped"] = draw_map(job, truth, features, learner, scored, cycle.seed)
                 made = synthetic.generated(job, truth, learner, cache, runtime)
                 cycle.metrics.update(synthetic.figures(truth, made))
                 name = save_learner(job.folder, learner, cycle.number, publisher.names_taken(job))

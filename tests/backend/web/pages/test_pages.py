@@ -11,13 +11,14 @@ import pytest
 
 from backend.files import learned_picture, project_folder
 from backend.reporting.outlook import CurvePoint, outlook
+from backend.reporting.snapshot import snapshot
 from backend.state import StoredLabel
 from backend.web.pages.rendering import ASSETS, page
 from tests.backend.reporting.test_control import compared
 from tests.backend.reporting.test_control import metrics as control_metrics
 from tests.backend.small_label_studio import MASKS_CONFIG, TAGS_CONFIG
 from tests.backend.web.pages.conftest import PAGE, WITH_PASSWORD, Site
-from tests.backend.web.pages.world import STUDIO, add_cycle, connect, fill, fill_tasks
+from tests.backend.web.pages.world import OWNER, STUDIO, add_cycle, connect, fill, fill_tasks
 
 
 def words_of(html: str) -> str:
@@ -287,14 +288,15 @@ def test_a_project_whose_images_are_not_here_has_a_page_without_them(site: Site)
 # -- a cycle on demand -------------------------------------------------------------------------------------------------
 
 
-def token_of(site: Site) -> str:
-    found = re.search(r'name="token" value="(\w+)"', site.text("/projects/1", WITH_PASSWORD))
+def token_of(site: Site, what: str = "cycle") -> str:
+    form = rf'action="1/{what}">\s*<input type="hidden" name="token" value="(\w+)"'
+    found = re.search(form, site.text("/projects/1", WITH_PASSWORD))
     assert found is not None
     return found[1]
 
 
-def ask(site: Site, token: str, **headers: str) -> Any:
-    return site.app.test_client().post("/projects/1/cycle", data={"token": token}, headers=WITH_PASSWORD | headers)
+def ask(site: Site, token: str, what: str = "cycle", **headers: str) -> Any:
+    return site.app.test_client().post(f"/projects/1/{what}", data={"token": token}, headers=WITH_PASSWORD | headers)
 
 
 def asked(site: Site) -> int:
@@ -315,6 +317,26 @@ def test_the_button_asks_for_one_cycle_however_often_its_form_is_sent(locked: Si
     assert ask(locked, token).status_code == 400 and asked(locked) == 2
 
 
+def test_the_other_button_asks_for_one_replay_and_the_page_says_how_far_it_is(locked: Site) -> None:
+    fill(locked.state, locked.settings)
+    token = token_of(locked, "replay")
+    assert ask(locked, token).status_code == 400, "a form is for one thing alone"
+    for _ in range(2):
+        assert ask(locked, token, "replay").status_code == 303
+    project = locked.state.projects.get(1)
+    assert project is not None and project.replay_requested and project.replay_seq == 1 and asked(locked) == 0
+    html = locked.text("/projects/1", WITH_PASSWORD)
+    assert "A replay was asked for; it begins as soon as" in words_of(html) and 'action="1/replay"' not in html
+    locked.state.replays.note(1, OWNER, 80, 320, 60.0)
+    now = locked.text("/projects/1?part=now", WITH_PASSWORD)
+    assert "Replay: 80 of 320 trainings done, 3 minutes left" in words_of(now) and 'value="80" max="320"' in now
+    assert snapshot(locked.state, locked.settings)["projects"][0]["replaying"].startswith("Replay: 80 of 320")
+    locked.state.replays.settle(1, OWNER, 1, "Too few labels.")
+    assert "not possible. Too few labels." in words_of(locked.text("/projects/1", WITH_PASSWORD))
+    assert ask(locked, token_of(locked, "replay"), "replay").status_code == 303
+    assert "Too few labels." not in locked.text("/projects/1", WITH_PASSWORD)
+
+
 @pytest.mark.parametrize("token", ["", "0" * 32, "x"])
 def test_a_form_that_no_page_gave_asks_for_nothing(locked: Site, token: str) -> None:
     fill(locked.state, locked.settings)
@@ -328,8 +350,9 @@ def test_a_form_of_another_site_asks_for_nothing(locked: Site) -> None:
 
 def test_without_a_password_nothing_can_be_asked_for(site: Site) -> None:
     fill(site.state, site.settings)
-    answer = site.app.test_client().post("/projects/1/cycle", data={"token": "0" * 32}, headers=PAGE)
-    assert answer.status_code == 403 and "BASIC_AUTH_USER" in answer.get_data(as_text=True) and asked(site) == 0
+    for what in ("cycle", "replay"):
+        answer = site.app.test_client().post(f"/projects/1/{what}", data={"token": "0" * 32}, headers=PAGE)
+        assert answer.status_code == 403 and "BASIC_AUTH_USER" in answer.get_data(as_text=True) and asked(site) == 0
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
