@@ -222,13 +222,9 @@ def pool_tasks(truth: Truth, features: Features, seed: int) -> tuple[np.ndarray,
 
 def prospects(job: Job, truth: Truth, cycle: CycleRecord) -> dict[str, Any]:
     """What more labels would bring, by the curve that this cycle is the last point of; and how long a label takes."""
-    earlier = outlook.points_of(job.state.cycles.recent(job.project.id, outlook.CURVE_CYCLES))
-    now = outlook.point_of(cycle.metrics, cycle.metrics["labels"])
-    if now is None:
-        return {"label_seconds": truth.label_seconds, "outlook": None}
-    points = [*(point for point in earlier if point.labels < now.labels), now]
-    target = truth.kind.settings.target_accuracy
-    found = outlook.outlook(points, target, truth.label_seconds)
+    earlier = job.state.cycles.recent(job.project.id, outlook.CURVE_CYCLES)
+    labels, target = cycle.metrics["labels"], truth.kind.settings.target_accuracy
+    found = outlook.prospects(earlier, cycle.metrics, labels, target, truth.label_seconds)
     return {"label_seconds": truth.label_seconds, "outlook": found}
 
 

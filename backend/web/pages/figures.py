@@ -20,7 +20,7 @@ from backend.reporting.alerts import Alert, alerts_of
 from backend.reporting.cycles import phase_seconds, share_done
 from backend.reporting.facts import CYCLES_READ, Facts, facts_of
 from backend.reporting.origins import Origin, origins
-from backend.reporting.outlook import CURVE_CYCLES
+from backend.reporting.outlook import CURVE_CYCLES, LEFT_OUT
 from backend.reporting.pool_map import PoolMap
 from backend.reporting.snapshot import known_of, warnings
 from backend.reporting.words import next_cycle_in_words, preparation_in_words, replaying_in_words, running_in_words
@@ -142,13 +142,18 @@ class ProjectFigures:
     @property
     def ahead(self) -> Sequence[Sequence[float]]:
         """Where the curve is expected to go on; nothing where that is not known, or the curve is of something else."""
-        outlook = self.now.facts.outlook
-        return outlook["ahead"] if outlook and outlook["rises"] and self.curve else ()
+        return ahead_of(self.now.facts, LEFT_OUT) if self.curve else ()
 
     @property
     def largest_share(self) -> float:
         """Of any class, which the longest bar stands for."""
         return max([0.001, *(row.share for row in self.classes), *(row.predicted or 0.0 for row in self.classes)])
+
+
+def ahead_of(facts: Facts, by: str) -> Sequence[Sequence[float]]:
+    """(labels, accuracy, low, high) where the curve that was measured ``by`` these labels is expected to go on."""
+    outlook = facts.outlook
+    return outlook["ahead"] if outlook and outlook["rises"] and outlook.get("by", LEFT_OUT) == by else ()
 
 
 def overview(state: State, settings: Settings) -> Overview:

@@ -469,3 +469,16 @@ def test_without_an_arm_the_page_says_nothing_of_one(make_site: Callable[..., Si
     connect(site.state, 1, "Pets")
     add_cycle(site.state, 1, labels=100, pool=range(11, 41))
     assert 'id="control"' not in site.text("/projects/1")
+
+
+def test_where_the_outlook_is_of_random_images_it_is_their_curve_that_goes_on(site: Site) -> None:
+    connect(site.state, 1, "Pets", {"sampler": "margin"})
+    fill_tasks(site.state, 1, range(1, 61), ["cat"] * 10)
+    points = [CurvePoint(count, 0.9 - 0.9 / count**0.5, 500) for count in range(100, 401, 100)]
+    found = outlook(points, 0.0, None)
+    assert found is not None and found["rises"]
+    for by, place in (("left-out labels", 0), ("control", 1)):
+        metrics = control_metrics(accuracy=0.8) | {"outlook": found | {"by": by}}
+        add_cycle(site.state, 1, labels=400, pool=range(11, 41), accuracy=0.9, **metrics)
+        parts = site.text("/projects/1").split('id="control"')
+        assert [part.count('class="line ahead"') for part in parts] == [2 - 2 * place, 2 * place]  # wide and narrow
