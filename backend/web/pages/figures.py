@@ -25,7 +25,7 @@ from backend.reporting.pool_map import PoolMap
 from backend.reporting.snapshot import known_of, warnings
 from backend.reporting.words import next_cycle_in_words, preparation_in_words, replaying_in_words, running_in_words
 from backend.settings.core import Settings
-from backend.state import BrokenImage, Cycle, Project, State
+from backend.state import BrokenImage, Cycle, Project, State, StoredPrediction
 from backend.tasks import kind_of
 from backend.tasks.base import AnyTaskKind
 from backend.web.pages.links import Links
@@ -257,10 +257,11 @@ def _next_tasks(
         return []
     project, version = facts.project, facts.current
     ahead = state.scores.first(version, READ_AHEAD)
-    copies = Counter(alike.get(one.task_id, one.task_id) for one in ahead)
-    shown = {alike.get(one.task_id, one.task_id): one for one in reversed(ahead)}  # the first of each
-    first = sorted(shown.values(), key=ahead.index)[:NEXT]
-    sources = state.tasks.sources(project.id, [one.task_id for one in first])
+    groups: dict[int, list[StoredPrediction]] = {}
+    for one in ahead:
+        groups.setdefault(alike.get(one.task_id, one.task_id), []).append(one)
+    first = [(group[0], len(group) - 1) for group in list(groups.values())[:NEXT]]
+    sources = state.tasks.sources(project.id, [one.task_id for one, _ in first])
     folder = project_folder(settings.model_dir, project.folder_key)
     fits = kind is not None and kind.name == version.metrics.get("task")
     kept = kind.open_kept(predictions_folder(folder, version.name)) if kind and fits else None
@@ -271,9 +272,9 @@ def _next_tasks(
             one.confidence,
             one.priority_score,
             sources.get(one.task_id, ""),
-            copies[alike.get(one.task_id, one.task_id)] - 1,
+            copies,
         )
-        for one in first
+        for one, copies in first
     ]
 
 

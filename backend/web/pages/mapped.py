@@ -3,16 +3,18 @@ script that shows an image under the pointer. How it looks, page.css says."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from backend.reporting.pool_map import PoolMap
 from backend.state import Project, State
 from backend.tasks.base import AnyTaskKind
 
-WIDTH, HEIGHT, _MARGIN = 1000, 600, 16
+WIDTH, HEIGHT, _MARGIN = 2000, 1200, 32
 COLORS = 8
 """Classes with a color of their own, the most frequently labeled ones; page.css has as many."""
 SEVERAL, OTHERS, OTHERS_OR_SEVERAL = "several", "other classes", "other classes, several, or none"
@@ -31,28 +33,29 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Dot:
-    """An image at (x, y), and what is known of it in words."""
-
-    task: int
-    x: float
-    y: float
-    words: str
-
-
-@dataclass(frozen=True)
 class MapFigure:
-    """``groups``: in the order in which they are drawn. ``dots``: of all of them."""
+    """``groups``: in the order in which they are drawn. ``tasks`` (P,) at the places ``across`` (P,) and ``down`` (P,).
+    ``said``: labeled task → its classes; ``after``: task → its place among the next ones."""
 
     groups: Sequence[Group]
-    dots: Sequence[Dot]
+    tasks: Sequence[int]
+    across: Sequence[int]
+    down: Sequence[int]
+    said: Mapping[int, Sequence[str]]
+    after: Mapping[int, int]
     width: int = WIDTH
     height: int = HEIGHT
 
     @property
     def legend(self) -> Sequence[Group]:
         """The classes, then the next images and the rest."""
-        return [*self.groups[1:-1], self.groups[-1], self.groups[0]]
+        return [*self.groups[1:], self.groups[0]]
+
+    def words(self, task: int) -> str:
+        """What is known of an image."""
+        if task in self.said:
+            return f"labeled {', '.join(self.said[task]) or 'with no class'}"
+        return f"next, at place {self.after[task]}" if task in self.after else "not labeled"
 
 
 def map_figure(
@@ -63,31 +66,21 @@ def map_figure(
     if found is None or kind is None:
         return None
     tasks = found.tasks.tolist()
-    said = {
-        task: kind.classes_in(label) for task, label in state.labels.of(project.id, tasks).items() if label is not None
-    }
+    labels = state.labels.of(project.id, tasks)
+    said = {task: kind.classes_in(label) for task, label in labels.items() if label is not None}
     names = {task: classes[0] if len(classes) == 1 else SEVERAL for task, classes in said.items()}
     looks = _looks(Counter(names.values()))
     after = {task: place for place, task in enumerate(upcoming, 1)}
-    paths: dict[str, list[str]] = defaultdict(list)
-    counts: Counter[str] = Counter()
-    dots = []
-    inner_width, inner_height = WIDTH - 2 * _MARGIN, HEIGHT - 2 * _MARGIN
-    for task, (across, up) in zip(tasks, found.places.tolist(), strict=True):
-        x, y = round(_MARGIN + inner_width * across, 1), round(_MARGIN + inner_height * (1 - up), 1)
-        if task in said:
-            look, words = looks[names[task]], f"labeled {', '.join(said[task]) or 'with no class'}"
-        elif task in after:
-            look, words = NEXT, f"next, at place {after[task]}"
-        else:
-            look, words = REST, "not labeled"
-        paths[look].append(f"M{x:g} {y:g}h0")
-        counts[look] += 1
-        dots.append(Dot(task, x, y, words))
+    inner = np.array([WIDTH - 2 * _MARGIN, HEIGHT - 2 * _MARGIN])
+    places = (_MARGIN + inner * np.stack([found.places[:, 0], 1 - found.places[:, 1]], axis=1)).round().astype(int)
+    across, down = places[:, 0].tolist(), places[:, 1].tolist()
+    dots: dict[str, list[str]] = {look: [] for look in (REST, *looks.values(), NEXT)}
+    for task, x, y in zip(tasks, across, down, strict=True):
+        look = looks[names[task]] if task in names else NEXT if task in after else REST
+        dots[look].append(f"M{x} {y}h0")
     called = {look: name for name, look in looks.items()} | {"other": OTHERS_OR_SEVERAL if SEVERAL in looks else OTHERS}
-    colored = [Group(called[look], look, counts[look], "".join(paths[look])) for look in dict.fromkeys(looks.values())]
-    ends = [Group(name, name, counts[name], "".join(paths[name])) for name in (REST, NEXT)]
-    return MapFigure([ends[0], *colored, ends[1]], dots)
+    groups = [Group(called.get(look, look), look, len(every), "".join(every)) for look, every in dots.items()]
+    return MapFigure(groups, tasks, across, down, said, after)
 
 
 def _looks(counts: Mapping[str, int]) -> dict[str, str]:
@@ -100,5 +93,6 @@ def _looks(counts: Mapping[str, int]) -> dict[str, str]:
 def map_points(figure: MapFigure, images: Mapping[int, str], folder: str, link: str) -> dict[str, Any]:
     """What the script asks for: ``points``, [task, x, y, words, name of the picture or ""] each; before the name of a
     picture comes the ``folder``, and before a task the ``link`` to it, "" if it is not known."""
-    points = [[dot.task, dot.x, dot.y, dot.words, images.get(dot.task, "")] for dot in figure.dots]
+    places = zip(figure.tasks, figure.across, figure.down, strict=True)
+    points = [[task, x, y, figure.words(task), images.get(task, "")] for task, x, y in places]
     return {"points": points, "folder": folder, "link": link}

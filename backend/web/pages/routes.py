@@ -160,7 +160,7 @@ class Pages:
         """The map's images, for the script of the page."""
         if found.mapped is None:
             raise NotFound("There is no map.")
-        sources = self._state.tasks.sources(known.id, [dot.task for dot in found.mapped.dots])
+        sources = self._state.tasks.sources(known.id, found.mapped.tasks)
         images = self._images(known, sources, found.frame)
         link = found.links.task(1).removesuffix("1")
         points = map_points(found.mapped, images, f"{known.id}/images/", link)

@@ -42,7 +42,7 @@ def test_the_map_shows_labels_by_class_what_comes_next_and_the_rest(site: Site) 
     draw(site)
     html = site.text("/projects/1")
     assert dots(html) == {"rest": 60 - 15 - NEXT, "class-0": 10, "class-1": 5, "next": NEXT}
-    assert 'class="dots class-0" d="M16 584h0M' in html  # task 1, labeled cat: at the lower left, inside of the margin
+    assert 'class="dots class-0" d="M32 1168h0M' in html  # task 1, labeled cat: at the lower left, inside of the margin
     words = words_of(html)
     assert "cat 10" in words and "dog 5" in words and f"next of the queue {NEXT}" in words
     assert "60 images. Images that the backbone finds alike" in words
@@ -56,7 +56,7 @@ def test_the_script_gets_each_point_with_its_image_under_an_address_that_nobody_
     found = answer.json
     assert found["link"] == f"{STUDIO}/projects/1/data?task="
     task, x, y, words, name = found["points"][0]
-    assert (task, x, y, words) == (1, 16, 584, "labeled cat")
+    assert (task, x, y, words) == (1, 32, 1168, "labeled cat")
     assert re.fullmatch(r"1-[0-9a-f]{32}\.jpg", name)
     assert site.get(f"/projects/{found['folder']}{name}").status_code == 200
     assert [point[3] for point in found["points"][15:17]] == ["next, at place 1", "next, at place 2"]
