@@ -5,6 +5,7 @@ The labels are those that there were when it began. So people may go on labeling
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -16,6 +17,7 @@ from typing import Any
 
 import torch
 
+from backend.errors import OwnerError
 from backend.files import replace_file
 from backend.replay.learning import LearnerTrain
 from backend.replay.project import check_trials, chosen_samplers, labels_of, said_of, summarized
@@ -109,7 +111,8 @@ def replay_piece(
     begun = Begun.kept(folder, len(kind.classes))
     labels = None
     if begun is not None and begun.key == key:
-        labels = labels_of(state, settings, project, kind, device, begun.said)
+        with contextlib.suppress(OwnerError):  # too few of them are left
+            labels = labels_of(state, settings, project, kind, device, begun.said)
     if begun is None or labels is None or len(labels.rows) != len(begun.said):  # some of them are gone since
         labels = labels_of(state, settings, project, kind, device)
         said = said_of(state, project, kind)

@@ -43,6 +43,8 @@ def running_in_words(facts: Facts) -> str:
     if facts.running is not None:
         return f"Cycle {facts.running.number}: {phase_in_words(facts.running.phase)}"
     if facts.project.lease_owner and facts.project.lease_expires > facts.at:
+        if facts.project.replay_requested and facts.project.replaying:
+            return "Upkeep: the replay, and whatever else is due"
         return "Upkeep: comparing with Label Studio and completing the queue"
     return ""
 

@@ -217,6 +217,7 @@ class Worker:
             if job.project.train_requested or truth.new_annotations >= budget:
                 version = cycle.run_cycle(job.reread(), truth)
                 switching.consider(job, self.settings.for_project(job.project.extra_params), version)
+                queue_order.make_tab(job.reread())
         except NoLabels:
             self.state.projects.update(job.project.id, job.owner, train_seen=job.project.train_seq)
             raise

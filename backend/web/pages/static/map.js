@@ -7,8 +7,8 @@
   const drawing = place.querySelector("svg");
   const here = place.querySelector(".here");
   const tip = place.querySelector(".tip");
-  const picture = tip.querySelector("img");
   const words = tip.querySelector("p");
+  const picture = Object.assign(document.createElement("img"), { alt: "", width: 160, height: 160 });
   const said = document.getElementById("said");
   const NEAR = 24; // pixels
   let points = null;
@@ -42,8 +42,11 @@
     chosen = number;
     const point = points[number];
     here.setAttribute("d", `M${point.x} ${point.y}h0`);
-    picture.hidden = !point.image;
-    if (point.image) picture.src = point.image;
+    picture.remove();
+    if (point.image) {
+      picture.src = point.image;
+      tip.prepend(picture);
+    }
     words.textContent = `Task ${point.task}: ${point.text}`;
     tip.hidden = false;
     const [x, y] = [point.x * scale(), point.y * scale()];
