@@ -15,6 +15,7 @@
   let link = "";
   let asking = null;
   let chosen = -1;
+  let byKeys = false;
 
   const ask = () => {
     asking ??= fetch(place.dataset.map, { headers: { Accept: "application/json" } })
@@ -38,6 +39,7 @@
   };
 
   const show = (number, aloud) => {
+    byKeys = aloud;
     if (number === chosen) return;
     chosen = number;
     const point = points[number];
@@ -99,7 +101,7 @@
     await pointed(event);
     if (event.detail > 1) open();
   });
-  drawing.addEventListener("pointerleave", () => document.activeElement === drawing || hide());
+  drawing.addEventListener("pointerleave", () => byKeys || hide());
   drawing.addEventListener("blur", hide);
   drawing.addEventListener("keydown", async (event) => {
     if (event.key === "Escape") return hide();
