@@ -317,6 +317,13 @@ def test_the_button_asks_for_one_cycle_however_often_its_form_is_sent(locked: Si
     assert ask(locked, token).status_code == 400 and asked(locked) == 2
 
 
+def test_the_page_says_how_long_an_annotation_takes_where_label_studio_tells(site: Site) -> None:
+    fill(site.state, site.settings)
+    assert "An annotation takes" not in site.text("/projects/1")
+    add_cycle(site.state, 1, labels=150, pool=range(1, 61), accuracy=0.9, label_seconds=3.4)
+    assert "An annotation takes 3.4 s (median, as Label Studio measured it)." in words_of(site.text("/projects/1"))
+
+
 def test_the_other_button_asks_for_one_replay_and_the_page_says_how_far_it_is(locked: Site) -> None:
     fill(locked.state, locked.settings)
     token = token_of(locked, "replay")
