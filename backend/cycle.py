@@ -36,6 +36,7 @@ from backend.worker import connection, publisher, synthetic
 from backend.worker.features import open_features
 from backend.worker.images import open_images
 from backend.worker.job import Job
+from backend.worker.mapping import draw_map
 from backend.worker.recording import CycleRecord, recorded
 from backend.worker.sync import read_truth
 from backend.worker.topping_up import kept_full
@@ -116,6 +117,7 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
                 counts = {"labels": len(data.real.labeled), "pool": len(scored.tasks), "newest_task": newest(truth)}
                 cycle.metrics.update(counts | facts(truth, cache, labels.problems))
                 cycle.metrics.update(prospects(job, truth, cycle))
+                cycle.metrics["mapped"] = draw_map(job, truth, features, learner, scored, cycle.seed)
                 made = synthetic.generated(job, truth, learner, cache, runtime)
                 cycle.metrics.update(synthetic.figures(truth, made))
                 name = save_learner(job.folder, learner, cycle.number, publisher.names_taken(job))
@@ -220,13 +222,9 @@ def pool_tasks(truth: Truth, features: Features, seed: int) -> tuple[np.ndarray,
 
 def prospects(job: Job, truth: Truth, cycle: CycleRecord) -> dict[str, Any]:
     """What more labels would bring, by the curve that this cycle is the last point of; and how long a label takes."""
-    earlier = outlook.points_of(job.state.cycles.recent(job.project.id, outlook.CURVE_CYCLES))
-    now = outlook.point_of(cycle.metrics, cycle.metrics["labels"])
-    if now is None:
-        return {"label_seconds": truth.label_seconds, "outlook": None}
-    points = [*(point for point in earlier if point.labels < now.labels), now]
-    target = truth.kind.settings.target_accuracy
-    found = outlook.outlook(points, target, truth.label_seconds)
+    earlier = job.state.cycles.recent(job.project.id, outlook.CURVE_CYCLES)
+    labels, target = cycle.metrics["labels"], truth.kind.settings.target_accuracy
+    found = outlook.prospects(earlier, cycle.metrics, labels, target, truth.label_seconds)
     return {"label_seconds": truth.label_seconds, "outlook": found}
 
 

@@ -204,8 +204,8 @@ def due(
     if project.train_requested or project.pending_annotations >= budget:
         work.add(Work.CYCLE)
     stale = project.refresh_seq > project.refresh_seen or _is_over(project.checked_at, reconcile_seconds, now)
-    used_up = backlog.used_up or backlog.images_to_send
-    if stale or backlog.broken_due or used_up or (not work and removal_due(backlog, now, cleanup_seconds)):
+    wanted = backlog.used_up or backlog.images_to_send or project.replay_requested
+    if stale or backlog.broken_due or wanted or (not work and removal_due(backlog, now, cleanup_seconds)):
         work.add(Work.UPKEEP)
     return frozenset(work)
 

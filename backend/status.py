@@ -34,6 +34,8 @@ def show(found: dict[str, Any], console: Console) -> None:
             console.print(shown(f"Project {project['name']}{at}: {alert.words}"), style=style, markup=False)
         if project["preparation"]:
             console.print(shown(f"Project {project['name']}: {project['preparation']}"), markup=False)
+        if project["replaying"]:
+            console.print(shown(f"Project {project['name']}: {project['replaying']}"), markup=False)
         if any(project["synthetic"].values()):
             words = ", ".join(f"{count} {what}" for what, count in project["synthetic"].items())
             console.print(shown(f"Project {project['name']}, generated images: {words}"), markup=False)

@@ -48,8 +48,10 @@ BACKEND: dict[str, set[str]] = {
     "backup": {"errors", "files", "settings", "state"},
     "adoption": {"errors", "labelstudio", "settings", "state", "tasks"},
     "exposure": {"settings"},
-    "reporting": {"errors", "exposure", "files", "head", "settings", "state", "tasks"},
-    "replay": {"errors", "files", "images", "learning", "plain", "reporting", "settings", "state", "tasks"},
+    "reporting": {"control", "errors", "exposure", "files", "head", "settings", "state", "tasks"},
+    "replay": {
+        *("control", "errors", "files", "images", "learning", "plain", "reporting", "settings", "state", "tasks"),
+    },
     "joining": {"files", "images", "learning", "state", "worker"},
     "cycle": {
         *("control", "errors", "files", "head", "images", "joining", "learning", "reporting"),
@@ -57,7 +59,7 @@ BACKEND: dict[str, set[str]] = {
     },
     "worker": {
         *("adoption", "control", "cycle", "errors", "events", "files", "head", "images", "joining", "labelstudio"),
-        *("learning", "memory", "reporting", "settings", "state", "tasks"),
+        *("learning", "memory", "replay", "reporting", "settings", "state", "tasks"),
     },
     "supervisor": {"errors", "logs"},
     "web": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,12 @@ from backend.labelstudio.http import Connection
 QUEUE_TAB = "Acquisition queue"
 HEAD_TAB = "Acquisition queue (next tasks)"
 SYNTHETIC_TAB = "Synthetic images (GAAL)"
+
+_APART = " · "
+"""Between the name of the queue's tab and what is said there of the version."""
+
+_NOT_OF_THE_DATA = ("filters", "ordering", "selectedItems")
+"""Label Studio shows these in a tab's data, and keeps them elsewhere; without them in an update they stay."""
 
 _COLUMN_WIDTHS = {
     "tasks:predictions_score": 150,
@@ -21,7 +28,7 @@ _COLUMN_WIDTHS = {
 
 class QueueTab:
     """Creates the tab in a project, once, and that of generated images. An existing one belongs to the owner and is
-    left alone."""
+    left alone, save for what follows the queue's name in its title."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -56,7 +63,7 @@ class QueueTab:
         """The id of the tab with one of these ``titles``; if there is none, of a new one with the title ``chosen``."""
         tabs = self._tabs(project_id)
         if (found := _titled(tabs, titles)) is not None:
-            return found
+            return int(found["id"])
         if not tabs:  # also create the tab with all tasks, which Label Studio only creates in a project without tabs
             self._connection.post("api/dm/views/", {"project": project_id, "data": {"title": "Default"}})
         hidden = sorted(self._columns(project_id) - shown)
@@ -71,9 +78,23 @@ class QueueTab:
         }
         return int(self._connection.post("api/dm/views/", {"project": project_id, "data": data})["id"])
 
-    def find(self, project_id: int) -> int | None:
-        """The id of the tab "Acquisition queue"; None if there is none: its owner may have deleted or renamed it."""
-        return _titled(self._tabs(project_id), (QUEUE_TAB, HEAD_TAB))
+    def find(self, project_id: int, own: int | None = None, said: str | None = None) -> int | None:
+        """The id of the tab "Acquisition queue"; None if there is none: its owner may have deleted or renamed it.
+
+        Args:
+            own: the id under which it was created. That tab alone gets another title.
+            said: what is to stand behind its name; None: its title stays as it is.
+        """
+        tab = _titled(self._tabs(project_id), (QUEUE_TAB, HEAD_TAB))
+        if tab is None:
+            return None
+        name, _, before = str(tab["data"]["title"]).partition(_APART)
+        if tab["id"] == own and said is not None and said != before:
+            data = {key: value for key, value in tab["data"].items() if key not in _NOT_OF_THE_DATA}
+            title = f"{name}{_APART}{said}" if said else name
+            body = {"project": project_id, "data": data | {"title": title}}
+            self._connection.patch(f"api/dm/views/{own}/", body)
+        return int(tab["id"])
 
     def _tabs(self, project_id: int) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._connection.get("api/dm/views/", project=project_id)
@@ -84,9 +105,10 @@ class QueueTab:
         return {f"tasks:{'data.' if column.get('parent') == 'data' else ''}{column['id']}" for column in columns}
 
 
-def _titled(tabs: Sequence[dict[str, Any]], titles: Sequence[str]) -> int | None:
-    """The id of the first tab with one of these titles."""
-    return next((int(tab["id"]) for tab in tabs if (tab["data"] or {}).get("title") in titles), None)
+def _titled(tabs: Sequence[dict[str, Any]], titles: Sequence[str]) -> dict[str, Any] | None:
+    """The first tab with one of these titles, whatever follows it."""
+    ours = re.compile(f"({'|'.join(map(re.escape, titles))})({re.escape(_APART)}.*)?")
+    return next((tab for tab in tabs if ours.fullmatch(str((tab["data"] or {}).get("title")))), None)
 
 
 def number(column: str, operator: str, value: int | list[int]) -> dict[str, Any]:

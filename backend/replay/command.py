@@ -14,7 +14,7 @@ from rich.text import Text
 from backend.plain import shown
 from backend.replay.project import replay_project
 from backend.reporting.accuracy import percent, points
-from backend.reporting.replays import Replay, ReplayedSampler, in_words, needed_in_words
+from backend.reporting.replays import Replay, ReplayedSampler, in_words, left_in_words, needed_in_words
 from backend.settings.core import Settings
 from backend.state import State
 
@@ -45,14 +45,6 @@ def run(
     console = Console()
     console.print(table(found))
     console.print(shown(in_words(found)), markup=False)
-
-
-def left_in_words(done: int, total: int, seconds: float) -> str:
-    """How long the trainings that are left still take, if each takes as long as those that are ``done``."""
-    if not 0 < done < total:
-        return ""
-    left = seconds / done * (total - done)
-    return f"{left / 60:.0f} minutes left" if left >= 90 else f"{left:.0f} seconds left"
 
 
 def table(found: Replay) -> Table:

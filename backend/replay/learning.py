@@ -11,7 +11,8 @@ from backend.learning.learner import Learner
 from backend.learning.scores import priority_scores
 from backend.replay.trials import SamplerFailed, Trained
 from backend.settings.core import Settings
-from models.data import SCORE_DTYPES, CycleData, Runtime, Targets
+from models import ProgressFn
+from models.data import SCORE_DTYPES, CycleData, Runtime, Targets, no_progress
 from models.inference.predictions import NonFiniteOutputs
 from models.training.task_network import TrainingDiverged
 from samplers.base import SamplerError
@@ -19,11 +20,12 @@ from samplers.base import SamplerError
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of a replay, L of them: ``targets`` (L,) of the images in ``rows`` (L,) of ``pixels`` (M, H, W, 3), of
-    which ``features`` (M, E) float16 are kept; and the names of the ``classes`` (C,)."""
+    """The labels of a replay, L of them: ``targets`` (L,) of the images of ``tasks`` (L,), in ``rows`` (L,) of
+    ``pixels`` (M, H, W, 3), of which ``features`` (M, E) float16 are kept; and the names of the ``classes`` (C,)."""
 
     pixels: np.ndarray
     features: np.ndarray
+    tasks: np.ndarray
     rows: np.ndarray
     targets: Targets
     num_classes: int
@@ -65,17 +67,20 @@ class LearnerTrained:
 
 @dataclass(frozen=True)
 class LearnerTrain:
-    """See :class:`backend.replay.trials.Train`. ``settings``: those of the project."""
+    """See :class:`backend.replay.trials.Train`. ``settings``: those of the project. ``progress``: called often while
+    something is trained; what it raises ends the replay."""
 
     settings: Settings
     labels: Labels
     device: torch.device
+    progress: ProgressFn = no_progress
 
     def __call__(
         self, sampler: str, labeled: np.ndarray, unlabeled: np.ndarray, seed: int, previous: Trained | None
     ) -> LearnerTrained:
         labels, settings = self.labels, replace(self.settings, sampler=sampler)
-        runtime = Runtime(self.device, seed, score_dtype=SCORE_DTYPES[settings.score_dtype], features=labels.features)
+        dtype = SCORE_DTYPES[settings.score_dtype]
+        runtime = Runtime(self.device, seed, self.progress, score_dtype=dtype, features=labels.features)
         before = previous.learner if isinstance(previous, LearnerTrained) else None
         data = labels.data(labeled, unlabeled)
         try:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
 
+from backend.control import Arm, first_annotations
 from backend.errors import OwnerError, SettingsError
 from backend.files import project_folder
 from backend.images.cache import ImageCache
@@ -53,14 +54,10 @@ def replay_project(
     chosen = chosen_samplers(kind, samplers)
     check_trials(trials, len(chosen) - 1)
     labels = labels_of(state, settings, project, kind, device)
-    started = time.monotonic()
     train = LearnerTrain(kind.settings, labels, device)
     classes = len(labels.classes)
     played = play(chosen, len(labels.rows), classes, trials, seed, train, progress, time.monotonic)
-    if BASELINE not in played.curves:
-        raise OwnerError(f"The replay found nothing: {played.failed[BASELINE]}")
-    spent = time.monotonic() - started
-    found = summarized(played, len(labels.rows), trials, seed, kind.settings.sampler, state.now(), spent)
+    found = summarized(played, len(labels.rows), trials, seed, kind.settings.sampler, state.now())
     replays.keep(project_folder(settings.model_dir, project.folder_key), found)
     return found
 
@@ -90,8 +87,29 @@ def check_trials(trials: int, compared: int) -> None:
         raise SettingsError(f"{trials} trials are too few to tell {words} from random at 5 %: take at least {needed}")
 
 
-def labels_of(state: State, settings: Settings, project: Project, kind: AnyTaskKind, device: torch.device) -> Labels:
-    """The labels of ``project`` whose images are embedded, without those of generated images.
+def said_of(state: State, project: Project, kind: AnyTaskKind) -> dict[int, Any]:
+    """What the labels of ``project`` that may be replayed say, by task: without those of generated images, and without
+    those that the control arm keeps out of all training."""
+    generated = set(state.synthetic.ids(project.id).tolist())
+    real = [one for one in state.labels.all(project.id) if one.label is not None and one.task_id not in generated]
+    arm = Arm(project.folder_key, kind.settings.control_fraction, project.control or ())
+    drawn = arm.drawn(first_annotations((one.task_id, one.counted) for one in real))
+    apart = set(drawn[arm.measures(drawn)].tolist())
+    known = set(kind.classes)  # if the config has changed, labels are read again soon
+    return {
+        one.task_id: one.label for one in real if one.task_id not in apart and set(kind.classes_in(one.label)) <= known
+    }
+
+
+def labels_of(
+    state: State,
+    settings: Settings,
+    project: Project,
+    kind: AnyTaskKind,
+    device: torch.device,
+    said: Mapping[int, Any] | None = None,
+) -> Labels:
+    """The labels of ``project`` whose images are embedded, as they are now or as they were ``said`` (:func:`said_of`).
 
     Raises:
         OwnerError: they cannot be replayed; the message says what is missing.
@@ -108,13 +126,7 @@ def labels_of(state: State, settings: Settings, project: Project, kind: AnyTaskK
             "A replay trains hundreds of networks, so it needs a head for labels of whole images on a backbone that "
             f"stays as it is; this project's network, {features.config.name}, reads the images themselves."
         )
-    generated = set(state.synthetic.ids(project.id).tolist())
-    said = {
-        one.task_id: one.label
-        for one in state.labels.all(project.id)
-        if one.label is not None and one.task_id not in generated
-        if set(kind.classes_in(one.label)) <= set(kind.classes)  # else the config has changed, and is read again soon
-    }
+    said = said_of(state, project, kind) if said is None else said
     tasks = features.present(np.array(sorted(said), dtype=np.int64))
     if len(tasks) < FEWEST_LABELS:
         raise OwnerError(
@@ -125,18 +137,19 @@ def labels_of(state: State, settings: Settings, project: Project, kind: AnyTaskK
         raise OwnerError("All labels say the same, so every sampler would be right from the first label on.")
     labels = {task: kind.label_from(said[task]) for task in tasks.tolist()}
     found = kind.training_labels(labels, {}, cache, _read_nothing, no_progress)
-    rows = cache.rows(np.array(found.tasks, dtype=np.int64))
-    return Labels(cache.pixels, features.rows, rows, found.targets, found.num_classes, kind.classes)
+    learned = np.array(found.tasks, dtype=np.int64)
+    rows = cache.rows(learned)
+    return Labels(cache.pixels, features.rows, learned, rows, found.targets, found.num_classes, kind.classes)
 
 
 def _read_nothing(*_: Any) -> NoReturn:
     raise OwnerError("The labels of this kind of task are drawn, and a replay does not read them again.")
 
 
-def summarized(
-    played: Played, labels: int, trials: int, seed: int, chosen_by: str, at: float, seconds: float
-) -> Replay:
-    """What a replay of so many ``labels`` comes to."""
+def summarized(played: Played, labels: int, trials: int, seed: int, chosen_by: str, at: float) -> Replay:
+    """What a replay of so many ``labels`` comes to. Raises OwnerError where random failed."""
+    if BASELINE not in played.curves:
+        raise OwnerError(f"The replay found nothing: {played.failed[BASELINE]}")
     stages, curves = played.design.stages, played.curves
     base = curves[BASELINE]
     targets = np.array([base[trial][-1] for trial in sorted(base)])
@@ -152,5 +165,6 @@ def summarized(
         gain, margin = found.gain.mean, found.gain.margin
         figures = (gain, gain - margin, gain + margin, found.p, found.corrected)
         samplers.append(ReplayedSampler(name, mean, needed, played.seconds[name], *figures))
+    spent = sum(played.seconds.values())
     held_out, target, all_of_them = played.design.held_out, float(targets.mean()), tuple(samplers)
-    return Replay(at, labels, held_out, trials, seed, stages, target, chosen_by, all_of_them, played.failed, seconds)
+    return Replay(at, labels, held_out, trials, seed, stages, target, chosen_by, all_of_them, played.failed, spent)

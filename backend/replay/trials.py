@@ -72,12 +72,16 @@ class Design:
 @dataclass(frozen=True)
 class Played:
     """``curves``: sampler → trial → accuracy (K,), of samplers that did not fail. ``seconds``: of each, in all trials.
-    ``failed``: sampler → why."""
+    ``failed``: sampler → why. All of it up to where the replay is."""
 
     design: Design
     curves: Mapping[str, Mapping[int, Sequence[float]]]
     seconds: Mapping[str, float]
     failed: Mapping[str, str] = field(default_factory=dict)
+
+    def is_whole(self, samplers: Sequence[str], trials: int) -> bool:
+        """Whether there is nothing left to play."""
+        return all(len(self.curves.get(name, ())) == trials for name in samplers if name not in self.failed)
 
 
 @dataclass
@@ -102,17 +106,31 @@ def play(
     train: Train,
     progress: Progress,
     clock: Callable[[], float],
+    begun: Played | None = None,
+    go_on: Callable[[Played], bool] = lambda _: True,
 ) -> Played:
     """Play ``trials`` trials of each of ``samplers`` on ``labels`` labels (L), trial by trial.
 
     The same ``seed`` gives the same curves. ``clock``: seconds, from any beginning.
+
+    Args:
+        begun: what was played before, of the same replay.
+        go_on: asked after each curve, with what was played so far.
     """
     design = Design.of(labels, classes)
-    curves: dict[str, dict[int, list[float]]] = {sampler: {} for sampler in samplers}
-    seconds, failed = dict.fromkeys(samplers, 0.0), dict[str, str]()
-    counter = _Counter(trials * len(samplers) * len(design.stages), progress)
+    begun = begun or Played(design, {}, {})
+    curves = {name: dict(begun.curves.get(name, {})) for name in samplers}
+    seconds = {name: begun.seconds.get(name, 0.0) for name in samplers}
+    failed = dict(begun.failed)
+    done = len(design.stages) * sum(map(len, curves.values()))
+    counter = _Counter(trials * (len(samplers) - len(failed)) * len(design.stages), progress, done)
+
+    def so_far() -> Played:
+        kept = {name: dict(of) for name, of in curves.items() if name not in failed}
+        return Played(design, kept, dict(seconds), dict(failed))
+
     for trial in range(1, trials + 1):
-        for sampler in [name for name in samplers if name not in failed]:
+        for sampler in [name for name in samplers if name not in failed and trial not in curves[name]]:
             started, before = clock(), counter.done
             try:
                 curves[sampler][trial] = _curve(sampler, labels, design, [seed, trial], train, counter.step)
@@ -120,7 +138,9 @@ def play(
                 failed[sampler] = str(error)
                 counter.total -= (trials - trial + 1) * len(design.stages) - (counter.done - before)
             seconds[sampler] += clock() - started
-    return Played(design, {name: of for name, of in curves.items() if name not in failed}, seconds, failed)
+            if not go_on(so_far()):
+                return so_far()
+    return so_far()
 
 
 def _curve(

@@ -73,16 +73,15 @@ def _control(facts: Facts) -> Advice | None:
 def _accuracy(facts: Facts) -> Advice:
     assert facts.current is not None
     accuracy, labels = facts.accuracy, facts.current.labels
+    target = facts.settings.target_accuracy if facts.settings else 0.0
+    more = in_words(facts.outlook, target)
     if accuracy is None:
-        return Advice(
-            "not_measured",
-            f"The network learned from {labels} labels; how often a network of its kind is right is not measured.",
-        )
+        words = f"The network learned from {labels} labels; how often a network of its kind is right is not measured."
+        return Advice("not_measured", f"{words} {more}".strip())
     if labels < FEW_LABELS:
         return Advice("too_few_labels", f"Too few labels to tell how good the predictions are: {labels} so far.")
     sentence = f"{_now(accuracy, labels)}{_moved(accuracy, *_before(facts, accuracy))}."
-    target = facts.settings.target_accuracy if facts.settings else 0.0
-    sentence = f"{sentence} {in_words(facts.outlook, target)}".strip()
+    sentence = f"{sentence} {more}".strip()
     if facts.replay and (better := fallback(facts.replay, facts.sampler)):
         return Advice("better_sampler", f"{sentence} {better}", True)
     return Advice("enough_labels" if facts.outlook and may_stop(facts.outlook, target) else "accuracy", sentence)

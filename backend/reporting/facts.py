@@ -118,6 +118,8 @@ class Facts:
             due.append("cycle")
         if project.refresh_seq > project.refresh_seen and project.current_version_id is not None:
             due.append("comparison")
+        if project.replay_requested:
+            due.append("replay (asked for)")
         return due
 
     @property

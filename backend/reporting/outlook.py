@@ -12,13 +12,14 @@ Axis letters: P points of the curve.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from backend.reporting.accuracy import ACCURACY, accuracy_of
+from backend.reporting.control import control_of
 from backend.state import Cycle
 
 CURVE_CYCLES = 100
@@ -28,6 +29,11 @@ NEXT = 50
 FEWEST_POINTS = 4
 LEAST_GROWTH = 2.0
 """How many times as many labels the last point has as the first: less of a curve has no shape."""
+FEWEST_ASKED, ENOUGH_ASKED = 20, 50
+"""Random images that nothing learned from: for a point of their curve, and for its last one. Of 50 a share is known to
+a standard error of 7 points at most; with fewer, "below the error of the measurement" would say stop too soon."""
+CONTROL, LEFT_OUT = "control", "left-out labels"
+"""What a curve was measured on."""
 DRAWS = 1_000
 FARTHEST = 100.0
 """A target that is met only with so many times as many labels as there are is not in sight."""
@@ -43,12 +49,34 @@ class CurvePoint:
     asked: int
 
 
-def points_of(cycles: Sequence[Cycle]) -> list[CurvePoint]:
+def prospects(
+    cycles: Sequence[Cycle], metrics: Mapping[str, Any], labels: int, target: float, label_seconds: float | None
+) -> dict[str, Any] | None:
+    """:func:`outlook` by the curve that a cycle with these ``metrics``, which learned from so many ``labels``, is the
+    last point of; ``cycles``: those before it, newest first. None where nothing tells.
+
+    By random images that nothing learned from, where enough of them are labeled to show that the curve rises, and else
+    by labels that were left out of the training, which the sampler chose; ``by`` says which.
+    """
+    every = []
+    for by, find in ((CONTROL, control_point_of), (LEFT_OUT, point_of)):
+        now = find(metrics, labels)
+        if now is None or (by == CONTROL and now.asked < ENOUGH_ASKED):
+            continue
+        points = [*(point for point in points_of(cycles, find) if point.labels < now.labels), now]
+        if (found := outlook(points, target, label_seconds)) is not None:
+            every.append(found | {"by": by})
+    return next((one for one in every if one["rises"]), every[0] if every else None)
+
+
+def points_of(
+    cycles: Sequence[Cycle], find: Callable[[Mapping[str, Any], int], CurvePoint | None] | None = None
+) -> list[CurvePoint]:
     """The points of the cycles, newest first, that measured a share of right answers: fewest labels first, and of the
-    same number of labels the last."""
+    same number of labels the last. ``find``: :func:`point_of`, the default, or :func:`control_point_of`."""
     found: dict[int, CurvePoint] = {}
     for cycle in cycles:
-        point = point_of(cycle.metrics, cycle.labels) if cycle.status == "done" else None
+        point = (find or point_of)(cycle.metrics, cycle.labels) if cycle.status == "done" else None
         if point is not None:
             found.setdefault(point.labels, point)
     return sorted(found.values(), key=lambda point: point.labels)
@@ -60,6 +88,14 @@ def point_of(metrics: Mapping[str, Any], labels: int) -> CurvePoint | None:
     if accuracy is None or accuracy.measure != ACCURACY or not accuracy.n or labels < 1:
         return None
     return CurvePoint(labels, accuracy.value, accuracy.n)
+
+
+def control_point_of(metrics: Mapping[str, Any], labels: int) -> CurvePoint | None:
+    """The same by the labels that the control arm keeps out of all training; None where they are too few to count."""
+    control = control_of(metrics)
+    if control is None or control.value is None or control.measure != ACCURACY:
+        return None
+    return None if control.n < FEWEST_ASKED or labels < 1 else CurvePoint(labels, control.value, control.n)
 
 
 def outlook(points: Sequence[CurvePoint], target: float, label_seconds: float | None) -> dict[str, Any] | None:

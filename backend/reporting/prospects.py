@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from backend.reporting.accuracy import percent
+from backend.reporting.outlook import CONTROL
 
 
 def may_stop(found: Mapping[str, Any], target: float) -> bool:
@@ -19,13 +20,20 @@ def in_words(found: Mapping[str, Any] | None, target: float) -> str:
     """One sentence or two; "" where nothing is known. ``target``: the accuracy that the project wants now; 0: none."""
     if not found:
         return ""
+    on_random = found.get("by") == CONTROL
     if not found["rises"]:
+        if on_random:
+            return (
+                "On random images the network has not become better by more than the error of that measurement: it "
+                "does not tell what more labels would add."
+            )
         return (
             "The curve has not risen by more than its error, as it can where the sampler picks ever harder images: it "
             "does not tell what more labels would add."
         )
     more, labels = found["next"], found["labels"]
-    words = f"The next {more} labels{_time(found, more)} are expected to add {_points(found['gain'])} points"
+    words = "On random images, the" if on_random else "The"
+    words += f" next {more} labels{_time(found, more)} are expected to add {_points(found['gain'])} points"
     words += f" (95 % interval {_points(found['low'])} to {_points(found['high'])})"
     if may_stop(found, target):
         words += (

@@ -161,6 +161,14 @@ def _found(replay: Replay, best: ReplayedSampler) -> str:
     )
 
 
+def left_in_words(done: int, total: int, seconds: float) -> str:
+    """How long the trainings that are left still take, if each takes as long as those that are ``done``."""
+    if not 0 < done < total:
+        return ""
+    left = seconds / done * (total - done)
+    return f"{left / 60:.0f} minutes left" if left >= 90 else f"{left:.0f} seconds left"
+
+
 def needed_in_words(needed: Needed) -> str:
     """So many labels, with the interval."""
     if needed.value is None:

@@ -9,7 +9,7 @@ from backend.head import head_size
 from backend.reporting.advice import advice_of
 from backend.reporting.cycles import cycle_summary
 from backend.reporting.facts import Facts, facts_of
-from backend.reporting.words import preparation_in_words
+from backend.reporting.words import preparation_in_words, replaying_in_words
 from backend.settings.core import Settings
 from backend.state import Project, State, keeping
 
@@ -61,6 +61,7 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
         "advice_code": advice.code,
         "outlook": facts.outlook,
         "replay": None if facts.replay is None else facts.replay.as_json(),
+        "replaying": replaying_in_words(facts),
         "due": facts.due,
         "running": None if facts.running is None else cycle_summary(facts.running),
         "preparation": preparation_in_words(facts),

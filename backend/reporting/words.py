@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from backend.reporting.facts import Facts
+from backend.reporting.replays import left_in_words
 from backend.state.records import CONNECTED
 
 PHASES: Mapping[str, str] = {
@@ -42,6 +43,8 @@ def running_in_words(facts: Facts) -> str:
     if facts.running is not None:
         return f"Cycle {facts.running.number}: {phase_in_words(facts.running.phase)}"
     if facts.project.lease_owner and facts.project.lease_expires > facts.at:
+        if facts.project.replay_requested and facts.project.replaying:
+            return "Upkeep: the replay, and whatever else is due"
         return "Upkeep: comparing with Label Studio and completing the queue"
     return ""
 
@@ -57,6 +60,20 @@ def preparation_in_words(facts: Facts) -> str:
         return ""
     share = known["done"] / max(1, known["total"])
     return f"Between cycles: {phase_in_words(known['phase'])}, {share:.0%} done."
+
+
+def replaying_in_words(facts: Facts) -> str:
+    """How far the replay is that was asked for on the page, or why there was none; "" if none was asked for."""
+    project, known = facts.project, facts.project.replaying or {}
+    if known.get("error"):
+        return f"The replay that was asked for is not possible. {known['error']}"
+    if not project.replay_requested:
+        return ""
+    if not known:
+        return "A replay was asked for; it begins as soon as a worker has time for it."
+    words = f"Replay: {known['done']} of {known['total']} trainings done"
+    left = left_in_words(known["done"], known["total"], known["seconds"])
+    return f"{words}, {left} when nothing else has to be done first." if left else f"{words}."
 
 
 def next_cycle_in_words(facts: Facts) -> str:

@@ -29,6 +29,7 @@ from backend.state.records import (
     SyntheticTask,
     Version,
 )
+from backend.state.replays import Replays
 from backend.state.scores import Scores
 from backend.state.synthetic import Synthetic
 from backend.state.tasks import Tasks
@@ -66,6 +67,7 @@ class State:
         self.notes = Notes(self.database)
         self.synthetic = Synthetic(self.database)
         self.keys = Keys(self.database)
+        self.replays = Replays(self.database)
 
     @classmethod
     def for_settings(cls, settings: Settings) -> State:

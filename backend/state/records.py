@@ -62,6 +62,9 @@ class Project:
     queue_tab: int | None = None
     control: list[list[float]] | None = None
     preparation: dict[str, Any] | None = None
+    replay_seq: int = 0
+    replay_seen: int = 0
+    replaying: dict[str, Any] | None = None
 
     @property
     def folder_key(self) -> str:
@@ -82,6 +85,11 @@ class Project:
     def train_requested(self) -> bool:
         """Whether training was requested that has not been done yet."""
         return self.train_seq > self.train_seen
+
+    @property
+    def replay_requested(self) -> bool:
+        """Whether a replay was asked for that is not over yet."""
+        return self.replay_seq > self.replay_seen
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from backend.plain import storable
 from backend.state.records import CONNECTED
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Format 1 is that of 0.3.0: see :mod:`backend.state.upgrade`."""
 
 metadata = sa.MetaData()
@@ -104,6 +104,11 @@ projects = sa.Table(
     sa.Column("overlap", sa.Integer, nullable=False, default=1, server_default="1"),
     # Since which annotation which fraction of what is served was drawn by chance: see backend.control. Null: none was.
     sa.Column("control", sa.JSON(none_as_null=True)),
+    # Replays that were asked for, and those that are over; how far the one under way is, or why there was none: see
+    # backend.worker.replaying.
+    sa.Column("replay_seq", sa.Integer, nullable=False, default=0, server_default="0"),
+    sa.Column("replay_seen", sa.Integer, nullable=False, default=0, server_default="0"),
+    sa.Column("replaying", sa.JSON(none_as_null=True)),
     sa.Index("projects_by_identity", "studio", "key", unique=True),
 )
 

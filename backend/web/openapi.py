@@ -134,6 +134,27 @@ _HEALTH = {
 
 _PAGE: Json = {"project": {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}}
 _PART: Json = {"part": {"type": "string", "enum": ["now"], "description": "Only what changes while a page is open."}}
+_OR_MAP: Json = {
+    "part": {
+        "type": "string",
+        "enum": ["now", "map"],
+        "description": "Only what changes while the page is open; or the images of its map, as JSON.",
+    }
+}
+
+
+def _form(summary: str) -> dict[str, Any]:
+    """A form of the page of a project."""
+    token = {"type": "string", "description": "As the page of the project has it."}
+    return {
+        "summary": summary,
+        "answer": "text/html",
+        "path": _PAGE,
+        "form": _body(("token",), token=token),
+        "status": 303,
+        "refusals": (403, 404),
+    }
+
 
 _PATHS: dict[str, dict[str, Any]] = {
     "/": {
@@ -150,20 +171,12 @@ _PATHS: dict[str, dict[str, Any]] = {
             "summary": "The page of a project",
             "answer": "text/html",
             "path": _PAGE,
-            "query": _PART,
+            "query": _OR_MAP,
             "refusals": (403, 404),
         }
     },
-    "/projects/{project}/cycle": {
-        "post": {
-            "summary": "Its form: ask for a cycle",
-            "answer": "text/html",
-            "path": _PAGE,
-            "form": _body(("token",), token={"type": "string", "description": "As the page of the project has it."}),
-            "status": 303,
-            "refusals": (403, 404),
-        }
-    },
+    "/projects/{project}/cycle": {"post": _form("Its form: ask for a cycle")},
+    "/projects/{project}/replay": {"post": _form("Its form: ask for a replay of the labels")},
     "/projects/{project}/images/{name}": {
         "get": {
             "summary": "A picture on it",

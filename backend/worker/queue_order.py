@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from backend.events import UNCERTAINTY
 from backend.head import head_size
+from backend.reporting.accuracy import accuracy_of, percent
 from backend.state import Version
 from backend.worker import publisher
 from backend.worker.connection import note
@@ -32,17 +33,26 @@ def hold(job: Job, version: Version, warning: str = "") -> None:
 
 def make_tab(job: Job) -> None:
     """Create the queue's tab, once: from then on it belongs to the owner, and is only looked for, so that links lead to
-    it for as long as it is there."""
+    it for as long as it is there; and its title says which version orders the queue, until the owner renames it."""
     if not job.settings.manage_queue:
         return
+    current = job.state.versions.current(job.project.id)
     if job.project.queue_ready:
-        _note_tab(job, job.gateway.queue_tab.find(job.project.number))
+        said = in_title(current) if current is not None and current.status == "current" else None
+        _note_tab(job, job.gateway.queue_tab.find(job.project.number, job.project.queue_tab, said))
         return
     kind = publisher.project_kind(job)
-    current = job.state.versions.current(job.project.id)
     head_only = current is not None and head_size(job.state, job.settings, current) is not None
     tab = job.gateway.queue_tab.ensure(job.project.number, kind.data_key, kind.queue_columns, head_only=head_only)
     job.state.projects.update(job.project.id, job.owner, queue_ready=True, queue_tab=tab)
+
+
+def in_title(version: Version) -> str:
+    """What the tab's title says of the version that orders the queue; "" for a first order."""
+    if not version.labels:
+        return ""
+    accuracy = accuracy_of(version.metrics)
+    return f"{percent(accuracy.value)} · {version.name}" if accuracy is not None else version.name
 
 
 def _note_tab(job: Job, tab: int | None) -> None:

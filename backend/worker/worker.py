@@ -18,10 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from backend import events, head, memory
-from backend.errors import (
-    NoLabels,
-    OwnerError,
-)
+from backend.errors import NoLabels, OwnerError
 from backend.events import Backlog, Work
 from backend.files import project_folder
 from backend.images.trying import forget_all
@@ -40,6 +37,7 @@ from backend.worker import (
     publisher,
     queue_order,
     removal,
+    replaying,
     sample,
     switching,
     sync,
@@ -219,6 +217,7 @@ class Worker:
             if job.project.train_requested or truth.new_annotations >= budget:
                 version = cycle.run_cycle(job.reread(), truth)
                 switching.consider(job, self.settings.for_project(job.project.extra_params), version)
+                queue_order.make_tab(job.reread())
         except NoLabels:
             self.state.projects.update(job.project.id, job.owner, train_seen=job.project.train_seq)
             raise
@@ -262,8 +261,9 @@ class Worker:
         connection.look_after_webhook(job, standing.row)
         queue_order.make_tab(job)
         preparing.prepare(job, truth, lambda: self._is_wanted_elsewhere(job))
-        # Last, so that the refresh stays due if the process is killed before.
+        # After all of that, so that the refresh stays due if the process is killed before.
         state.projects.update(project_id, job.owner, refresh_seen=truth.refresh_seq)
+        replaying.replay(job, lambda: self._is_wanted_elsewhere(job))
 
     def _fill_up(self, job: Job) -> bool:
         """Fill up the head of the current version if it is used up. Returns False if that gave way to a cycle."""

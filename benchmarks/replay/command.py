@@ -57,7 +57,7 @@ def replayed(name: str, run: int, labels: int, trials: int, *, head: bool = Fals
     owner = make(np.random.default_rng([7, run]), labels)
     samplers = [SAMPLER, BASELINE]
     played = play(samplers, labels, owner.count, trials, run, _train(owner, head), lambda *_: None, time.monotonic)
-    return summarized(played, labels, trials, run, SAMPLER, 0.0, 0.0)
+    return summarized(played, labels, trials, run, SAMPLER, 0.0)
 
 
 def _train(owner: Owner, head: bool) -> Train:

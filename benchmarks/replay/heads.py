@@ -23,5 +23,7 @@ def train_head(owner: Owner) -> LearnerTrain:
     features[:, :width] = owner.features
     pixels = np.broadcast_to(np.zeros((), np.uint8), (labels, SIDE, SIDE, 3))
     names = tuple(str(number) for number in range(owner.count))
-    given = Labels(pixels, features, np.arange(labels), ClassTargets(owner.classes), owner.count, names)
+    given = Labels(
+        pixels, features, np.arange(labels), np.arange(labels), ClassTargets(owner.classes), owner.count, names
+    )
     return LearnerTrain(Settings().for_project(overrides), given, torch.device("cpu"))

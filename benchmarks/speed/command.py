@@ -78,6 +78,7 @@ ROWS: dict[str, Measure] = {
     "k-center": _row("scoring", lambda module, its: module.measure_k_center(its.small)),
     "memory": _row("memory", lambda module, its: module.measure(its.folder, its.small)),
     "memory-masks": _row("memory", lambda module, its: module.measure_masks(its.folder, its.small)),
+    "page": _row("page", lambda module, its: module.measure(its.folder, its.small)),
     "publish": _row("publish", lambda module, its: module.measure(its.folder, its.label_studio(), its.small)),
     "labeling": _row("labeling", lambda module, its: module.measure(its.folder, its.label_studio(), its.small)),
     "served": _row("served", lambda module, its: module.measure(its.folder, its.label_studio(), its.small)),

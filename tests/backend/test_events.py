@@ -276,3 +276,10 @@ def test_projects_of_several_label_studios_with_one_number_are_told_apart_by_the
     assert [project.train_requested for project in state.projects.all()] == [True, False]
     handle(state, {"action": "TASKS_CREATED", "project": {"id": 1}})  # which of them is not said: all look
     assert [state.projects.get(number).refresh_seq for number in (1, other)] == [2, 2]  # type: ignore[union-attr]
+
+
+def test_a_replay_that_was_asked_for_is_done_in_upkeep_and_takes_no_cycle_its_turn() -> None:
+    assert work() == set()
+    assert work(replay_seq=2, replay_seen=1) == {Work.UPKEEP}
+    assert work(replay_seq=2, replay_seen=1, new_annotations=10) == {Work.CYCLE, Work.UPKEEP}
+    assert work(replay_seq=2, replay_seen=2) == set()

@@ -8,6 +8,7 @@ The picture of the ordered queue that stands in the README is taken by this file
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,7 +120,7 @@ def test_the_queue_tab_shows_the_order(page: Page, project: LabelProject, tmp_pa
     scores = {item["task"]: item["score"] for item in project.predictions(version)}
     answers = {item["task"]: item["result"][0]["value"]["choices"][0] for item in project.predictions(version)}
     page.goto(f"{project.studio.url}/projects/{project.id}/data", wait_until="domcontentloaded")
-    page.get_by_text("Acquisition queue", exact=True).click()
+    page.get_by_text(re.compile(rf"^Acquisition queue · (\d+ % · )?{re.escape(version)}$")).click()
 
     rows = page.locator(".lsf-table-row")
     for place, task in enumerate(order[:5]):

@@ -105,6 +105,45 @@ def test_the_overview_leads_to_the_project(browser: Browser, backend: BackendSer
     page.context.close()
 
 
+def test_the_map_shows_the_image_that_the_arrow_keys_or_the_pointer_come_to(
+    browser: Browser, backend: BackendServer, project: LabelProject
+) -> None:
+    page = opened(browser, f"{backend.url}/projects/{project.id}")
+    drawing, tip = page.locator(".map svg"), page.locator(".tip")
+    expect(tip).to_be_hidden()
+    drawing.focus()
+    seen = []
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft"):
+        page.keyboard.press(key)
+        expect(tip).to_contain_text(re.compile(r"^Task \d+: (labeled|next|not labeled)"))
+        expect(page.locator("#said")).to_have_text(tip.inner_text())
+        seen.append(tip.inner_text())
+    assert seen[0] != seen[1] != seen[2]
+    page.locator(".tip img").evaluate("image => image.decode()")  # raises unless it is there
+    page.keyboard.press("Escape")
+    expect(tip).to_be_hidden()
+    first = page.locator(".map path.next").get_attribute("d")
+    across, down = (int(number) for number in re.findall(r"\d+", first or "")[:2])
+    box = drawing.bounding_box()
+    assert box is not None
+    scale = box["width"] / 2000  # of the drawing's own units
+    page.mouse.move(box["x"] + scale * across + 2, box["y"] + scale * down)
+    expect(tip).to_contain_text("next, at place")
+    page.mouse.move(box["x"] - 5, box["y"])
+    expect(tip).to_be_hidden()
+    page.context.close()
+
+
+def test_without_scripts_the_map_is_a_drawing(browser: Browser, backend: BackendServer, project: LabelProject) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{backend.url}/projects/{project.id}")
+    expect(page.locator(".map path.next")).to_be_attached()
+    expect(page.locator(".legend")).to_contain_text("next of the queue")
+    expect(page.locator(".scripted")).to_be_hidden()
+    context.close()
+
+
 def test_what_runs_is_shown_as_it_runs(
     browser: Browser, backend: BackendServer, project: LabelProject, seen: Seen
 ) -> None:
@@ -113,7 +152,7 @@ def test_what_runs_is_shown_as_it_runs(
     page.evaluate("document.querySelector('[data-live]').firstElementChild.dataset.seconds = 0.2")
     project.start_training()
     wait_for("another order", lambda: project.version() != before)
-    expect(page.locator("#outdated")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator("#version-changed")).to_be_visible(timeout=PATIENCE_MS)
     expect(page.locator("[data-live] > div")).to_have_attribute("data-version", project.version())
     page.context.close()
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from backend.reporting.accuracy import Accuracy
 from backend.reporting.control import Control, LabelsSaved, control_of
 from backend.reporting.facts import Facts
+from backend.reporting.outlook import CONTROL
 from backend.web.pages.charts import NARROW, WIDE, Chart, learning_curve
-from backend.web.pages.figures import Point
+from backend.web.pages.figures import Point, ahead_of
 
 
 @dataclass(frozen=True)
@@ -43,5 +44,6 @@ def control_card(facts: Facts) -> ControlCard | None:
             drawn = Accuracy(found.compared["drawn"], n=found.compared["asked"])
             alone.append(Point(found.compared["labels"], drawn, cycle.number))
     points = [point for point in points if point.accuracy.measure == points[-1].accuracy.measure]
-    charts = [learning_curve(points, width, beside=alone) for width in (WIDE, NARROW)] if points else []
+    ahead = ahead_of(facts, CONTROL)
+    charts = [learning_curve(points, width, ahead, beside=alone) for width in (WIDE, NARROW)] if points else []
     return ControlCard(facts.control, facts.labels_saved, fraction, points, alone, charts)

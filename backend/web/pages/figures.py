@@ -7,7 +7,7 @@ and what a person has labeled.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,16 +20,20 @@ from backend.reporting.alerts import Alert, alerts_of
 from backend.reporting.cycles import phase_seconds, share_done
 from backend.reporting.facts import CYCLES_READ, Facts, facts_of
 from backend.reporting.origins import Origin, origins
-from backend.reporting.outlook import CURVE_CYCLES
+from backend.reporting.outlook import CURVE_CYCLES, LEFT_OUT
+from backend.reporting.pool_map import PoolMap
 from backend.reporting.snapshot import known_of, warnings
-from backend.reporting.words import next_cycle_in_words, preparation_in_words, running_in_words
+from backend.reporting.words import next_cycle_in_words, preparation_in_words, replaying_in_words, running_in_words
 from backend.settings.core import Settings
-from backend.state import BrokenImage, Cycle, Project, State
+from backend.state import BrokenImage, Cycle, Project, State, StoredPrediction
 from backend.tasks import kind_of
 from backend.tasks.base import AnyTaskKind
 from backend.web.pages.links import Links
+from backend.web.pages.mapped import MapFigure, map_figure
 
 NEXT = 24
+READ_AHEAD = 4 * NEXT
+"""Of the queue, so that images may stand for their near copies."""
 BROKEN_SHOWN = 20
 CYCLES_SHOWN = 20
 CLASSES_SHOWN = 40
@@ -40,8 +44,9 @@ LABELS_READ = 2_000
 @dataclass(frozen=True)
 class Now:
     """The part of a page that changes while it is looked at. ``share``: of the running phase, from 0 to 1, None if
-    nothing runs. ``preparation``: what is trained between cycles, "" if nothing is. ``version``: that in use; when it
-    changes, the rest of the page is out of date."""
+    nothing runs. ``preparation``: what is trained between cycles, "" if nothing is. ``replaying``: how far a replay is
+    that was asked for, "" if none was. ``version``: that in use; when it changes, the rest of the page is out of
+    date."""
 
     facts: Facts
     advice: Advice
@@ -49,6 +54,7 @@ class Now:
     running: str
     share: float | None
     preparation: str
+    replaying: str
     next_cycle: str
     version: str
 
@@ -88,13 +94,15 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class NextTask:
-    """A task at the head of the queue: what is predicted for it, and the ``source`` of its image."""
+    """A task at the head of the queue: what is predicted for it, and the ``source`` of its image. ``copies``: how many
+    of those that come soon after it are nearly copies of it, and are not shown."""
 
     task: int
     said: Sequence[str]
     confidence: float | None
     score: float
     source: str
+    copies: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,6 +133,7 @@ class ProjectFigures:
     classes: Sequence[ClassRow]
     more_classes: int
     next_tasks: Sequence[NextTask]
+    mapped: MapFigure | None
     frame: tuple[int, int] | None
     cycles: Sequence[CycleRow]
     settings: Sequence[Origin] | None
@@ -133,13 +142,18 @@ class ProjectFigures:
     @property
     def ahead(self) -> Sequence[Sequence[float]]:
         """Where the curve is expected to go on; nothing where that is not known, or the curve is of something else."""
-        outlook = self.now.facts.outlook
-        return outlook["ahead"] if outlook and outlook["rises"] and self.curve else ()
+        return ahead_of(self.now.facts, LEFT_OUT) if self.curve else ()
 
     @property
     def largest_share(self) -> float:
         """Of any class, which the longest bar stands for."""
         return max([0.001, *(row.share for row in self.classes), *(row.predicted or 0.0 for row in self.classes)])
+
+
+def ahead_of(facts: Facts, by: str) -> Sequence[Sequence[float]]:
+    """(labels, accuracy, low, high) where the curve that was measured ``by`` these labels is expected to go on."""
+    outlook = facts.outlook
+    return outlook["ahead"] if outlook and outlook["rises"] and outlook.get("by", LEFT_OUT) == by else ()
 
 
 def overview(state: State, settings: Settings) -> Overview:
@@ -158,6 +172,7 @@ def now_of(state: State, settings: Settings, project: Project, at: float, cycles
         running_in_words(facts),
         share_done(facts.running) if facts.running else None,
         preparation_in_words(facts),
+        replaying_in_words(facts),
         next_cycle_in_words(facts),
         facts.current.name if facts.current else "",
     )
@@ -170,6 +185,8 @@ def project_figures(state: State, settings: Settings, project: Project) -> Proje
     kind = _kind(facts)
     metrics = facts.current.metrics if facts.current else {}
     classes = _classes(state, facts, kind, metrics.get("predicted") or {})
+    drawn = PoolMap.kept(project_folder(settings.model_dir, project.folder_key)) if facts.current else None
+    upcoming = _next_tasks(state, settings, facts, kind, drawn.copies if drawn else {})
     return ProjectFigures(
         now,
         Links.of(project, settings),
@@ -179,7 +196,8 @@ def project_figures(state: State, settings: Settings, project: Project) -> Proje
         metrics,
         classes[:CLASSES_SHOWN],
         max(0, len(classes) - CLASSES_SHOWN),
-        _next_tasks(state, settings, facts, kind),
+        upcoming,
+        map_figure(drawn, state, project, kind, [one.task for one in upcoming]),
         frame_of(metrics),
         _history(state, facts),
         origins(settings, project, facts.settings) if facts.settings else None,
@@ -231,12 +249,19 @@ def _classes(state: State, facts: Facts, kind: AnyTaskKind | None, predicted: di
     ]
 
 
-def _next_tasks(state: State, settings: Settings, facts: Facts, kind: AnyTaskKind | None) -> list[NextTask]:
+def _next_tasks(
+    state: State, settings: Settings, facts: Facts, kind: AnyTaskKind | None, alike: Mapping[int, int]
+) -> list[NextTask]:
+    """``alike``: task → the one that it is nearly a copy of. The first of those stands for the others."""
     if facts.current is None:
         return []
     project, version = facts.project, facts.current
-    first = state.scores.first(version, NEXT)
-    sources = state.tasks.sources(project.id, [one.task_id for one in first])
+    ahead = state.scores.first(version, READ_AHEAD)
+    groups: dict[int, list[StoredPrediction]] = {}
+    for one in ahead:
+        groups.setdefault(alike.get(one.task_id, one.task_id), []).append(one)
+    first = [(group[0], len(group) - 1) for group in list(groups.values())[:NEXT]]
+    sources = state.tasks.sources(project.id, [one.task_id for one, _ in first])
     folder = project_folder(settings.model_dir, project.folder_key)
     fits = kind is not None and kind.name == version.metrics.get("task")
     kept = kind.open_kept(predictions_folder(folder, version.name)) if kind and fits else None
@@ -247,8 +272,9 @@ def _next_tasks(state: State, settings: Settings, facts: Facts, kind: AnyTaskKin
             one.confidence,
             one.priority_score,
             sources.get(one.task_id, ""),
+            copies,
         )
-        for one in first
+        for one, copies in first
     ]
 
 

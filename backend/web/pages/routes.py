@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -16,8 +18,9 @@ from backend.state import Project
 from backend.web.pages import guard
 from backend.web.pages.charts import NARROW, WIDE, learning_curve
 from backend.web.pages.control import control_card
-from backend.web.pages.figures import frame_of, now_of, overview, project_figures
+from backend.web.pages.figures import ProjectFigures, frame_of, now_of, overview, project_figures
 from backend.web.pages.guard import Seal
+from backend.web.pages.mapped import map_points
 from backend.web.pages.rendering import ASSETS, page
 from backend.web.pages.replay_chart import replay_values
 from backend.web.services import Services
@@ -41,6 +44,7 @@ class Pages:
         return [
             ("/projects/<project>", ["GET"], self.project),
             ("/projects/<project>/cycle", ["POST"], self.cycle),
+            ("/projects/<project>/replay", ["POST"], self.replay),
             ("/projects/<project>/images/<name>", ["GET"], self.image),
             ("/projects/<project>/learned.png", ["GET"], self.learned),
             ("/assets/<name>", ["GET"], self.asset),
@@ -76,13 +80,14 @@ class Pages:
             now = now_of(self._state, self._settings, known, self._state.now())
             return answer(page("now.html", now=now, seconds=_seconds(bool(now.running))))
         found = project_figures(self._state, self._settings, known)
+        if flask.request.args.get("part") == "map":
+            return self._map(known, found)
         curves = [learning_curve(found.curve, width, found.ahead) for width in (WIDE, NARROW)] if found.curve else []
         judged = judged_of(self._state, known, found.now.facts.current)
         sources = {one.task: one.source for one in found.next_tasks}
         if judged is not None:
             sources |= self._state.tasks.sources(known.id, [one.task for one in judged.doubted])
         images = self._images(known, sources, found.frame)
-        token = self._token(known) if self._writable else ""
         seconds = _seconds(bool(found.now.running))
         return answer(
             page(
@@ -95,30 +100,22 @@ class Pages:
                 **replay_values(found.now.facts.replay),
                 control=control_card(found.now.facts),
                 images=images,
+                mapped=found.mapped,
                 learned=self._has_learned(known, found.now.facts.sampler),
-                token=token,
+                tokens=self._tokens(known),
                 seconds=seconds,
             )
         )
 
     def cycle(self, project: str) -> flask.Response:
         """Ask for a cycle. Asking twice from one page asks once."""
-        self._check()
-        if not self._writable:
-            raise Forbidden(guard.NO_CHANGES)
-        known = self._known(project)
-        if guard.came_from_elsewhere(dict(flask.request.headers)):
-            raise Forbidden("The form was sent by another site.")
-        flask.request.max_content_length = flask.request.max_form_memory_size = 10_000
-        given = flask.request.form.get("token", "")
-        if self._seal.holds(given, *_asking(known, known.train_seq)):
-            self._services.write(lambda: self._state.projects.hint(known.id, train=True), POST_SECONDS)
-        elif not self._seal.holds(given, *_asking(known, known.train_seq - 1)):
-            raise BadRequest("This form is out of date: open the project's page again, and try once more.")
-        response = answer("")
-        response.status_code = 303
-        response.headers["Location"] = f"../{known.id}"
-        return response
+        known = self._may_change(project)
+        return self._asked(known, "cycle", known.train_seq, lambda: self._state.projects.hint(known.id, train=True))
+
+    def replay(self, project: str) -> flask.Response:
+        """Ask for a replay of the labels. Until that is over, asking again changes nothing."""
+        known = self._may_change(project)
+        return self._asked(known, "replay", known.replay_seq, lambda: self._state.replays.ask(known.id))
 
     def image(self, project: str, name: str) -> flask.Response:
         """The picture of a task, at an address that only a page can give."""
@@ -159,6 +156,40 @@ class Pages:
         if not self._settings.basic_auth_user and not guard.is_this_machine(flask.request.environ):
             raise Forbidden(guard.NOT_HERE)
 
+    def _map(self, known: Project, found: ProjectFigures) -> flask.Response:
+        """The map's images, for the script of the page."""
+        if found.mapped is None:
+            raise NotFound("There is no map.")
+        sources = self._state.tasks.sources(known.id, found.mapped.tasks)
+        images = self._images(known, sources, found.frame)
+        link = found.links.task(1).removesuffix("1")
+        points = map_points(found.mapped, images, f"{known.id}/images/", link)
+        return answer(json.dumps(points, separators=(",", ":")), "application/json")
+
+    def _may_change(self, project: str) -> Project:
+        """The project, where a form of ours may change something. Raises Forbidden, NotFound."""
+        self._check()
+        if not self._writable:
+            raise Forbidden(guard.NO_CHANGES)
+        known = self._known(project)
+        if guard.came_from_elsewhere(dict(flask.request.headers)):
+            raise Forbidden("The form was sent by another site.")
+        return known
+
+    def _asked(self, known: Project, what: str, already: int, ask: Callable[[], object]) -> flask.Response:
+        """Ask for it, unless this form was sent before, and show the page again. ``already``: how often it was asked
+        for, which is sealed in the form. Raises BadRequest."""
+        flask.request.max_content_length = flask.request.max_form_memory_size = 10_000
+        given = flask.request.form.get("token", "")
+        if self._seal.holds(given, *_asking(what, known, already)):
+            self._services.write(ask, POST_SECONDS)
+        elif not self._seal.holds(given, *_asking(what, known, already - 1)):
+            raise BadRequest("This form is out of date: open the project's page again, and try once more.")
+        response = answer("")
+        response.status_code = 303
+        response.headers["Location"] = f"../{known.id}"
+        return response
+
     def _known(self, project: str) -> Project:
         """The project with this id of ours, whatever its standing. Raises NotFound."""
         number = int(project) if re.fullmatch(r"[0-9]{1,10}", project) else 0
@@ -181,17 +212,19 @@ class Pages:
     def _folder(self, project: Project) -> Any:
         return project_folder(self._settings.model_dir, project.folder_key)
 
-    def _token(self, project: Project) -> str:
-        return self._seal.of(*_asking(project, project.train_seq))
+    def _tokens(self, known: Project) -> dict[str, str]:
+        """For the forms of a page; each "" where nothing may be changed."""
+        asked = {"cycle": known.train_seq, "replay": known.replay_seq}
+        return {what: self._seal.of(*_asking(what, known, n)) if self._writable else "" for what, n in asked.items()}
 
 
 def _picture(project: Project, task: int, source: str) -> tuple[str, ...]:
     return "image", project.key, project.studio, str(task), source
 
 
-def _asking(project: Project, already: int) -> tuple[str, ...]:
-    """``already``: how often training was asked for before, so that a form counts once."""
-    return "cycle", project.key, project.studio, str(already)
+def _asking(what: str, project: Project, already: int) -> tuple[str, ...]:
+    """``already``: how often ``what`` was asked for before, so that a form counts once."""
+    return what, project.key, project.studio, str(already)
 
 
 def _is_part() -> bool:

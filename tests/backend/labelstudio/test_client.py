@@ -662,6 +662,20 @@ def test_queue_tab_orders_unlabeled_tasks_by_the_current_version(api: Any, gatew
 
     titles = [view["data"]["title"] for view in api("GET", "dm/views/", params={"project": project})]
     assert titles == ["Default", "Acquisition queue"]
+    for own, said, title in (
+        (tab, "81 % · new-c2-bb", "Acquisition queue · 81 % · new-c2-bb"),
+        (tab + 1, "90 % · x", "Acquisition queue · 81 % · new-c2-bb"),  # not the one that we made
+        (tab, "84 % · old-c1-aa", "Acquisition queue · 84 % · old-c1-aa"),
+        (tab, None, "Acquisition queue · 84 % · old-c1-aa"),
+    ):
+        assert gateway.queue_tab.find(project, own, said) == tab
+        assert api("GET", f"dm/views/{tab}/")["data"] == view | {"title": title}  # and nothing else of it
+    assert shown() == [task for task in orders["old-c1-aa"] if task != ids[7]]
+    assert gateway.queue_tab.ensure(project, SPEC.data_key, Classification.queue_columns) == tab
+    for renamed in ("My queue", "Acquisition queue of Ann", "Acquisition queue (mine) · 81 %"):
+        api("PATCH", f"dm/views/{tab}/", json={"data": {"title": renamed}, "project": project})
+        assert gateway.queue_tab.find(project, tab, "85 % · x") is None
+        assert api("GET", f"dm/views/{tab}/")["data"]["title"] == renamed
     api("PATCH", f"dm/views/{tab}/", json={"data": {"title": "Acquisition queue"}, "project": project})
     assert gateway.queue_tab.ensure(project, SPEC.data_key, Classification.queue_columns) == tab
     kept = api("GET", f"dm/views/{tab}/")["data"]

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from backend.control import Arm
 from backend.errors import OwnerError, SettingsError
 from backend.files import project_folder
 from backend.images.cache import ImageCache
 from backend.learning.features import Features
 from backend.replay import trials as module
-from backend.replay.command import left_in_words
 from backend.replay.project import chosen_samplers, labels_of, replay_project
 from backend.reporting import replays
-from backend.reporting.replays import Replay
+from backend.reporting.replays import Replay, left_in_words
 from backend.settings.core import Settings
 from backend.state import State, StoredLabel
 from backend.state.records import Mark
@@ -84,6 +84,25 @@ def test_labels_of_generated_images_are_left_out(state: State, settings: Setting
     assert project is not None
     kind = kind_of(project.label_config, settings.for_project(project.extra_params))
     assert len(labels_of(state, settings, project, kind, CPU).rows) == COUNT - 1
+
+
+def test_labels_that_the_control_arm_keeps_out_of_training_are_left_out(state: State, settings: Settings) -> None:
+    labeled(state, settings, count=100)
+    state.labels.put(1, [StoredLabel(t, ("cat", "dog")[t % 2], [[100 + t, "monday"]], 1, 0) for t in range(1, 101)])
+    state.projects.update(1, control=[[110, 0.5]])  # the annotations after that were given under an arm of a half
+    project = state.projects.get(1)
+    assert project is not None
+    params = HEAD | {"control_fraction": 0.5}
+    kind = kind_of(project.label_config, settings.for_project(params))
+    tasks = np.arange(11, 101)
+    arm = Arm(project.folder_key, 0.5, [[110, 0.5]])
+    drawn = arm.of(tasks)
+    apart = drawn[arm.measures(drawn)]
+    assert 10 < len(apart) < 40
+    found = labels_of(state, settings, project, kind, CPU)
+    assert found.tasks.tolist() == np.setdiff1d(np.arange(1, 101), apart).tolist()
+    everything = kind_of(project.label_config, settings.for_project(HEAD | {"control_fraction": 0.0}))
+    assert len(labels_of(state, settings, project, everything, CPU).rows) == 100
 
 
 def test_too_few_labels_are_refused_with_how_many_there_are(state: State, settings: Settings) -> None:

@@ -83,7 +83,7 @@ def test_a_sampler_that_fails_is_left_out_and_the_others_go_on() -> None:
 
 def test_a_replay_tells_who_helps_from_who_hurts() -> None:
     """40 scenes, each shown about five times: asking for unseen ones needs about 40 labels, and for seen ones all."""
-    found = summarized(played(("new", "known", "random")), 200, 10, 0, "known", 1e9, 1.0)
+    found = summarized(played(("new", "known", "random")), 200, 10, 0, "known", 1e9)
     new, known, random = (found.of(name) for name in ("new", "known", "random"))
     assert new and known and random
     assert (new.verdict, known.verdict, random.verdict) == ("ahead", "behind", "")

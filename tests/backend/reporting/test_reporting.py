@@ -14,7 +14,13 @@ from backend.reporting.facts import Facts, facts_of
 from backend.reporting.origins import origins
 from backend.reporting.outlook import CurvePoint, outlook
 from backend.reporting.snapshot import snapshot
-from backend.reporting.words import PHASES, next_cycle_in_words, preparation_in_words, running_in_words
+from backend.reporting.words import (
+    PHASES,
+    next_cycle_in_words,
+    preparation_in_words,
+    replaying_in_words,
+    running_in_words,
+)
 from backend.settings.core import Settings
 from backend.state import State
 from tests.backend.reporting.test_replays import HELPS
@@ -186,6 +192,23 @@ def test_every_phase_that_is_reported_has_words() -> None:
     }
     assert {"read", "gan", "calibrate"} <= reported
     assert reported - PHASES.keys() == {"upkeep"}, "which status says of a project, and no cycle reports"
+
+
+def test_a_replay_that_was_asked_for_says_how_far_it_is(state: State, settings: Settings) -> None:
+    connect(state, 1, "Pets")
+    assert replaying_in_words(known(state, settings)) == "" and "replay (asked for)" not in known(state, settings).due
+    state.replays.ask(1)
+    assert "begins as soon as a worker" in replaying_in_words(known(state, settings))
+    assert "replay (asked for)" in known(state, settings).due
+    assert running_in_words(known(state, settings)).startswith("Upkeep: comparing")
+    state.replays.note(1, OWNER, 80, 320, 60.0)
+    left = "Replay: 80 of 320 trainings done, 3 minutes left when nothing else has to be done first."
+    assert replaying_in_words(known(state, settings)) == left
+    assert running_in_words(known(state, settings)) == "Upkeep: the replay, and whatever else is due"
+    state.replays.settle(1, OWNER, 1, "Too few labels.")
+    assert replaying_in_words(known(state, settings)) == (
+        "The replay that was asked for is not possible. Too few labels."
+    )
 
 
 def test_what_is_trained_between_cycles_says_how_far_it_is(state: State, settings: Settings) -> None:

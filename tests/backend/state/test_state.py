@@ -432,6 +432,32 @@ def test_a_database_of_the_format_before_gets_what_is_new(state: State, url: str
     again.close()
 
 
+def test_a_database_of_the_format_before_was_asked_for_no_replay(url: str) -> None:
+    """Format 6; the columns that it lacks have their defaults, and work."""
+    first = State(url)
+    first.projects.connect(1, "1.100", CONFIG, {}, "http://label-studio", "token")
+    with first.database.engine.begin() as conn:
+        for column in ("replay_seq", "replay_seen", "replaying"):
+            conn.exec_driver_sql(f"ALTER TABLE projects DROP COLUMN {column}")
+        conn.exec_driver_sql("UPDATE meta SET value = '6' WHERE name = 'schema'")
+    first.close()
+    second = State(url)
+    (project,) = second.projects.all()
+    assert not project.replay_requested and project.replaying is None
+    assert second.leases.take(1, "a", 60)
+    second.replays.ask(1)
+    second.replays.ask(1)
+    second.replays.note(1, "a", 3, 9, 1.25)
+    (project,) = second.projects.all()
+    assert (project.replay_seq, project.replaying) == (1, {"done": 3, "total": 9, "seconds": 1.2})
+    second.replays.settle(1, "a", 1)
+    (project,) = second.projects.all()
+    assert not project.replay_requested and project.replaying is None
+    with pytest.raises(LeaseLost):
+        second.replays.note(1, "b", 1, 9, 1.0)
+    second.close()
+
+
 def test_a_database_of_the_format_before_knows_of_no_control_arm(url: str) -> None:
     """Format 5: nothing that was labeled up to now was drawn by chance."""
     first = State(url)

@@ -90,6 +90,22 @@ def test_the_first_turn_makes_the_first_order_and_then_nothing_is_due(bench: Wor
     assert row(bench).queue_tab is None, "its owner has deleted it, and it stays so"
 
 
+def test_the_tabs_title_says_which_version_orders_the_queue_until_the_owner_renames_it(bench: Workbench) -> None:
+    hand = hire(bench)
+    work_off(bench, hand)
+    view = f"/api/dm/views/{row(bench).queue_tab}/"
+
+    def after_a_cycle() -> str:
+        label(bench, BUDGET)
+        bench.state.projects.hint(bench.project.id, train=True)
+        work_off(bench, hand)
+        return str(bench.project.studio.get(view)["data"]["title"])
+
+    assert after_a_cycle() == f"Acquisition queue · {current(bench).name}"  # of this network no accuracy is measured
+    bench.project.studio.patch(view, {"project": bench.project.id, "data": {"title": "Ours"}})
+    assert after_a_cycle() == "Ours" and row(bench).queue_tab is None
+
+
 def test_hints_lost_while_no_worker_was_up_are_made_up_for(bench: Workbench) -> None:
     work_off(bench, hire(bench))
     label(bench, BUDGET)  # no webhook reaches anybody

@@ -146,7 +146,7 @@ def test_both_decoders_show_the_same_image(shape: tuple[int, int]) -> None:
     assert np.abs(ours - theirs).mean() < 4.0 < np.abs(ours[:, 1:] - theirs[:, :-1]).mean()
 
 
-WITH_SERVERS = ("publish", "labeling", "served", "webhook")
+WITH_SERVERS = ("page", "publish", "labeling", "served", "webhook")
 
 
 def check_rows(keys: Sequence[str], session: bench.Session) -> None:

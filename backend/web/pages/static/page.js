@@ -5,8 +5,7 @@
   const place = document.querySelector("[data-live]");
   if (!place) return;
   const said = document.getElementById("said");
-  const outdated = document.getElementById("outdated");
-  const version = place.firstElementChild.dataset.version;
+  const loaded = { ...place.firstElementChild.dataset };
   let words = place.firstElementChild.dataset.said;
   let last = "";
 
@@ -16,7 +15,10 @@
     place.innerHTML = text; // from our own address, where every text from outside was escaped
     const now = place.firstElementChild.dataset;
     if (now.said !== words) said.textContent = words = now.said;
-    if (outdated && now.version !== version) outdated.hidden = false;
+    for (const what of ["version", "replay"]) {
+      const changed = document.getElementById(`${what}-changed`);
+      if (changed && now[what] !== loaded[what]) changed.hidden = false;
+    }
   };
 
   const look = async () => {

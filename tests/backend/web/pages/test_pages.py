@@ -11,13 +11,14 @@ import pytest
 
 from backend.files import learned_picture, project_folder
 from backend.reporting.outlook import CurvePoint, outlook
+from backend.reporting.snapshot import snapshot
 from backend.state import StoredLabel
 from backend.web.pages.rendering import ASSETS, page
 from tests.backend.reporting.test_control import compared
 from tests.backend.reporting.test_control import metrics as control_metrics
 from tests.backend.small_label_studio import MASKS_CONFIG, TAGS_CONFIG
 from tests.backend.web.pages.conftest import PAGE, WITH_PASSWORD, Site
-from tests.backend.web.pages.world import STUDIO, add_cycle, connect, fill, fill_tasks
+from tests.backend.web.pages.world import OWNER, STUDIO, add_cycle, connect, fill, fill_tasks
 
 
 def words_of(html: str) -> str:
@@ -287,14 +288,15 @@ def test_a_project_whose_images_are_not_here_has_a_page_without_them(site: Site)
 # -- a cycle on demand -------------------------------------------------------------------------------------------------
 
 
-def token_of(site: Site) -> str:
-    found = re.search(r'name="token" value="(\w+)"', site.text("/projects/1", WITH_PASSWORD))
+def token_of(site: Site, what: str = "cycle") -> str:
+    form = rf'action="1/{what}">\s*<input type="hidden" name="token" value="(\w+)"'
+    found = re.search(form, site.text("/projects/1", WITH_PASSWORD))
     assert found is not None
     return found[1]
 
 
-def ask(site: Site, token: str, **headers: str) -> Any:
-    return site.app.test_client().post("/projects/1/cycle", data={"token": token}, headers=WITH_PASSWORD | headers)
+def ask(site: Site, token: str, what: str = "cycle", **headers: str) -> Any:
+    return site.app.test_client().post(f"/projects/1/{what}", data={"token": token}, headers=WITH_PASSWORD | headers)
 
 
 def asked(site: Site) -> int:
@@ -315,6 +317,33 @@ def test_the_button_asks_for_one_cycle_however_often_its_form_is_sent(locked: Si
     assert ask(locked, token).status_code == 400 and asked(locked) == 2
 
 
+def test_the_page_says_how_long_an_annotation_takes_where_label_studio_tells(site: Site) -> None:
+    fill(site.state, site.settings)
+    assert "An annotation takes" not in site.text("/projects/1")
+    add_cycle(site.state, 1, labels=150, pool=range(1, 61), accuracy=0.9, label_seconds=3.4)
+    assert "An annotation takes 3.4 s (median, as Label Studio measured it)." in words_of(site.text("/projects/1"))
+
+
+def test_the_other_button_asks_for_one_replay_and_the_page_says_how_far_it_is(locked: Site) -> None:
+    fill(locked.state, locked.settings)
+    token = token_of(locked, "replay")
+    assert ask(locked, token).status_code == 400, "a form is for one thing alone"
+    for _ in range(2):
+        assert ask(locked, token, "replay").status_code == 303
+    project = locked.state.projects.get(1)
+    assert project is not None and project.replay_requested and project.replay_seq == 1 and asked(locked) == 0
+    html = locked.text("/projects/1", WITH_PASSWORD)
+    assert "A replay was asked for; it begins as soon as" in words_of(html) and 'action="1/replay"' not in html
+    locked.state.replays.note(1, OWNER, 80, 320, 60.0)
+    now = locked.text("/projects/1?part=now", WITH_PASSWORD)
+    assert "Replay: 80 of 320 trainings done, 3 minutes left" in words_of(now) and 'value="80" max="320"' in now
+    assert snapshot(locked.state, locked.settings)["projects"][0]["replaying"].startswith("Replay: 80 of 320")
+    locked.state.replays.settle(1, OWNER, 1, "Too few labels.")
+    assert "not possible. Too few labels." in words_of(locked.text("/projects/1", WITH_PASSWORD))
+    assert ask(locked, token_of(locked, "replay"), "replay").status_code == 303
+    assert "Too few labels." not in locked.text("/projects/1", WITH_PASSWORD)
+
+
 @pytest.mark.parametrize("token", ["", "0" * 32, "x"])
 def test_a_form_that_no_page_gave_asks_for_nothing(locked: Site, token: str) -> None:
     fill(locked.state, locked.settings)
@@ -328,8 +357,9 @@ def test_a_form_of_another_site_asks_for_nothing(locked: Site) -> None:
 
 def test_without_a_password_nothing_can_be_asked_for(site: Site) -> None:
     fill(site.state, site.settings)
-    answer = site.app.test_client().post("/projects/1/cycle", data={"token": "0" * 32}, headers=PAGE)
-    assert answer.status_code == 403 and "BASIC_AUTH_USER" in answer.get_data(as_text=True) and asked(site) == 0
+    for what in ("cycle", "replay"):
+        answer = site.app.test_client().post(f"/projects/1/{what}", data={"token": "0" * 32}, headers=PAGE)
+        assert answer.status_code == 403 and "BASIC_AUTH_USER" in answer.get_data(as_text=True) and asked(site) == 0
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
@@ -446,3 +476,16 @@ def test_without_an_arm_the_page_says_nothing_of_one(make_site: Callable[..., Si
     connect(site.state, 1, "Pets")
     add_cycle(site.state, 1, labels=100, pool=range(11, 41))
     assert 'id="control"' not in site.text("/projects/1")
+
+
+def test_where_the_outlook_is_of_random_images_it_is_their_curve_that_goes_on(site: Site) -> None:
+    connect(site.state, 1, "Pets", {"sampler": "margin"})
+    fill_tasks(site.state, 1, range(1, 61), ["cat"] * 10)
+    points = [CurvePoint(count, 0.9 - 0.9 / count**0.5, 500) for count in range(100, 401, 100)]
+    found = outlook(points, 0.0, None)
+    assert found is not None and found["rises"]
+    for by, place in (("left-out labels", 0), ("control", 1)):
+        metrics = control_metrics(accuracy=0.8) | {"outlook": found | {"by": by}}
+        add_cycle(site.state, 1, labels=400, pool=range(11, 41), accuracy=0.9, **metrics)
+        parts = site.text("/projects/1").split('id="control"')
+        assert [part.count('class="line ahead"') for part in parts] == [2 - 2 * place, 2 * place]  # wide and narrow
