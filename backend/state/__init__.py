@@ -32,12 +32,14 @@ from backend.state.records import (
 from backend.state.scores import Scores
 from backend.state.synthetic import Synthetic
 from backend.state.tasks import Tasks
+from backend.state.team import Asked, Team
 from backend.state.versions import Versions
 
 if TYPE_CHECKING:
     from backend.settings.core import Settings
 
 __all__ = [
+    "Asked",
     "BrokenImage",
     "Cycle",
     "Mark",
@@ -66,6 +68,7 @@ class State:
         self.notes = Notes(self.database)
         self.synthetic = Synthetic(self.database)
         self.keys = Keys(self.database)
+        self.team = Team(self.database)
 
     @classmethod
     def for_settings(cls, settings: Settings) -> State:
