@@ -69,13 +69,12 @@ class Agreement:
     def sentence(self) -> str:
         tasks = f"{self.together.n:,} {'task' if self.together.n == 1 else 'tasks'}"
         if self.sets:
-            return (
-                f"Of {tasks} that several people labeled, what they ticked has {percent(self.together.value)} in "
-                "common on average (Jaccard)."
-            )
-        words = f"Of {tasks} that several people labeled, all said the same of {percent(self.together.value)}"
+            common = percent(self.together.value)
+            return f"What people ticked on {tasks} that several labeled has {common} in common on average (Jaccard)."
+        words = f"All gave the same answer on {percent(self.together.value)}"
         if self.together.low is not None and self.together.high is not None:
             words += f" (95 % interval {percent(self.together.low)} to {percent(self.together.high)})"
+        words += f" of {tasks} that several people labeled"
         return words + (f"; Krippendorff's α is {self.alpha:.2f}." if self.alpha is not None else ".")
 
     def as_json(self) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Relabeling:
             )
         elif self.of:
             words = (
-                f"{self.count:,} of the next {self.of:,} annotations are worth more for a labeled task: ask it again."
+                f"{self.count:,} of the next {self.of:,} annotations are worth more on labeled tasks than on new ones."
             )
         waiting = (
             f"{len(self.asked):,} {'task waits' if len(self.asked) == 1 else 'tasks wait'} for one more annotator."

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable
 
 import pytest
+import requests
 
 from tests.integration.helpers import FRUIT, Colleague, LabelProject, Seen, Studio, wait_for, wait_until_quiet
 from tests.rig.servers import BackendServer
@@ -106,3 +107,65 @@ def test_a_second_annotation_that_is_asked_for_later_gets_a_prediction_too(
     assert opened(project.seen_by(colleagues[0])) in labeled
     wait_until_quiet(seen, project)
     assert seen.cycles(project) == [1]
+
+
+def test_two_who_disagree_are_shown_and_the_consensus_decides_what_is_learned(
+    backend: BackendServer, make_project: Callable[..., LabelProject], seen: Seen, colleagues: list[Colleague]
+) -> None:
+    """The owner and a colleague say apple, another one, last, says pear; then the owner sets another consensus."""
+    project = make_project(FRUIT, 12)
+    project.studio.patch(f"/api/projects/{project.id}/", {"maximum_annotations": 3})
+    params = {**NO_CYCLE, "consensus": "latest"}
+    project.connected(backend.url, params)
+    project.wait_for_cycle(0)
+    first, second = sorted(project.tasks())[:2]
+    team = [project, *(project.seen_by(one) for one in colleagues)]
+    for task, said in ((first, ("apple", "apple", "pear")), (second, ("plum", "plum", "plum"))):
+        for person, fruit in zip(team, said, strict=True):
+            person.annotate(task, fruit)
+
+    def learned() -> dict[int, str]:
+        return seen.state.labels.of(project.id, [first, second])
+
+    project.start_training()
+    project.wait_for_cycle(1)
+    assert learned() == {first: "pear", second: "plum"}
+    page = requests.get(f"{backend.url}/projects/{project.id}", headers={"Accept": "text/html"}, timeout=60).text
+    assert "All gave the same answer on 50 %" in page
+    names = [colleague.name for colleague in colleagues]
+    assert f"{names[0]}: apple</p>" in page and f"{names[1]}: pear</p>" in page
+    assert f"/projects/{project.id}/data?task={first}" in page
+    assert seen.pending(project) == 0
+
+    changed = {"url": backend.url, "project": project.id, "extra_params": {**params, "consensus": "majority"}}
+    project.studio.patch(f"/api/ml/{project.ml_backend}", changed)
+    wait_for("the other consensus", lambda: learned() == {first: "apple", second: "plum"})
+    wait_for("a changed label", lambda: seen.pending(project) == 1)
+
+
+def test_a_task_that_is_asked_again_is_served_first_to_whoever_has_not_labeled_it(
+    backend: BackendServer, make_project: Callable[..., LabelProject], seen: Seen, colleagues: list[Colleague]
+) -> None:
+    """With one annotation a task. Nobody's annotation changes, and the second one ends it."""
+    project = make_project(FRUIT, 12).connected(backend.url, {"sampler": "margin", "budget": BUDGET})
+    project.wait_for_cycle(0)
+    labeled = project.label_served(BUDGET)
+    version = project.wait_for_cycle(1)
+    again = labeled[2]
+    assert again not in project.published_order(version)
+    (before,) = project.studio.get(f"/api/tasks/{again}/annotations/")
+
+    assert seen.state.team.ask(project.id, again)
+    seen.state.projects.hint(project.id, tasks=True)
+    wait_for("its prediction in front", lambda: project.published_order(version)[:1] == [again])
+    wait_until_quiet(seen, project)
+    assert opened(project) != again, "who labeled it is asked for something else"
+    other = project.seen_by(colleagues[0])
+    assert opened(other) == again
+    other.annotate(again, "plum")
+    seen.state.projects.hint(project.id, tasks=True)  # or five minutes later
+
+    wait_for("that it is done", lambda: seen.state.team.asked(project.id) == [])
+    assert project.tasks()[again]["is_labeled"]
+    assert opened(project.seen_by(colleagues[1])) != again
+    assert before in project.studio.get(f"/api/tasks/{again}/annotations/")

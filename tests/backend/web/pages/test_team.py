@@ -56,12 +56,13 @@ def test_agreement_disagreements_and_what_is_worth_asking_again_are_shown(site: 
     team_on(site)
     section = section_of(site)
     text = words_of(section)
-    assert "all said the same of 75 % (95 % interval 59 % to 87 %); Krippendorff's α is 0.62." in text
+    assert "All gave the same answer on 75 % (95 % interval 59 % to 87 %) of 40 tasks that several people" in text
+    assert "Krippendorff's α is 0.62." in text
     assert "and user 2 70 % (10 % to 90 %) 0.41 30" in text
-    assert "Of 12 tasks annotators say different things; those that were annotated last." in text
+    assert "Annotators say different things on 12 tasks; here are those that were annotated last." in text
     assert "Task 2 cat" in text and "user 2: &lt;i&gt;cat&lt;/i&gt;" in section
     assert "Task 59" not in text, "it has no label any more"
-    assert "7 of the next 50 annotations are worth more for a labeled task" in text
+    assert "7 of the next 50 annotations are worth more on labeled tasks than on new ones." in text
     assert "Task 3 cat said by 1 annotator" in text and "Task 4" not in text, "two have labeled that one by now"
     assert f"{STUDIO}/projects/1/data?task=2" in section
     assert "<b>Ann" not in section and "\u202e" not in section and "&lt;b&gt;Ann" in section
@@ -74,7 +75,10 @@ def test_of_sets_the_page_says_what_they_have_in_common(site: Site) -> None:
     sets = {"compares": "sets", "low": None, "high": None, "alpha": None, "pairs": pairs}
     site.state.team.keep_agreement(1, OWNER, FIGURES | sets)
     text = words_of(section_of(site))
-    assert "what they ticked has 75 % in common on average (Jaccard)" in text and "κ" not in text
+    assert (
+        "What people ticked on 40 tasks that several labeled has 75 % in common on average (Jaccard)" in text
+        and "κ" not in text
+    )
 
 
 def test_before_enough_tasks_are_shared_the_page_says_how_many_are_missing(site: Site) -> None:
