@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import time
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -24,11 +22,12 @@ from backend.labelstudio.records import ChangedTask, ProjectInfo, TaskAnnotation
 from backend.state import StoredLabel
 from backend.tasks import kind_of
 from backend.tasks.base import AnyTaskKind, Label
-from backend.tasks.label_config import Annotation, age, image_source
+from backend.tasks.label_config import image_source
 from backend.tasks.synthetic import mark_of
-from backend.tasks.votes import annotator_of, answers_from
+from backend.tasks.votes import answers_from
 from backend.worker import agreement, consensus
 from backend.worker.job import Job
+from backend.worker.stored_labels import stored_label
 from backend.worker.truth import ControlTruth, SyntheticTruth, Truth
 
 log = logging.getLogger(__name__)
@@ -284,45 +283,16 @@ class Comparison:
         sources = state.tasks.sources(project_id, [item.task_id for item in items])
         generated = state.synthetic.among(project_id, sources)
         found = [
-            self._stored_label(item, sources[item.task_id], item.task_id in generated)
+            stored_label(self.kind, item, sources[item.task_id], item.task_id in generated, self._unfinished(item))
             for item in items
             if item.task_id in sources
         ]
         state.labels.put(project_id, found)
 
-    def _stored_label(self, item: TaskAnnotations, source: str, generated: bool) -> StoredLabel:
-        label = self.kind.label_of(item.annotations, source)
-        counted = [] if label is None else self.kind.counted(item.annotations)
-        skips = [annotation for annotation in item.annotations if annotation.get("was_cancelled")]
-        skipped = len(skips)
-        stored = None if label is None else self.kind.stored_label(label)
-        # With an overlap of 1, a task that is not labeled was skipped: it keeps its place in the order.
-        unfinished = (self.overlap > 1 or item.task_id in self.asked) and not item.is_labeled
-        told = item.annotations
-        if generated:  # to skip one is to say that it shows nothing, which is an answer
-            counted += [(int(skip["id"]), str(skip.get("updated_at") or "")) for skip in skips]
-            told = [annotation for annotation in told if not annotation.get("was_cancelled")]
-        ignored = dict(Counter(filter(None, map(self.kind.why_not, told)))) or None
-        submitted = len(item.annotations) - skipped
-        spent = {int(annotation["id"]): _lead_time(annotation) for annotation in item.annotations}
-        timed = [[number, stamp, spent[number]] for number, stamp in counted]
-        answers = None if generated else self._answers(item.annotations)
-        return StoredLabel(item.task_id, stored, timed, submitted, skipped, unfinished, ignored, answers)
-
-    def _answers(self, annotations: Sequence[Annotation]) -> list[list[object]] | None:
-        """What :attr:`backend.state.StoredLabel.answers` has of them."""
-        said = [(one, self.kind.answer_of(one)) for one in sorted(annotations, key=age)]
-        return [
-            [int(one["id"]), annotator_of(one), answer, bool(one.get("ground_truth"))]
-            for one, answer in said
-            if answer is not None
-        ] or None
-
-
-def _lead_time(annotation: Annotation) -> float | None:
-    """The seconds that somebody spent on it, as the browser measured them."""
-    spent = annotation.get("lead_time")
-    return round(float(spent), 1) if isinstance(spent, int | float) and 0 < spent < math.inf else None
+    def _unfinished(self, item: TaskAnnotations) -> bool:
+        """Whether Label Studio serves the task to further annotators. With an overlap of 1, a task that is not labeled
+        was skipped: it keeps its place in the order."""
+        return (self.overlap > 1 or item.task_id in self.asked) and not item.is_labeled
 
 
 def _counts(info: ProjectInfo) -> tuple[int, int, int]:
