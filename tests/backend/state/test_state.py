@@ -469,6 +469,11 @@ def test_a_database_of_the_format_before_knows_of_no_answers(url: str) -> None:
     second.labels.put(1, [StoredLabel(5, "cat", [[50, "monday", 1.0]], 1, 0, answers=[[50, 7, "cat", False]])])
     assert second.labels.all(1)[0].answers == [[50, 7, "cat", False]]
     assert second.team.ask(1, 5) and [one.task_id for one in second.team.asked(1)] == [5]
+    second.team.forget_answered(1)
+    assert [one.task_id for one in second.team.asked(1)] == [5]
+    second.labels.put(1, [StoredLabel(5, "cat", [[50, "monday", 1.0]], 2, 0)])
+    assert second.team.asked(1) == [] and second.team.ask(1, 5), "that was done, and is asked for again"
+    assert [one.annotations for one in second.team.asked(1)] == [2]
     second.projects.remove(1)
     assert second.team.asked(1) == []
     second.close()
