@@ -12,8 +12,7 @@ class Team:
         self._connection = connection
 
     def names(self) -> dict[int, str]:
-        """The id of each user of the key's organization → their name or, where they have none, what they log in with.
-        Takes 0.05 s."""
+        """The id of each user of the key's organization → their name or, where they have none, their login."""
         users = self._connection.get("api/users/")
         return {int(user["id"]): _name(user) for user in users}
 
@@ -23,7 +22,7 @@ class Team:
 
         Label Studio counts a task as finished by its own ``overlap``, and looks at that only when an annotation is
         made: so a task that it counts as finished has to be opened as well. Both stay when the project is saved or
-        tasks are imported; a change of *Annotations per task* sets them back. Takes 0.05 to 0.25 s.
+        tasks are imported; a change of *Annotations per task* sets them back.
         """
         self._connection.patch(f"api/tasks/{task_id}/", {"overlap": people, "is_labeled": False})
 
