@@ -28,11 +28,12 @@ from backend.learning.health import checked
 from backend.learning.learner import Learner, random_subset
 from backend.learning.pool import ScoredPool, predicted_shares
 from backend.learning.preparation import ready_state
+from backend.learning.relabeling import relabeling_figures
 from backend.reporting import outlook
 from backend.settings.core import Settings
 from backend.state import Version
 from backend.tasks.base import TrainingLabels
-from backend.worker import connection, publisher, synthetic
+from backend.worker import asking, connection, publisher, synthetic
 from backend.worker.features import open_features
 from backend.worker.images import open_images
 from backend.worker.job import Job
@@ -114,6 +115,9 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
                 others = device_memory.scored(learner, cache, drawn, runtime)
                 scored = with_drawn(scored, others, truth.control.arm.fraction, seed)
                 cycle.metrics["predicted"] = predicted_shares(learner, scored)
+                budget = settings.budget_after(len(data.real.labeled))
+                told = (labels.tasks, data, truth.answers, scored, budget)
+                cycle.metrics.update(relabeling_figures(learner, *told))
                 counts = {"labels": len(data.real.labeled), "pool": len(scored.tasks), "newest_task": newest(truth)}
                 cycle.metrics.update(counts | facts(truth, cache, labels.problems))
                 cycle.metrics.update(prospects(job, truth, cycle))
@@ -130,6 +134,7 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
         connection.require(job)
         report("publish", 0, len(pool))
         synthetic.ask_first(job, version)
+        asking.put_in_front(job, version)
         version = publisher.publish(job, version, lambda done, total: report("publish", done, total), whole=False)
     log.info("Project %s: version %s is published: %s", job.project.id, version.name, cycle.metrics["seconds"])
     return version
@@ -277,6 +282,6 @@ def store_version(
         priority_score=scored.priority_scores(cycle.seed),
         class_index=truth.kind.class_index(scored),
         confidence=scored.confidence,
-        seen=None if learner is None else truth.annotations,
+        seen=None if learner is None else truth.stamps,
         train_seen=None if learner is None else truth.train_seq,
     )

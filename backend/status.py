@@ -41,6 +41,11 @@ def show(found: dict[str, Any], console: Console) -> None:
             console.print(shown(f"Project {project['name']}, generated images: {words}"), markup=False)
         if sentence := (project["control"] or {}).get("sentence"):
             console.print(shown(f"Project {project['name']}, compared with chance: {sentence}"), markup=False)
+        for subject in ("agreement", "relabeling"):
+            if project[subject]:
+                console.print(
+                    shown(f"Project {project['name']}, annotators: {project[subject]['sentence']}"), markup=False
+                )
         if not any(alert.words in project["advice"] for alert in alerts):
             console.print(shown(f"Project {project['name']}: {project['advice']}"), markup=False)
         if project["replay"]:

@@ -76,6 +76,7 @@ BACKEND: dict[str, set[str]] = {
     },
 }
 MODELS: dict[str, set[str]] = {
+    "annotators": set(),
     "data": set(),
     "pixels": set(),
     "checkpoint": set(),
@@ -124,7 +125,7 @@ ONLY_IN: dict[str, set[str]] = {
     "sqlalchemy": {"state"},
     "sqlite3": {"state"},
     "psycopg": {"state"},
-    "prometheus_client": {"web.control_metrics", "web.metrics"},
+    "prometheus_client": {"web.control_metrics", "web.metrics", "web.team_metrics"},
     "PIL": {"images.decoding", "images.encoding", "images.thumbnails"},
     "cv2": {"tasks.segmentation"},
     "waitress": {"web.door"},
@@ -138,6 +139,8 @@ ONLY_IN: dict[str, set[str]] = {
 WITH_TORCH = {"cycle", "joining", "learning", "replay"}
 WITHOUT_TORCH = {
     *("models.IGNORE", "models.ProgressFn", "models.intervals.student_deviations", "models.intervals.wilson_interval"),
+    *("models.intervals.exact_interval", "models.annotators.votes.weighed_votes"),
+    *(f"models.annotators.agreement.{name}" for name in ("cohens_kappa", "jaccard", "krippendorffs_alpha")),
 }
 
 

@@ -23,6 +23,7 @@ from backend.labelstudio.own_tasks import OwnTasks
 from backend.labelstudio.pause import Pause
 from backend.labelstudio.queue_tab import QueueTab, number
 from backend.labelstudio.records import ChangedTask, PredictionRef, ProjectInfo, TaskAnnotations, TaskRef
+from backend.labelstudio.team import Team
 
 if TYPE_CHECKING:
     from backend.settings.core import Settings
@@ -80,6 +81,7 @@ class LabelStudio:
         self.queue_tab = QueueTab(self._connection)
         self.connections = Connections(self._connection)
         self.own_tasks = OwnTasks(self._connection)
+        self.team = Team(self._connection)
 
     @classmethod
     def of_project(cls, settings: Settings, project: Project, *, timeout: float = 60.0) -> LabelStudio:

@@ -7,8 +7,10 @@ from typing import Any
 from backend import exposure
 from backend.head import head_size
 from backend.reporting.advice import advice_of
+from backend.reporting.agreement import agreement_of
 from backend.reporting.cycles import cycle_summary
 from backend.reporting.facts import Facts, facts_of
+from backend.reporting.relabeling import relabeling_of
 from backend.reporting.words import preparation_in_words, replaying_in_words
 from backend.settings.core import Settings
 from backend.state import Project, State, keeping
@@ -42,6 +44,7 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
     versions = state.versions.of_project(project.id)
     facts = facts_of(state, settings, project, now, versions=versions)
     advice, accuracy = advice_of(facts), facts.accuracy
+    agreement, relabeling = agreement_of(state, project), relabeling_of(state, project, facts.current)
     return known_of(facts) | {
         "id": project.number,
         "name": project.name,
@@ -57,6 +60,8 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
         "accuracy": None if accuracy is None else accuracy.as_json(),
         "control": None if facts.control is None else facts.control.as_json(),
         "labels_saved": facts.labels_saved.as_json(),
+        "agreement": None if agreement is None else agreement.as_json(),
+        "relabeling": None if relabeling is None else relabeling.as_json(),
         "advice": advice.sentence,
         "advice_code": advice.code,
         "outlook": facts.outlook,

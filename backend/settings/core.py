@@ -59,6 +59,13 @@ class Settings(ProcessSettings, SamplerSettings):
         "segmentation where it has brush or polygon labels, else multilabel where it has a multiple-choice `Choices`.",
         one_of("auto", *TASKS),
     )
+    consensus: str = project(
+        "auto",
+        "What a task with several annotations is learned with: latest; majority, the latest of those that tie; "
+        "weighted: by how often each annotator is estimated to be right; auto: majority, of masks latest. A ground "
+        "truth comes first.",
+        one_of("auto", "latest", "majority", "weighted"),
+    )
     task_net: str = project(
         "auto",
         "The task network of whole images: resnet18 or vgg16-bn, trained as a whole, or any network of timm; auto: "

@@ -33,12 +33,14 @@ from backend.state.replays import Replays
 from backend.state.scores import Scores
 from backend.state.synthetic import Synthetic
 from backend.state.tasks import Tasks
+from backend.state.team import Asked, Team
 from backend.state.versions import Versions
 
 if TYPE_CHECKING:
     from backend.settings.core import Settings
 
 __all__ = [
+    "Asked",
     "BrokenImage",
     "Cycle",
     "Mark",
@@ -68,6 +70,7 @@ class State:
         self.synthetic = Synthetic(self.database)
         self.keys = Keys(self.database)
         self.replays = Replays(self.database)
+        self.team = Team(self.database)
 
     @classmethod
     def for_settings(cls, settings: Settings) -> State:

@@ -19,8 +19,10 @@ class StoredLabel:
     """An annotated task: its ``label`` in the form of its kind of task, None if no annotation is one; ``counted``, the
     (annotation id, ``updated_at``, seconds spent or None) of those that are, which earlier versions stored without the
     last; how many annotations it has, submitted and skipped; whether it is ``unfinished``: has fewer than its overlap
-    asks for, so that Label Studio serves it to further annotators; and how many are ``ignored``, for each reason, None
-    if none is."""
+    asks for, so that Label Studio serves it to further annotators; how many are ``ignored``, for each reason, None
+    if none is; and the ``answers``, in the order in which they were given: (annotation id, id of the annotator or None,
+    what they say in the form of the kind of task, whether they are marked as ground truth), None where the kind of task
+    compares none, and for generated images."""
 
     task_id: int
     label: Any
@@ -29,6 +31,7 @@ class StoredLabel:
     skipped: int
     unfinished: bool = False
     ignored: Mapping[str, int] | None = None
+    answers: Sequence[Sequence[Any]] | None = None
 
 
 class Labels:
@@ -95,16 +98,44 @@ class Labels:
                 found.update((row.task_id, row.label) for row in conn.execute(query))
         return found
 
+    def answered(self, project_id: int, task_ids: Iterable[int]) -> dict[int, tuple[Any, int]]:
+        """Labeled task → what its annotations say, in the form of its kind of task, and how many people gave one, of
+        whom it is known who they are."""
+        found: dict[int, tuple[Any, int]] = {}
+        for part in chunks(list(task_ids), READ_CHUNK):
+            query = sa.select(labels.c.task_id, labels.c.label, labels.c.answers)
+            query = query.where(labels.c.project_id == project_id, labels.c.task_id.in_(part))
+            with self._db.reader.connect() as conn:
+                for row in conn.execute(query):
+                    if row.label is not None:
+                        people = {who for _, who, *_ in row.answers or () if who is not None}
+                        found[row.task_id] = (row.label, len(people))
+        return found
+
     def put(self, project_id: int, found: Iterable[StoredLabel]) -> None:
         """Store what the annotations of these tasks say now."""
         rows = [{"project_id": project_id, **asdict(label)} for label in found]
         for part in chunks(rows, READ_CHUNK):
             with self._db.engine.begin() as conn:
-                values = ("label", "counted", "submitted", "skipped", "unfinished", "ignored")
+                values = ("label", "counted", "submitted", "skipped", "unfinished", "ignored", "answers")
                 self._db.upsert(conn, labels, part, values)
                 for labeled in (True, False):
                     chosen = [row["task_id"] for row in part if (row["label"] is not None) == labeled]
                     self._flag(conn, project_id, chosen, labeled)
+
+    def decide(self, project_id: int, labels_of: Mapping[int, Any]) -> None:
+        """Set what labeled tasks say, task by task: several annotations were weighed anew."""
+        for part in chunks(list(labels_of.items()), READ_CHUNK):
+            with self._db.engine.begin() as conn:
+                for task, label in part:
+                    mine = (labels.c.project_id == project_id, labels.c.task_id == task)
+                    conn.execute(labels.update().where(*mine).values(label=label))
+
+    def reopen(self, project_id: int, task_id: int) -> None:
+        """Note that Label Studio serves an annotated task to further annotators."""
+        mine = (labels.c.project_id == project_id, labels.c.task_id == task_id)
+        with self._db.engine.begin() as conn:
+            conn.execute(labels.update().where(*mine).values(unfinished=True))
 
     def remove(self, project_id: int, task_ids: Iterable[int]) -> None:
         """Forget the labels of these tasks: they have no annotation any more."""

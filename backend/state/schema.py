@@ -143,6 +143,26 @@ labels = sa.Table(
     # Fewer annotations than its overlap asks for: Label Studio serves the task to further annotators, first of all.
     sa.Column("unfinished", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
     sa.Column("ignored", sa.JSON(none_as_null=True)),  # reason → how many annotations are no labels; null: all are
+    sa.Column("answers", sa.JSON(none_as_null=True)),  # see StoredLabel.answers; null: none is compared
+)
+
+# How far annotators agree, as figured at the last comparison: see backend.worker.agreement.
+agreements = sa.Table(
+    "agreements",
+    metadata,
+    sa.Column("project_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("figures", sa.JSON, nullable=False),
+)
+
+# Labeled tasks that the owner wants one more annotator to label.
+asked_again = sa.Table(
+    "asked_again",
+    metadata,
+    sa.Column("project_id", sa.Integer, primary_key=True),
+    sa.Column("task_id", sa.Integer, primary_key=True),
+    sa.Column("asked_at", sa.Float, nullable=False),
+    sa.Column("annotations", sa.Integer, nullable=False),  # how many it had, skipped ones included: done with more
+    sa.Column("placed_in", sa.Integer),  # the version in whose order it has the first place
 )
 
 # Tasks whose image has to be looked at again, because the address in their data has changed.
@@ -261,6 +281,6 @@ synthetic_tasks = sa.Table(
 
 PER_PROJECT = (
     *(tasks, pool_counts, labels, changed_images, seen_annotations, cycles, broken),
-    *(planned_images, synthetic_tasks),
+    *(planned_images, synthetic_tasks, agreements, asked_again),
 )
 """Tables with a ``project_id`` whose rows are deleted with their project. (Versions and scores are handled apart.)"""

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from backend.state.database import CHUNK_ROWS, READ_CHUNK, Database, chunks
 from backend.state.records import BrokenImage, Version
 from backend.state.schema import (
+    asked_again,
     broken,
     changed_images,
     labels,
@@ -94,7 +95,7 @@ class Tasks:
             self._scores.remove_tasks(project_id, gone)
         for part in chunks(gone, READ_CHUNK):
             with self._db.engine.begin() as conn:
-                for table in (tasks, labels, changed_images, broken, synthetic_tasks):
+                for table in (tasks, labels, changed_images, broken, synthetic_tasks, asked_again):
                     conn.execute(table.delete().where(table.c.project_id == project_id, table.c.task_id.in_(part)))
                 forget_counts(conn, project_id)
 

@@ -3,7 +3,7 @@
 Most of what differs between formats was added: tables, columns with a default, and indexes. Since format 3, scores are
 kept in blocks, where formats 1 and 2 had a row for each. Format 4 adds the tables of generated images, format 5
 kept counts and the tab of the queue, format 6 since when a control arm is served, and how far a preparation is, format
-7 which replay was asked for.
+7 which replay was asked for, who gave which annotation, how far annotators agree, and which tasks are asked again.
 """
 
 from __future__ import annotations

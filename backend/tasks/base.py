@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from backend.learning.pool import ScoredPool
     from backend.state import StoredPrediction
     from backend.tasks.label_config import Annotation
+    from backend.tasks.votes import Answers
     from models import ProgressFn
     from models.data import Runtime, Targets
     from models.networks.base import TaskConfig
@@ -103,6 +104,8 @@ class TaskKind(ABC, Generic[Spec, Kept]):
     - ``learns``: what it learns, as a phrase in messages. ``metric``: the name of the metric that networks are
       evaluated with.
     - ``default_sampler``: the sampler if the owner chooses none, also suggested instead of one that is refused.
+    - ``consensuses``: what the setting ``consensus`` may be. ``compares``: what is compared of the answers of two
+      annotators, "classes" or "sets" of them; "": nothing is.
     - ``queue_columns``: the Data Manager's prediction columns that the queue's tab shows.
     - ``reads_results``: whether the results of annotations are needed to tell which of them are labels. ``draws``:
       whether results contain drawn regions, which are large.
@@ -115,6 +118,8 @@ class TaskKind(ABC, Generic[Spec, Kept]):
     default_sampler: ClassVar[str] = Settings.sampler
     queue_columns: ClassVar[tuple[str, ...]] = ("score", "results", "model_versions")
     draws: ClassVar[bool] = False
+    consensuses: ClassVar[tuple[str, ...]] = ("auto", "latest")
+    compares: ClassVar[str] = ""
     fresh_limit: ClassVar[int] = 64
 
     shown_from: float = 0.0
@@ -158,6 +163,11 @@ class TaskKind(ABC, Generic[Spec, Kept]):
         """Raise SettingsError if a setting does not fit this kind of task."""
         if reason := refused(self.settings, self.name, self.learns, self.default_sampler):
             raise SettingsError(reason)
+        if self.settings.consensus not in self.consensuses:
+            raise SettingsError(
+                f'"consensus": "{self.settings.consensus}" has no meaning for {self.learns}, which are not put to the '
+                'vote: set it to "latest" or "auto", with which the latest annotation of a task counts.'
+            )
 
     # -- annotations -------------------------------------------------------------------------------------------------
 
@@ -177,6 +187,16 @@ class TaskKind(ABC, Generic[Spec, Kept]):
     def why_not(self, annotation: Annotation) -> str | None:
         """Why an annotation does not count, in a few words that are the same for all of its kind, such as
         :data:`SKIPPED`; None if it counts."""
+
+    def answer_of(self, annotation: Annotation) -> Any | None:
+        """What an annotation says, in the form of :meth:`stored_label`, to be compared with others; None where it is no
+        label, or this kind compares none."""
+        return None
+
+    def weighed(self, answers: Mapping[int, Answers]) -> dict[int, Any]:
+        """Task → its label in that form, by the votes of its annotators, weighed by how often each of them is right.
+        Asked only where ``consensuses`` has "weighted"."""
+        return {}
 
     def shows_nothing(self, label: Any) -> bool:
         """Whether a label of a generated image says that nothing can be recognized in it."""

@@ -19,6 +19,7 @@ from backend.tasks.base import (
 )
 from backend.tasks.choices import ChoicesSpec, choices_of, choices_result, choices_spec, says_nothing, why_no_choice
 from backend.tasks.label_config import Annotation, age
+from backend.tasks.votes import Answers, weighed_classes
 from backend.tasks.whole_images import WholeImages
 
 if TYPE_CHECKING:
@@ -36,19 +37,26 @@ class Classification(WholeImages[ChoicesSpec, KeptPredictions]):
     name: ClassVar[str] = "classification"
     learns: ClassVar[str] = "classes"
     metric: ClassVar[str] = "accuracy"
+    compares: ClassVar[str] = "classes"
 
     @classmethod
     def read(cls, label_config: str, settings: Settings) -> Self:
         return cls(choices_spec(label_config), settings)
 
     def label_of(self, annotations: Sequence[Annotation], source: str) -> str | None:
-        return class_of(annotations, self.spec)
+        return class_of(annotations, self.spec, self.settings.consensus)
 
     def counted(self, annotations: Sequence[Annotation]) -> list[tuple[int, str]]:
         return [(int(a["id"]), str(a.get("updated_at") or "")) for a in annotations if named_class(a, self.spec)]
 
     def why_not(self, annotation: Annotation) -> str | None:
         return None if named_class(annotation, self.spec) else why_no_choice(annotation, self.spec)
+
+    def answer_of(self, annotation: Annotation) -> str | None:
+        return named_class(annotation, self.spec)
+
+    def weighed(self, answers: Mapping[int, Answers]) -> dict[int, str]:
+        return weighed_classes(answers, self.classes)
 
     def shows_nothing(self, label: str) -> bool:
         return says_nothing(label)
@@ -103,19 +111,20 @@ def named_class(annotation: Annotation, spec: ChoicesSpec) -> str | None:
     return label if label in spec.classes else None
 
 
-def class_of(annotations: Sequence[Annotation], spec: ChoicesSpec) -> str | None:
+def class_of(annotations: Sequence[Annotation], spec: ChoicesSpec, consensus: str = "auto") -> str | None:
     """A task's class according to its annotations, or None if none of them is a label.
 
     This is the class of the latest ground truth; if there is none, the class that most annotations select; if several
-    tie, the one selected last. Annotations that are skipped or empty, or whose choice is no longer in the label config,
-    are not labels.
+    tie, the one selected last. Where the ``consensus`` is "latest", it is the one selected last; where it is
+    "weighted", :meth:`Classification.weighed` has the last word. Annotations that are skipped or empty, or whose choice
+    is no longer in the label config, are not labels.
     """
     labels = [(annotation, label) for annotation in annotations if (label := named_class(annotation, spec))]
     truths = [pair for pair in labels if pair[0].get("ground_truth")]
-    if truths:
-        return max(truths, key=lambda pair: age(pair[0]))[1]
     if not labels:
         return None
+    if truths or consensus == "latest":
+        return max(truths or labels, key=lambda pair: age(pair[0]))[1]
     votes = Counter(label for _, label in labels)
     most_votes = max(votes.values())
     return max((pair for pair in labels if votes[pair[1]] == most_votes), key=lambda pair: age(pair[0]))[1]

@@ -13,6 +13,7 @@ from backend.tasks.base import Fetched, FreshPrediction, ReadAnnotations, Result
 from backend.tasks.choices import ChoicesSpec, choices_of, choices_result, choices_spec, says_nothing, why_no_choice
 from backend.tasks.kept_probabilities import KeptProbabilities, write_probabilities
 from backend.tasks.label_config import Annotation, age
+from backend.tasks.votes import Answers, weighed_sets
 from backend.tasks.whole_images import WholeImages
 
 if TYPE_CHECKING:
@@ -31,13 +32,14 @@ class Multilabel(WholeImages[ChoicesSpec, KeptProbabilities]):
     learns: ClassVar[str] = "several choices per image"
     metric: ClassVar[str] = "mean average precision"
     default_sampler: ClassVar[str] = "margin"
+    compares: ClassVar[str] = "sets"
 
     @classmethod
     def read(cls, label_config: str, settings: Settings) -> Self:
         return cls(choices_spec(label_config, several=True), settings)
 
     def label_of(self, annotations: Sequence[Annotation], source: str) -> frozenset[str] | None:
-        return classes_of(annotations, self.spec)
+        return classes_of(annotations, self.spec, self.settings.consensus)
 
     def stored_label(self, label: frozenset[str]) -> list[str]:
         return sorted(label)
@@ -58,6 +60,13 @@ class Multilabel(WholeImages[ChoicesSpec, KeptProbabilities]):
     def why_not(self, annotation: Annotation) -> str | None:
         counts = named_classes(annotation, self.spec) is not None
         return None if counts else why_no_choice(annotation, self.spec, several=True)
+
+    def answer_of(self, annotation: Annotation) -> list[str] | None:
+        named = named_classes(annotation, self.spec)
+        return None if named is None else sorted(named)
+
+    def weighed(self, answers: Mapping[int, Answers]) -> dict[int, list[str]]:
+        return weighed_sets(answers, self.classes)
 
     def shows_nothing(self, label: frozenset[str]) -> bool:
         return any(map(says_nothing, label))
@@ -127,18 +136,19 @@ def named_classes(annotation: Annotation, spec: ChoicesSpec) -> frozenset[str] |
     return known if known or not named else None
 
 
-def classes_of(annotations: Sequence[Annotation], spec: ChoicesSpec) -> frozenset[str] | None:
+def classes_of(annotations: Sequence[Annotation], spec: ChoicesSpec, consensus: str = "auto") -> frozenset[str] | None:
     """A task's classes according to its annotations, or None if none of them is a label.
 
     These are the classes of the latest ground truth; if there is none, each class is decided by the majority of the
-    annotations, and in a tie by the latest annotation.
+    annotations, and in a tie by the latest annotation. Where the ``consensus`` is "latest", it is the latest one;
+    where it is "weighted", :meth:`Multilabel.weighed` has the last word.
     """
     labels = [(one, named) for one in annotations if (named := named_classes(one, spec)) is not None]
     truths = [pair for pair in labels if pair[0].get("ground_truth")]
     if not labels:
         return None
     latest = max(truths or labels, key=lambda pair: age(pair[0]))[1]
-    if truths:
+    if truths or consensus == "latest":
         return latest
     votes = {name: sum(name in named for _, named in labels) for name in spec.classes}
     return frozenset(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from backend.errors import BackendError
 from backend.settings.core import Settings
@@ -27,6 +27,8 @@ CLASSIFIER_WIDTH, CLASSIFIER_CPU_WIDTH = 64, 16
 
 class WholeImages(TaskKind[Spec, Kept]):
     """Images are cropped to squares around their center; the network is a classifier."""
+
+    consensuses: ClassVar[tuple[str, ...]] = ("auto", "latest", "majority", "weighted")
 
     def check(self) -> None:
         super().check()

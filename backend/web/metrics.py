@@ -15,11 +15,14 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from backend.reporting.advice import advice_of
+from backend.reporting.agreement import agreement_of
 from backend.reporting.cycles import phase_seconds, share_done
 from backend.reporting.facts import Facts, facts_of
+from backend.reporting.relabeling import relabeling_of
 from backend.settings.core import Settings
 from backend.state import Cycle, Project, State
 from backend.web.control_metrics import control_metrics
+from backend.web.team_metrics import team_metrics
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 PREFIX = "active_learning_"
@@ -71,6 +74,10 @@ class StateCollector(Collector):
         yield _gauge("projects", "Connected projects.", (), [((), len(projects))])
         yield from _project_gauges([(facts.project, _figures(facts)) for facts in known])
         yield from control_metrics(known)
+        team = [
+            (f, agreement_of(self._state, f.project), relabeling_of(self._state, f.project, f.current)) for f in known
+        ]
+        yield from team_metrics([(facts.project.name, agreed, worth) for facts, agreed, worth in team])
         yield _advice(known)
         yield from _cycles([(p, self._state.cycles.recent(p.id, limit=ALL_CYCLES)) for p in projects])
         yield from self._versions(projects)

@@ -177,6 +177,20 @@ _PATHS: dict[str, dict[str, Any]] = {
     },
     "/projects/{project}/cycle": {"post": _form("Its form: ask for a cycle")},
     "/projects/{project}/replay": {"post": _form("Its form: ask for a replay of the labels")},
+    "/projects/{project}/again": {
+        "post": {
+            "summary": "Its form: ask one more annotator to label a task",
+            "answer": "text/html",
+            "path": _PAGE,
+            "form": _body(
+                ("task", "token"),
+                task={"type": "string", "description": "The number of the task in Label Studio."},
+                token={"type": "string", "description": "As the page of the project has it for this task."},
+            ),
+            "status": 303,
+            "refusals": (403, 404),
+        }
+    },
     "/projects/{project}/images/{name}": {
         "get": {
             "summary": "A picture on it",

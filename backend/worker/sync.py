@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import time
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -24,9 +22,12 @@ from backend.labelstudio.records import ChangedTask, ProjectInfo, TaskAnnotation
 from backend.state import StoredLabel
 from backend.tasks import kind_of
 from backend.tasks.base import AnyTaskKind, Label
-from backend.tasks.label_config import Annotation, image_source
+from backend.tasks.label_config import image_source
 from backend.tasks.synthetic import mark_of
+from backend.tasks.votes import answers_from
+from backend.worker import agreement, consensus
 from backend.worker.job import Job
+from backend.worker.stored_labels import stored_label
 from backend.worker.truth import ControlTruth, SyntheticTruth, Truth
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ WHOLE_SECONDS = 6 * 3600.0
 ATTEMPTS = 3
 """How often changes are read again while Label Studio's counts do not fit, because people go on annotating."""
 
-FORMAT = 2
+FORMAT = 3
 """Increased whenever annotations are understood differently, so that all of them are read again."""
 
 
@@ -63,7 +64,8 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
     whole = whole or project.read_from is None or project.read_under != under
     clock = now if info.clock is None else info.clock
     whole = whole or not 0 <= now - project.read_whole_at < WHOLE_SECONDS or (project.read_from or 0.0) > clock
-    comparison = Comparison(job, kind, info.overlap)
+    asked = frozenset(one.task_id for one in state.team.asked(project.id))
+    comparison = Comparison(job, kind, info.overlap, asked)
     misfit = None if whole else project.misfit
     if whole:
         comparison.of_everything()
@@ -72,7 +74,10 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
         whole = True
         comparison.of_everything()
         misfit = comparison.misfit(job.gateway.project(project.number))
-    truth = _truth_of_state(job, kind, started)
+    stored = consensus.decided(job, kind, state.labels.all(project.id))
+    agreement.keep_agreement(job, kind, stored, fresh=whole)
+    state.team.forget_answered(project.id)
+    truth = _truth_of_state(job, kind, stored, started)
     state.tasks.keep_counts(project.id, job.owner, len(truth.unlabeled) + len(truth.labels), len(truth.labels))
     # What an order has to last for, and so how many of its tasks get more than a score, follows from the budget.
     kind.settings = replace(kind.settings, budget=kind.settings.budget_after(len(truth.labels)))
@@ -100,12 +105,10 @@ def _read_under(info: ProjectInfo, job: Job) -> str:
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
-def _truth_of_state(job: Job, kind: AnyTaskKind, started: float) -> Truth:
+def _truth_of_state(job: Job, kind: AnyTaskKind, stored: Sequence[StoredLabel], started: float) -> Truth:
     state, project = job.state, job.project
     tasks, labeled = state.tasks.ids(project.id)
-    stored = state.labels.all(project.id)
     annotations = {int(number): str(stamp) for one in stored for number, stamp, *_ in one.counted}
-    seen = state.labels.seen(project.id)
     generated = state.synthetic.ids(project.id)
     apart = frozenset(generated.tolist())
     real = [one for one in stored if one.task_id not in apart and one.label is not None]
@@ -119,7 +122,7 @@ def _truth_of_state(job: Job, kind: AnyTaskKind, started: float) -> Truth:
         {one.task_id: kind.label_from(one.label) for one in real},
         annotations,
         # labels that only measure make no cycle due: it would have nothing to learn
-        0 if only_measures else sum(1 for number, stamp in annotations.items() if seen.get(number) != stamp),
+        0 if only_measures else consensus.new_annotations(stored, state.labels.seen(project.id)),
         project.refresh_seq,
         project.train_seq,
         project.annotation_events,
@@ -127,6 +130,8 @@ def _truth_of_state(job: Job, kind: AnyTaskKind, started: float) -> Truth:
         _of_generated(kind, generated, [one for one in stored if one.task_id in apart]),
         label_seconds(real),
         control,
+        consensus.stamps(stored),
+        {one.task_id: answers_from(one.answers) for one in real if one.answers},
     )
 
 
@@ -166,6 +171,8 @@ class Comparison:
     job: Job
     kind: AnyTaskKind
     overlap: int = 1
+    asked: frozenset[int] = frozenset()
+    """The tasks that one more annotator is to label, whatever the overlap of the project is."""
 
     def of_changes(self, before: ProjectInfo) -> bool:
         """Read what changed since the last comparison. Returns whether the state then has as many tasks and annotations
@@ -276,35 +283,16 @@ class Comparison:
         sources = state.tasks.sources(project_id, [item.task_id for item in items])
         generated = state.synthetic.among(project_id, sources)
         found = [
-            self._stored_label(item, sources[item.task_id], item.task_id in generated)
+            stored_label(self.kind, item, sources[item.task_id], item.task_id in generated, self._unfinished(item))
             for item in items
             if item.task_id in sources
         ]
         state.labels.put(project_id, found)
 
-    def _stored_label(self, item: TaskAnnotations, source: str, generated: bool) -> StoredLabel:
-        label = self.kind.label_of(item.annotations, source)
-        counted = [] if label is None else self.kind.counted(item.annotations)
-        skips = [annotation for annotation in item.annotations if annotation.get("was_cancelled")]
-        skipped = len(skips)
-        stored = None if label is None else self.kind.stored_label(label)
-        # With an overlap of 1, a task that is not labeled was skipped: it keeps its place in the order.
-        unfinished = self.overlap > 1 and not item.is_labeled
-        told = item.annotations
-        if generated:  # to skip one is to say that it shows nothing, which is an answer
-            counted += [(int(skip["id"]), str(skip.get("updated_at") or "")) for skip in skips]
-            told = [annotation for annotation in told if not annotation.get("was_cancelled")]
-        ignored = dict(Counter(filter(None, map(self.kind.why_not, told)))) or None
-        submitted = len(item.annotations) - skipped
-        spent = {int(annotation["id"]): _lead_time(annotation) for annotation in item.annotations}
-        timed = [[number, stamp, spent[number]] for number, stamp in counted]
-        return StoredLabel(item.task_id, stored, timed, submitted, skipped, unfinished, ignored)
-
-
-def _lead_time(annotation: Annotation) -> float | None:
-    """The seconds that somebody spent on it, as the browser measured them."""
-    spent = annotation.get("lead_time")
-    return round(float(spent), 1) if isinstance(spent, int | float) and 0 < spent < math.inf else None
+    def _unfinished(self, item: TaskAnnotations) -> bool:
+        """Whether Label Studio serves the task to further annotators. With an overlap of 1, a task that is not labeled
+        was skipped: it keeps its place in the order."""
+        return (self.overlap > 1 or item.task_id in self.asked) and not item.is_labeled
 
 
 def _counts(info: ProjectInfo) -> tuple[int, int, int]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from backend.control import NO_ARM, Arm
 from backend.tasks.base import AnyTaskKind, Label
+from backend.tasks.votes import Answers
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,13 @@ class Truth:
     ``unlabeled``: (U,) int64, those without a label. ``unfinished``: (P,) int64, ascending, those with a label that
     Label Studio serves to further annotators all the same. ``labels``: task id → what its annotations say, in the terms
     of ``kind``, for every labeled task. ``annotations``: annotation id → its ``updated_at``, for every annotation that
-    is a label. ``new_annotations``: how many of these are new or changed since the last cycle. ``refresh_seq``,
+    is a label. ``new_annotations``: how many of these are new or changed since the last cycle, and how many tasks say
+    something else although none of theirs are. ``refresh_seq``,
     ``train_seq`` and ``events`` are the hint counters, read *before* the comparison, so that hints which arrive during
     it stay unseen. ``seconds``: how long reading took. ``label_seconds``: how long a label takes people; None: not
-    known.
+    known. ``stamps``: annotation id → what it is known by once it was learned from
+    (:func:`backend.worker.consensus.stamps`). ``answers``: labeled task → the answers of its annotators, where the kind
+    of task compares any.
 
     Tasks with a generated image are in ``tasks``, and their annotations in ``annotations``, but they are not part of
     the pool: what is known of them stands apart, in ``synthetic``.
@@ -72,6 +76,8 @@ class Truth:
     synthetic: SyntheticTruth = field(default_factory=SyntheticTruth)
     label_seconds: float | None = None
     control: ControlTruth = field(default_factory=ControlTruth)
+    stamps: dict[int, str] = field(default_factory=dict)
+    answers: dict[int, Answers] = field(default_factory=dict)
 
     @property
     def held_out(self) -> dict[int, Label]:

@@ -28,6 +28,7 @@ from backend.settings.core import Settings
 from backend.state import Project, State
 from backend.tasks.label_config import import_ahead
 from backend.worker import (
+    asking,
     connection,
     failures,
     heartbeat,
@@ -233,6 +234,7 @@ class Worker:
         sweep_leftovers(job.folder, known, leftovers.spared_before(state, self.settings))
         if version := state.versions.unpublished(project_id):
             synthetic.ask_first(job, version)
+            asking.put_in_front(job, version)
             publisher.publish(job, version)
             state.cycles.finish_resumed(project_id, job.owner, version.metrics)
             return
@@ -250,7 +252,9 @@ class Worker:
             cycle.cold_start(job, truth)
         else:
             publisher.complete(job, current)
-            if joining.join_new_tasks(job, current, truth):
+            asking.reopen(job)
+            joined = joining.join_new_tasks(job, current, truth)
+            if asking.put_in_front(job, current) or joined:
                 publisher.complete(job, current)
             synthetic.look_after(job, truth, current)
             publisher.verify(job, current)

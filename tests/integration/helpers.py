@@ -159,7 +159,7 @@ class Colleague(Studio):
     """Label Studio's HTTP API as another member of the owner's organization, who has signed up just now."""
 
     def __init__(self, server: LabelStudioServer, name: str) -> None:
-        self.server, self.url = server, server.url
+        self.server, self.url, self.name = server, server.url, name
         with requests.Session() as session:
             page = f"{self.url}/user/signup/"
             session.get(page, timeout=120).raise_for_status()

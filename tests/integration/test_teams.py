@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import requests
 
-from tests.integration.helpers import FRUIT, Colleague, LabelProject, Seen, Studio, wait_for, wait_until_quiet
+from tests.integration.helpers import (
+    FRUIT,
+    Colleague,
+    LabelProject,
+    Seen,
+    Studio,
+    start_backend,
+    wait_for,
+    wait_until_quiet,
+)
 from tests.rig.servers import BackendServer
 
 BUDGET = 5
@@ -106,3 +118,82 @@ def test_a_second_annotation_that_is_asked_for_later_gets_a_prediction_too(
     assert opened(project.seen_by(colleagues[0])) in labeled
     wait_until_quiet(seen, project)
     assert seen.cycles(project) == [1]
+
+
+def test_two_who_disagree_are_shown_and_the_consensus_decides_what_is_learned(
+    backend: BackendServer, make_project: Callable[..., LabelProject], seen: Seen, colleagues: list[Colleague]
+) -> None:
+    """The owner and a colleague say apple, another one, last, says pear; then the owner sets another consensus."""
+    project = make_project(FRUIT, 12)
+    project.studio.patch(f"/api/projects/{project.id}/", {"maximum_annotations": 3})
+    params = {**NO_CYCLE, "consensus": "latest"}
+    project.connected(backend.url, params)
+    project.wait_for_cycle(0)
+    first, second = sorted(project.tasks())[:2]
+    team = [project, *(project.seen_by(one) for one in colleagues)]
+    for task, said in ((first, ("apple", "apple", "pear")), (second, ("plum", "plum", "plum"))):
+        for person, fruit in zip(team, said, strict=True):
+            person.annotate(task, fruit)
+
+    def learned() -> dict[int, str]:
+        return seen.state.labels.of(project.id, [first, second])
+
+    project.start_training()
+    project.wait_for_cycle(1)
+    assert learned() == {first: "pear", second: "plum"}
+    page = requests.get(f"{backend.url}/projects/{project.id}", headers={"Accept": "text/html"}, timeout=60).text
+    assert "All gave the same answer on 50 %" in page
+    names = [colleague.name for colleague in colleagues]
+    assert f"{names[0]}: apple</p>" in page and f"{names[1]}: pear</p>" in page
+    assert f"/projects/{project.id}/data?task={first}" in page
+    assert seen.pending(project) == 0
+
+    changed = {"url": backend.url, "project": project.id, "extra_params": {**params, "consensus": "majority"}}
+    project.studio.patch(f"/api/ml/{project.ml_backend}", changed)
+    wait_for("the other consensus", lambda: learned() == {first: "apple", second: "plum"})
+    wait_for("a changed label", lambda: seen.pending(project) == 1)
+
+
+def test_a_task_that_is_asked_again_on_the_page_is_served_first_to_whoever_has_not_labeled_it(
+    studio: Studio, make_project: Callable[..., LabelProject], colleagues: list[Colleague], tmp_path: Path
+) -> None:
+    """With one annotation a task, and the network that a cycle doubts labels with. Nobody's annotation changes, and the
+    next one ends it."""
+    locked = start_backend(tmp_path, studio, BASIC_AUTH_USER="owner", BASIC_AUTH_PASS="open-sesame", TASK_WIDTH="0")
+    try:
+        project = make_project(FRUIT, 30).connected(locked.url, NO_CYCLE, auth=("owner", "open-sesame"))
+        project.wait_for_cycle(0)
+        tasks = project.tasks()
+        labeled = sorted(tasks)[:18]
+        other = project.seen_by(colleagues[0])
+        for place, task in enumerate(labeled):
+            truth = project.truth(tasks[task])
+            project.annotate(task, truth)
+            if place < 12:
+                other.annotate(task, truth if place else next(name for name in FRUIT if name != truth))
+        again, seen = labeled[0], Seen.of(locked)
+        project.start_training()
+        version = project.wait_for_cycle(1)
+        before = studio.get(f"/api/tasks/{again}/annotations/")
+
+        address = f"{locked.url}/projects/{project.id}"
+        browser = {"auth": ("owner", "open-sesame"), "headers": {"Accept": "text/html"}, "timeout": 60}
+        page = requests.get(address, **browser).text  # type: ignore[arg-type]
+        assert "of the next 1,000 annotations are worth more on labeled tasks than on new ones" in page
+        token = re.search(rf'name="task" value="{again}">\s*<input type="hidden" name="token" value="(\w+)"', page)
+        assert token is not None
+        form = {"task": str(again), "token": token[1]}
+        assert requests.post(f"{address}/again", data=form, **browser).ok  # type: ignore[arg-type]
+
+        wait_for("its prediction in front", lambda: project.published_order(version)[:1] == [again])
+        wait_until_quiet(seen, project)
+        assert again not in (opened(project), opened(other)), "who labeled it is asked for something else"
+        third = project.seen_by(colleagues[1])
+        assert opened(third) == again
+        third.annotate(again, "plum")
+        seen.state.projects.hint(project.id, tasks=True)  # or five minutes later
+        wait_for("that it is done", lambda: seen.state.team.asked(project.id) == [])
+        assert project.tasks()[again]["is_labeled"]
+        assert [one for one in studio.get(f"/api/tasks/{again}/annotations/") if one in before] == before
+    finally:
+        locked.stop()

@@ -23,6 +23,7 @@ from backend.web.pages.guard import Seal
 from backend.web.pages.mapped import map_points
 from backend.web.pages.rendering import ASSETS, page
 from backend.web.pages.replay_chart import replay_values
+from backend.web.pages.team import again, team_card
 from backend.web.services import Services
 from samplers import SAMPLERS
 
@@ -30,6 +31,7 @@ RUNNING_SECONDS, IDLE_SECONDS = 2, 15
 """How often a page asks for what runs, while something does and else."""
 
 POST_SECONDS = 2.0
+OUT_OF_DATE = "This form is out of date: open the project's page again, and try once more."
 _DAY = 86_400
 
 
@@ -45,6 +47,7 @@ class Pages:
             ("/projects/<project>", ["GET"], self.project),
             ("/projects/<project>/cycle", ["POST"], self.cycle),
             ("/projects/<project>/replay", ["POST"], self.replay),
+            ("/projects/<project>/again", ["POST"], self.again),
             ("/projects/<project>/images/<name>", ["GET"], self.image),
             ("/projects/<project>/learned.png", ["GET"], self.learned),
             ("/assets/<name>", ["GET"], self.asset),
@@ -84,9 +87,10 @@ class Pages:
             return self._map(known, found)
         curves = [learning_curve(found.curve, width, found.ahead) for width in (WIDE, NARROW)] if found.curve else []
         judged = judged_of(self._state, known, found.now.facts.current)
+        team = team_card(self._state, known, found.now.facts.current, self._seal if self._writable else None)
         sources = {one.task: one.source for one in found.next_tasks}
-        if judged is not None:
-            sources |= self._state.tasks.sources(known.id, [one.task for one in judged.doubted])
+        doubted = [one.task for one in judged.doubted] if judged else []
+        sources |= self._state.tasks.sources(known.id, [*doubted, *team.tasks])
         images = self._images(known, sources, found.frame)
         seconds = _seconds(bool(found.now.running))
         return answer(
@@ -96,6 +100,7 @@ class Pages:
                 now=found.now,
                 found=found,
                 judged=judged,
+                team=team,
                 curves=curves,
                 **replay_values(found.now.facts.replay),
                 control=control_card(found.now.facts),
@@ -109,13 +114,30 @@ class Pages:
 
     def cycle(self, project: str) -> flask.Response:
         """Ask for a cycle. Asking twice from one page asks once."""
-        known = self._may_change(project)
-        return self._asked(known, "cycle", known.train_seq, lambda: self._state.projects.hint(known.id, train=True))
+        known, given = self._form(project)
+        asking = _asking("cycle", known, known.train_seq), _asking("cycle", known, known.train_seq - 1)
+        return self._asked(known, given, asking, lambda: self._state.projects.hint(known.id, train=True))
 
     def replay(self, project: str) -> flask.Response:
         """Ask for a replay of the labels. Until that is over, asking again changes nothing."""
-        known = self._may_change(project)
-        return self._asked(known, "replay", known.replay_seq, lambda: self._state.replays.ask(known.id))
+        known, given = self._form(project)
+        asking = _asking("replay", known, known.replay_seq), _asking("replay", known, known.replay_seq - 1)
+        return self._asked(known, given, asking, lambda: self._state.replays.ask(known.id))
+
+    def again(self, project: str) -> flask.Response:
+        """Ask one more annotator to label a task. Asking twice asks once."""
+        known, given = self._form(project)
+        number = flask.request.form.get("task", "")
+        task = int(number) if re.fullmatch(r"[0-9]{1,10}", number) else 0
+        if not 0 < task <= LARGEST_ID or not self._seal.holds(given, *again(known, task)):
+            raise BadRequest(OUT_OF_DATE)
+
+        def ask() -> bool:
+            return self._state.team.ask(known.id, task) and self._state.projects.hint(known.id, tasks=True)
+
+        if self._services.write(ask, POST_SECONDS) is False:  # None: it is done later
+            raise BadRequest("This task has no label any more, so there is nothing to ask again.")
+        return back_to(known)
 
     def image(self, project: str, name: str) -> flask.Response:
         """The picture of a task, at an address that only a page can give."""
@@ -166,29 +188,31 @@ class Pages:
         points = map_points(found.mapped, images, f"{known.id}/images/", link)
         return answer(json.dumps(points, separators=(",", ":")), "application/json")
 
-    def _may_change(self, project: str) -> Project:
-        """The project, where a form of ours may change something. Raises Forbidden, NotFound."""
+    def _form(self, project: str) -> tuple[Project, str]:
+        """The project that a form is about, and what the form proves that it comes from us with. Raises Forbidden."""
         self._check()
         if not self._writable:
             raise Forbidden(guard.NO_CHANGES)
         known = self._known(project)
         if guard.came_from_elsewhere(dict(flask.request.headers)):
             raise Forbidden("The form was sent by another site.")
-        return known
-
-    def _asked(self, known: Project, what: str, already: int, ask: Callable[[], object]) -> flask.Response:
-        """Ask for it, unless this form was sent before, and show the page again. ``already``: how often it was asked
-        for, which is sealed in the form. Raises BadRequest."""
         flask.request.max_content_length = flask.request.max_form_memory_size = 10_000
-        given = flask.request.form.get("token", "")
-        if self._seal.holds(given, *_asking(what, known, already)):
+        return known, flask.request.form.get("token", "")
+
+    def _asked(
+        self,
+        known: Project,
+        given: str,
+        asking: tuple[tuple[str, ...], tuple[str, ...]],
+        ask: Callable[[], object],
+    ) -> flask.Response:
+        """Ask for it, unless this form was sent before, and show the page again. ``asking``: what is sealed in a form
+        of now, and in one that was sent before. Raises BadRequest."""
+        if self._seal.holds(given, *asking[0]):
             self._services.write(ask, POST_SECONDS)
-        elif not self._seal.holds(given, *_asking(what, known, already - 1)):
-            raise BadRequest("This form is out of date: open the project's page again, and try once more.")
-        response = answer("")
-        response.status_code = 303
-        response.headers["Location"] = f"../{known.id}"
-        return response
+        elif not self._seal.holds(given, *asking[1]):
+            raise BadRequest(OUT_OF_DATE)
+        return back_to(known)
 
     def _known(self, project: str) -> Project:
         """The project with this id of ours, whatever its standing. Raises NotFound."""
@@ -233,6 +257,14 @@ def _is_part() -> bool:
 
 def _seconds(running: bool) -> int:
     return RUNNING_SECONDS if running else IDLE_SECONDS
+
+
+def back_to(project: Project) -> flask.Response:
+    """After a form: to the page of its project."""
+    response = answer("")
+    response.status_code = 303
+    response.headers["Location"] = f"../{project.id}"
+    return response
 
 
 def answer(

@@ -475,3 +475,31 @@ def test_a_database_of_the_format_before_knows_of_no_control_arm(url: str) -> No
     second.projects.update(1, "a", control=None)
     assert second.projects.all()[0].control is None
     second.close()
+
+
+def test_a_database_of_the_format_before_knows_of_no_answers(url: str) -> None:
+    """Format 6: who gave which annotation, agreement, and what is asked again come with the next comparison."""
+    first = State(url)
+    first.projects.connect(1, "1.100", CONFIG, {}, "http://label-studio", "token")
+    first.labels.put(1, [StoredLabel(5, "cat", [[50, "monday", 1.0]], 1, 0)])
+    with first.database.engine.begin() as conn:
+        conn.exec_driver_sql("ALTER TABLE labels DROP COLUMN answers")
+        for table in ("agreements", "asked_again"):
+            conn.exec_driver_sql(f"DROP TABLE {table}")
+        conn.exec_driver_sql("UPDATE meta SET value = '6' WHERE name = 'schema'")
+    first.close()
+    second = State(url)
+    (label,) = second.labels.all(1)
+    assert (label.label, label.answers) == ("cat", None)
+    assert second.team.agreement(1) is None and second.team.asked(1) == []
+    second.labels.put(1, [StoredLabel(5, "cat", [[50, "monday", 1.0]], 1, 0, answers=[[50, 7, "cat", False]])])
+    assert second.labels.all(1)[0].answers == [[50, 7, "cat", False]]
+    assert second.team.ask(1, 5) and [one.task_id for one in second.team.asked(1)] == [5]
+    second.team.forget_answered(1)
+    assert [one.task_id for one in second.team.asked(1)] == [5]
+    second.labels.put(1, [StoredLabel(5, "cat", [[50, "monday", 1.0]], 2, 0)])
+    assert second.team.asked(1) == [] and second.team.ask(1, 5), "that was done, and is asked for again"
+    assert [one.annotations for one in second.team.asked(1)] == [2]
+    second.projects.remove(1)
+    assert second.team.asked(1) == []
+    second.close()

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
-from backend.labelstudio.records import ChangedTask, ProjectInfo, TaskAnnotations, TaskRef
+from backend.labelstudio.records import ChangedTask, PredictionRef, ProjectInfo, TaskAnnotations, TaskRef
 
 CONFIG = """<View><Image name="pic" value="$image"/><Choices name="what" toName="pic">
 <Choice value="cat"/><Choice value="dog"/></Choices></View>"""
@@ -35,6 +35,14 @@ class ModelStudio:
         self.number = 0
         self.read_whole = 0
         """How often all tasks were listed."""
+        self.team = self
+        self.users = {1: "Ann", 2: "Bob", 3: ""}
+        self.reopened: list[tuple[int, int]] = []
+        """(task, number of people) that were served again."""
+        self.predicted: list[int] = []
+        """The tasks that have a prediction."""
+        self.asked_names = 0
+        """How often the names of users were asked for."""
 
     # -- what people do ----------------------------------------------------------------------------------------------
 
@@ -49,7 +57,9 @@ class ModelStudio:
             self.contents[task] = ModelTask({"image": f"http://host/{task}.png"}, self.now - late)
         return made
 
-    def annotate(self, task: int, choice: str, *, skipped: bool = False, late: float = 0.0) -> int:
+    def annotate(
+        self, task: int, choice: str, *, skipped: bool = False, late: float = 0.0, by: int | None = None
+    ) -> int:
         number = self.new_number()
         self.contents[task].annotations[number] = {
             "id": number,
@@ -58,6 +68,7 @@ class ModelStudio:
             "created_at": _stamp(self.now - late),
             "updated_at": _stamp(self.now - late),
             "result": _result(choice),
+            "completed_by": by,
         }
         self.contents[task].updated_at = self.now - late
         return number
@@ -94,6 +105,19 @@ class ModelStudio:
             project_id, f"{project_id}.5", "model", self.config, "", "", len(self.contents), len(every) - skipped,
             skipped, self.now,
         )  # fmt: skip
+
+    def reopen(self, task_id: int, people: int) -> None:
+        self.reopened.append((task_id, people))
+
+    def predictions(self, project_id: int, model_version: str) -> list[PredictionRef]:
+        return [PredictionRef(1000 + task, task) for task in self.predicted]
+
+    def delete_prediction(self, prediction_id: int) -> None:
+        self.predicted.remove(prediction_id - 1000)
+
+    def names(self) -> dict[int, str]:
+        self.asked_names += 1
+        return dict(self.users)
 
     def tasks(self, project_id: int, after_id: int = 0) -> Iterator[TaskRef]:
         self.read_whole += 1

@@ -57,6 +57,12 @@ def assert_is_truth(truth: Truth, studio: ModelStudio, state: State) -> None:
     assert truth.unlabeled.tolist() == sorted(studio.contents.keys() - expected.keys())
     counted = [pair for one in studio.contents.values() for pair in truth.kind.counted(list(one.annotations.values()))]
     assert truth.annotations == dict(counted)
+    told = {task: sorted(one.annotation for one in answers) for task, answers in truth.answers.items()}
+    assert told == {
+        task: sorted(number for number, _ in truth.kind.counted(list(one.annotations.values())))
+        for task, one in studio.contents.items()
+        if task in expected
+    }
     assert state.tasks.sources_between(1, 0, None) == {t: one.data["image"] for t, one in studio.contents.items()}
     every = [one["was_cancelled"] for task in studio.contents.values() for one in task.annotations.values()]
     assert state.labels.totals(1) == (len(every) - sum(every), sum(every))

@@ -1,0 +1,67 @@
+"""Tasks that the owner asks again: one more annotator is served them, first of all.
+
+Label Studio serves a task until as many people as its ``overlap`` have annotated it, and never to the same person
+twice. So the overlap of such a task is raised above the number of people that it has, and it gets the first place in
+the order. Its annotations stay as they are. When another one comes, Label Studio counts the task as finished by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from backend.errors import BackendError, LabelStudioUnavailable
+from backend.state import Version
+from backend.tasks.votes import annotator_of
+from backend.worker import connection
+from backend.worker.job import Job
+
+log = logging.getLogger(__name__)
+
+
+def reopen(job: Job) -> None:
+    """Have Label Studio serve the tasks that are asked again, those that it does not serve yet.
+
+    Raises:
+        LabelStudioUnavailable: call again later; it goes on where it stopped.
+    """
+    state, project = job.state, job.project
+    served = state.labels.unfinished(project.id)
+    for one in state.team.asked(project.id):
+        if one.task_id in served:
+            continue
+        job.check()
+        try:
+            found = next(iter(job.gateway.annotations_of(project.number, [one.task_id], results=False)), None)
+            if found is None:  # it was deleted: the next comparison forgets it
+                continue
+            people = len({annotator_of(annotation) for annotation in found.annotations})
+            job.gateway.team.reopen(one.task_id, max(project.overlap, people + 1))
+        except LabelStudioUnavailable:
+            raise
+        except BackendError as error:
+            state.team.withdraw(project.id, one.task_id)
+            connection.note(job, f"Label Studio does not serve task {one.task_id} again: {error}")
+        else:
+            state.labels.reopen(project.id, one.task_id)
+            log.info("Project %s: task %d is asked again", project.name, one.task_id)
+
+
+def put_in_front(job: Job, version: Version) -> bool:
+    """Give the tasks that are asked again the first places in the order of ``version``, those that have a place in it.
+    Returns whether any moved: their predictions are still to be written."""
+    state, project = job.state, job.project
+    waiting = [one.task_id for one in state.team.asked(project.id) if one.placed_in != version.id]
+    there = set(state.scores.tasks(version).tolist()) if waiting else set()
+    moved = [task for task in waiting if task in there]
+    if not moved:
+        return False
+    written = set(state.scores.written(version).tolist()) & set(moved)
+    if written:  # with another score, which Label Studio does not replace
+        for prediction in job.gateway.predictions(project.number, version.name):
+            if prediction.task_id in written:
+                job.check()
+                job.gateway.delete_prediction(prediction.id)
+        state.scores.mark_written(version, job.owner, sorted(written), written=False)
+    state.scores.put_first(version, job.owner, moved)
+    state.team.place(project.id, version.id, moved)
+    return True
