@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-SCRATCH = ("task_net=resnet18", "weights=none")
-"""The papers' networks know nothing before the first label."""
+FROM_NOTHING = ("weights=none", "vaal_space=pixels")
+"""The papers' networks know nothing before the first label, and those of VAAL and its relatives see images. In every
+arm, also where a sampler has no such networks: arms of one sampler under one set of settings are the same runs,
+whichever studies they are in, and are played once."""
+SCRATCH = ("task_net=resnet18", *FROM_NOTHING)
+VGG = ("task_net=vgg16-bn", *FROM_NOTHING)
 
 
 def by_chance(options: str) -> str:
@@ -11,13 +15,12 @@ def by_chance(options: str) -> str:
     return f"{options} --first chance --one-pool"
 
 
-_FEW_STEPS = " --set task_width=8 --set vaal_width=16 --set vaal_batch_size=64 --set vaal_iterations=100"
-_FEW_STEPS += " --set train_images=3000"
-SMALL_SIZES = "--pool 2000 --test 2000 --initial 100 --budget 100 --cycles 4 --trials 3"
-SMALL = by_chance(f"--dataset fashion-mnist {SMALL_SIZES}") + _FEW_STEPS
-SMALL_TAIL = by_chance("--dataset fashion-mnist-x100 --test 2000 --initial 100 --budget 100 --cycles 4 --trials 3") + (
-    _FEW_STEPS
-)
+_FEW_STEPS = " --set task_width=8 --set vaal_width=8 --set vaal_batch_size=32 --set vaal_iterations=60"
+_FEW_STEPS += " --set train_images=1500 --together"
+PURCHASES = "--initial 100 --budget 100 --cycles 3"
+_SIZES = f"--pool 1000 --test 1000 {PURCHASES} --trials 3"
+SMALL = by_chance(f"--dataset fashion-mnist {_SIZES}") + _FEW_STEPS
+SMALL_TAIL = by_chance(f"--dataset fashion-mnist-x100 {_SIZES}") + _FEW_STEPS
 MASKS = "--task segmentation " + by_chance(
     "--dataset fashion-scenes --image-size 64 --pool 1000 --test 300 --initial 50 --budget 50 --cycles 3 --trials 3"
 )

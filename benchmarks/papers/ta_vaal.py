@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from benchmarks.papers.curves import Arm, Chosen, Curves, arms
 from benchmarks.papers.presets import Presets
-from benchmarks.papers.scales import MASKS, SCRATCH, SMALL, SMALL_TAIL, by_chance
+from benchmarks.papers.scales import MASKS, PURCHASES, SCRATCH, SMALL, SMALL_TAIL, VGG, by_chance
 
 PAPER = "TA-VAAL"
 _COMPARED = ("random", "core-set", "vaal", "learning-loss", "ta-vaal")
-_ARMS = tuple(Arm(f"`{name}`", name, ("vaal_space=pixels", *SCRATCH)) for name in _COMPARED)
-_VGG = tuple(Arm(f"`{name}`", name, ("vaal_space=pixels", "task_net=vgg16-bn", "weights=none")) for name in _COMPARED)
+_ARMS = tuple(Arm(f"`{name}`", name, SCRATCH) for name in _COMPARED)
+_VGG = tuple(Arm(f"`{name}`", name, VGG) for name in _COMPARED)
 _SUBSETS = "--cycles 10 --trials 5 --set subset=10000"
 _CIFAR10 = by_chance(f"--dataset cifar10 --initial 1000 {_SUBSETS} --set preset=ta-vaal-cifar10")
 _CIFAR100 = by_chance(f"--dataset cifar100 --initial 2000 {_SUBSETS} --set preset=ta-vaal-cifar100")
@@ -38,7 +38,7 @@ STUDIES = (
         "TA-VAAL is ahead or level on CIFAR-10 and CIFAR-100.",
         _DEPARTS,
         arms=_ARMS,
-        small=SMALL.replace("--initial 100 --budget 100 --cycles 4", "--initial 200 --budget 400 --cycles 3"),
+        small=SMALL.replace(PURCHASES, "--initial 200 --budget 300 --cycles 3"),
         paper_scale=_CIFAR10.replace("--initial 1000", "--initial 5000 --budget 5000").replace(
             "10 --trials", "4 --trials"
         ),
