@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.papers.curves import Arm, Costs, Curves, arms
 from benchmarks.papers.gap import Gap
-from benchmarks.papers.scales import MASKS, MASKS_AS_IN_PAPERS, PURCHASES, SCRATCH, SMALL, VGG, by_chance
+from benchmarks.papers.scales import MASKS, MASKS_AS_IN_PAPERS, SCRATCH, SMALL, SMALL_ONCE, VGG, by_chance
 
 PAPER = "DAST-AL"
 _CIFAR10 = by_chance("--dataset cifar10 --initial 2500 --budget 2500 --cycles 7 --trials 3") + (
@@ -70,7 +70,7 @@ STUDIES = (
                 *("ensemble", "qbc", "learning-loss", "vaal", "ta-vaal", "sraal", "ads", "dast-al"),
             )
         ),
-        small=SMALL.replace(PURCHASES, "--initial 100 --budget 100 --cycles 2").replace(" --together", ""),
+        small=SMALL_ONCE.replace(" --together", ""),
         paper_scale=_CIFAR10_BY_1000.replace("--cycles 10 --trials 3", "--cycles 2 --trials 1"),
     ),
     Curves(
@@ -83,7 +83,7 @@ STUDIES = (
             Arm(f"`{name}`", name, VGG)
             for name in ("random", "core-set", "learning-loss", "vaal", "sraal", "ads", "dast-al")
         ),
-        small=SMALL,
+        small=f"{SMALL_ONCE} --image-size 32",
         paper_scale=_CIFAR10_BY_1000,
     ),
     Curves(

@@ -17,13 +17,17 @@ def by_chance(options: str) -> str:
 
 _FEW_STEPS = " --set task_width=8 --set vaal_width=8 --set vaal_batch_size=32 --set vaal_iterations=60"
 _FEW_STEPS += " --set train_images=1500 --together"
-PURCHASES = "--initial 100 --budget 100 --cycles 3"
+PURCHASES, ONE_PURCHASE = "--initial 100 --budget 100 --cycles 3", "--initial 100 --budget 100 --cycles 2"
 _SIZES = f"--pool 1000 --test 1000 {PURCHASES} --trials 3"
 SMALL = by_chance(f"--dataset fashion-mnist {_SIZES}") + _FEW_STEPS
+SMALL_ONCE = SMALL.replace(PURCHASES, ONE_PURCHASE)
+"""For what costs twice as much, or is a question asked elsewhere already."""
 SMALL_TAIL = by_chance(f"--dataset fashion-mnist-x100 {_SIZES}") + _FEW_STEPS
 MASKS = "--task segmentation " + by_chance(
-    "--dataset fashion-scenes --image-size 64 --pool 1000 --test 300 --initial 50 --budget 50 --cycles 3 --trials 3"
+    "--dataset fashion-scenes --image-size 64 --pool 400 --test 150 --initial 30 --budget 30 --cycles 2 --trials 3"
 )
+MASKS += " --set weights=none --set task_width=4 --set train_images=600 --set vaal_width=8 --set vaal_batch_size=16"
+MASKS += " --set vaal_iterations=40 --set ensemble_size=3 --together"
 MASKS_AS_IN_PAPERS = "--task segmentation " + by_chance(
     "--dataset cityscapes --image-size 512 --initial 200 --budget 200 --cycles 7 --trials 5"
 )

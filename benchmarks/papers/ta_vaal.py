@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from benchmarks.papers.curves import Arm, Chosen, Curves, arms
 from benchmarks.papers.presets import Presets
-from benchmarks.papers.scales import MASKS, PURCHASES, SCRATCH, SMALL, SMALL_TAIL, VGG, by_chance
+from benchmarks.papers.scales import (
+    MASKS,
+    ONE_PURCHASE,
+    PURCHASES,
+    SCRATCH,
+    SMALL,
+    SMALL_ONCE,
+    SMALL_TAIL,
+    VGG,
+    by_chance,
+)
 
 PAPER = "TA-VAAL"
 _COMPARED = ("random", "core-set", "vaal", "learning-loss", "ta-vaal")
@@ -28,7 +38,7 @@ STUDIES = (
         "TA-VAAL stays ahead at all but one number of labels on CIFAR-100; the ranker itself is worth half a point.",
         ("`--independent-learner` trains that network for every sampler, from scratch.", *_DEPARTS),
         arms=_ARMS,
-        small=f"{SMALL} --independent-learner",
+        small=f"{SMALL_ONCE} --independent-learner",
         paper_scale=f"{_CIFAR100} --independent-learner",
     ),
     Curves(
@@ -38,7 +48,7 @@ STUDIES = (
         "TA-VAAL is ahead or level on CIFAR-10 and CIFAR-100.",
         _DEPARTS,
         arms=_ARMS,
-        small=SMALL.replace(PURCHASES, "--initial 200 --budget 300 --cycles 3"),
+        small=SMALL.replace(PURCHASES, "--initial 200 --budget 400 --cycles 2"),
         paper_scale=_CIFAR10.replace("--initial 1000", "--initial 5000 --budget 5000").replace(
             "10 --trials", "4 --trials"
         ),
@@ -50,7 +60,7 @@ STUDIES = (
         "On Caltech-256, TA-VAAL is slightly ahead of VAAL, and learning loss of random.",
         ("A folder of Caltech's classes serves as `--dataset` of `python -m benchmarks curves`.", *_DEPARTS),
         arms=_VGG,
-        small=SMALL,
+        small=f"{SMALL_ONCE} --image-size 32",
         paper_scale=_CIFAR10,
     ),
     Curves(
@@ -71,7 +81,9 @@ STUDIES = (
             "TA-VAAL is ahead on the modified CIFAR-10.",
             _DEPARTS,
             arms=_ARMS,
-            small=SMALL_TAIL.replace("x100", f"x{ratio}"),
+            small=SMALL_TAIL.replace("x100", f"x{ratio}").replace(
+                PURCHASES, PURCHASES if ratio == 100 else ONE_PURCHASE
+            ),
             paper_scale=_CIFAR10.replace("--dataset cifar10", f"--dataset cifar10-x{ratio}"),
         )
         for ratio in (100, 10)
