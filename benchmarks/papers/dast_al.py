@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.papers.curves import Arm, Costs, Curves, arms
+from benchmarks.papers.curves import Arm, Curves, arms
 from benchmarks.papers.gap import Gap
+from benchmarks.papers.purchases import Costs
 from benchmarks.papers.scales import MASKS, MASKS_AS_IN_PAPERS, SCRATCH, SMALL, SMALL_ONCE, VGG, by_chance
 
 PAPER = "DAST-AL"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.papers.curves import Arm, Chosen, Curves, arms
+from benchmarks.papers.curves import Arm, Curves, arms
 from benchmarks.papers.presets import Presets
+from benchmarks.papers.purchases import Chosen
 from benchmarks.papers.scales import (
     MASKS,
     ONE_PURCHASE,
@@ -102,9 +103,9 @@ STUDIES = (
     Chosen(
         "ta-vaal-figure-7",
         PAPER,
-        "How many images of each class were chosen from a pool of a hundredfold imbalance",
+        "What was chosen from a pool of a hundredfold imbalance: images, and how many of each class",
         "TA-VAAL chooses more of the rare classes than random, VAAL and learning loss.",
-        ("The paper shows the 100 first images of each purchase as well.", *_DEPARTS),
+        _DEPARTS,
         arms=_ARMS,
         small=SMALL_TAIL,
         paper_scale=_CIFAR10.replace("--dataset cifar10", "--dataset cifar10-x100"),

@@ -21,8 +21,9 @@ from benchmarks.curves.plan import Plan, Run, overrides_of
 from benchmarks.curves.run import play
 from benchmarks.curves.tasks import task_of
 from benchmarks.papers.command import RESULTS, STUDIES, saved_outcome
-from benchmarks.papers.curves import Arm, Chosen, Costs, Curves
+from benchmarks.papers.curves import Arm, Curves
 from benchmarks.papers.gap import Gap
+from benchmarks.papers.purchases import Chosen, Costs
 from benchmarks.papers.study import SCALES, Places
 from samplers import SAMPLERS
 from tests.benchmarks.curves.curves_bench import quiet
@@ -97,11 +98,13 @@ def test_what_a_cycle_costs(folder: Path, places: Places) -> None:
         assert row[4] == pytest.approx(sum(row[1:4]), abs=0.03)
 
 
-def test_what_was_chosen_is_counted_by_class(folder: Path, places: Places) -> None:
+def test_what_was_chosen_is_counted_by_class_and_shown(folder: Path, places: Places) -> None:
     study = Chosen("chosen", **ABOUT, arms=(Arm("random", "random", TINY),), small=tiny(folder))
     outcome = study.make("small", places, Display())
     assert outcome.headings == ["", "dark", "gray", "light"]
     assert sum(cells(outcome.rows[0])) == pytest.approx(5, abs=0.2), "one purchase"
+    with Image.open(places.pictures / outcome.picture) as picture:
+        assert picture.width > 5 * 16, "what was chosen side by side"
 
 
 def test_the_gap_to_what_the_bound_equals_closes_and_to_what_it_bounds_stays(folder: Path, places: Places) -> None:
