@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.papers.curves import Arm, Curves, arms
 from benchmarks.papers.gap import Gap
+from benchmarks.papers.neighbors import Neighbors
 from benchmarks.papers.purchases import Costs
 from benchmarks.papers.scales import MASKS, MASKS_AS_IN_PAPERS, SCRATCH, SMALL, SMALL_ONCE, VGG, by_chance
 
@@ -56,6 +57,17 @@ STUDIES = (
             "`epmcm_draws` orders a queue by equation 5 itself.",
         ),
         settings=(*SCRATCH, "task_width=8"),
+    ),
+    Neighbors(
+        "dast-al-table-3",
+        PAPER,
+        "Whether what is chosen is more diverse: the nearest real images to augmented features",
+        "Pictures drawn from augmented features of what EPMCM chooses differ more than those of random images.",
+        (
+            "The paper draws pictures by a network that inverts features, of ImageNet; here a real image stands for"
+            " each augmented feature.",
+        ),
+        settings=(*SCRATCH, "task_width=8", "train_images=3000"),
     ),
     Costs(
         "dast-al-table-4",

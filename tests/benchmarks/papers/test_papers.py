@@ -23,8 +23,11 @@ from benchmarks.curves.tasks import task_of
 from benchmarks.papers.command import RESULTS, STUDIES, saved_outcome
 from benchmarks.papers.curves import Arm, Curves
 from benchmarks.papers.gap import Gap
+from benchmarks.papers.neighbors import Neighbors
+from benchmarks.papers.pair_losses import PairLosses
 from benchmarks.papers.purchases import Chosen, Costs
 from benchmarks.papers.study import SCALES, Places
+from benchmarks.papers.trained import labels_of
 from samplers import SAMPLERS
 from tests.benchmarks.curves.curves_bench import quiet
 
@@ -156,3 +159,28 @@ def test_a_table_of_settings_is_made_by_the_command(tmp_path: Path, capsys: pyte
     assert main(["papers", "ta-vaal-table-1", "--out", str(tmp_path)]) == 0
     assert "| `ta_vaal_latent` | 64 | 64 | 128 | 128 | 128 |" in capsys.readouterr().out
     assert (tmp_path / "ta-vaal-table-1-small.json").exists()
+
+
+def test_the_loss_of_the_module_is_told_by_epoch(folder: Path, places: Places) -> None:
+    """An untrained margin loss is about 1 and an untrained ranking loss about ln 2."""
+    study = PairLosses("losses", **ABOUT, small=(str(folder), 30, 4), trials=2, settings=TINY)
+    outcome = study.make("small", places, Display())
+    assert outcome.headings == ["", "epoch 1", "epoch 2", "epoch 4"]
+    margin, ranks = (cells(row) for row in outcome.rows)
+    assert margin[0] == pytest.approx(1, abs=0.5)
+    assert ranks[0] == pytest.approx(0.69, abs=0.3)
+    assert (places.pictures / outcome.picture).stat().st_size < 300_000
+
+
+def test_neighbors_of_augmented_features_are_other_images(folder: Path, places: Places) -> None:
+    sizes: dict[str, int] = {"picks": 5, "draws": 4, "shown": 2, "trials": 2}
+    study = Neighbors("neighbors", **ABOUT, small=(str(folder), 20, 10), settings=TINY, **sizes)
+    given = labels_of(study.small, "dast-al", TINY, places, Display())
+    for picked, nearest in study._found(given).values():
+        assert nearest.shape == (5, 4)
+        assert not (nearest == picked[:, None]).any()
+        assert np.isin(nearest, given.others).all()
+    outcome = study.make("small", places, Display())
+    assert [row[0] for row in outcome.rows] == ["DAST-AL", "least confidence", "random"]
+    assert all(1 <= row[1] <= row[0] <= 4 for row in map(cells, outcome.rows)), "classes, neighbors, draws"
+    assert (places.pictures / outcome.picture).stat().st_size < 300_000
