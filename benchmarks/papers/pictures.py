@@ -17,8 +17,9 @@ SHADES = 32  # colors of a picture: enough for small photographs, and a third of
 def strips(images: Mapping[str, np.ndarray], columns: int) -> bytes:
     """Images (N, H, W, 3) uint8 under their words, each N in rows of ``columns``: a PNG."""
     heights = [-(-len(part) // columns) for part in images.values()]
-    figure = Figure(figsize=(0.32 * columns, sum(0.32 * rows + 0.3 for rows in heights)))
-    axes = figure.subplots(len(images), 1, squeeze=False, height_ratios=heights)[:, 0]
+    tall = [0.32 * rows * part.shape[1] / part.shape[2] for rows, part in zip(heights, images.values(), strict=True)]
+    figure = Figure(figsize=(0.32 * columns, sum(tall) + 0.3 * len(tall)))
+    axes = figure.subplots(len(images), 1, squeeze=False, height_ratios=tall)[:, 0]
     for place, (words, part) in zip(axes, images.items(), strict=True):
         place.imshow(in_rows(part, columns), interpolation="nearest")
         place.set_title(words, fontsize=8, loc="left", pad=2)
@@ -35,6 +36,13 @@ def in_rows(images: np.ndarray, columns: int) -> np.ndarray:
     framed[:count, :height, :width] = images
     laid = framed.reshape(rows, columns, height + 1, width + 1, channels).swapaxes(1, 2)
     return laid.reshape(rows * (height + 1), columns * (width + 1), channels)
+
+
+def in_pairs(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    """Images (N, H, W, 3) and as many of any size: (N, H + H', W, 3), each with the other's below it, as wide."""
+    wide = upper.shape[2]
+    resized = [np.asarray(Image.fromarray(one).resize((wide, wide * one.shape[0] // one.shape[1]))) for one in lower]
+    return np.concatenate([upper, np.stack(resized)], axis=1)
 
 
 def lines(title: str, curves: Mapping[str, np.ndarray], x_words: str, y_words: str, mark: float = 0.0) -> bytes:

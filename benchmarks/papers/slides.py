@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.papers.curves import Arm, Curves
+from benchmarks.papers.matches import Matches
 from benchmarks.papers.scales import SCRATCH, SMALL, by_chance
 
 _CIFAR10 = by_chance("--dataset cifar10 --initial 5000 --budget 1000 --cycles 10 --trials 3")
@@ -44,6 +45,14 @@ STUDIES = (
         ),
         small=SMALL,
         paper_scale=_CIFAR10,
+    ),
+    Matches(
+        "asal-matches",
+        "ASAL",
+        "Generated images that the network is least sure of, and the real ones that they are matched with",
+        "Real images that are near to generated ones, of which the network is least sure, stand in for these.",
+        ("The paper matches by the features of a network, of an autoencoder, or by PCA (`asal_space`).",),
+        settings=("gan=dcgan", "gan_seconds=3600", "asal_images=60", "synthetic_seconds=600"),
     ),
     Curves(
         "asal-parts",

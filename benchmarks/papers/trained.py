@@ -29,6 +29,7 @@ class Labels:
     task: Classification
     data: CycleData
     others: np.ndarray
+    plan: Plan
     settings: Settings
     runtime: Runtime
 
@@ -55,4 +56,6 @@ def labels_of(
     order = np.random.default_rng(trial_seed(places.seed, trial)).permutation(task.pool)
     data = task.data(np.sort(order[:labels]), np.sort(order[labels:]))
     runtime = Runtime(torch.device(places.devices.partition(",")[0] or "cpu"), places.seed + trial - 1)
-    return Labels(task, data, np.sort(order[labels : labels + images]), plan.settings(Run(sampler, trial)), runtime)
+    return Labels(
+        task, data, np.sort(order[labels : labels + images]), plan, plan.settings(Run(sampler, trial)), runtime
+    )

@@ -23,6 +23,7 @@ from benchmarks.curves.tasks import task_of
 from benchmarks.papers.command import RESULTS, STUDIES, saved_outcome
 from benchmarks.papers.curves import Arm, Curves
 from benchmarks.papers.gap import Gap
+from benchmarks.papers.matches import Matches
 from benchmarks.papers.neighbors import Neighbors
 from benchmarks.papers.pair_losses import PairLosses
 from benchmarks.papers.purchases import Chosen, Costs
@@ -184,3 +185,14 @@ def test_neighbors_of_augmented_features_are_other_images(folder: Path, places: 
     assert [row[0] for row in outcome.rows] == ["DAST-AL", "least confidence", "random"]
     assert all(1 <= row[1] <= row[0] <= 4 for row in map(cells, outcome.rows)), "classes, neighbors, draws"
     assert (places.pictures / outcome.picture).stat().st_size < 300_000
+
+
+def test_generated_images_are_shown_with_their_matches(folder: Path, places: Places) -> None:
+    gan = ("gan=dcgan", "gan_iterations=2", "gan_width=4", "gan_latent=6", "synthetic_steps=2", "asal_images=5")
+    study = Matches("matches", **ABOUT, small=(str(folder), 10, 20), settings=(*TINY, *gan), shown=4)
+    outcome = study.make("small", places, Display())
+    (row,) = outcome.rows
+    assert float(row[0]) <= float(row[1]), "the latents were moved to where the network is less sure"
+    assert 1 <= int(row[-1].split(" of ")[0]) <= 3
+    with Image.open(places.pictures / outcome.picture) as picture:
+        assert picture.width > picture.height, "one row of pairs"
