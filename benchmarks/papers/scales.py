@@ -22,7 +22,7 @@ _SIZES = f"--pool 1000 --test 1000 {PURCHASES} --trials 3"
 SMALL = by_chance(f"--dataset fashion-mnist {_SIZES}") + _FEW_STEPS
 SMALL_ONCE = SMALL.replace(PURCHASES, ONE_PURCHASE)
 """For what costs twice as much, or is a question asked elsewhere already."""
-SMALL_TAIL = by_chance(f"--dataset fashion-mnist-x100 {_SIZES}") + _FEW_STEPS
+SMALL_TAIL = SMALL_ONCE.replace("fashion-mnist", "fashion-mnist-x100")
 MASKS = "--task segmentation " + by_chance(
     "--dataset fashion-scenes --image-size 64 --pool 400 --test 150 --initial 30 --budget 30 --cycles 2 --trials 3"
 )

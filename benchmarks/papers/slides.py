@@ -8,9 +8,9 @@ from benchmarks.papers.scales import SCRATCH, SMALL, by_chance
 
 _CIFAR10 = by_chance("--dataset cifar10 --initial 5000 --budget 1000 --cycles 10 --trials 3")
 _FEATURES = by_chance(
-    "--dataset fashion-mnist --image-size 32 --pool 1500 --test 1500 --initial 50 --budget 50 --cycles 3 --trials 3"
+    "--dataset fashion-mnist --image-size 32 --pool 1000 --test 1000 --initial 50 --budget 50 --cycles 3 --trials 3"
 )
-_FEATURES += " --set gan_iterations=1000 --set gan_seconds=3600 --set asal_images=50 --set synthetic_restarts=1"
+_FEATURES += " --set gan_iterations=800 --set gan_seconds=3600 --set asal_images=50 --set synthetic_restarts=1"
 _FEATURES += " --set synthetic_steps=20 --set synthetic_seconds=600"
 """Fewer iterations and steps than by default, so that every arm of ASAL takes minutes."""
 

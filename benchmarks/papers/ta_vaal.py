@@ -8,7 +8,6 @@ from benchmarks.papers.presets import Presets
 from benchmarks.papers.purchases import Chosen
 from benchmarks.papers.scales import (
     MASKS,
-    ONE_PURCHASE,
     PURCHASES,
     SCRATCH,
     SMALL,
@@ -93,9 +92,7 @@ STUDIES = (
             "TA-VAAL is ahead on the modified CIFAR-10.",
             _DEPARTS,
             arms=_ARMS,
-            small=SMALL_TAIL.replace("x100", f"x{ratio}").replace(
-                PURCHASES, PURCHASES if ratio == 100 else ONE_PURCHASE
-            ),
+            small=SMALL_TAIL.replace("x100", f"x{ratio}"),
             paper_scale=_CIFAR10.replace("--dataset cifar10", f"--dataset cifar10-x{ratio}"),
         )
         for ratio in (100, 10)
@@ -138,7 +135,7 @@ STUDIES = (
             Arm("Wasserstein", "ta-vaal", (*_WASSERSTEIN, *SCRATCH)),
             Arm("both", "ta-vaal", (*_DEEP, *_WASSERSTEIN, *SCRATCH)),
         ),
-        small=SMALL,
+        small=SMALL_ONCE,
         paper_scale=_CIFAR10,
     ),
     Presets(
