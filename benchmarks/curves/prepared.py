@@ -13,8 +13,10 @@ from backend.learning import preparation
 from backend.settings.core import Settings
 from benchmarks.curves.plan import Plan
 from benchmarks.curves.tasks.base import CurveTask
-from models.data import Runtime
+from models.data import Deadline, Runtime
 from samplers import SAMPLERS, build_sampler
+
+PIECE_SECONDS = 30.0  # what a kill costs at most
 
 
 def prepared_for(
@@ -35,7 +37,7 @@ def prepared_for(
     known = hashlib.sha256(f"{plan.data_digest} {sampler.preparation_key} {settings.seed}".encode())
     known.update(task.pool.tobytes())
     own = folder / known.hexdigest()[:12]
-    runtime = Runtime(device, settings.seed)
     while not preparation.is_ready(own):
+        runtime = Runtime(device, settings.seed, deadline=Deadline.after(PIECE_SECONDS))
         preparation.go_on(own, sampler, task.pixels, task.pool, runtime, lambda: False, lambda: None)
     return preparation.ready_state(own, device)

@@ -52,7 +52,10 @@ STUDIES = (
         "Generated images that the network is least sure of, and the real ones that they are matched with",
         "Real images that are near to generated ones, of which the network is least sure, stand in for these.",
         ("The paper matches by the features of a network, of an autoencoder, or by PCA (`asal_space`).",),
-        settings=("gan=dcgan", "gan_seconds=3600", "asal_images=60", "synthetic_seconds=600"),
+        settings=(
+            *("gan=dcgan", "gan_iterations=1000", "gan_seconds=3600", "asal_images=60"),
+            *("synthetic_restarts=1", "synthetic_steps=50", "synthetic_seconds=600"),
+        ),
     ),
     Curves(
         "asal-parts",
