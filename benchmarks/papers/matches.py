@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from backend.files import replace_file
 from benchmarks.curves.display import Display
+from benchmarks.curves.plan import PlanError
 from benchmarks.curves.prepared import prepared_for
 from benchmarks.papers.pictures import in_pairs, strips
 from benchmarks.papers.study import Outcome, Places, Study
@@ -41,6 +43,10 @@ class Matches(Study):
         made = sampler.synthesize(
             scoring_copy(learner.net, given.runtime), sampler.starts(given.runtime), given.runtime
         )
+        if not math.isclose(float(made.after.mean()), metrics["fit_uncertainty_after"], rel_tol=1e-4):
+            raise PlanError(
+                "the machine is too slow for synthetic_seconds: other images were generated the second time"
+            )
         images = as_pixels(made.images).cpu().numpy()
         matched = sampler.state_dict()["matches"].cpu().numpy()
         count = min(self.shown, len(matched))
