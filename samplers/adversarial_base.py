@@ -49,9 +49,6 @@ class AdversarialSampler(Sampler[AdversarialT]):
     """
 
     family: ClassVar[str] = families.VAAL
-    hidden_layers: ClassVar[int] = 2
-    """Of the discriminator."""
-
     networks: nn.ModuleDict | None = None
     _config: VAEConfig | None = None
     _sees = ""
@@ -79,6 +76,11 @@ class AdversarialSampler(Sampler[AdversarialT]):
             config.latent, generator, config.condition, self.hidden_layers
         )
         return {"vae": vae, "discriminator": discriminator}
+
+    @property
+    def hidden_layers(self) -> int:
+        """Of the discriminator, before its last."""
+        return 2
 
     def begin(self, data: CycleData, runtime: Runtime) -> None:
         """Called in `fit` when its networks are fresh ones, of images."""

@@ -81,10 +81,7 @@ class AsalSampler(GanSampler[AsalOptions]):
         if self.options.asal_space == "pca":
             self._space = self._components(data.pixels, everything, runtime)
         copied = models.inference.fused.scoring_copy(net, runtime)
-        shape = (self.options.asal_images * self.options.synthetic_restarts, self.gan()[0].config.latent)
-        noise = runtime.generator("asal latents")
-        start = torch.randn(shape, generator=noise, device=noise.device)
-        made = self.synthesize(copied, start, runtime)
+        made = self.synthesize(copied, self.starts(runtime), runtime)
         with torch.inference_mode():
             self._wanted = self._embed(copied, made.images).clone()
         matches = self._matches = self._match(copied, self._wanted, data, runtime)
@@ -94,6 +91,12 @@ class AsalSampler(GanSampler[AsalOptions]):
             "uncertainty_after": float(made.after.mean()),
             "matches": float(len(matches)),
         }
+
+    def starts(self, runtime: Runtime) -> Tensor:
+        """Latents (R G, Z) to be moved, for R = `synthetic_restarts` and G = `asal_images`, of the cycle's seed."""
+        shape = (self.options.asal_images * self.options.synthetic_restarts, self.gan()[0].config.latent)
+        noise = runtime.generator("asal latents")
+        return torch.randn(shape, generator=noise, device=noise.device)
 
     def _match(self, net: TaskNet, wanted: Tensor, data: CycleData, runtime: Runtime) -> Tensor:
         """The rows (K,) of the unlabeled images that are nearest to those wanted (G, F), each matched once."""

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     import models.losses.dropout_cross_entropy
     import models.losses.isda
     import models.losses.loss_prediction
+    import models.losses.maximum_mean_discrepancy
     import models.losses.objectives
     import models.losses.pixel_covariance
     import models.losses.pixel_cross_entropy

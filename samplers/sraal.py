@@ -84,8 +84,11 @@ class SraalSampler(CodeSampler[SraalOptions]):
     source: ClassVar[str] = "Zhang et al. 2020"
     trains: ClassVar[str] = "autoencoder with a classifier, discriminator"
     knows_classes: ClassVar[bool] = True
-    hidden_layers: ClassVar[int] = 4
     Options = SraalOptions
+
+    @property
+    def hidden_layers(self) -> int:
+        return 4
 
     def config(self, width: int) -> VAEConfig:
         latent = self.options.sraal_latent

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from models.training.adversarial import AdversarialRecipe, AdversarialTrainer
     from models.training.adversarial_trainers import Conditions
 
+LAYERS_BEFORE = 2  # hidden ones, of states from before there was a choice
+
 
 def rank_conditions(ranks: Tensor, kind: str) -> tuple[Tensor, Tensor]:
     """What the decoder and what the discriminator is given of the ranks: (B,) -> (B, 1), (B, 1).
@@ -43,7 +45,9 @@ def rank_conditions(ranks: Tensor, kind: str) -> tuple[Tensor, Tensor]:
 @dataclass(frozen=True)
 class TaVaalOptions(LossPredictionOptions, AdversaryOptions):
     """Defaults are the paper's for CIFAR; the presets are its other rows. ta_vaal_latent: 32 in the authors' code, 64
-    in the supplement's table 1. ta_vaal_rank: see `rank_conditions`.
+    in the supplement's table 1. ta_vaal_rank: see `rank_conditions`. ta_vaal_discriminator_layers and
+    ta_vaal_autoencoder: by default as in the authors' code; section 4 of the supplement names 5 layers and a modified
+    Wasserstein autoencoder, and does not say of which form: `models.training.adversarial_trainers.WassersteinTrainer`.
     """
 
     ta_vaal_latent: int = option(64, "TA-VAAL: size of the latent space.", between(1, 4096))
@@ -52,6 +56,19 @@ class TaVaalOptions(LossPredictionOptions, AdversaryOptions):
         "sigmoid",
         "TA-VAAL: the rank that the discriminator sees; raw: unlike the autoencoder's, as in the authors' code.",
         one_of("sigmoid", "raw"),
+    )
+
+    ta_vaal_discriminator_layers: int = option(
+        3,
+        "TA-VAAL: linear layers of the discriminator; 5: as the paper's supplement says, 3: as the authors' code.",
+        between(2, 10),
+    )
+    ta_vaal_autoencoder: str = option(
+        "variational",
+        "TA-VAAL: what keeps the codes near a normal distribution; variational: a KL term for each image, as in the "
+        "authors' code; wasserstein: the maximum mean discrepancy of all of them, after the paper's supplement; "
+        "`vaal_beta` weighs either.",
+        one_of("variational", "wasserstein"),
     )
 
     def recipe(self) -> AdversarialRecipe:
@@ -121,6 +138,10 @@ class TaVaalSampler(AdversarialSampler[TaVaalOptions]):
     def config(self, width: int) -> VAEConfig:
         return models.networks.vae.VAEConfig(self.working_size(), width, self.options.ta_vaal_latent, condition=1)
 
+    @property
+    def hidden_layers(self) -> int:
+        return self.options.ta_vaal_discriminator_layers - 1
+
     def objective(self, net: TaskNet, data: CycleData, runtime: Runtime) -> Objective:
         """Mean cross entropy + η times the ranking loss."""
         return self._ranking.objective(net, data, runtime)
@@ -133,7 +154,10 @@ class TaVaalSampler(AdversarialSampler[TaVaalOptions]):
         return super().doubts(metrics) or self._ranking.doubts(metrics)
 
     def trainer(self, net: TaskNet, data: CycleData, recipe: AdversarialRecipe, runtime: Runtime) -> AdversarialTrainer:
-        return models.training.adversarial_trainers.ConditionedTrainer(
+        trainers = models.training.adversarial_trainers
+        wasserstein = self.options.ta_vaal_autoencoder == "wasserstein"
+        kind = trainers.WassersteinTrainer if wasserstein else trainers.ConditionedTrainer
+        return kind(
             self.part(models.networks.vae.VAE),
             self.part(models.networks.discriminator.Discriminator),
             recipe,
@@ -188,9 +212,10 @@ class TaVaalSampler(AdversarialSampler[TaVaalOptions]):
         return self.score_rows(net, pixels, rows, runtime, "score")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"game": super().state_dict(), "ranking": self._ranking.state_dict()}
+        return {"game": super().state_dict(), "ranking": self._ranking.state_dict(), "layers": self.hidden_layers}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state:
-            super().load_state_dict(state["game"])
+            if state.get("layers", LAYERS_BEFORE) == self.hidden_layers:
+                super().load_state_dict(state["game"])
             self._ranking.load_state_dict(state["ranking"])

@@ -76,6 +76,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--work", type=Path, default=DOWNLOADS / "curves", metavar="DIR", help="pixels and checkpoints")
     add("--devices", default="", metavar="A,B", help="cpu, cuda:0 …; default: every CUDA device, else cpu")
     add("--jobs", type=_count(0), default=0, help="runs at a time; 0: one per CUDA device, on a CPU one per core")
+    add("--together", action="store_true", help="the runs of a trial share a process: quicker where they are short")
     add("--only", default="", metavar="A,B", help="these experiments of the suite, without its summary")
     add("--fresh", action="store_true", help="forget what is stored under these options")
     add("--replace", action="store_true", help="overwrite the results of other options in the output folder")

@@ -117,7 +117,7 @@ def experiment(options: argparse.Namespace, display: Display) -> Results:
             frozen = embedded(tasks, plan, folder.parent, places[0], report)
         threads = 1 if frozen else threads  # a head is too small to share
         with display.running(plan, runs, waiting):
-            failures = play_all(plan, waiting, Jobs(places, threads, folder, kept, frozen), display)
+            failures = play_all(plan, waiting, Jobs(places, threads, folder, kept, frozen or options.together), display)
     results = Results.gather(plan, kept, arms(SAMPLER_NAMES), failures)
     devices = ", ".join(sorted(set(places)))
     facts["side by side"] = f"{len(places)} runs at a time on {devices}, torch threads in each: {threads}"

@@ -23,6 +23,7 @@ from backend.learning.scores import priority_scores
 from backend.settings.core import Settings
 from benchmarks.curves.foreground import foreground_first, predicted_shares
 from benchmarks.curves.plan import Plan, Run, chance_order, code_digest, trial_seed
+from benchmarks.curves.prepared import prepared_for
 from benchmarks.curves.store import Line, RunStore
 from benchmarks.curves.tasks.base import CurveTask
 from benchmarks.speed.memory import status_bytes
@@ -68,6 +69,7 @@ def _play_cycle(
         lambda phase, done, total: progress(cycle, phase, done, total),
         score_dtype=SCORE_DTYPES[settings.score_dtype],
         features=task.kept.train,
+        prepared=prepared_for(task, plan, settings, store.folder.parents[2] / "prepared", device),
     )
     if cycle > len(plan.early) + 1:
         labeled = store.labeled(cycle - 1)

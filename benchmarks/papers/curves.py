@@ -7,14 +7,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from backend.reporting.learning_curves import MeanStd, area_under_curve
 from benchmarks.curves import command
 from benchmarks.curves.display import Display
 from benchmarks.curves.report import Results
-from benchmarks.curves.store import Line
-from benchmarks.curves.tasks import TASKS
 from benchmarks.curves.versus import signed
 from benchmarks.papers.study import Outcome, Places, Study
 from benchmarks.speed.measuring import machine
@@ -129,46 +125,3 @@ def _gain(value: MeanStd) -> str:
     if math.isnan(value.margin):
         return signed(value.mean)
     return f"{signed(value.mean)} [{signed(value.mean - value.margin)}, {signed(value.mean + value.margin)}]"
-
-
-@dataclass(frozen=True)
-class Costs(Curves):
-    """What a cycle costs in place of what it is worth: parameters beside the task network, and seconds."""
-
-    def make(self, scale: str, places: Places, display: Display) -> Outcome:
-        played = self.play(scale, places, display)
-        headings = ["", "beside the task network, MiB", "training, s", "sampler's own, s", "scoring, s", "all, s"]
-        rows = []
-        for label, (sampler, results) in played.results.items():
-            seconds = [results.mean_seconds(sampler, phase) for phase in ("train", "fit", "score")]
-            own = [line["extra_mib"] for line in results.lines if line["sampler"] == sampler and "extra_mib" in line]
-            cells = [f"{np.mean(own):.2f}" if own else "?", *(f"{value:.2f}" for value in seconds)]
-            rows.append([label, *cells, f"{sum(seconds):.2f}"])
-        notes = ["Means over the cycles of all trials, of runs side by side on one machine: compare within the table."]
-        return Outcome(headings, rows, notes, played.facts)
-
-
-@dataclass(frozen=True)
-class Chosen(Curves):
-    """What was chosen in the purchases: how many images of each class."""
-
-    def make(self, scale: str, places: Places, display: Display) -> Outcome:
-        played = self.play(scale, places, display)
-        rows, classes = [], self._classes(played, places, display)
-        for label, (sampler, results) in played.results.items():
-            trials = {line["trial"] for line in results.lines if line["sampler"] == sampler}
-            bought = [line["picked_counts"] for line in results.lines if _buys(line, sampler)]
-            rows.append([label, *(f"{count / len(trials):.1f}" for count in np.sum(bought, axis=0))])
-        notes = ["Images of each class that the purchases brought, without the first labels: means over the trials."]
-        return Outcome(["", *classes], rows, notes, played.facts)
-
-    def _classes(self, played: Played, places: Places, display: Display) -> tuple[str, ...]:
-        plan = next(iter(played.results.values()))[1].plan
-        task = TASKS[plan.task]
-        with display.preparing() as report:
-            folder = task.prepare(plan.dataset, plan.image_size, places.data, places.work / "images", report)
-        return task.open(folder).classes
-
-
-def _buys(line: Line, sampler: str) -> bool:
-    return line["sampler"] == sampler and "picked_counts" in line

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from benchmarks.papers.curves import Arm, Costs, Curves, arms
+from benchmarks.papers.curves import Arm, Curves, arms
 from benchmarks.papers.gap import Gap
-from benchmarks.papers.scales import MASKS, MASKS_AS_IN_PAPERS, SCRATCH, SMALL, by_chance
+from benchmarks.papers.neighbors import Neighbors
+from benchmarks.papers.purchases import Costs
+from benchmarks.papers.scales import MASKS, MASKS_AS_IN_PAPERS, SCRATCH, SMALL, SMALL_ONCE, VGG, by_chance
 
 PAPER = "DAST-AL"
 _CIFAR10 = by_chance("--dataset cifar10 --initial 2500 --budget 2500 --cycles 7 --trials 3") + (
@@ -14,7 +16,6 @@ _CIFAR10_BY_1000 = _CIFAR10.replace(
     "--initial 2500 --budget 2500 --cycles 7", "--initial 1000 --budget 1000 --cycles 10"
 )
 _ISDA = ("objective=isda", *SCRATCH)
-_IN_PIXELS = ("vaal_space=pixels", *SCRATCH)
 _DEPARTS = (
     "Equation 7 prints the −1 inside of the exponent; it belongs outside of the sum.",
     "The paper writes full covariances, its code has variances (`covariance`).",
@@ -57,6 +58,17 @@ STUDIES = (
         ),
         settings=(*SCRATCH, "task_width=8"),
     ),
+    Neighbors(
+        "dast-al-table-3",
+        PAPER,
+        "Whether what is chosen is more diverse: the nearest real images to augmented features",
+        "Pictures drawn from augmented features of what EPMCM chooses differ more than those of random images.",
+        (
+            "The paper draws pictures by a network that inverts features, of ImageNet; here a real image stands for"
+            " each augmented feature.",
+        ),
+        settings=(*SCRATCH, "task_width=8", "train_images=3000"),
+    ),
     Costs(
         "dast-al-table-4",
         PAPER,
@@ -65,13 +77,13 @@ STUDIES = (
         " 17,897 / 41.67, ADS 0.98 M / 2,688.6 / 4.83, DAST-AL – / 128.30 / 7.59, on a TITAN Xp.",
         ("The paper gives parameters in millions, in floats of 4 bytes a quarter of the bytes.",),
         arms=tuple(
-            Arm(f"`{name}`", name, _IN_PIXELS)
+            Arm(f"`{name}`", name, SCRATCH)
             for name in (
                 *("random", "least-confidence", "margin", "entropy", "ceal", "core-set", "mc-dropout", "bald"),
                 *("ensemble", "qbc", "learning-loss", "vaal", "ta-vaal", "sraal", "ads", "dast-al"),
             )
         ),
-        small=SMALL.replace("--cycles 4 --trials 3", "--cycles 2 --trials 2"),
+        small=SMALL_ONCE.replace(" --together", ""),
         paper_scale=_CIFAR10_BY_1000.replace("--cycles 10 --trials 3", "--cycles 2 --trials 1"),
     ),
     Curves(
@@ -81,10 +93,10 @@ STUDIES = (
         "DAST-AL is ahead of all others from 4 % of the labels on.",
         ("LL4AL is `learning-loss`.", *_DEPARTS),
         arms=tuple(
-            Arm(f"`{name}`", name, ("vaal_space=pixels", "task_net=vgg16-bn", "weights=none"))
+            Arm(f"`{name}`", name, VGG)
             for name in ("random", "core-set", "learning-loss", "vaal", "sraal", "ads", "dast-al")
         ),
-        small=SMALL,
+        small=f"{SMALL_ONCE} --image-size 32",
         paper_scale=_CIFAR10_BY_1000,
     ),
     Curves(
@@ -94,7 +106,7 @@ STUDIES = (
         "DAST-AL is ahead of all but ADS at first, and of all from 20 % of the labels on.",
         ("The text names ResNet-18 and the figure VGG-16; λ is 5.0 in the code (`isda_lambda`).", *_DEPARTS),
         arms=tuple(
-            Arm(f"`{name}`", name, ("isda_lambda=5", *_IN_PIXELS))
+            Arm(f"`{name}`", name, ("isda_lambda=5", *SCRATCH) if name == "dast-al" else SCRATCH)
             for name in ("random", "core-set", "learning-loss", "vaal", "sraal", "ads", "dast-al")
         ),
         small=SMALL,

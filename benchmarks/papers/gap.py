@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.curves.display import Display
-from benchmarks.curves.plan import Plan, Run, overrides_of, trial_seed
-from benchmarks.curves.tasks import TASKS
 from benchmarks.papers.study import Outcome, Places, Study
+from benchmarks.papers.trained import labels_of
 from benchmarks.speed.measuring import machine
 
 if TYPE_CHECKING:
@@ -48,25 +47,14 @@ class Gap(Study):
         import torch
 
         from backend.learning.learner import Learner
-        from models.data import Runtime
         from models.inference.predictions import measure
 
-        dataset, labels, images = self.small if scale == "small" else self.paper_scale
-        overrides = overrides_of(self.settings)
-        kind, size = TASKS["classification"], 32
-        with display.preparing() as report:
-            folder = kind.prepare(dataset, size, places.data, places.work / "images", report)
-        opened = kind.open(folder)
-        plan = Plan(dataset, opened.digest, labels, images, 2, places.seed, image_size=size, overrides=overrides)
-        task = kind.of(opened, plan, 1)
-        order = np.random.default_rng(trial_seed(places.seed, 1)).permutation(task.pool)
-        labeled, rows = np.sort(order[:labels]), np.sort(order[labels : labels + images])
-        data = task.data(labeled, np.sort(order[labels:]))
-        runtime = Runtime(torch.device(places.devices.partition(",")[0] or "cpu"), places.seed)
-        display.say(f"Training on {labels:,} labels of {dataset}")
-        learner, _ = Learner.trained(plan.settings(Run("dast-al", 1)), task.classes, data, runtime)
-        net = learner.net
-        (logits,) = measure(net, task.pixels, rows, runtime, lambda _, found: (found,))
+        size = self.small if scale == "small" else self.paper_scale
+        given = labels_of(size, "dast-al", self.settings, places, display)
+        display.say(f"Training on {size[1]:,} labels of {size[0]}")
+        learner, _ = Learner.trained(given.settings, given.task.classes, given.data, given.runtime)
+        net, data, runtime = learner.net, given.data, given.runtime
+        (logits,) = measure(net, data.pixels, given.others, runtime, lambda _, found: (found,))
         spread = net.task.class_spread(net, data, runtime, learner.options["covariance"])
         wide = torch.from_numpy(logits).double()
         bounds = net.task.epmcm(wide, spread.table().double().cpu()).exp().numpy()

@@ -19,6 +19,8 @@ def _section(study: Study) -> Iterator[str]:
         if found := saved_outcome(study.name, scale):
             command, outcome = found
             yield from (f"**Ours**, `{command}`:", "", *table(outcome), "", *outcome.notes)
+            if outcome.picture:
+                yield from ("", f"![{study.part}](../benchmarks/results/papers/{outcome.picture})")
             if outcome.facts:
                 yield from ("", "; ".join(f"{name}: {value}" for name, value in outcome.facts.items()) + ".")
             yield ""

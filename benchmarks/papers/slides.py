@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from benchmarks.papers.curves import Arm, Curves
+from benchmarks.papers.matches import Matches
 from benchmarks.papers.scales import SCRATCH, SMALL, by_chance
 
 _CIFAR10 = by_chance("--dataset cifar10 --initial 5000 --budget 1000 --cycles 10 --trials 3")
+_FEATURES = by_chance(
+    "--dataset fashion-mnist --image-size 32 --pool 1000 --test 1000 --initial 50 --budget 50 --cycles 3 --trials 3"
+)
+_FEATURES += " --set gan_iterations=800 --set gan_seconds=3600 --set asal_images=50 --set synthetic_restarts=1"
+_FEATURES += " --set synthetic_steps=20 --set synthetic_seconds=600"
+"""Fewer iterations and steps than by default, so that every arm of ASAL takes minutes."""
 
 
 def _ceal(words: str, *settings: str) -> Arm:
@@ -39,21 +46,34 @@ STUDIES = (
         small=SMALL,
         paper_scale=_CIFAR10,
     ),
+    Matches(
+        "asal-matches",
+        "ASAL",
+        "Generated images that the network is least sure of, and the real ones that they are matched with",
+        "Real images that are near to generated ones, of which the network is least sure, stand in for these.",
+        ("The paper matches by the features of a network, of an autoencoder, or by PCA (`asal_space`).",),
+        settings=(
+            *("gan=dcgan", "gan_iterations=1000", "gan_seconds=3600", "asal_images=60"),
+            *("synthetic_restarts=1", "synthetic_steps=50", "synthetic_seconds=600"),
+        ),
+    ),
     Curves(
         "asal-parts",
         "ASAL",
-        "DCGAN and WGAN-GP, and the spaces in which generated images are matched, beside entropy and random",
+        "DCGAN and WGAN-GP, and the spaces in which generated images are matched, beside entropy, margin and random",
         "WGAN-GP is better than DCGAN; ASAL is ahead of random on MNIST, CIFAR-10, CelebA, SVHN and LSUN.",
         ("The network is a head on frozen features here (`task_net`), not a support vector machine.",),
         arms=(
             Arm("`random`", "random"),
             Arm("`entropy`", "entropy"),
-            _asal("WGAN-GP, features of the network", "gan=wgan-gp"),
-            _asal("WGAN-GP, features of the critic", "gan=wgan-gp", "asal_space=critic"),
-            _asal("WGAN-GP, PCA of pixels", "gan=wgan-gp", "asal_space=pca"),
+            Arm("`margin`", "margin"),
             _asal("DCGAN, features of the network", "gan=dcgan"),
+            _asal("DCGAN, features of the critic", "gan=dcgan", "asal_space=critic"),
+            _asal("DCGAN, PCA of pixels", "gan=dcgan", "asal_space=pca"),
+            _asal("DCGAN, codes of an autoencoder", "gan=dcgan", "asal_space=autoencoder"),
+            _asal("WGAN-GP, features of the network", "gan=wgan-gp"),
         ),
-        small=by_chance("--dataset fashion-mnist --pool 2000 --test 2000 --initial 50 --budget 50 --trials 3"),
+        small=_FEATURES,
         paper_scale=_CIFAR10,
     ),
 )

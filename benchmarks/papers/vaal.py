@@ -9,7 +9,6 @@ PAPER = "VAAL"
 _AS_IN_VAAL = by_chance("--dataset cifar10 --image-size 32 --initial 5000 --budget 2500 --cycles 7 --trials 5") + (
     " --set task_net=vgg16-bn --set weights=none --set epochs=200 --set warm_start=false"
 )
-_IN_PIXELS = ("vaal_space=pixels", *SCRATCH)
 
 STUDIES = (
     Curves(
@@ -26,8 +25,7 @@ STUDIES = (
             " (`mc_dropout_score`).",
         ),
         arms=tuple(
-            Arm(f"`{name}`", name, _IN_PIXELS)
-            for name in ("random", "core-set", "ensemble", "mc-dropout", "bald", "vaal")
+            Arm(f"`{name}`", name, SCRATCH) for name in ("random", "core-set", "ensemble", "mc-dropout", "bald", "vaal")
         ),
         small=SMALL,
         paper_scale=_AS_IN_VAAL,
@@ -38,7 +36,7 @@ STUDIES = (
         "Ablations: without the autoencoder, with one that is not trained adversarially, and whole",
         "A discriminator on pixels is worst, one on a fixed autoencoder about as random, VAAL best.",
         ("`vaal-frozen-vae` trains the autoencoder before, without the discriminator, and never after.",),
-        arms=tuple(Arm(f"`{name}`", name, _IN_PIXELS) for name in ("random", "vaal-no-vae", "vaal-frozen-vae", "vaal")),
+        arms=tuple(Arm(f"`{name}`", name, SCRATCH) for name in ("random", "vaal-no-vae", "vaal-frozen-vae", "vaal")),
         small=SMALL,
         paper_scale=_AS_IN_VAAL,
     ),

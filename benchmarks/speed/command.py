@@ -76,6 +76,7 @@ ROWS: dict[str, Measure] = {
     "photographs": _row("photographs", lambda module, its: module.measure(its.folder, its.small)),
     **{f"score-{name}": _score(name) for name in SAMPLER_NAMES},
     "k-center": _row("scoring", lambda module, its: module.measure_k_center(its.small)),
+    "matching": _row("matching", lambda module, its: module.measure(its.folder, its.small)),
     "memory": _row("memory", lambda module, its: module.measure(its.folder, its.small)),
     "memory-masks": _row("memory", lambda module, its: module.measure_masks(its.folder, its.small)),
     "page": _row("page", lambda module, its: module.measure(its.folder, its.small)),

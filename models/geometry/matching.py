@@ -15,6 +15,9 @@ class NearestRows:
     """The nearest rows of each generated image, gathered over parts of the pool.
 
     As many are kept of each as there are generated images, because in the worst case the others take all but the last.
+    So memory does not grow with the pool. Exact at any size: an index would have to compare each row with hundreds of
+    others before it can be asked, and here a row is compared with the generated images alone, once a cycle
+    (`python -m benchmarks bench --only matching`).
     """
 
     def __init__(self, wanted: Tensor) -> None:
@@ -27,6 +30,9 @@ class NearestRows:
         """Features (n, F) of rows (n,) int64 of the pool, all on one device."""
         for part, numbers in zip(features.split(PART), rows.split(PART), strict=True):
             distances = torch.cdist(self._wanted, part.double())
+            if self._distances.shape[1] == len(self._wanted):  # of a large pool, hardly any row is still near enough
+                near = (distances < self._distances[:, -1:]).any(dim=0)
+                distances, numbers = distances[:, near], numbers[near]
             distances = torch.cat([self._distances, distances], dim=1)
             numbers = torch.cat([self._rows, numbers.expand(len(self._wanted), -1)], dim=1)
             nearest = distances.topk(min(len(self._wanted), distances.shape[1]), dim=1, largest=False)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.losses.maximum_mean_discrepancy import maximum_mean_discrepancy
 from models.networks.discriminator import (
     Discriminator,
     ImageDiscriminator,
@@ -32,7 +33,14 @@ from models.networks.discriminator import (
     discriminator_loss,
     relabeled_loss,
 )
-from models.networks.vae import VAE, Coded, kl_divergence, negative_elbo, reconstruction_error
+from models.networks.vae import (
+    VAE,
+    Coded,
+    kl_divergence,
+    negative_elbo,
+    reconstruction_error,
+    with_condition,
+)
 from models.training.adversarial import AdversarialRecipe, AdversarialTrainer, Batch
 
 
@@ -82,11 +90,9 @@ class AutoencoderTrainer(AdversarialTrainer):
         images, count = batch.prepared(self.vae.config.image_size), len(batch.labeled)
         with self.reduced_precision():
             coded = self._coded(images, self.decoder_condition(batch))
-        errors, kl = reconstruction_error(coded.reconstruction, images), kl_divergence(coded.mean, coded.log_variance)
-
-        recipe, values, latent = self.recipe, images[0].numel(), self.vae.config.latent
-        of_labeled, of_unlabeled = (
-            negative_elbo(errors[part], kl[part], values, latent, recipe.beta, recipe.kl_reduction)
+        errors, values = reconstruction_error(coded.reconstruction, images), images[0].numel()
+        (of_labeled, near), (of_unlabeled, far) = (
+            self.trade(errors[part], Coded(*(of_all[part] for of_all in coded)), values)
             for part in (slice(count), slice(count, None))
         )
         terms = self.other_terms(coded, batch)
@@ -94,16 +100,27 @@ class AutoencoderTrainer(AdversarialTrainer):
         for term, weight in terms:
             loss = loss + weight * term
         self.optimizer_step("vae", loss)
-        return torch.stack([errors.mean(), kl.mean(), *(term for term, _ in terms)]).detach()
+        return torch.stack([errors.mean(), (near + far) / 2.0, *(term for term, _ in terms)]).detach()
+
+    def trade(self, errors: Tensor, coded: Coded, pixel_values: int) -> tuple[Tensor, Tensor]:
+        """Of one stream, scalars: L_trd (equation 1) from reconstruction errors (B,), and of it how far the codes are
+        from the prior, the second of `vae_losses`."""
+        recipe, kl = self.recipe, kl_divergence(coded.mean, coded.log_variance)
+        latent = self.vae.config.latent
+        return negative_elbo(errors, kl, pixel_values, latent, recipe.beta, recipe.kl_reduction), kl.mean()
 
     def _coded(self, images: Tensor, condition: Tensor | None) -> Coded:
         """Both streams (2 B, …) through the autoencoder, together or apart."""
         if self.recipe.streams == "joint":
-            coded: Coded = self.vae(images, self._noise, condition)
-            return coded
+            return self.code(images, condition)
         conditions = (None, None) if condition is None else condition.chunk(2)
-        apart = [self.vae(*part) for part in zip(images.chunk(2), (self._noise,) * 2, conditions, strict=True)]
+        apart = [self.code(*part) for part in zip(images.chunk(2), conditions, strict=True)]
         return Coded(*(torch.cat(pair) for pair in zip(*apart, strict=True)))
+
+    def code(self, images: Tensor, condition: Tensor | None) -> Coded:
+        """Images (B, 3, S, S) there and back, by way of a drawn latent."""
+        coded: Coded = self.vae(images, self._noise, condition)
+        return coded
 
     def decoder_condition(self, batch: Batch) -> Tensor | None:
         """What the decoder is given alongside the latent, (2 B, K), or nothing."""
@@ -197,6 +214,28 @@ class ConditionedTrainer(VaalTrainer):
         condition = torch.cat([of_labeled, conditions.discriminator_unlabeled[batch.unlabeled_at]])
         logits: Tensor = self.discriminator(means, condition)
         return logits
+
+
+class WassersteinTrainer(ConditionedTrainer):
+    """TA-VAAL's with a Wasserstein autoencoder (Tolstikhin et al., ICLR 2018), which the supplement names: nothing is
+    drawn, an image's code is its mean, and all codes of a stream together are to look like draws from the prior.
+    """
+
+    vae_losses: ClassVar[tuple[str, ...]] = ("reconstruction_loss", "mmd_loss", "adversarial_loss")
+
+    def trade(self, errors: Tensor, coded: Coded, pixel_values: int) -> tuple[Tensor, Tensor]:
+        """Of one stream, scalars: squared error plus β times the maximum mean discrepancy, and the latter. The error is
+        summed over the pixels under the recipe's KL reduction "mean", else their mean."""
+        draws = torch.randn(coded.mean.shape, generator=self._noise, device=coded.mean.device)
+        away = maximum_mean_discrepancy(coded.mean, draws)
+        scale = pixel_values if self.recipe.kl_reduction == "mean" else 1
+        return scale * errors.mean() + self.recipe.beta * away, away
+
+    def code(self, images: Tensor, condition: Tensor | None) -> Coded:
+        """Images (B, 3, S, S) there and back, by way of their means."""
+        mean, log_variance = self.vae.encoder(images)
+        decoded = with_condition(mean[:, : self.vae.config.decoded], condition)
+        return Coded(self.vae.decoder(decoded), mean, log_variance, mean)
 
 
 class RelabelingTrainer(VaalTrainer):

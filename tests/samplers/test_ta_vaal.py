@@ -139,3 +139,41 @@ def test_the_ranker_is_trained_with_the_task_network_and_travels_with_the_state(
     rows = data.unlabeled
     scores = [one.score(net, data.pixels, rows, RUNTIME).acquisition for one in (sampler, restored)]
     assert (scores[0] == scores[1]).all()
+
+
+def test_the_supplements_discriminator_has_five_layers_and_another_depth_is_not_taken_over() -> None:
+    """Of latent + 1, 512 four times, and 1: with a latent of 6 that is 8 * 512 + 3 * 513 * 512 + 513 weights."""
+    data, deep = make_data(), ta_vaal(ta_vaal_discriminator_layers=5)
+    deep.fit(NET, data, RUNTIME)
+    discriminator = deep.part(Discriminator)
+    assert sum(isinstance(layer, nn.Linear) for layer in discriminator.layers) == 5
+    assert sum(weight.numel() for weight in discriminator.parameters()) == 8 * 512 + 3 * 513 * 512 + 513
+    again, shallow = ta_vaal(ta_vaal_discriminator_layers=5), ta_vaal()
+    again.load_state_dict(deep.state_dict())
+    scores = [one.score(NET, data.pixels, data.unlabeled, RUNTIME).acquisition for one in (deep, again)]
+    assert (scores[0] == scores[1]).all()
+    shallow.load_state_dict(deep.state_dict())
+    assert shallow.vae is None, "its networks begin anew"
+    assert shallow.ranker(NET) is not None, "the ranker does not"
+
+
+def test_states_from_before_there_was_a_choice_of_layers_are_taken_over() -> None:
+    data, sampler = make_data(), ta_vaal()
+    sampler.fit(NET, data, RUNTIME)
+    state = sampler.state_dict()
+    del state["layers"]
+    restored = ta_vaal()
+    restored.load_state_dict(state)
+    assert restored.vae is not None
+
+
+def test_a_wasserstein_autoencoder_is_trained_scored_and_taken_over() -> None:
+    data, sampler = make_data(), ta_vaal(ta_vaal_autoencoder="wasserstein")
+    metrics = sampler.fit(NET, data, RUNTIME)
+    assert "mmd_loss" in metrics
+    assert "kl_loss" not in metrics
+    restored = ta_vaal(ta_vaal_autoencoder="wasserstein")
+    restored.load_state_dict(sampler.state_dict())
+    scores = [one.score(NET, data.pixels, data.unlabeled, RUNTIME).acquisition for one in (sampler, restored)]
+    assert (scores[0] == scores[1]).all()
+    restored.fit(NET, data, RUNTIME)  # goes on, with its optimizer, which knows nothing of the variances

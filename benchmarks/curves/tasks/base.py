@@ -165,8 +165,8 @@ class CurveTask(ABC, Generic[Images]):
 
     def bought(self, picks: np.ndarray, before: np.ndarray, pool: np.ndarray, predicted: Any) -> dict[str, Any]:
         """What a purchase was worth: columns of :data:`benchmarks.curves.purchases.COLUMNS` for the rows ``picks`` (B,)
-        of the unlabeled ``pool`` (U,), with ``before`` (L,) labeled already, and ``picked_counts``, how many of them
-        each class has (C,); none where there is nothing to say.
+        of the unlabeled ``pool`` (U,), with ``before`` (L,) labeled already, ``picked_counts``, how many of them
+        each class has (C,), and ``picked``, the first of them; none where there is nothing to say.
 
         ``predicted``: of ``pool``, by the network that chose."""
         return {}

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from backend.learning.learner import Learner
     from models.data import CycleData, Runtime
 
+SHOWN = 100  # rows of a purchase that its line has, in the order of the queue
+
 
 @dataclass(frozen=True)
 class Classification(CurveTask[ImageSet]):
@@ -100,6 +102,7 @@ class Classification(CurveTask[ImageSet]):
     def bought(self, picks: np.ndarray, before: np.ndarray, pool: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
         wrong = predicted != self.images.train_labels[pool]
         found: dict[str, Any] = {
+            "picked": picks[:SHOWN].tolist(),
             "picked_counts": np.bincount(self.images.train_labels[picks], minlength=len(self.classes)).tolist(),
             "picked_classes": purchases.effective_classes(self.images.train_labels[picks]),
             "picked_error": float(wrong[np.isin(pool, picks)].mean()),

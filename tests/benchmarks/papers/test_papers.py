@@ -21,9 +21,14 @@ from benchmarks.curves.plan import Plan, Run, overrides_of
 from benchmarks.curves.run import play
 from benchmarks.curves.tasks import task_of
 from benchmarks.papers.command import RESULTS, STUDIES, saved_outcome
-from benchmarks.papers.curves import Arm, Chosen, Costs, Curves
+from benchmarks.papers.curves import Arm, Curves
 from benchmarks.papers.gap import Gap
+from benchmarks.papers.matches import Matches
+from benchmarks.papers.neighbors import Neighbors
+from benchmarks.papers.pair_losses import PairLosses
+from benchmarks.papers.purchases import Chosen, Costs
 from benchmarks.papers.study import SCALES, Places
+from benchmarks.papers.trained import labels_of
 from samplers import SAMPLERS
 from tests.benchmarks.curves.curves_bench import quiet
 
@@ -97,11 +102,13 @@ def test_what_a_cycle_costs(folder: Path, places: Places) -> None:
         assert row[4] == pytest.approx(sum(row[1:4]), abs=0.03)
 
 
-def test_what_was_chosen_is_counted_by_class(folder: Path, places: Places) -> None:
+def test_what_was_chosen_is_counted_by_class_and_shown(folder: Path, places: Places) -> None:
     study = Chosen("chosen", **ABOUT, arms=(Arm("random", "random", TINY),), small=tiny(folder))
     outcome = study.make("small", places, Display())
     assert outcome.headings == ["", "dark", "gray", "light"]
     assert sum(cells(outcome.rows[0])) == pytest.approx(5, abs=0.2), "one purchase"
+    with Image.open(places.pictures / outcome.picture) as picture:
+        assert picture.width > 5 * 16, "what was chosen side by side"
 
 
 def test_the_gap_to_what_the_bound_equals_closes_and_to_what_it_bounds_stays(folder: Path, places: Places) -> None:
@@ -153,3 +160,39 @@ def test_a_table_of_settings_is_made_by_the_command(tmp_path: Path, capsys: pyte
     assert main(["papers", "ta-vaal-table-1", "--out", str(tmp_path)]) == 0
     assert "| `ta_vaal_latent` | 64 | 64 | 128 | 128 | 128 |" in capsys.readouterr().out
     assert (tmp_path / "ta-vaal-table-1-small.json").exists()
+
+
+def test_the_loss_of_the_module_is_told_by_epoch(folder: Path, places: Places) -> None:
+    """An untrained margin loss is about 1 and an untrained ranking loss about ln 2."""
+    study = PairLosses("losses", **ABOUT, small=(str(folder), 30, 4), trials=2, settings=TINY)
+    outcome = study.make("small", places, Display())
+    assert outcome.headings == ["", "epoch 1", "epoch 2", "epoch 4"]
+    margin, ranks = (cells(row) for row in outcome.rows)
+    assert margin[0] == pytest.approx(1, abs=0.5)
+    assert ranks[0] == pytest.approx(0.69, abs=0.3)
+    assert (places.pictures / outcome.picture).stat().st_size < 300_000
+
+
+def test_neighbors_of_augmented_features_are_other_images(folder: Path, places: Places) -> None:
+    sizes: dict[str, int] = {"picks": 5, "draws": 4, "shown": 2, "trials": 2}
+    study = Neighbors("neighbors", **ABOUT, small=(str(folder), 20, 10), settings=TINY, **sizes)
+    given = labels_of(study.small, "dast-al", TINY, places, Display())
+    for picked, nearest in study._found(given).values():
+        assert nearest.shape == (5, 4)
+        assert not (nearest == picked[:, None]).any()
+        assert np.isin(nearest, given.others).all()
+    outcome = study.make("small", places, Display())
+    assert [row[0] for row in outcome.rows] == ["DAST-AL", "least confidence", "random"]
+    assert all(1 <= row[1] <= row[0] <= 4 for row in map(cells, outcome.rows)), "classes, neighbors, draws"
+    assert (places.pictures / outcome.picture).stat().st_size < 300_000
+
+
+def test_generated_images_are_shown_with_their_matches(folder: Path, places: Places) -> None:
+    gan = ("gan=dcgan", "gan_iterations=2", "gan_width=4", "gan_latent=6", "synthetic_steps=2", "asal_images=5")
+    study = Matches("matches", **ABOUT, small=(str(folder), 10, 20), settings=(*TINY, *gan), shown=4)
+    outcome = study.make("small", places, Display())
+    (row,) = outcome.rows
+    assert float(row[0]) <= float(row[1]), "the latents were moved to where the network is less sure"
+    assert 1 <= int(row[-1].split(" of ")[0]) <= 3
+    with Image.open(places.pictures / outcome.picture) as picture:
+        assert picture.width > picture.height, "one row of pairs"

@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.losses.maximum_mean_discrepancy import maximum_mean_discrepancy
 from models.networks.discriminator import build_discriminator, build_image_discriminator
-from models.networks.vae import VAEConfig, build_vae
+from models.networks.vae import Coded, VAEConfig, build_vae
 from models.training.adversarial import AdversarialRecipe, AdversarialTrainer, Batch
 from models.training.adversarial_trainers import (
     AutoencoderTrainer,
@@ -23,6 +24,7 @@ from models.training.adversarial_trainers import (
     ImageTrainer,
     RelabelingTrainer,
     VaalTrainer,
+    WassersteinTrainer,
 )
 
 CPU = torch.device("cpu")
@@ -74,6 +76,38 @@ def state_of(net: nn.Module) -> dict[str, Tensor]:
 
 def changed(net: nn.Module, before: dict[str, Tensor]) -> set[str]:
     return {key for key, value in net.state_dict().items() if not torch.equal(value, before[key])}
+
+
+# --- a Wasserstein autoencoder ---
+
+
+def test_a_wasserstein_autoencoder_draws_nothing_and_learns_no_variances() -> None:
+    """Its code is the mean, whatever the noise, and the decoder is given the rank beside it."""
+    trainer = WassersteinTrainer(*networks(condition=1), ranks())
+    before, batch = state_of(trainer.vae), batch_of()
+    assert trainer.losses == ("reconstruction_loss", "mmd_loss", "adversarial_loss", "discriminator_loss")
+    condition = trainer.decoder_condition(batch)
+    coded = trainer.code(batch.prepared(32), condition)
+    assert torch.equal(coded.latent, coded.mean)
+    expected = trainer.vae.decoder(torch.cat([coded.mean, condition], dim=1))
+    torch.testing.assert_close(coded.reconstruction, expected)
+    trainer.vae_step(batch)
+    still = {"encoder.log_variance.weight", "encoder.log_variance.bias"}
+    assert changed(trainer.vae, before) == before.keys() - still
+
+
+@pytest.mark.parametrize(("reduction", "scale"), [("mean", 100), ("sum", 1), ("elements", 1)])
+def test_what_a_wasserstein_autoencoder_trades(reduction: str, scale: int) -> None:
+    """Errors of 1 and 3 in 100 pixel values are 2 on average; the rest is β = 10 times the discrepancy."""
+    vae, discriminator, _, noise = networks(condition=1)
+    recipe = dataclasses.replace(RECIPE, beta=10.0, kl_reduction=reduction)
+    trainer = WassersteinTrainer(vae, discriminator, recipe, noise, ranks())
+    codes = torch.zeros(2, LATENT)
+    coded = Coded(torch.empty(0), codes, codes, codes)
+    loss, away = trainer.trade(torch.tensor([1.0, 3.0]), coded, 100)
+    draws = torch.randn(2, LATENT, generator=seeded(1))
+    assert float(away) == pytest.approx(float(maximum_mean_discrepancy(codes, draws)))
+    assert float(loss) == pytest.approx(2 * scale + 10 * float(away), rel=1e-5)
 
 
 # --- who moves ---
