@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import requests
 
@@ -23,6 +23,7 @@ from tests.rig.postgres import PostgresServer
 from tests.rig.processes import (
     HOST,
     REPOSITORY,
+    Process,
     Server,
     ServerError,
     answers,
@@ -30,6 +31,7 @@ from tests.rig.processes import (
     clean_environment,
     free_port,
 )
+from tests.rig.warm import WarmProcess
 
 __all__ = [
     "BackendServer",
@@ -192,7 +194,8 @@ def make_migrated_database(template: Path) -> None:
 
 
 class _BackendProcess(Server):
-    """``python -m backend <sub-command>`` with our settings in its environment."""
+    """``python -m backend <sub-command>`` with our settings in its environment. A ``warm`` one is forked from a process
+    that has imported everything (:mod:`tests.rig.warm`)."""
 
     def __init__(
         self,
@@ -201,8 +204,10 @@ class _BackendProcess(Server):
         api_key: str,
         log_name: str,
         env: Mapping[str, str] | None,
+        warm: bool,
     ) -> None:
         super().__init__(model_dir, log_name)
+        self.warm = warm
         self.label_studio_url = label_studio_url
         self.api_key = api_key
         self.extra_env = dict(env or {})
@@ -218,6 +223,11 @@ class _BackendProcess(Server):
 
     def popen_options(self) -> dict[str, object]:
         return {"cwd": REPOSITORY}
+
+    def spawn(self, log: IO[bytes]) -> Process:
+        if not self.warm:
+            return super().spawn(log)
+        return WarmProcess(self.command(), self.environment(), REPOSITORY, log)
 
 
 class BackendServer(_BackendProcess):
@@ -235,8 +245,9 @@ class BackendServer(_BackendProcess):
         port: int | None = None,
         env: Mapping[str, str] | None = None,
         worker: bool = True,
+        warm: bool = False,
     ) -> None:
-        super().__init__(model_dir, label_studio_url, api_key, "backend.log", env)
+        super().__init__(model_dir, label_studio_url, api_key, "backend.log", env, warm)
         self.port = port or free_port()
         self.worker = worker
         self.url = f"http://{HOST}:{self.port}"
@@ -281,8 +292,9 @@ class WorkerProcess(_BackendProcess):
         *,
         env: Mapping[str, str] | None = None,
         log_name: str = "worker.log",
+        warm: bool = False,
     ) -> None:
-        super().__init__(model_dir, label_studio_url, api_key, log_name, env)
+        super().__init__(model_dir, label_studio_url, api_key, log_name, env, warm)
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "backend", "worker"]
