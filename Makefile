@@ -62,6 +62,7 @@ $(VENV)/.installed: $(REQUIREMENTS) | $(VENV)/bin/python
 $(STUDIO)/.installed: requirements-label-studio.txt | $(STUDIO)/bin/python
 	$(INSTALL) --python $(STUDIO)/bin/python requirements-label-studio.txt
 	@rm -f $(STUDIO)/migrated.sqlite3
+	$(RUN) -c "from tests.rig.servers import migrated_database; migrated_database()"
 	@touch $@
 
 DEMO_OPTIONS = $(if $(filter-out 0,$(ORACLE)),--oracle) $(if $(ROUNDS),--rounds $(ROUNDS)) \

@@ -353,7 +353,7 @@ def start_backend(
 ) -> BackendServer:
     """A backend in a hurry (:data:`FAST`, then ``settings`` by their environment names), up and healthy."""
     key = studio.server.personal_access_token() if api_key is None else api_key
-    server = BackendServer(directory, studio.url, key, env=FAST | settings, worker=worker)
+    server = BackendServer(directory, studio.url, key, env=FAST | settings, worker=worker, warm=True)
     server.start()
     _BOOKS[server.url] = Seen(settings.get("DATABASE_URL") or f"sqlite:///{server.directory / 'state.sqlite3'}")
     return server

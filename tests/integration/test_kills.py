@@ -53,7 +53,7 @@ class Rig:
         self.proxy = Proxy(studio.url)
         key = studio.server.personal_access_token()
         self.web = start_backend(folder, studio, worker=False, LABEL_STUDIO_URL=self.proxy.url, **SETTINGS)
-        self.worker = WorkerProcess(folder, self.proxy.url, key, env=FAST | SETTINGS)
+        self.worker = WorkerProcess(folder, self.proxy.url, key, env=FAST | SETTINGS, warm=True)
         self.seen = Seen.of(self.web)
 
     def kill_worker(self) -> None:

@@ -29,7 +29,7 @@ class Hand:
     def __init__(self, folder: Path, studio: Studio, name: str, settings: dict[str, str]) -> None:
         self.proxy = Proxy(studio.url)
         key = studio.server.personal_access_token()
-        self.worker = WorkerProcess(folder, self.proxy.url, key, env=FAST | settings, log_name=f"{name}.log")
+        self.worker = WorkerProcess(folder, self.proxy.url, key, env=FAST | settings, log_name=f"{name}.log", warm=True)
 
     @property
     def pid(self) -> int:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import IO, Protocol
 
 from tests.rig.leash import Leash, signal_group
 
@@ -68,6 +69,17 @@ def clean_environment(*extras: Mapping[str, str] | None) -> dict[str, str]:
     return environment
 
 
+class Process(Protocol):
+    """What is asked of a subprocess.Popen."""
+
+    pid: int
+    returncode: int | None
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
 class Server:
     """One child process and the group it leads. Subclasses say what to run and when it is healthy.
 
@@ -82,7 +94,7 @@ class Server:
     def __init__(self, directory: Path, log_name: str) -> None:
         self.directory = Path(directory)
         self.log_path = self.directory / log_name
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
 
     def command(self) -> list[str]:
         raise NotImplementedError
@@ -114,16 +126,20 @@ class Server:
             raise ServerError(f"{self.name} is running already")
         self.directory.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log, _interrupts_wait():
-            self.process = subprocess.Popen(  # type: ignore[call-overload]
-                self.command(),
-                env=self.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                **self.popen_options(),
-            )
+            self.process = self.spawn(log)
             _LEASH.hold(self.pid, self.stop_signal)
+
+    def spawn(self, log: IO[bytes]) -> Process:
+        """The process, which leads a session and prints to ``log``."""
+        return subprocess.Popen(  # type: ignore[call-overload]
+            self.command(),
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            **self.popen_options(),
+        )
 
     def start(self) -> None:
         """Starts the process and waits until it is healthy."""

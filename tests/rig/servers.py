@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import requests
 
@@ -23,6 +23,7 @@ from tests.rig.postgres import PostgresServer
 from tests.rig.processes import (
     HOST,
     REPOSITORY,
+    Process,
     Server,
     ServerError,
     answers,
@@ -30,6 +31,7 @@ from tests.rig.processes import (
     clean_environment,
     free_port,
 )
+from tests.rig.warm import WarmProcess
 
 __all__ = [
     "BackendServer",
@@ -100,8 +102,10 @@ class LabelStudioServer(Server):
         return {"cwd": self.directory}  # in a checkout it would ask git for "its" version
 
     def launch(self) -> None:
-        if "DJANGO_DB" not in self.extra_env and not (self.directory / "label_studio.sqlite3").exists():
-            _copy_migrated_database(self.directory)
+        database = self.directory / "label_studio.sqlite3"
+        if "DJANGO_DB" not in self.extra_env and not database.exists() and (template := migrated_database()):
+            self.directory.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(template, database)
         super().launch()
 
     def healthy(self) -> bool:
@@ -149,23 +153,21 @@ def label_studio_program() -> Path:
     return program
 
 
-def _copy_migrated_database(directory: Path) -> None:
-    """Puts an empty, migrated database into ``directory``: migrating takes half a minute, a copy nothing.
+def migrated_database() -> Path | None:
+    """An empty, migrated database, which `make setup` makes: migrating takes half a minute, a copy nothing.
 
-    The template is made once and kept in Label Studio's environment, so it goes when that is replaced. It
-    holds no user and no key. Without it (or where it cannot be kept) Label Studio migrates by itself.
+    It is kept in Label Studio's environment, so it goes when that is replaced, and holds no user and no key. None where
+    it cannot be kept: Label Studio migrates by itself.
     """
-    program = label_studio_program()
-    environment = program.parent.parent
+    environment = label_studio_program().parent.parent
     if not os.access(environment, os.W_OK):
-        return
+        return None
     template = environment / "migrated.sqlite3"
     with (environment / "migrated.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not template.exists():
             make_migrated_database(template)
-    directory.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(template, directory / "label_studio.sqlite3")
+    return template
 
 
 def make_migrated_database(template: Path) -> None:
@@ -192,7 +194,8 @@ def make_migrated_database(template: Path) -> None:
 
 
 class _BackendProcess(Server):
-    """``python -m backend <sub-command>`` with our settings in its environment."""
+    """``python -m backend <sub-command>`` with our settings in its environment. A ``warm`` one is forked from a process
+    that has imported everything (:mod:`tests.rig.warm`)."""
 
     def __init__(
         self,
@@ -201,8 +204,10 @@ class _BackendProcess(Server):
         api_key: str,
         log_name: str,
         env: Mapping[str, str] | None,
+        warm: bool,
     ) -> None:
         super().__init__(model_dir, log_name)
+        self.warm = warm
         self.label_studio_url = label_studio_url
         self.api_key = api_key
         self.extra_env = dict(env or {})
@@ -218,6 +223,11 @@ class _BackendProcess(Server):
 
     def popen_options(self) -> dict[str, object]:
         return {"cwd": REPOSITORY}
+
+    def spawn(self, log: IO[bytes]) -> Process:
+        if not self.warm:
+            return super().spawn(log)
+        return WarmProcess(self.command(), self.environment(), REPOSITORY, log)
 
 
 class BackendServer(_BackendProcess):
@@ -235,8 +245,9 @@ class BackendServer(_BackendProcess):
         port: int | None = None,
         env: Mapping[str, str] | None = None,
         worker: bool = True,
+        warm: bool = False,
     ) -> None:
-        super().__init__(model_dir, label_studio_url, api_key, "backend.log", env)
+        super().__init__(model_dir, label_studio_url, api_key, "backend.log", env, warm)
         self.port = port or free_port()
         self.worker = worker
         self.url = f"http://{HOST}:{self.port}"
@@ -281,8 +292,9 @@ class WorkerProcess(_BackendProcess):
         *,
         env: Mapping[str, str] | None = None,
         log_name: str = "worker.log",
+        warm: bool = False,
     ) -> None:
-        super().__init__(model_dir, label_studio_url, api_key, log_name, env)
+        super().__init__(model_dir, label_studio_url, api_key, log_name, env, warm)
 
     def command(self) -> list[str]:
         return [sys.executable, "-m", "backend", "worker"]

@@ -63,7 +63,18 @@ EVERY = pytest.mark.parametrize("name", SAMPLERS)
 EVERY_TASK = pytest.mark.parametrize(
     ("name", "task"), [(name, task) for name, sampler in SAMPLERS.items() for task in sampler.tasks]
 )
-CLASSES = pytest.mark.parametrize("num_classes", [2, 10, 1000])
+# The same, for what costs whole trainings and is the same code whatever the task: every sampler with its first kind of
+# network and one of each family with all, the others in `make test-long`.
+OF_EACH_FAMILY = ("entropy", "core-set", "mc-dropout", "learning-loss", "vaal-frozen-vae", "gaal")
+EVERY_TASK_OR_FAMILY = pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        pytest.param(name, task, marks=() if task == sampler.tasks[0] or name in OF_EACH_FAMILY else pytest.mark.long)
+        for name, sampler in SAMPLERS.items()
+        for task in sampler.tasks
+    ],
+)
+CLASSES = pytest.mark.parametrize("num_classes", [2, pytest.param(10, marks=pytest.mark.long), 1000])
 
 
 def serving(task: str) -> list[str]:

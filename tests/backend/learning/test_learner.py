@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,12 @@ def trained(settings: Settings, classes: tuple[str, ...] = CLASSES, seed: int = 
     return learner
 
 
+@cache
+def kept(name: str) -> Learner:
+    """Trained once for all tests that only read it."""
+    return trained(brief(name))
+
+
 def scores(learner: Learner, seed: int = 5) -> np.ndarray:
     pixels, _ = pictures(36)
     return learner.score(pixels, np.arange(12, 36), Runtime(CPU, seed))[0]
@@ -79,18 +86,23 @@ def with_sampler(name: str, **changes: Any) -> Settings:
     return dataclasses.replace(TINY, sampler=name, **changes)
 
 
+def brief(name: str) -> Settings:
+    """For what is checked of every sampler."""
+    return with_sampler(name, epochs=1)
+
+
 @pytest.mark.parametrize("name", SAMPLER_NAMES)
 def test_the_same_seed_gives_the_same_version(name: str, tmp_path: Path) -> None:
-    first, second = trained(with_sampler(name)), trained(with_sampler(name))
+    first, second = kept(name), trained(brief(name))
     assert np.array_equal(scores(first), scores(second))
     assert first.save(tmp_path / "a.pt") == second.save(tmp_path / "b.pt")  # the hash in the version's name
-    other = trained(with_sampler(name), seed=6)
+    other = trained(brief(name), seed=6)
     assert other.save(tmp_path / "c.pt") != first.save(tmp_path / "d.pt") or name == "random"
 
 
 @pytest.mark.parametrize("name", SAMPLER_NAMES)
 def test_what_was_saved_scores_and_predicts_the_same(name: str, tmp_path: Path) -> None:
-    learner = trained(with_sampler(name))
+    learner = kept(name)
     learner.save(tmp_path / "model.pt")
     again = Learner.load(tmp_path / "model.pt", CPU)
     assert again.classes == CLASSES and again.sampler.name == name
@@ -199,8 +211,8 @@ def shapes(net: torch.nn.Module) -> dict[str, tuple[int, ...]]:
 
 @pytest.mark.parametrize("name", SAMPLER_NAMES)
 def test_an_added_class_enters_by_name_and_the_others_stay(name: str) -> None:
-    settings = with_sampler(name)
-    old = trained(settings)
+    settings = brief(name)
+    old = kept(name)
     grown = ("blank", "rings", "stripes", "checks")  # in front, and the others in another order
     new = Learner.fresh(settings, grown, 32, CPU, 1)
     fresh_row = new.net.head.weight[0].detach().clone()
@@ -425,12 +437,12 @@ def test_a_checkpoint_of_before_tasks_had_names_is_read(tmp_path: Path) -> None:
 
 def test_masks_begin_with_the_installed_backbone_unless_something_else_is_asked_for() -> None:
     """Images of 40 pixels are enlarged to 192 for it."""
-    config = Learner.fresh(dataclasses.replace(MASKED, task_width=0), LABELS, FRAME, CPU, 0, "segmentation").net_config
+    config = Learner.fresh(masked("entropy", task_width=0), LABELS, FRAME, CPU, 0, "segmentation").net_config
     assert isinstance(config, PretrainedSegmenterConfig)
     assert (config.name, config.weights, config.num_classes, config.frozen) == (BUNDLED, "imagenet", 3, True)
     assert config.enlarged == pytest.approx(192 / 40)
     for changes in ({"task_width": 8}, {"weights": "none"}, {"segmentation_net": "drn-d-22"}):
-        chosen = dataclasses.replace(MASKED, **{"task_width": 0, **changes})
+        chosen = masked("entropy", **{"task_width": 0, **changes})
         found = Learner.fresh(chosen, LABELS, FRAME, CPU, 0, "segmentation").net_config
         assert found == SegmenterConfig("drn-d-22", 3, changes.get("task_width", DRN_CPU_WIDTH))
 

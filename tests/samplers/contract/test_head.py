@@ -17,6 +17,7 @@ from models.networks.backbones import NOTHING
 from models.networks.pretrained import FrozenClassifier, PretrainedConfig
 from models.pixels import normalize
 from models.tasks import TASKS
+from models.training import head
 from samplers import SAMPLERS
 from tests.samplers.worlds import (
     CPU,
@@ -40,6 +41,13 @@ ON_HEADS = pytest.mark.parametrize(
 # Of the spread of the scores: features are kept in float16, and the log-odds of near ties enlarge a logit's last digit.
 ROUNDING = 1e-2
 EVERYTHING = np.arange(LABELED + UNLABELED + UNSEEN)
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the samplers whose objective trains networks beside the head: what is claimed here takes no long training."""
+    monkeypatch.setattr(head, "PASSES", 2)
+    monkeypatch.setattr(head, "FEWEST_STEPS", 3)
 
 
 def make_head(task: str, classes: int = 3) -> FrozenClassifier:

@@ -34,6 +34,7 @@ def scores(world: Fitted, dtype: torch.dtype = torch.float32) -> np.ndarray:
     return world.sampler.score(world.net, world.data.pixels, world.data.unlabeled, runtime).acquisition
 
 
+@cache  # scoring changes nothing, see test_scores
 def fitted_to_trained(name: str, task: str) -> Fitted:
     data, net = data_for(task, 3), trained(task)
     sampler = sampler_for(name, data)

@@ -18,6 +18,7 @@ from tests.samplers.worlds import (
     CPU,
     EVERY,
     EVERY_TASK,
+    EVERY_TASK_OR_FAMILY,
     OPTIONS,
     UNLABELED,
     UNSEEN,
@@ -68,19 +69,19 @@ def test_one_finite_score_a_row_that_differ(name: str, num_classes: int) -> None
 
 
 @pytest.mark.parametrize("name", serving("multilabel"))
-@pytest.mark.parametrize("num_classes", [1, 10])
+@pytest.mark.parametrize("num_classes", [1, pytest.param(10, marks=pytest.mark.long)])
 def test_one_finite_score_a_row_with_several_classes(name: str, num_classes: int) -> None:
     check_scored(fitted(name, num_classes, "multilabel"), UNLABELED // 2)
 
 
 @pytest.mark.parametrize("name", serving("segmentation"))
-@pytest.mark.parametrize("num_classes", [2, 3])
+@pytest.mark.parametrize("num_classes", [pytest.param(2, marks=pytest.mark.long), 3])
 def test_one_finite_score_an_image_that_is_segmented(name: str, num_classes: int) -> None:
     """Two networks' votes on 24 pixels come to few different means."""
     check_scored(fitted(name, num_classes, "segmentation"), 1 if name in ("ensemble", "qbc") else UNLABELED // 2)
 
 
-@EVERY_TASK
+@EVERY_TASK_OR_FAMILY
 def test_the_same_seed_gives_the_same_scores(name: str, task: str) -> None:
     first, again = fitted(name, 3, task), fit(name, 3, data_for(task, 3))
     rows = first.data.unlabeled
@@ -93,8 +94,12 @@ def test_the_same_seed_gives_the_same_scores(name: str, task: str) -> None:
 ROUNDING = 1e-3
 
 
+# 28: the last batch has one row; 500: all of them in another order
+SIZES = [28, 500, *(pytest.param(size, marks=pytest.mark.long) for size in (1, 7, UNLABELED))]
+
+
 @EVERY_TASK
-@pytest.mark.parametrize("batch", [1, 7, 28, UNLABELED, 500])  # 28: the last batch has one row
+@pytest.mark.parametrize("batch", SIZES)
 def test_scores_do_not_depend_on_batch_size_or_order(name: str, task: str, batch: int) -> None:
     world = fitted(name, 3, task)
     rows = world.data.unlabeled
@@ -186,7 +191,9 @@ def test_fit_leaves_the_task_net_as_it_was(name: str, task: str) -> None:
 
 
 @EVERY
-@pytest.mark.parametrize("size", [28, 224])
+@pytest.mark.parametrize(
+    "size", [pytest.param(28, marks=pytest.mark.long), 96, pytest.param(224, marks=pytest.mark.long)]
+)
 def test_images_of_other_sizes(name: str, size: int) -> None:
     world = fit(name, 3, make_data(3, size))
     assert np.isfinite(world.score(world.data.unlabeled)).all()

@@ -16,6 +16,7 @@ from tests.samplers.worlds import (
     CPU,
     EVERY,
     EVERY_TASK,
+    EVERY_TASK_OR_FAMILY,
     LABELED,
     UNLABELED,
     UNSEEN,
@@ -90,7 +91,7 @@ def test_state_of_other_networks_means_a_fresh_start_with_masks(name: str, earli
     assert np.isfinite(Fitted(sampler, net, data).score(data.unlabeled)).all()
 
 
-@EVERY_TASK
+@EVERY_TASK_OR_FAMILY
 def test_a_resumed_cycle_equals_an_uninterrupted_one(name: str, task: str, tmp_path: Path) -> None:
     """Going on from a checkpoint is going on: net and sampler after the second cycle are the same to the last bit."""
     straight = own(name, 3, task)

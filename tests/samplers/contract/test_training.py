@@ -61,7 +61,7 @@ def test_rows_that_do_not_exist_are_refused(name: str) -> None:
 
 
 @EVERY_TASK
-@pytest.mark.parametrize("missing", ["unlabeled", "labeled", "both"])
+@pytest.mark.parametrize("missing", ["unlabeled", "labeled", pytest.param("both", marks=pytest.mark.long)])
 def test_fit_without_unlabeled_or_labeled_rows_leaves_a_usable_sampler(name: str, task: str, missing: str) -> None:
     data = data_for(task, 3)
     if missing in ("unlabeled", "both"):
@@ -78,7 +78,10 @@ def test_fit_without_unlabeled_or_labeled_rows_leaves_a_usable_sampler(name: str
 
 
 @EVERY
-@pytest.mark.parametrize(("labels", "num_classes"), [(1, 1), (1, 3), (2, 2), (5, 3)])
+@pytest.mark.parametrize(
+    ("labels", "num_classes"),
+    [(1, 1), (1, 3), *(pytest.param(*few, marks=pytest.mark.long) for few in ((2, 2), (5, 3)))],
+)
 def test_few_labels_of_one_class(name: str, labels: int, num_classes: int) -> None:
     data = make_data(num_classes)
     targets = ClassTargets(np.zeros(labels, dtype=np.int64))
@@ -87,8 +90,10 @@ def test_few_labels_of_one_class(name: str, labels: int, num_classes: int) -> No
 
 
 @pytest.mark.parametrize("name", serving("multilabel"))
-@pytest.mark.parametrize("chosen", [0, 1])
-@pytest.mark.parametrize("num_classes", [1, 3])
+@pytest.mark.parametrize(
+    ("chosen", "num_classes"),
+    [(0, 3), (1, 1), *(pytest.param(*few, marks=pytest.mark.long) for few in ((0, 1), (1, 3)))],
+)
 def test_few_labels_of_nothing_or_of_everything(name: str, chosen: int, num_classes: int) -> None:
     data = data_for("multilabel", num_classes)
     targets = MultilabelTargets(np.full((2, num_classes), chosen, dtype=np.uint8))
