@@ -18,6 +18,8 @@ _NOT_STORED = re.compile("[\x00\ud800-\udfff]")
 def shown(text: str, *, lines: bool = False) -> str:
     """``text`` as a terminal or a log may have it: what would be obeyed is written out, such as ``\\x1b``. ``lines``:
     it may have several lines, as a traceback has."""
+    if text.isascii() and text.isprintable():  # as almost all is, and this is told faster
+        return text
     return _OBEYED.sub(lambda found: found[0] if lines and found[0] == "\n" else _written_out(found[0]), text)
 
 

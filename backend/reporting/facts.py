@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,22 +138,32 @@ class Facts:
         return {"in_annotations": missing, "budget": self.budget}
 
 
-def facts_of(
+def facts_of(state: State, settings: Settings, project: Project, now: float, *, cycles: int = CYCLES_READ) -> Facts:
+    """What is known of ``project``. ``settings``: those of the process. ``cycles``: how many of the last ones are
+    read."""
+    return facts_of_all(state, settings, [project], now, cycles=cycles)[0]
+
+
+def facts_of_all(
     state: State,
     settings: Settings,
-    project: Project,
+    projects: Sequence[Project],
     now: float,
     *,
-    versions: list[Version] | None = None,
+    versions: Mapping[int, list[Version]] | None = None,
     cycles: int = CYCLES_READ,
-) -> Facts:
-    """What is known of ``project``. ``settings``: those of the process. ``versions``: if they were read already.
-    ``cycles``: how many of the last ones are read."""
-    known = state.versions.of_project(project.id, removed=False) if versions is None else versions
-    folder = project_folder(settings.model_dir, project.folder_key)
-    own, error = _settings(settings, project, known, folder)
-    last = state.cycles.recent(project.id, cycles)
-    return Facts(project, own, error, known, last, state.tasks.counts(project.id), now, kept(folder))
+) -> list[Facts]:
+    """The same of each of ``projects``, with as many queries as for one. ``versions``: project id → its versions, if
+    they were read already."""
+    ids = [project.id for project in projects]
+    known = state.versions.of_projects(ids, removed=False) if versions is None else versions
+    last, counts = state.cycles.recent_of(ids, cycles), state.tasks.counts_of(ids)
+    found = []
+    for project in projects:
+        folder, of_it = project_folder(settings.model_dir, project.folder_key), known[project.id]
+        own, error = _settings(settings, project, of_it, folder)
+        found.append(Facts(project, own, error, of_it, last[project.id], counts[project.id], now, kept(folder)))
+    return found
 
 
 def _settings(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass
 from typing import Any
 
 from backend.settings.core import Settings, all_settings
@@ -37,14 +37,15 @@ def origins(settings: Settings, project: Project, own: Settings) -> list[Origin]
         spec = spec_of(item)
         if spec.per_project:
             value = getattr(own, item.name)
-            source = _source(item.name, value, settings, own, set(given))
+            source = _source(item, value, settings, own, set(given))
             if item.name == "sampler" and own.auto_sampler and value != given.get("sampler", settings.sampler):
                 source = BY_REPLAY if "sampler" in own.given else source
             found.append(Origin(item.name, value_text(value), source, spec.help, source != DEFAULT))
     return found
 
 
-def _source(name: str, value: Any, settings: Settings, own: Settings, given: set[str]) -> str:
+def _source(item: Field[Any], value: Any, settings: Settings, own: Settings, given: set[str]) -> str:
+    name = item.name
     if name in given:
         return EXTRA_PARAMS
     preset = own.preset
@@ -52,5 +53,4 @@ def _source(name: str, value: Any, settings: Settings, own: Settings, given: set
         return f"preset {preset}"
     if name in settings.given:
         return ENVIRONMENT
-    default = next(item.default for item in fields(Settings) if item.name == name)
-    return DEFAULT if value == default else BY_KIND
+    return DEFAULT if value == item.default else BY_KIND

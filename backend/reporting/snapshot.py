@@ -9,11 +9,11 @@ from backend.head import head_size
 from backend.reporting.advice import advice_of
 from backend.reporting.agreement import agreement_of
 from backend.reporting.cycles import cycle_summary
-from backend.reporting.facts import Facts, facts_of
+from backend.reporting.facts import Facts, facts_of_all
 from backend.reporting.relabeling import relabeling_of
 from backend.reporting.words import preparation_in_words, replaying_in_words
 from backend.settings.core import Settings
-from backend.state import Project, State, keeping
+from backend.state import State, keeping
 
 BROKEN_KEYS = ("source", "reason", "attempts", "retry_at", "deaths", "waiting")
 
@@ -27,22 +27,23 @@ def snapshot(state: State, settings: Settings, only: str = "") -> dict[str, Any]
     """
     now = state.now()
     chosen = [state.projects.find(only)] if only else state.projects.all()
-    projects = [_project(state, settings, project, now) for project in chosen]
+    versions = state.versions.of_projects([project.id for project in chosen])
+    known = facts_of_all(state, settings, chosen, now, versions=versions)
+    projects = [_project(state, facts) for facts in known]
     return {"time": now, "warnings": warnings(state), "projects": projects}
 
 
 def warnings(state: State) -> list[str]:
     """What concerns all projects. A password that has been set since the last start is not asked for yet."""
-    found = [state.notes.get(exposure.NOTE), state.notes.get(keeping.NOTE)]
+    found = state.notes.several([exposure.NOTE, keeping.NOTE])
     for project in state.projects.kept():
         what = f"Project {project.number} ({project.title or project.key})"
         found.append(f"{what} is set aside: {project.standing_reason}. Everything of it is kept.")
     return [warning for warning in found if warning]
 
 
-def _project(state: State, settings: Settings, project: Project, now: float) -> dict[str, Any]:
-    versions = state.versions.of_project(project.id)
-    facts = facts_of(state, settings, project, now, versions=versions)
+def _project(state: State, facts: Facts) -> dict[str, Any]:
+    project, now = facts.project, facts.at
     advice, accuracy = advice_of(facts), facts.accuracy
     agreement, relabeling = agreement_of(state, project), relabeling_of(state, project, facts.current)
     return known_of(facts) | {
@@ -76,7 +77,7 @@ def _project(state: State, settings: Settings, project: Project, now: float) -> 
         "current_version": facts.current.name if facts.current else None,
         "versions": [
             {"name": v.name, "cycle": v.cycle, "status": v.status, "published_at": v.published_at, "metrics": v.metrics}
-            for v in versions
+            for v in facts.versions
         ],
         "cycles": [cycle_summary(cycle) for cycle in state.cycles.recent(project.id)],
         "broken_images": [

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -285,11 +286,12 @@ class Settings(ProcessSettings, SamplerSettings):
         return tuple(value for item in all_settings() if spec_of(item).secret and (value := getattr(self, item.name)))
 
 
-def all_settings() -> list[Field[Any]]:
+@cache
+def all_settings() -> tuple[Field[Any], ...]:
     """Every setting; those of single samplers last."""
     of_samplers = {item.name for item in fields(SamplerSettings)}
     every = [item for item in fields(Settings) if "spec" in item.metadata]
-    return sorted(every, key=lambda item: item.name in of_samplers)
+    return tuple(sorted(every, key=lambda item: item.name in of_samplers))
 
 
 def project_keys() -> tuple[str, ...]:

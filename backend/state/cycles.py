@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from backend.state.database import Database
+from backend.state.database import AMONG, Database
 from backend.state.records import Cycle
-from backend.state.schema import cycles
+from backend.state.schema import cycles, projects
 
 
 class Cycles:
@@ -69,9 +69,31 @@ class Cycles:
 
     def recent(self, project_id: int, limit: int = 20) -> list[Cycle]:
         """A project's last cycles, newest first."""
-        query = sa.select(cycles).where(cycles.c.project_id == project_id)
-        return self._db.rows(query.order_by(cycles.c.id.desc()).limit(limit), Cycle)
+        return self.recent_of([project_id], limit)[project_id]
+
+    def recent_of(self, project_ids: Sequence[int], limit: int) -> dict[int, list[Cycle]]:
+        """The last cycles of each of these projects, newest first, in one query for all of them."""
+        found: dict[int, list[Cycle]] = {project_id: [] for project_id in project_ids}
+        for cycle in self._db.rows_among(_RECENT, Cycle, project_ids, before=limit - 1):
+            found[cycle.project_id].append(cycle)
+        return found
 
     def running(self) -> list[Cycle]:
         """The running cycles of all projects."""
         return self._db.rows(sa.select(cycles).where(cycles.c.status == "running"), Cycle)
+
+
+def _recent() -> sa.Select[Any]:
+    """The query of :meth:`Cycles.recent_of`, made once. It finds the oldest cycle that is wanted of each project by the
+    index, and reads no older ones."""
+    earlier = cycles.alias()
+    mine = sa.select(earlier.c.id).where(earlier.c.project_id == projects.c.id).order_by(earlier.c.id.desc())
+    oldest = mine.limit(1).offset(sa.bindparam("before", type_=sa.Integer)).correlate(projects).scalar_subquery()
+    first = sa.select(projects.c.id.label("project"), sa.func.coalesce(oldest, 0).label("oldest"))
+    # materialized: PostgreSQL would look for it again for each cycle
+    since = first.where(projects.c.id.in_(AMONG)).cte("since").prefix_with("MATERIALIZED", dialect="postgresql")
+    wanted = sa.and_(cycles.c.project_id == since.c.project, cycles.c.id >= since.c.oldest)
+    return sa.select(cycles).join(since, wanted).order_by(cycles.c.id.desc())
+
+
+_RECENT = _recent()

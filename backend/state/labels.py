@@ -90,13 +90,10 @@ class Labels:
     def of(self, project_id: int, task_ids: Iterable[int]) -> dict[int, Any]:
         """Task → what its annotations say, in the form of its kind of task; None if none of them is a label. Tasks
         without an annotation are left out."""
-        found: dict[int, Any] = {}
-        for part in chunks(list(task_ids), READ_CHUNK):
-            query = sa.select(labels.c.task_id, labels.c.label)
-            query = query.where(labels.c.project_id == project_id, labels.c.task_id.in_(part))
-            with self._db.reader.connect() as conn:
-                found.update((row.task_id, row.label) for row in conn.execute(query))
-        return found
+        wanted = self._db.among(labels.c.task_id, list(task_ids))
+        query = sa.select(labels.c.task_id, labels.c.label).where(labels.c.project_id == project_id, wanted)
+        with self._db.reader.connect() as conn:
+            return {row.task_id: row.label for row in conn.execute(query)}
 
     def answered(self, project_id: int, task_ids: Iterable[int]) -> dict[int, tuple[Any, int]]:
         """Labeled task → what its annotations say, in the form of its kind of task, and how many people gave one, of

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 
 from backend.state.database import Database
@@ -20,6 +22,13 @@ class Notes:
         """The note, or "" if there is none."""
         with self._db.reader.connect() as conn:
             return str(conn.scalar(sa.select(meta.c.value).where(meta.c.name == _PREFIX + name)) or "")
+
+    def several(self, names: Sequence[str]) -> list[str]:
+        """The notes of these ``names``, in their order; "" for each that there is not."""
+        query = sa.select(meta.c.name, meta.c.value).where(meta.c.name.in_([_PREFIX + name for name in names]))
+        with self._db.reader.connect() as conn:
+            found = {name: str(value) for name, value in conn.execute(query)}
+        return [found.get(_PREFIX + name, "") for name in names]
 
     def put(self, name: str, text: str) -> None:
         """Leave a note in place of an earlier one; an empty text removes it."""

@@ -14,13 +14,15 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from backend.errors import OwnerError
-from backend.state.database import Database
+from backend.state.database import AMONG, Database
 from backend.state.identities import Identity, allocated, folder_for, matching
 from backend.state.records import ASIDE, CONNECTED, GONE, UNCHECKED, Project
 from backend.state.schema import PER_PROJECT, projects, score_blocks, versions, written_predictions
 
 _COLUMNS = [column for column in projects.c if column.name not in ("connected_at", "lease_seconds")]
 _ACTIVE = projects.c.standing.in_((CONNECTED, UNCHECKED))
+_EVERY = sa.select(*_COLUMNS).order_by(projects.c.id)
+_ALL, _KEPT, _THESE = _EVERY.where(_ACTIVE), _EVERY.where(~_ACTIVE), _EVERY.where(projects.c.id.in_(AMONG))
 
 MOST_UNCHECKED = 100
 """Announced projects that wait for Label Studio to confirm them: anybody who reaches the port can announce some."""
@@ -215,7 +217,7 @@ class Projects:
 
     def get(self, project_id: int) -> Project | None:
         """A project by our id, whatever its standing; None if there is none."""
-        found = self._db.rows(sa.select(*_COLUMNS).where(projects.c.id == project_id), Project)
+        found = self._db.rows_among(_THESE, Project, [project_id])
         return found[0] if found else None
 
     def identified(self, studio: str, number: int, key: str, *, moved: bool = False) -> Project | None:
@@ -232,11 +234,11 @@ class Projects:
 
     def all(self) -> list[Project]:
         """All connected projects, by id, also those that Label Studio has yet to confirm."""
-        return self._db.rows(sa.select(*_COLUMNS).where(_ACTIVE).order_by(projects.c.id), Project)
+        return self._db.rows(_ALL, Project)
 
     def kept(self) -> list[Project]:
         """The projects that are set aside or gone, by id."""
-        return self._db.rows(sa.select(*_COLUMNS).where(~_ACTIVE).order_by(projects.c.id), Project)
+        return self._db.rows(_KEPT, Project)
 
     def update(self, project_id: int, owner: str | None = None, **values: Any) -> None:
         """Set columns of a project. Raises LeaseLost unless ``owner``, if given, holds the project."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
-from backend.state.database import CHUNK_ROWS, READ_CHUNK, Database, chunks
+from backend.state.database import AMONG, CHUNK_ROWS, READ_CHUNK, Database, chunks
 from backend.state.records import BrokenImage, Version
 from backend.state.schema import (
     asked_again,
@@ -60,11 +60,9 @@ class Tasks:
     def sources(self, project_id: int, task_ids: Iterable[int]) -> dict[int, str]:
         """Task id → image source, of those of ``task_ids`` that are known, in the given order."""
         wanted = list(task_ids)
-        found: dict[int, str] = {}
+        mine = (tasks.c.project_id == project_id, self._db.among(tasks.c.task_id, wanted))
         with self._db.reader.connect() as conn:
-            for part in chunks(wanted, READ_CHUNK):
-                query = sa.select(tasks.c.task_id, tasks.c.source).where(tasks.c.project_id == project_id)
-                found.update((row.task_id, row.source) for row in conn.execute(query.where(tasks.c.task_id.in_(part))))
+            found = {row.task_id: row.source for row in conn.execute(sa.select(tasks).where(*mine))}
         return {task: found[task] for task in wanted if task in found}
 
     def sources_between(self, project_id: int, after: int, upto: int | None) -> dict[int, str]:
@@ -174,12 +172,19 @@ class Tasks:
     def counts(self, project_id: int) -> dict[str, int]:
         """``tasks``, ``labelled``, ``scored`` (by the current version), ``broken``, and ``waiting`` for their image.
 
-        In one query. The first two do not count tasks with a generated image. They are those that :meth:`keep_counts`
-        kept, or are counted where none are kept.
+        The first two do not count tasks with a generated image. They are those that :meth:`keep_counts` kept, or are
+        counted where none are kept.
         """
+        return self.counts_of([project_id])[project_id]
+
+    def counts_of(self, project_ids: Sequence[int]) -> dict[int, dict[str, int]]:
+        """The same of each of these projects, in one query for all of them."""
+        found = {project_id: dict.fromkeys(_COUNTED, 0) for project_id in project_ids}
         with self._db.reader.connect() as conn:
-            found = conn.execute(_COUNTS, {"project": project_id}).one()
-        return {name: int(value) for name, value in found._mapping.items()}
+            for part in chunks(project_ids, READ_CHUNK):
+                for project_id, *numbers in conn.execute(_COUNTS, {AMONG.key: list(part)}):
+                    found[project_id] = {name: int(number) for name, number in zip(_COUNTED, numbers, strict=True)}
+        return found
 
     def keep_counts(self, project_id: int, owner: str, count: int, labeled: int) -> None:
         """Keep how many tasks there are, and how many of them are labeled, until any of them changes: then whoever asks
@@ -189,16 +194,16 @@ class Tasks:
             self._db.upsert(conn, pool_counts, [row], ("tasks", "labelled"))
 
 
-def _is_real(project: int | sa.BindParameter[int]) -> sa.ColumnElement[bool]:
+def _is_real(project: int | sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
     """Whether a row of ``tasks`` is not one with a generated image."""
-    return tasks.c.task_id.not_in(sa.select(synthetic_tasks.c.task_id).where(synthetic_tasks.c.project_id == project))
+    generated = sa.select(synthetic_tasks.c.task_id).where(synthetic_tasks.c.project_id == project)
+    return tasks.c.task_id.not_in(generated.correlate(projects))
 
 
 def _counts() -> sa.Select[Any]:
-    """The query of :meth:`Tasks.counts`, made once: making it takes longer than its answer."""
-    project = sa.bindparam("project", type_=sa.Integer)
+    """The query of :meth:`Tasks.counts_of`: the id of each project, and :data:`_COUNTED` of it."""
+    project, version = projects.c.id, projects.c.current_version_id
     count = sa.func.count()
-    version = sa.select(projects.c.current_version_id).where(projects.c.id == project).scalar_subquery()
     mine, set_aside = tasks.c.project_id == project, broken.c.project_id == project
     of_tasks = sa.select(count).select_from(tasks).where(mine, _is_real(project))
     of_broken = sa.select(count).select_from(broken).where(set_aside)
@@ -211,10 +216,11 @@ def _counts() -> sa.Select[Any]:
         "waiting": (of_broken.where(broken.c.waiting),),
     }
     # the first of several that has an answer: tasks are counted only where no count is kept
-    columns = {name: [query.scalar_subquery() for query in queries] for name, queries in found.items()}
-    return sa.select(*(sa.func.coalesce(*queries, 0).label(name) for name, queries in columns.items()))
+    columns = [[query.correlate(projects).scalar_subquery() for query in found[name]] for name in _COUNTED]
+    return sa.select(project, *(sa.func.coalesce(*queries, 0) for queries in columns)).where(project.in_(AMONG))
 
 
+_COUNTED = ("tasks", "labelled", "scored", "broken", "waiting")
 _COUNTS = _counts()
 
 

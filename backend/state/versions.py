@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from backend.state.database import Database
+from backend.state.database import AMONG, Database
 from backend.state.labels import Labels, record_seen
 from backend.state.records import Version
 from backend.state.schema import projects, versions
@@ -92,14 +92,21 @@ class Versions:
     def of_project(self, project_id: int, *, removed: bool = True) -> list[Version]:
         """A project's versions, newest first, without drafts. ``removed=False`` also leaves out removed versions, whose
         number grows forever."""
-        hidden = ("draft",) if removed else ("draft", "removed")
-        query = sa.select(versions).where(versions.c.project_id == project_id, versions.c.status.not_in(hidden))
-        return self._db.rows(query.order_by(versions.c.id.desc()), Version)
+        return self.of_projects([project_id], removed=removed)[project_id]
 
-    def recent(self, project_id: int, limit: int) -> list[Version]:
-        """A project's last versions, newest first, removed ones included, without drafts."""
-        query = sa.select(versions).where(versions.c.project_id == project_id, versions.c.status != "draft")
-        return self._db.rows(query.order_by(versions.c.id.desc()).limit(limit), Version)
+    def of_projects(self, project_ids: Sequence[int], *, removed: bool = True) -> dict[int, list[Version]]:
+        """The same of each of these projects, in one query for all of them."""
+        found: dict[int, list[Version]] = {project_id: [] for project_id in project_ids}
+        for version in self._db.rows_among(_EVERY if removed else _KEPT, Version, project_ids):
+            found[version.project_id].append(version)
+        return found
+
+    def names_by_cycle(self, project_id: int, limit: int) -> dict[int, str]:
+        """Cycle → the name of its version, of a project's last versions, removed ones included, without drafts."""
+        query = sa.select(versions.c.cycle, versions.c.name).where(versions.c.project_id == project_id)
+        query = query.where(versions.c.status != "draft").order_by(versions.c.id.desc()).limit(limit)
+        with self._db.reader.connect() as conn:
+            return {row.cycle: row.name for row in conn.execute(query)}
 
     def names(self, project_id: int) -> set[str]:
         """The names of all versions that a project ever had, drafts and removed ones included."""
@@ -152,3 +159,8 @@ class Versions:
             conn.execute(
                 projects.update().where(projects.c.id == version.project_id).values(current_version_id=version.id)
             )
+
+
+_OF_THEM = sa.select(versions).where(versions.c.project_id.in_(AMONG)).order_by(versions.c.id.desc())
+_EVERY = _OF_THEM.where(versions.c.status != "draft")
+_KEPT = _OF_THEM.where(versions.c.status.not_in(("draft", "removed")))

@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from backend.reporting.advice import advice_of
 from backend.reporting.agreement import agreement_of
 from backend.reporting.cycles import phase_seconds, share_done
-from backend.reporting.facts import Facts, facts_of
+from backend.reporting.facts import Facts, facts_of_all
 from backend.reporting.relabeling import relabeling_of
 from backend.settings.core import Settings
 from backend.state import Cycle, Project, State
@@ -70,7 +70,7 @@ class StateCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         projects, now = self._state.projects.all(), self._state.now()
-        known = [facts_of(self._state, self._settings, project, now) for project in projects]
+        known = facts_of_all(self._state, self._settings, projects, now)
         yield _gauge("projects", "Connected projects.", (), [((), len(projects))])
         yield from _project_gauges([(facts.project, _figures(facts)) for facts in known])
         yield from control_metrics(known)

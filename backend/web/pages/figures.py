@@ -18,7 +18,7 @@ from backend.reporting.accuracy import Accuracy, accuracy_of
 from backend.reporting.advice import Advice, advice_of
 from backend.reporting.alerts import Alert, alerts_of
 from backend.reporting.cycles import phase_seconds, share_done
-from backend.reporting.facts import CYCLES_READ, Facts, facts_of
+from backend.reporting.facts import CYCLES_READ, Facts, facts_of, facts_of_all
 from backend.reporting.origins import Origin, origins
 from backend.reporting.outlook import CURVE_CYCLES, LEFT_OUT
 from backend.reporting.pool_map import PoolMap
@@ -159,12 +159,16 @@ def ahead_of(facts: Facts, by: str) -> Sequence[Sequence[float]]:
 def overview(state: State, settings: Settings) -> Overview:
     """Of all connected projects, by id."""
     at = state.now()
-    return Overview(at, warnings(state), [now_of(state, settings, project, at) for project in state.projects.all()])
+    known = facts_of_all(state, settings, state.projects.all(), at)
+    return Overview(at, warnings(state), [_now(facts) for facts in known])
 
 
 def now_of(state: State, settings: Settings, project: Project, at: float, cycles: int = CYCLES_READ) -> Now:
     """Of one project. ``cycles``: how many of the last ones are read."""
-    facts = facts_of(state, settings, project, at, cycles=cycles)
+    return _now(facts_of(state, settings, project, at, cycles=cycles))
+
+
+def _now(facts: Facts) -> Now:
     return Now(
         facts,
         advice_of(facts),
@@ -279,7 +283,7 @@ def _next_tasks(
 
 
 def _history(state: State, facts: Facts) -> list[CycleRow]:
-    versions = {version.cycle: version.name for version in state.versions.recent(facts.project.id, CYCLES_SHOWN)}
+    versions = state.versions.names_by_cycle(facts.project.id, CYCLES_SHOWN)
     return [
         CycleRow(
             cycle,

@@ -67,6 +67,7 @@ def count(number: float) -> str:
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
+        auto_reload=False,  # compiled once: they are part of the release
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

@@ -16,8 +16,8 @@ from tests.backend.web.pages.world import add_cycle, connect, fill_tasks
 
 SMALL, LARGE = 300, 6_000
 STEP = 50
-PER_PROJECT = 3
-"""Queries for each project on the overview: its versions, its cycles, its counts."""
+OVERVIEW, PAGE = 6, 14
+"""Queries of the overview, however many projects it shows, and of the page of a project."""
 
 
 class Cost:
@@ -92,9 +92,17 @@ def test_the_measure_sees_a_query_that_grows(make_site: Callable[..., Site]) -> 
     assert steps[1] > 5 * steps[0]
 
 
-def test_the_overview_asks_a_few_questions_for_each_project(site: Site) -> None:
+def test_the_overview_asks_as_many_questions_for_six_projects_as_for_one(site: Site) -> None:
     filled(site, 1, 20)
     one = cost_of(site, "/").queries
     for number in range(2, 7):
         filled(site, number, 20)
-    assert cost_of(site, "/").queries - one <= 5 * PER_PROJECT
+    assert cost_of(site, "/").queries == one <= OVERVIEW
+
+
+def test_the_page_of_a_project_asks_a_few_questions_whatever_its_cycles(site: Site) -> None:
+    filled(site, 1, 20)
+    few = cost_of(site, "/projects/1").queries
+    for labels in range(101, 121):
+        add_cycle(site.state, 1, labels=labels, pool=range(1, 21), accuracy=0.8)
+    assert cost_of(site, "/projects/1").queries == few <= PAGE
