@@ -40,7 +40,7 @@ def origins(settings: Settings, project: Project, own: Settings) -> list[Origin]
             source = _source(item, value, settings, own, set(given))
             if item.name == "sampler" and own.auto_sampler and value != given.get("sampler", settings.sampler):
                 source = BY_REPLAY if "sampler" in own.given else source
-            found.append(Origin(item.name, value_text(value), source, spec.help, source != DEFAULT))
+            found.append(Origin(item.name, value_text(value), source, spec.help.replace("`", ""), source != DEFAULT))
     return found
 
 

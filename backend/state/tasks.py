@@ -60,6 +60,8 @@ class Tasks:
     def sources(self, project_id: int, task_ids: Iterable[int]) -> dict[int, str]:
         """Task id → image source, of those of ``task_ids`` that are known, in the given order."""
         wanted = list(task_ids)
+        if not wanted:
+            return {}
         mine = (tasks.c.project_id == project_id, self._db.among(tasks.c.task_id, wanted))
         with self._db.reader.connect() as conn:
             found = {row.task_id: row.source for row in conn.execute(sa.select(tasks).where(*mine))}

@@ -75,9 +75,9 @@ def map_figure(
     places = (_MARGIN + inner * np.stack([found.places[:, 0], 1 - found.places[:, 1]], axis=1)).round().astype(int)
     across, down = places[:, 0].tolist(), places[:, 1].tolist()
     dots: dict[str, list[str]] = {look: [] for look in (REST, *looks.values(), NEXT)}
+    look_of = dict.fromkeys(after, NEXT) | {task: looks[name] for task, name in names.items()}
     for task, x, y in zip(tasks, across, down, strict=True):
-        look = looks[names[task]] if task in names else NEXT if task in after else REST
-        dots[look].append(f"M{x} {y}h0")
+        dots[look_of.get(task, REST)].append(f"M{x} {y}h0")
     called = {look: name for name, look in looks.items()} | {"other": OTHERS_OR_SEVERAL if SEVERAL in looks else OTHERS}
     groups = [Group(called.get(look, look), look, len(every), "".join(every)) for look, every in dots.items()]
     return MapFigure(groups, tasks, across, down, said, after)
