@@ -171,7 +171,7 @@ def record_seen(
     conn.execute(projects.update().where(projects.c.id == project_id).values(new_annotations=0))
 
 
-def _distinct() -> sa.Select[Any]:
+def _distinct() -> sa.Select[str, int]:
     """The query of :meth:`Labels.distinct`, made once: making it takes longer than its answer."""
     project = sa.bindparam("project", type_=sa.Integer)
     said, count = sa.cast(labels.c.label, sa.Text), sa.func.count()

@@ -79,7 +79,8 @@ class StateCollector(Collector):
         ]
         yield from team_metrics([(facts.project.name, agreed, worth) for facts, agreed, worth in team])
         yield _advice(known)
-        yield from _cycles([(p, self._state.cycles.recent(p.id, limit=ALL_CYCLES)) for p in projects])
+        cycles = self._state.cycles.recent_of([project.id for project in projects], ALL_CYCLES)
+        yield from _cycles([(project, cycles[project.id]) for project in projects])
         yield from self._versions(projects)
         yield self._ignored(projects)
 
@@ -94,8 +95,9 @@ class StateCollector(Collector):
         count = _gauge("versions", "Versions by status.", ("project", "status"), [])
         info = _gauge("current_version_info", "1 for the current version.", ("project", "version", "sampler"), [])
         learned = [_gauge(name, help, ("project",), []) for name, (_, help) in LEARNED_GAUGES.items()]
+        every = self._state.versions.of_projects([project.id for project in projects])
         for project in projects:
-            versions = self._state.versions.of_project(project.id)
+            versions = every[project.id]
             for status in sorted({version.status for version in versions}):
                 same = sum(version.status == status for version in versions)
                 count.add_metric((project.name, status), same)
