@@ -34,6 +34,9 @@ class Deferred:
 if TYPE_CHECKING:
     import torch
 
+    import models.annotators.agreement
+    import models.annotators.relabeling
+    import models.annotators.votes
     import models.checkpoint
     import models.data
     import models.geometry.coverage

@@ -22,6 +22,8 @@ _DISK_FULL, _DATA = "53100", "22"  # codes of PostgreSQL: one, and a class of th
 
 def in_words(context: sa.engine.ExceptionContext) -> BaseException | None:
     """What to raise instead, if a person can do something about it: for SQLAlchemy's event ``handle_error``."""
+    if not isinstance(context.original_exception, Exception):
+        return None  # Ctrl-C amid a statement: SQLAlchemy gives the connection up, too
     # What a look before use finds is mended by connecting again.
     if context.is_disconnect and context.connection is not None and not context.is_pre_ping:
         return BackendError(_CLOSED)

@@ -36,6 +36,7 @@ def make_tab(job: Job) -> None:
     it for as long as it is there; and its title says which version orders the queue, until the owner renames it."""
     if not job.settings.manage_queue:
         return
+    job.check()
     current = job.state.versions.current(job.project.id)
     if job.project.queue_ready:
         said = in_title(current) if current is not None and current.status == "current" else None

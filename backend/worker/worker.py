@@ -237,6 +237,7 @@ class Worker:
             asking.put_in_front(job, version)
             publisher.publish(job, version)
             state.cycles.finish_resumed(project_id, job.owner, version.metrics)
+            queue_order.make_tab(job.reread())
             return
         if first := sample.read_sample(job):
             # Whole, because the others join in the upkeep that is still due, which lists all tasks first.

@@ -254,7 +254,7 @@ def test_from_one_class_to_several_and_back(bench: Workbench) -> None:
         bench.project.annotate(task, tasks[task]["data"]["kind"])
     bench.ask_for(choices_config(classes))
     first = cycle.run_cycle(bench.job.reread())
-    assert first.metrics["task"] == "classification" and first.name.startswith("dast-al-c")
+    assert first.metrics["task"] == "classification" and first.name.startswith("uherding-c")
     assert {row.label for row in bench.state.scores.all(first)} <= set(classes)
 
     bench.ask_for(tags_config(classes))

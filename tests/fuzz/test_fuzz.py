@@ -178,6 +178,8 @@ def plausible(path: str) -> dict[str, Any]:
         "/train": {"project": project_key(5), "annotations": [], "params": {}},
         "/job_status": {"job": "5-1"},
         "/projects/{project}/cycle": {"token": "0" * 32},
+        "/projects/{project}/replay": {"token": "0" * 32},
+        "/projects/{project}/again": {"task": "1", "token": "0" * 32},
     }
     return bodies[path]
 

@@ -473,7 +473,7 @@ def test_a_project_whose_model_is_of_the_earlier_default_starts_from_the_new_net
 
 
 def test_the_width_of_a_segmenter_is_the_devices_unless_it_is_set() -> None:
-    unset = dataclasses.replace(MASKED, task_width=0, segmentation_net="drn-d-22")
+    unset = masked("entropy", task_width=0, segmentation_net="drn-d-22")
     learner = Learner.fresh(unset, LABELS, FRAME, CPU, 0, "segmentation")
     assert learner.net_config == SegmenterConfig("drn-d-22", 3, DRN_CPU_WIDTH)
     other = dataclasses.replace(unset, segmentation_net="lraspp-mobilenetv3")

@@ -108,6 +108,18 @@ def test_events_that_came_during_a_comparison_stay(state: State) -> None:
     assert state.projects.get(1).annotation_events == 0  # type: ignore[union-attr]
 
 
+def test_ctrl_c_amid_a_statement_stays_ctrl_c(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state.database.engine.dialect, "do_execute", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            state.projects.hint(1, annotations=5)
+    state.projects.hint(1, annotations=2)  # on another connection
+    assert state.projects.get(1).annotation_events == 2  # type: ignore[union-attr]
+
+
 def test_of_many_threads_one_gets_the_lease(state: State) -> None:
     start = threading.Barrier(8)
     taken: list[str] = []

@@ -181,6 +181,7 @@ def test_every_row_measures_something(tmp_path: Path) -> None:
         "score-features",
         "photographs",
         "k-center",
+        "matching",
         "memory",
         "memory-masks",
     }
