@@ -108,7 +108,7 @@ class Neighbors(Study):
             for words, (picked, nearest) in found.items()
         }
         places.pictures.mkdir(parents=True, exist_ok=True)
-        replace_file(places.pictures / name, strips(shown, COLUMNS * (self.draws + 2)))
+        replace_file(places.pictures / name, strips(shown, COLUMNS * (self.draws + 3)))
         return name
 
 

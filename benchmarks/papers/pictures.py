@@ -71,6 +71,6 @@ def _png(figure: Figure) -> bytes:
 
 
 def side_by_side(given: np.ndarray, found: Sequence[np.ndarray]) -> np.ndarray:
-    """Images (N, H, W, 3), each followed by a white one and by those found for it, (K, H, W, 3)."""
+    """Images (N, H, W, 3), each followed by those found for it, (K, H, W, 3), with a white one before and behind."""
     gap = np.full((1, *given.shape[1:]), 255, dtype=np.uint8)
-    return np.concatenate([np.concatenate([one[None], gap, some]) for one, some in zip(given, found, strict=True)])
+    return np.concatenate([np.concatenate([one[None], gap, some, gap]) for one, some in zip(given, found, strict=True)])
