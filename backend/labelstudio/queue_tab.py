@@ -78,8 +78,9 @@ class QueueTab:
         }
         return int(self._connection.post("api/dm/views/", {"project": project_id, "data": data})["id"])
 
-    def find(self, project_id: int, own: int | None = None, said: str | None = None) -> int | None:
-        """The id of the tab "Acquisition queue"; None if there is none: its owner may have deleted or renamed it.
+    def look_after(self, project_id: int, own: int | None = None, said: str | None = None) -> int | None:
+        """Bring the title of the tab "Acquisition queue" up to date. Returns the tab's id; None if there is none: its
+        owner may have deleted or renamed it.
 
         Args:
             own: the id under which it was created. That tab alone gets another title.

@@ -49,6 +49,22 @@ class CurvePoint:
     asked: int
 
 
+def point_of(metrics: Mapping[str, Any], labels: int) -> CurvePoint | None:
+    """The point of a cycle with these metrics; None where it measured none."""
+    accuracy = accuracy_of(metrics)
+    if accuracy is None or accuracy.measure != ACCURACY or not accuracy.n or labels < 1:
+        return None
+    return CurvePoint(labels, accuracy.value, accuracy.n)
+
+
+def control_point_of(metrics: Mapping[str, Any], labels: int) -> CurvePoint | None:
+    """The same by the labels that the control arm keeps out of all training; None where they are too few to count."""
+    control = control_of(metrics)
+    if control is None or control.value is None or control.measure != ACCURACY:
+        return None
+    return None if control.n < FEWEST_ASKED or labels < 1 else CurvePoint(labels, control.value, control.n)
+
+
 def prospects(
     cycles: Sequence[Cycle], metrics: Mapping[str, Any], labels: int, target: float, label_seconds: float | None
 ) -> dict[str, Any] | None:
@@ -70,32 +86,16 @@ def prospects(
 
 
 def points_of(
-    cycles: Sequence[Cycle], find: Callable[[Mapping[str, Any], int], CurvePoint | None] | None = None
+    cycles: Sequence[Cycle], find: Callable[[Mapping[str, Any], int], CurvePoint | None] = point_of
 ) -> list[CurvePoint]:
     """The points of the cycles, newest first, that measured a share of right answers: fewest labels first, and of the
-    same number of labels the last. ``find``: :func:`point_of`, the default, or :func:`control_point_of`."""
+    same number of labels the last. ``find``: :func:`point_of` or :func:`control_point_of`."""
     found: dict[int, CurvePoint] = {}
     for cycle in cycles:
-        point = (find or point_of)(cycle.metrics, cycle.labels) if cycle.status == "done" else None
+        point = find(cycle.metrics, cycle.labels) if cycle.status == "done" else None
         if point is not None:
             found.setdefault(point.labels, point)
     return sorted(found.values(), key=lambda point: point.labels)
-
-
-def point_of(metrics: Mapping[str, Any], labels: int) -> CurvePoint | None:
-    """The point of a cycle with these metrics; None where it measured none."""
-    accuracy = accuracy_of(metrics)
-    if accuracy is None or accuracy.measure != ACCURACY or not accuracy.n or labels < 1:
-        return None
-    return CurvePoint(labels, accuracy.value, accuracy.n)
-
-
-def control_point_of(metrics: Mapping[str, Any], labels: int) -> CurvePoint | None:
-    """The same by the labels that the control arm keeps out of all training; None where they are too few to count."""
-    control = control_of(metrics)
-    if control is None or control.value is None or control.measure != ACCURACY:
-        return None
-    return None if control.n < FEWEST_ASKED or labels < 1 else CurvePoint(labels, control.value, control.n)
 
 
 def outlook(points: Sequence[CurvePoint], target: float, label_seconds: float | None) -> dict[str, Any] | None:

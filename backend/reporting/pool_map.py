@@ -34,9 +34,8 @@ NEAR = 0.95
 """From this cosine of their features on, two images count as near copies."""
 GROWTH = 2.0
 """The axes stay until there are so many times as many images to choose them by; then the map is laid out anew."""
-_EDGE = (
-    0.005  # of the images on either side of an axis may lie on the map's edge, so that a few do not squeeze the rest
-)
+_EDGE = 0.005
+"""Share of the images that lie on the map's edge, on either side of an axis, so that a few do not squeeze the rest."""
 
 
 @dataclass(frozen=True)

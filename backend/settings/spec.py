@@ -37,6 +37,5 @@ def project(default: Any, help: str, check: Check) -> Any:
 
 
 def spec_of(item: Field[Any]) -> SettingSpec:
-    spec = item.metadata["spec"]
-    assert isinstance(spec, SettingSpec)
+    spec: SettingSpec = item.metadata["spec"]
     return spec

@@ -102,6 +102,10 @@ class Scores:
         """The tasks (N,) int64, ascending, that ``version`` has scored."""
         return self._blocks.tasks(version.id)
 
+    def among(self, version: Version, task_ids: Sequence[int]) -> set[int]:
+        """Those of ``task_ids`` that ``version`` has scored."""
+        return set(self._blocks.of_tasks(version.id, task_ids)["task"].tolist()) if task_ids else set()
+
     def written(self, version: Version) -> np.ndarray:
         """The tasks (M,) int64, ascending, whose prediction Label Studio is known to hold."""
         query = sa.select(written_predictions.c.task_id).where(written_predictions.c.version_id == version.id)

@@ -50,6 +50,8 @@ def shared_answers(stored: Sequence[StoredLabel]) -> dict[int, dict[int, Any]]:
     """The tasks that two people labeled or more, in the order in which they were annotated last."""
     found: list[tuple[int, int, dict[int, Any]]] = []
     for one in stored:
+        if len(one.answers or ()) < 2:
+            continue
         answers = answers_from(one.answers)
         said = by_annotator(answers)
         if len(said) > 1:

@@ -51,7 +51,7 @@ def put_in_front(job: Job, version: Version) -> bool:
     Returns whether any moved: their predictions are still to be written."""
     state, project = job.state, job.project
     waiting = [one.task_id for one in state.team.asked(project.id) if one.placed_in != version.id]
-    there = set(state.scores.tasks(version).tolist()) if waiting else set()
+    there = state.scores.among(version, waiting)
     moved = [task for task in waiting if task in there]
     if not moved:
         return False

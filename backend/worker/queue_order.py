@@ -40,7 +40,7 @@ def make_tab(job: Job) -> None:
     current = job.state.versions.current(job.project.id)
     if job.project.queue_ready:
         said = in_title(current) if current is not None and current.status == "current" else None
-        _note_tab(job, job.gateway.queue_tab.find(job.project.number, job.project.queue_tab, said))
+        _note_tab(job, job.gateway.queue_tab.look_after(job.project.number, job.project.queue_tab, said))
         return
     kind = publisher.project_kind(job)
     head_only = current is not None and head_size(job.state, job.settings, current) is not None

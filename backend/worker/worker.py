@@ -43,6 +43,7 @@ from backend.worker import (
     switching,
     sync,
     synthetic,
+    unfinished,
 )
 from backend.worker.backlog import backlog_of
 from backend.worker.device import choose_device
@@ -232,12 +233,7 @@ class Worker:
         state.versions.drop_drafts(project_id, job.owner)
         known = {v.name for v in state.versions.of_project(project_id) if v.status != "removed"}
         sweep_leftovers(job.folder, known, leftovers.spared_before(state, self.settings))
-        if version := state.versions.unpublished(project_id):
-            synthetic.ask_first(job, version)
-            asking.put_in_front(job, version)
-            publisher.publish(job, version)
-            state.cycles.finish_resumed(project_id, job.owner, version.metrics)
-            queue_order.make_tab(job.reread())
+        if unfinished.finish(job):
             return
         if first := sample.read_sample(job):
             # Whole, because the others join in the upkeep that is still due, which lists all tasks first.

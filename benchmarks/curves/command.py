@@ -107,10 +107,7 @@ def experiment(options: argparse.Namespace, display: Display) -> Results:
         except OSError:
             raise PlanError("the same experiment is running already, in another process") from None
         if options.fresh:
-            for path in kept.glob("*-trial-*"):
-                shutil.rmtree(path)
-            for path in kept.glob("first-order-*"):
-                path.unlink()
+            _empty(kept)
         waiting = _resume(kept, runs, plan, display)
         facts = machine()
         with display.preparing() as report:
@@ -135,6 +132,15 @@ def embedded(tasks: Sequence[CurveTask[Any]], plan: Plan, folder: Path, place: s
 
     embed(tasks, plan, folder, torch.device(place), report)
     return kept_of(tasks[0], plan, folder, torch.device(place)).train is not None
+
+
+def _empty(kept: Path) -> None:
+    """Remove all that is kept of an experiment, but its lock."""
+    for path in kept.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "lock":
+            path.unlink()
 
 
 def _resume(kept: Path, runs: Sequence[Run], plan: Plan, display: Display) -> list[Run]:

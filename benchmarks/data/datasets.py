@@ -20,7 +20,7 @@ import numpy as np
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts the original files."""
 
-DOWNLOADS = Path("~/.cache/label-studio-active-learning")
+DOWNLOADS = Path("~/.cache/label-studio-active-learning").expanduser()
 FASHION_CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),

@@ -21,7 +21,7 @@ from models.geometry.directions import main_basis
 
 SIGMA = 1.0  # the paper's, for features of length 1
 SMALLEST_SIGMA = 1e-3
-PICKS = 400  # the images that come in this order; so many labels come before the first one that a network chose
+PICKS = 400  # images of the first order that are picked; the others follow by chance
 LARGEST_SAMPLE = 5_000  # points that are compared
 DIRECTIONS = 128  # in which points are compared; what is left of 1,280 features or more says next to nothing
 LARGEST_BASIS = 1_000  # points that the directions are found by
@@ -39,7 +39,7 @@ def herding_order(points: np.ndarray, chosen: int, runtime: Runtime) -> np.ndarr
     count = len(points) - chosen
     if count == 0:
         return np.empty(0, dtype=np.int64)
-    shuffled = runtime.rng("first order").permutation(count)
+    shuffled = runtime.rng("herding order").permutation(count)
     sample = np.concatenate([shuffled[:LARGEST_SAMPLE], np.arange(count, count + chosen)])
     compared = comparable(torch.from_numpy(np.ascontiguousarray(points[sample], dtype=np.float32)), runtime)
     first = sample[herd(compared, chosen, PICKS, lambda done, total: runtime.progress("score", done, total)).numpy()]

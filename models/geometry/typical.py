@@ -26,9 +26,7 @@ LLOYD_STEPS = 15
 _CHUNK = 1 << 22
 
 
-def typical_first(
-    points: np.ndarray, chosen: int, runtime: Runtime, phase: str, rounds: Sequence[int] = ROUNDS
-) -> np.ndarray:
+def typical_first(points: np.ndarray, chosen: int, runtime: Runtime, phase: str) -> np.ndarray:
     """Some of the points (N + `chosen`, D), the first to be labeled first, (K,) int64; the last ones are labeled.
 
     Each round makes more clusters than the one before it. Of every cluster without a chosen point the most typical one
@@ -38,7 +36,7 @@ def typical_first(
     coordinates = main_directions(torch.from_numpy(np.ascontiguousarray(points, dtype=np.float32)), generator)
     taken = torch.arange(len(points)) >= len(points) - chosen
     order: list[int] = []
-    for number, clusters in enumerate(rounds):
+    for number, clusters in enumerate(ROUNDS):
         if clusters > len(points):
             break
         of_point = cluster(coordinates, clusters, generator)
@@ -51,7 +49,7 @@ def typical_first(
             best = int(members[int(typicality(coordinates[members]).argmax())])
             order.append(best)
             taken[best] = True
-        runtime.progress(phase, number + 1, len(rounds))
+        runtime.progress(phase, number + 1, len(ROUNDS))
     return np.array(order, dtype=np.int64)
 
 

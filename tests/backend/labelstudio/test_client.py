@@ -641,10 +641,10 @@ def test_queue_tab_orders_unlabeled_tasks_by_the_current_version(api: Any, gatew
         rows = [row | {"score": float(scores[row["task"]])} for row in predictions(ids, version)]
         gateway.import_predictions(project, rows)
     gateway.update_project(project, model_version="new-c2-bb")
-    assert gateway.queue_tab.find(project) is None
+    assert gateway.queue_tab.look_after(project) is None
     tab = gateway.queue_tab.ensure(project, SPEC.data_key, Classification.queue_columns)
     assert gateway.queue_tab.ensure(project, SPEC.data_key, Classification.queue_columns) == tab
-    assert gateway.queue_tab.find(project) == tab
+    assert gateway.queue_tab.look_after(project) == tab
     annotate(api, ids[7], "cat")
 
     def shown() -> list[int]:
@@ -668,13 +668,13 @@ def test_queue_tab_orders_unlabeled_tasks_by_the_current_version(api: Any, gatew
         (tab, "84 % · old-c1-aa", "Acquisition queue · 84 % · old-c1-aa"),
         (tab, None, "Acquisition queue · 84 % · old-c1-aa"),
     ):
-        assert gateway.queue_tab.find(project, own, said) == tab
+        assert gateway.queue_tab.look_after(project, own, said) == tab
         assert api("GET", f"dm/views/{tab}/")["data"] == view | {"title": title}  # and nothing else of it
     assert shown() == [task for task in orders["old-c1-aa"] if task != ids[7]]
     assert gateway.queue_tab.ensure(project, SPEC.data_key, Classification.queue_columns) == tab
     for renamed in ("My queue", "Acquisition queue of Ann", "Acquisition queue (mine) · 81 %"):
         api("PATCH", f"dm/views/{tab}/", json={"data": {"title": renamed}, "project": project})
-        assert gateway.queue_tab.find(project, tab, "85 % · x") is None
+        assert gateway.queue_tab.look_after(project, tab, "85 % · x") is None
         assert api("GET", f"dm/views/{tab}/")["data"]["title"] == renamed
     api("PATCH", f"dm/views/{tab}/", json={"data": {"title": "Acquisition queue"}, "project": project})
     assert gateway.queue_tab.ensure(project, SPEC.data_key, Classification.queue_columns) == tab

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
@@ -22,18 +20,6 @@ from backend.web.metrics import Metrics
 from tests.backend.small_label_studio import CONFIG
 
 Labels = tuple[tuple[str, str], ...]
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(model_dir=str(tmp_path))
-
-
-@pytest.fixture
-def state(settings: Settings) -> Iterator[State]:
-    opened = State.for_settings(settings)
-    yield opened
-    opened.close()
 
 
 def read(text: bytes) -> dict[tuple[str, Labels], float]:
