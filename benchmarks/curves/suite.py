@@ -29,7 +29,7 @@ CHEAP = ("least-confidence", "margin", "entropy", "dast-al", "typiclust", "badge
 DEAR = ("core-set", "mc-dropout", "bald", "learning-loss", "bait")
 """Many times the seconds of the others in a cycle."""
 ADVERSARIAL = ("vaal", "ta-vaal")
-"""Dearer still: as many iterations on features as fit into the seconds of the default."""
+"""Dearer still, and played in both spaces that their networks can see."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,17 @@ EXPERIMENTS = (
         "fashion-mnist-by-200",
         f"--dataset fashion-mnist {_FASHION} --initial 200 --budget 200 --cycles 5",
         ("margin", "dast-al", "badge", "dropquery", "uherding", *ADVERSARIAL),
+    ),
+    Experiment(
+        "fashion-mnist-by-200-pixels",
+        f"--dataset fashion-mnist {_FASHION} --initial 200 --budget 200 --cycles 5 --set vaal_space=pixels",
+        ADVERSARIAL,
+    ),
+    Experiment(
+        "fashion-mnist-by-500",
+        "--dataset fashion-mnist --image-size 32 --bank 20000 --pool 15000 --test 2000"
+        " --initial 500 --budget 500 --cycles 10",
+        ("margin", "uherding"),
     ),
 )
 

@@ -110,8 +110,20 @@ NAMED: dict[str, Callable[[Path], Dataset]] = {
     "cifar100": lambda downloads: cifar("cifar100", downloads),
     "svhn": svhn,
     "digits": lambda _: digits(),
+    "pullover-coat": lambda downloads: two_classes(fashion_mnist_itself(downloads), 2, 4),
+    "digits-5-7": lambda _: two_classes(digits(), 5, 7),
 }
 """Data sets with a name, each given the folder that downloads are kept in."""
+
+
+def two_classes(raw: Dataset, first: int, second: int) -> Dataset:
+    """The images of two of ``raw``'s classes, which become classes 0 and 1."""
+    parts: list[np.ndarray] = []
+    for images, labels in ((raw.train_images, raw.train_labels), (raw.test_images, raw.test_labels)):
+        chosen = np.isin(labels, (first, second))
+        parts += [images[chosen], (labels[chosen] == second).astype(np.int64)]
+    names = (raw.class_names[first], raw.class_names[second])
+    return Dataset(*parts, names, f"{raw.source}, {names[0]} and {names[1]} alone")
 
 
 def _at_hand_or_fetched(

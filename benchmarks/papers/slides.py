@@ -15,12 +15,34 @@ _FEATURES += " --set synthetic_steps=20 --set synthetic_seconds=600"
 """Fewer iterations and steps than by default, so that every arm of ASAL takes minutes."""
 
 
+_TWO_CLASSES = _FEATURES.replace("--initial 50 --budget 50 --cycles 3", "--initial 10 --budget 10 --cycles 5")
+
+
 def _ceal(words: str, *settings: str) -> Arm:
     return Arm(words, "ceal", (*settings, *SCRATCH))
 
 
 def _asal(words: str, *settings: str) -> Arm:
     return Arm(words, "asal", settings)
+
+
+def _two_classes(name: str, dataset: str, paper: str) -> Curves:
+    return Curves(
+        name,
+        "ASAL",
+        f"Two classes that look alike, {dataset}: ASAL with DCGAN and WGAN-GP, entropy, margin and random",
+        paper,
+        ("Of two classes, a generated image is best where it is nearest to the boundary, as in the slides.",),
+        arms=(
+            Arm("`random`", "random"),
+            Arm("`entropy`", "entropy"),
+            Arm("`margin`", "margin"),
+            _asal("DCGAN", "gan=dcgan"),
+            _asal("WGAN-GP", "gan=wgan-gp"),
+        ),
+        small=_TWO_CLASSES.replace("--dataset fashion-mnist", f"--dataset {dataset}"),
+        paper_scale=_CIFAR10.replace("--dataset cifar10", f"--dataset {dataset}"),
+    )
 
 
 STUDIES = (
@@ -76,4 +98,6 @@ STUDIES = (
         small=_FEATURES,
         paper_scale=_CIFAR10,
     ),
+    _two_classes("asal-digits", "digits-5-7", "ASAL is ahead of random on digits 5 and 7 of MNIST."),
+    _two_classes("asal-pullover-coat", "pullover-coat", "Not in the paper, which has horses and cars of CIFAR-10."),
 )

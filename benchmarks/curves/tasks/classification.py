@@ -33,8 +33,8 @@ class Classification(CurveTask[ImageSet]):
     )
     labels: ClassVar[int] = 1_000
     datasets: ClassVar[str] = (
-        "fashion-mnist, cifar10, cifar100, svhn, digits; -x10, -x100 (long tails) or -copies (a redundant pool) behind"
-        " it; photographs; or a folder with one folder of images per class"
+        "fashion-mnist, cifar10, cifar100, svhn, digits, pullover-coat, digits-5-7; -x10, -x100 (long tails) or -copies"
+        " (a redundant pool) behind it; photographs; or a folder with one folder of images per class"
     )
     controls: ClassVar[tuple[str, ...]] = (PIXELS,)
 

@@ -9,7 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.data.datasets import DEBIAN, DIGIT_CLASSES, FASHION_CLASSES, cifar, fashion_mnist, read_idx, svhn
+from benchmarks.data.datasets import (
+    DEBIAN,
+    DIGIT_CLASSES,
+    FASHION_CLASSES,
+    NAMED,
+    cifar,
+    digits,
+    fashion_mnist,
+    read_idx,
+    svhn,
+)
 
 
 def test_idx_files_are_read_as_their_header_says(tmp_path: Path) -> None:
@@ -97,3 +107,11 @@ def test_svhn_from_files_of_torchvisions_form(tmp_path: Path, monkeypatch: pytes
 
     assert found.train_labels.tolist() == found.test_labels.tolist() == [1, 0, 9, 0]
     assert np.array_equal(found.train_images, images.transpose(3, 0, 1, 2))
+
+
+def test_two_classes_are_all_images_of_the_two_in_their_order(tmp_path: Path) -> None:
+    pair, whole = NAMED["digits-5-7"](tmp_path), digits()
+    chosen = [row for row, label in enumerate(whole.train_labels) if label in (5, 7)]
+    assert (pair.train_images == whole.train_images[chosen]).all()
+    assert [(5, 7)[label] for label in pair.train_labels] == whole.train_labels[chosen].tolist()
+    assert pair.class_names == ("five", "seven") and len(pair.test_labels) == 0
