@@ -102,7 +102,7 @@ WORKSHOP: dict[str, set[str]] = {
     "benchmarks.data": set(),
     "demo": {"benchmarks.data", "tests.rig"},
     "benchmarks.speed": {"benchmarks.data", "demo", "tests.rig"},
-    "benchmarks.curves": {"benchmarks.data", "benchmarks.speed"},
+    "benchmarks.curves": {"benchmarks.data", "benchmarks.speed", "demo"},
     "benchmarks.gan": {"benchmarks.data"},
     "benchmarks.gpu": {"benchmarks.data", "benchmarks.speed"},
     "benchmarks.papers": {"benchmarks.curves", "benchmarks.data", "benchmarks.speed"},

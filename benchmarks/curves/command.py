@@ -203,7 +203,11 @@ def _command(plan: Plan, results: Results, options: argparse.Namespace) -> str:
 def _samplers(text: str, task: str) -> list[str]:
     """Names of arms, without doubles and in the order of the table; all: the samplers for ``task``. Raises
     PlanError."""
-    able = {name for name, sampler in SAMPLERS.items() if task in sampler.tasks and not sampler.generates}
+    able = {
+        name
+        for name, sampler in SAMPLERS.items()
+        if task in sampler.tasks and (TASKS[task].recognizes or not sampler.generates)
+    }
     asked = {name.strip() for name in text.split(",") if name.strip()}
     if others := sorted({Arm.named(name).sampler for name in asked} & (SAMPLERS.keys() - able)):
         reasons = {name: SAMPLERS[name].refusals.get(task, NO_ANSWER) for name in others}

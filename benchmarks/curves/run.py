@@ -21,6 +21,8 @@ from backend.files import replace_file
 from backend.learning.learner import Learner, cycle_seed, random_subset
 from backend.learning.scores import priority_scores
 from backend.settings.core import Settings
+from benchmarks.curves import generated
+from benchmarks.curves.answers import Answers
 from benchmarks.curves.foreground import foreground_first, predicted_shares
 from benchmarks.curves.plan import Plan, Run, chance_order, code_digest, trial_seed
 from benchmarks.curves.prepared import prepared_for
@@ -71,22 +73,23 @@ def _play_cycle(
         features=task.kept.train,
         prepared=prepared_for(task, plan, settings, store.folder.parents[2] / "prepared", device),
     )
+    answers = Answers.none()
     if cycle > len(plan.early) + 1:
-        labeled = store.labeled(cycle - 1)
+        labeled, answers = store.labeled(cycle - 1), store.answers(cycle - 1)
         previous = Learner.load(store.checkpoint(cycle - 1), device) if settings.warm_start else None
     else:
         order = first_labels(task, plan, run, store.folder.parent, device)
         labeled, previous = np.sort(order[: plan.labels()[cycle - 1]]), None
-    _check_conservation(task.pool, labeled, plan.labels()[cycle - 1])
+    _check_conservation(task.pool, labeled, plan.labels()[cycle - 1] - len(answers))
     unlabeled = np.setdiff1d(task.pool, labeled, assume_unique=True)
     if 0 < settings.subset < len(unlabeled):
         unlabeled = unlabeled[random_subset(len(unlabeled), settings.subset, seed)]
-    data = task.data(labeled, unlabeled)
+    data, learning, answered = generated.with_answers(task.data(labeled, unlabeled), runtime, answers)
     clock = _Clock(device)
-    learner, metrics = Learner.trained(settings, task.classes, data, runtime, previous)
+    learner, metrics = Learner.trained(settings, task.classes, data, learning, previous)
     trained = metrics["train_seconds"] + metrics.get("train_rehearsal_seconds", 0.0)
     seconds = {"train": trained, "fit": max(0.0, clock.lap() - trained)}
-    judged = task.judged(learner if not plan.independent else alone(learner, settings, data, runtime), runtime)
+    judged = task.judged(learner if not plan.independent else alone(learner, settings, data, learning), runtime)
     clock.lap()
     if buys:
         acquisition, predictions = learner.score(task.pixels, unlabeled, runtime)
@@ -94,13 +97,15 @@ def _play_cycle(
             acquisition = foreground_first(acquisition, predicted_shares(learner.net, task.pixels, unlabeled, runtime))
         seconds["score"] = clock.lap()
         queue = np.argsort(priority_scores(acquisition, seed))  # Label Studio serves the lowest score first
-        picks = unlabeled[queue[: plan.budget]]
+        asked = generated.ask(task, learner, settings, plan.budget, data.pixels, answered, learning)
+        seconds["score"] += clock.lap()
+        picks = unlabeled[queue[: plan.budget - len(asked)]]
         judged |= task.bought(picks, labeled, unlabeled, predictions.predicted)
-        store.keep_labeled(cycle, np.sort(np.concatenate([labeled, picks])))
+        store.keep_labeled(cycle, np.sort(np.concatenate([labeled, picks])), answers.and_then(asked))
         if settings.warm_start:
             learner.save(store.checkpoint(cycle))
-    line = {"sampler": run.sampler, "trial": run.trial, "cycle": cycle, "labels": len(labeled)}
-    line |= {**judged, **{f"{phase}_seconds": round(spent, 3) for phase, spent in seconds.items()}}
+    line = {"sampler": run.sampler, "trial": run.trial, "cycle": cycle, "labels": len(labeled) + len(answers)}
+    line |= {**judged, **answers.counts(), **{f"{phase}_seconds": round(spent, 3) for phase, spent in seconds.items()}}
     line |= {"epochs": round(metrics["train_epochs"], 2), "extra_mib": round(extra_bytes(learner) / 2**20, 4)}
     store.finish_cycle(line | _peaks(device) | {"code": code_digest()}, last)
 

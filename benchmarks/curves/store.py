@@ -2,9 +2,10 @@
 
     results.jsonl      a line for each finished cycle, appended and on the disk before the next begins
     labelled-C.npy     rows that are labeled after the purchase of cycle C
+    generated-C.npz    generated images that were asked for by then, with their answers, where there are any
     learner-C.pt       the networks of cycle C
 
-A cycle is done when its line is complete: the other two are written before it, and those of earlier cycles are removed
+A cycle is done when its line is complete: the others are written before it, and those of earlier cycles are removed
 after it. What an interrupted cycle left is overwritten by its second attempt.
 """
 
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from backend.files import replace_file
+from benchmarks.curves.answers import Answers
 
 Line = dict[str, Any]
 
@@ -57,7 +59,17 @@ class RunStore:
     def checkpoint(self, cycle: int) -> Path:
         return self.folder / f"learner-{cycle}.pt"
 
-    def keep_labeled(self, cycle: int, rows: np.ndarray) -> None:
+    def answers(self, cycle: int) -> Answers:
+        """Generated images that were asked for up to the purchase of ``cycle``."""
+        path = self._answers(cycle)
+        return Answers.from_bytes(path.read_bytes()) if path.exists() else Answers.none()
+
+    def _answers(self, cycle: int) -> Path:
+        return self.folder / f"generated-{cycle}.npz"
+
+    def keep_labeled(self, cycle: int, rows: np.ndarray, answers: Answers | None = None) -> None:
+        if answers is not None and len(answers):
+            replace_file(self._answers(cycle), answers.to_bytes())
         file = io.BytesIO()
         np.save(file, rows)
         replace_file(self.folder / f"labelled-{cycle}.npy", file.getvalue())
@@ -70,7 +82,7 @@ class RunStore:
             file.write(json.dumps(line).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        for kind in ("labelled-*.npy", "learner-*.pt", ".learner-*.tmp"):
+        for kind in ("labelled-*.npy", "generated-*.npz", "learner-*.pt", ".learner-*.tmp"):
             for path in self.folder.glob(kind):
                 if last or path.stem.rpartition("-")[2] != str(line["cycle"]):
                     path.unlink(missing_ok=True)

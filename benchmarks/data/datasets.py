@@ -118,12 +118,16 @@ NAMED: dict[str, Callable[[Path], Dataset]] = {
 
 def two_classes(raw: Dataset, first: int, second: int) -> Dataset:
     """The images of two of ``raw``'s classes, which become classes 0 and 1."""
-    parts: list[np.ndarray] = []
-    for images, labels in ((raw.train_images, raw.train_labels), (raw.test_images, raw.test_labels)):
-        chosen = np.isin(labels, (first, second))
-        parts += [images[chosen], (labels[chosen] == second).astype(np.int64)]
+    train, test = (np.isin(labels, (first, second)) for labels in (raw.train_labels, raw.test_labels))
     names = (raw.class_names[first], raw.class_names[second])
-    return Dataset(*parts, names, f"{raw.source}, {names[0]} and {names[1]} alone")
+    return Dataset(
+        raw.train_images[train],
+        (raw.train_labels[train] == second).astype(np.int64),
+        raw.test_images[test],
+        (raw.test_labels[test] == second).astype(np.int64),
+        names,
+        f"{raw.source}, {names[0]} and {names[1]} alone",
+    )
 
 
 def _at_hand_or_fetched(

@@ -81,7 +81,8 @@ class CurveTask(ABC, Generic[Images]):
 
     ``name`` is the kind's in :data:`backend.tasks.KINDS`. ``labels``: before the first purchase and in each, unless
     told otherwise. ``datasets``: words for the help text. ``controls``: those of
-    :data:`benchmarks.curves.plan.CONTROLS` that there are for it.
+    :data:`benchmarks.curves.plan.CONTROLS` that there are for it. ``recognizes``: whether images that a sampler
+    generates can be answered (:mod:`benchmarks.curves.generated`).
     """
 
     name: ClassVar[str]
@@ -89,6 +90,7 @@ class CurveTask(ABC, Generic[Images]):
     labels: ClassVar[int]
     datasets: ClassVar[str]
     controls: ClassVar[tuple[str, ...]] = ()
+    recognizes: ClassVar[bool] = False
 
     pool: np.ndarray
     test: np.ndarray

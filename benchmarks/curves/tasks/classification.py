@@ -37,6 +37,7 @@ class Classification(CurveTask[ImageSet]):
         " (a redundant pool) behind it; photographs; or a folder with one folder of images per class"
     )
     controls: ClassVar[tuple[str, ...]] = (PIXELS,)
+    recognizes: ClassVar[bool] = True
 
     @classmethod
     def prepare(cls, dataset: str, size: int, downloads: Path, work: Path, report: ProgressFn) -> Path:

@@ -26,6 +26,7 @@ from rich.console import Console
 from backend.errors import SettingsError
 from backend.learning.learner import cycle_seed, random_subset
 from benchmarks.curves import command as curves
+from benchmarks.curves.answers import Answers
 from benchmarks.curves.display import Display
 from benchmarks.curves.jobs import Jobs, Watcher, _child, play_all
 from benchmarks.curves.plan import Plan, PlanError, Run, initial_set, overrides_of, part_of, trial_seed
@@ -76,9 +77,9 @@ def purchases(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     kept: list[np.ndarray] = []
     original = RunStore.keep_labeled
 
-    def keep(store: RunStore, cycle: int, rows: np.ndarray) -> None:
+    def keep(store: RunStore, cycle: int, rows: np.ndarray, answers: Answers | None = None) -> None:
         kept.append(rows)
-        original(store, cycle, rows)
+        original(store, cycle, rows, answers)
 
     monkeypatch.setattr(RunStore, "keep_labeled", keep)
     return kept

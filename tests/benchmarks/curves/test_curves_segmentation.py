@@ -300,11 +300,11 @@ def test_all_leaves_out_what_is_for_classification_only() -> None:
     every = curves._samplers("all", "segmentation")
     of_images = {"ads", "asal", "badge", "bait", "ceal", "dropquery", "gaal", "typiclust", "uherding"}
     assert set(SAMPLERS) - set(every) == of_images
-    assert set(curves._samplers("all", "classification")) == set(SAMPLERS) - {"gaal"}
+    assert set(curves._samplers("all", "classification")) == set(SAMPLERS)
     assert set(CONTROLS).isdisjoint(every), "a control is asked for by its name"
     assert curves._samplers(f"entropy,random,{FOREGROUND}", "segmentation") == [FOREGROUND, "random", "entropy"]
 
 
 def test_a_sampler_whose_images_no_data_set_has_labels_of_is_refused() -> None:
     with pytest.raises(PlanError, match="gaal, no data set has labels of the images that it generates"):
-        curves._samplers("margin,gaal", "classification")
+        curves._samplers("margin,gaal", "multilabel")

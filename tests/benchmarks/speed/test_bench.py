@@ -147,6 +147,7 @@ def test_both_decoders_show_the_same_image(shape: tuple[int, int]) -> None:
 
 
 WITH_SERVERS = ("page", "publish", "labeling", "served", "webhook")
+OF_MEMORY = ("memory", "memory-masks")
 
 
 def check_rows(keys: Sequence[str], session: bench.Session) -> None:
@@ -165,7 +166,7 @@ def test_every_row_measures_something(tmp_path: Path) -> None:
     limit, with networks beside the task network's, and with none."""
     few = {f"score-{name}" for name in ("random", "margin", "ensemble", "vaal")}
     left_out = {f"score-{name}" for name in SAMPLER_NAMES} - few
-    keys = [key for key in bench.ROWS if key not in left_out and key not in WITH_SERVERS]
+    keys = [key for key in bench.ROWS if key not in left_out and key not in (*WITH_SERVERS, *OF_MEMORY)]
     with bench.Session(tmp_path, small=True) as session:
         check_rows(keys, session)
     assert set(keys) == few | {
@@ -182,9 +183,16 @@ def test_every_row_measures_something(tmp_path: Path) -> None:
         "photographs",
         "k-center",
         "matching",
-        "memory",
-        "memory-masks",
     }
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize("key", OF_MEMORY)
+def test_the_rows_of_memory_measure_something(key: str, tmp_path: Path) -> None:
+    """In two processes each, which import torch."""
+    with bench.Session(tmp_path, small=True) as session:
+        check_rows([key], session)
 
 
 @pytest.mark.slow
