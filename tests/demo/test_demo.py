@@ -219,8 +219,8 @@ def left_running(directory: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_the_oracle_labels_what_is_served_and_reports(tmp_path: Path) -> None:
-    options = ("--oracle", "--sampler", "random", "--tasks", "40", "--budget", "8", "--rounds", "1")
-    run = demo(tmp_path / "tmp", *options)
+    options = ("--sampler", "random", "--tasks", "40", "--budget", "8", "--rounds", "1", "--held-out", "100")
+    run = demo(tmp_path / "tmp", "--oracle", *options)
     output, _ = run.communicate(timeout=LONG)
     assert run.returncode == 0, output
     assert "All 9 tasks were served in the published order" in output
@@ -248,7 +248,7 @@ def test_the_oracle_paints_what_is_served_and_reports(tmp_path: Path) -> None:
     ("number", "when", "running"),
     [
         (signal.SIGINT, "Ctrl-C", 3),  # it is ready, with Label Studio, web and worker
-        (signal.SIGTERM, "Starting the backend", 1),  # half way there
+        pytest.param(signal.SIGTERM, "Starting the backend", 1, marks=pytest.mark.long),  # half way there
     ],
 )
 def test_an_interrupt_ends_everything_it_started(

@@ -63,7 +63,7 @@ def test_the_first_order_comes_before_any_label(
     assert seen.cycles(project) == []
 
 
-@pytest.mark.parametrize("sampler", ["random", "entropy"])
+@pytest.mark.parametrize("sampler", [pytest.param("random", marks=pytest.mark.long), "entropy"])
 def test_the_whole_queue_is_served_in_the_published_order(
     sampler: str, backend: BackendServer, make_project: Callable[..., LabelProject]
 ) -> None:

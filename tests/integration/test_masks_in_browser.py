@@ -125,8 +125,8 @@ def as_the_sdk_reads(regions: list[dict[str, Any]], size: Size) -> np.ndarray:
     ("size", "turned"),
     [
         pytest.param((120, 160), False, id="small", marks=pytest.mark.long),
-        pytest.param((400, 300), True, id="turned by its EXIF orientation"),
-        pytest.param((1200, 1600), False, id="larger than the window"),
+        pytest.param((400, 300), True, id="turned by its EXIF orientation", marks=pytest.mark.long),
+        pytest.param((1600, 1200), True, id="turned by its EXIF orientation, and larger than the window"),
     ],
 )
 def test_brush_strokes_are_where_they_were_painted(
@@ -166,7 +166,10 @@ def test_brush_strokes_are_where_they_were_painted(
     assert pixels[small == CAT].min() > 150 > 100 > np.median(pixels[small == DOG])
 
 
-@pytest.mark.parametrize("turned", [False, True], ids=["upright", "turned in the editor"])
+@pytest.mark.parametrize(
+    "turned",
+    [pytest.param(False, id="upright", marks=pytest.mark.long), pytest.param(True, id="turned in the editor")],
+)
 def test_polygons_and_boxes_are_where_they_were_clicked(
     page: Page, project: Callable[..., LabelProject], turned: bool
 ) -> None:

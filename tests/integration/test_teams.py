@@ -37,7 +37,7 @@ def opened(project: LabelProject) -> int:
     return int(task["id"])
 
 
-@pytest.mark.parametrize("people", [2, 3])
+@pytest.mark.parametrize("people", [pytest.param(2, marks=pytest.mark.long), 3])
 def test_label_all_tasks_serves_the_order_and_no_task_twice(
     people: int, backend: BackendServer, make_project: Callable[..., LabelProject], colleagues: list[Colleague]
 ) -> None:
@@ -71,7 +71,7 @@ def test_label_tasks_as_displayed_serves_one_task_to_two_people(
     assert served == [order[0]] * 3
 
 
-@pytest.mark.parametrize("people", [2, 3])
+@pytest.mark.parametrize("people", [pytest.param(2, marks=pytest.mark.long), 3])
 def test_with_two_annotations_a_task_whoever_comes_second_finds_a_prediction(
     people: int, backend: BackendServer, make_project: Callable[..., LabelProject], colleagues: list[Colleague]
 ) -> None:

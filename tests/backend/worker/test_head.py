@@ -23,7 +23,7 @@ from tests.rig.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
-TASKS, HEAD = 40, 10
+TASKS, HEAD = 26, 10
 SINGLE = ("POST", "^/api/predictions/$")
 BULK = ("POST", "import/predictions")
 
