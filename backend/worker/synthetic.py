@@ -27,6 +27,7 @@ from backend.tasks.synthetic import BATCH, data_uri, digest_of, is_unchanged, ma
 from backend.worker import connection, publisher
 from backend.worker.gaps import Gaps
 from backend.worker.job import Job
+from backend.worker.results import project_kind
 from backend.worker.truth import Truth
 from samplers import SAMPLERS
 from samplers.base import Answered, Generated
@@ -146,7 +147,7 @@ def bring_in(job: Job, version: Version) -> None:
     missing = _settled(job, version.name)
     if not missing:
         return
-    data_key = publisher.project_kind(job).data_key
+    data_key = project_kind(job).data_key
     job.check()
     state.synthetic.mark_sent(project_id, job.owner, version.name, state.now())
     try:

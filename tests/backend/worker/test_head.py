@@ -14,7 +14,7 @@ from backend.errors import LabelStudioUnavailable
 from backend.events import Work
 from backend.labelstudio import http as labelstudio_http
 from backend.state import Version
-from backend.worker import publisher, removal, topping_up
+from backend.worker import publisher, reading_back, removal, topping_up
 from backend.worker.sync import read_truth
 from backend.worker.worker import Worker
 from tests.backend.workbench import OWNER, Workbench, add_tasks, label, workbench
@@ -31,7 +31,7 @@ BULK = ("POST", "import/predictions")
 @pytest.fixture
 def bench(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
     monkeypatch.setattr(labelstudio_http, "RETRY_AFTER", (0.01, 0.02))
-    monkeypatch.setattr(publisher, "SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr(reading_back, "SETTLE_SECONDS", 0.1)
     monkeypatch.setattr(head, "SHORTEST_HEAD", HEAD)
     monkeypatch.setattr(publisher, "WHOLE_POOL", HEAD)  # so that the project counts as a large one
     settings = {"sampler": "random", "shortlist": 4, "budget": 4, "publish": "head", "reconcile_seconds": 10_000.0}

@@ -16,7 +16,7 @@ from backend.events import Work
 from backend.labelstudio import http as labelstudio_http
 from backend.labelstudio.client import LabelStudio
 from backend.state import Project, Version
-from backend.worker import publisher, removal
+from backend.worker import reading_back, removal
 from backend.worker.commands import run_cycle_now
 from backend.worker.device import choose_device
 from backend.worker.worker import Worker
@@ -35,7 +35,7 @@ SINGLE = ("POST", "^/api/predictions/$")
 @pytest.fixture
 def bench(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
     monkeypatch.setattr(labelstudio_http, "RETRY_AFTER", (0.01, 0.02))
-    monkeypatch.setattr(publisher, "SETTLE_SECONDS", 1.0)
+    monkeypatch.setattr(reading_back, "SETTLE_SECONDS", 1.0)
     settings = {"sampler": "entropy", "shortlist": 3, "budget": BUDGET, "reconcile_seconds": 10_000.0}
     with workbench(label_studio, tmp_path, tasks=TASKS, pictures=True, **settings) as made:
         made.state.leases.release(made.project.id, OWNER)
