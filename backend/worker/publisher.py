@@ -116,7 +116,7 @@ def complete(
 def names_taken(job: Job) -> set[str]:
     """The names that no new version may have: those of all versions that the state knows, and of all that Label Studio
     holds predictions of, also from before the state was lost. A task would have two predictions of one version."""
-    return job.state.versions.names(job.project.id) | set(job.gateway.model_versions(job.project.number))
+    return job.state.versions.names(job.project.id) | set(job.gateway.predictions.versions(job.project.number))
 
 
 def switch(job: Job, version: Version) -> None:
@@ -165,7 +165,7 @@ def _write_in_gaps(
 
 def _write(job: Job, version: Version, row: StoredPrediction, results: Results) -> None:
     try:
-        job.gateway.create_prediction(row.task_id, results(row), row.priority_score, version.name)
+        job.gateway.predictions.create(row.task_id, results(row), row.priority_score, version.name)
     except LabelStudioUnavailable:
         raise
     except BackendError as error:
@@ -189,7 +189,7 @@ def write_rest(
         job.check()
         version = job.state.versions.update(version, job.owner, writing_since=job.state.now())
         try:
-            taken = job.gateway.import_predictions(job.project.number, items)
+            taken = job.gateway.predictions.create_many(job.project.number, items)
         except LabelStudioUnavailable as error:
             if not error.maybe_written:
                 job.state.versions.update(version, job.owner, writing_since=None)
@@ -228,7 +228,7 @@ def _next_call(version: Version, rows: Sequence[StoredPrediction], results: Resu
 def verify(job: Job, version: Version) -> None:
     """Compare how many predictions Label Studio holds with how many it should, and repair a difference (duplicates, or
     lost predictions)."""
-    held = job.gateway.model_versions(job.project.number).get(version.name, 0)
+    held = job.gateway.predictions.versions(job.project.number).get(version.name, 0)
     ours = len(job.state.scores.written(version))
     if held != ours:
         log.info(

@@ -41,7 +41,8 @@ def settle(job: Job, version: Version) -> list[StoredPrediction]:
         expected = len(job.state.scores.written(version)) + len(to_write(job, version))
         until = min(version.writing_since, job.state.now()) + SETTLE_SECONDS + SETTLE_SECONDS_PER_ROW * expected
         while (
-            job.state.now() < until and job.gateway.model_versions(job.project.number).get(version.name, 0) < expected
+            job.state.now() < until
+            and job.gateway.predictions.versions(job.project.number).get(version.name, 0) < expected
         ):
             job.check()
             time.sleep(0.5)
@@ -53,7 +54,7 @@ def mark_held(job: Job, version: Version) -> None:
     """Set the ``written`` flags of all predictions to what Label Studio holds, and delete duplicates there."""
     held: set[int] = set()
     duplicates = []
-    for prediction in job.gateway.predictions(job.project.number, version.name):
+    for prediction in job.gateway.predictions.of_version(job.project.number, version.name):
         if prediction.task_id in held:
             duplicates.append(prediction.id)
         held.add(prediction.task_id)
@@ -61,7 +62,7 @@ def mark_held(job: Job, version: Version) -> None:
     for prediction_id in duplicates:
         job.check()
         gaps.wait()
-        job.gateway.delete_prediction(prediction_id)
+        job.gateway.predictions.delete(prediction_id)
     # In this order: a kill in between must not leave a held prediction marked as unwritten, or it is written twice.
     ours = np.intersect1d(np.array(sorted(held), dtype=np.int64), job.state.scores.tasks(version))
     job.state.scores.mark_written(version, job.owner, ours.tolist())

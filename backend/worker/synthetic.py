@@ -259,10 +259,10 @@ def _withdraw(job: Job, version: Version, tasks: Iterable[int]) -> None:
     if not len(gone):
         return
     held = set(gone.tolist())
-    for prediction in job.gateway.predictions(job.project.number, version.name):
+    for prediction in job.gateway.predictions.of_version(job.project.number, version.name):
         if prediction.task_id in held:
             job.check()
-            job.gateway.delete_prediction(prediction.id)
+            job.gateway.predictions.delete(prediction.id)
     job.state.scores.remove_tasks(job.project.id, held)
 
 

@@ -118,7 +118,7 @@ class _Bench:
 
         def write() -> None:
             nonlocal taken
-            taken = self.job.gateway.import_predictions(self.job.project.id, items)
+            taken = self.job.gateway.predictions.create_many(self.job.project.id, items)
 
         seconds = seconds_of(write)
         if taken != len(items):

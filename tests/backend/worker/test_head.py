@@ -249,7 +249,7 @@ def test_a_version_that_comes_into_use_while_it_is_removed_is_replaced_first(
     assert bench.state.leases.take(bench.project.id, OWNER, 600)
     second = bench.scored(bench.order(first)[5:], name="random-c1-00000001")
     publisher.publish(bench.job.reread(), second)
-    delete = bench.job.gateway.delete_prediction
+    delete = bench.job.gateway.predictions.delete
     deleted: list[int] = []
 
     def delete_and_save(number: int) -> None:
@@ -258,7 +258,7 @@ def test_a_version_that_comes_into_use_while_it_is_removed_is_replaced_first(
         if len(deleted) == 1:
             bench.project.studio.patch(f"/api/projects/{bench.project.id}/", {"model_version": first.name})
 
-    monkeypatch.setattr(bench.job.gateway, "delete_prediction", delete_and_save)
+    monkeypatch.setattr(bench.job.gateway.predictions, "delete", delete_and_save)
     assert removal.remove_superseded(bench.job)
     assert bench.project.version() == second.name
     assert sorted(held(bench)) == sorted(bench.order(second)[:HEAD]) and bench.status(first) == "removed"

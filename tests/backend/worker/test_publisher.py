@@ -13,8 +13,8 @@ from label_studio_sdk.label_interface import LabelInterface
 
 from backend.errors import BackendError, LabelStudioUnavailable, LeaseLost, SettingsError
 from backend.files import predictions_folder
-from backend.labelstudio import client as labelstudio
 from backend.labelstudio import http as labelstudio_http
+from backend.labelstudio import predictions as labelstudio_predictions
 from backend.state import StoredPrediction, Version
 from backend.tasks.segmentation.config import segmentation_spec
 from backend.tasks.segmentation.masks import regions_to_mask
@@ -153,7 +153,7 @@ def test_a_bulk_call_that_was_never_sent_is_not_waited_for(bench: Workbench) -> 
 def test_a_bulk_call_that_label_studio_is_still_at_is_waited_for(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labelstudio, "BULK_SECONDS", 0.5)
+    monkeypatch.setattr(labelstudio_predictions, "BULK_SECONDS", 0.5)
     monkeypatch.setattr(reading_back, "SETTLE_SECONDS", 60.0)
     version = bench.scored()
 
@@ -168,7 +168,7 @@ def test_a_bulk_call_that_label_studio_is_still_at_is_waited_for(
         publish(bench, version)
     assert caught.value.maybe_written
     assert len(bench.project.predictions(version.name)) == SHORTLIST  # nothing of it is there yet
-    monkeypatch.setattr(labelstudio, "BULK_SECONDS", 60.0)
+    monkeypatch.setattr(labelstudio_predictions, "BULK_SECONDS", 60.0)
     publish(bench, version)
     assert trap.done.wait(PATIENCE)
     check_out(bench, version)
@@ -451,7 +451,7 @@ def test_one_of_several_calls_that_label_studio_is_still_at_is_waited_for(
     monkeypatch.setattr(reading_back, "SETTLE_SECONDS", 5.0)
     trap = canvas.proxy.set(*BULK, nth=2, hold=2.0)
     with monkeypatch.context() as patched, pytest.raises(LabelStudioUnavailable) as caught:
-        patched.setattr(labelstudio, "BULK_SECONDS", 1.0)
+        patched.setattr(labelstudio_predictions, "BULK_SECONDS", 1.0)
         publish(canvas, version)
     assert caught.value.maybe_written and not trap.done.is_set()
     publish(canvas, version)
