@@ -173,7 +173,7 @@ class Endpoints:
         if not known:
             raise BadRequest("that project is not connected to this backend")
         project = known[0]
-        self.services.write(lambda: self.state.projects.hint(project.id, train=True), WEBHOOK_SECONDS)
+        self.services.write(lambda: self.state.hints.add(project.id, train=True), WEBHOOK_SECONDS)
         updated = self.state.projects.get(project.id) or project
         return {"job": f"{project.id}-{updated.train_seq}"}, 201
 

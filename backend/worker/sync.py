@@ -95,7 +95,7 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
         control=truth.control.arm.history or None,
         read_whole_at=now if whole else project.read_whole_at,
     )
-    state.projects.settle_events(project.id, truth.events)
+    state.hints.settle(project.id, truth.events)
     return truth
 
 

@@ -194,7 +194,7 @@ def remove(job: Job, tasks: Iterable[SyntheticTask], data_key: str, seconds: flo
         if task.planned is None:
             continue
         if deleted and time.monotonic() >= until:
-            job.state.projects.hint(job.project.id, tasks=True)
+            job.state.hints.add(job.project.id, tasks=True)
             break
         gaps.wait()
         job.check()

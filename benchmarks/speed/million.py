@@ -155,7 +155,7 @@ class Webhooks:
     def _send(self) -> None:
         while not self._stop.wait(HINT_SECONDS):
             started = time.perf_counter()
-            self._state.projects.hint(PROJECT, annotations=1)
+            self._state.hints.add(PROJECT, annotations=1)
             self.seconds.append(time.perf_counter() - started)
 
 

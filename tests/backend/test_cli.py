@@ -121,7 +121,7 @@ def test_status_shows_what_is_due_what_runs_and_what_is_broken(tmp_path: Path) -
     state = State.for_settings(Settings(model_dir=str(tmp_path)))
     fill(state, metrics={"checkpoint_unreadable": "it is damaged"})
     state.projects.update(1, title="Pets [of mine]")
-    state.projects.hint(1, train=True)
+    state.hints.add(1, train=True)
     skips = [StoredLabel(task, None, [], 1, 1, ignored={"skipped": 1, "empty": 1}) for task in (3, 4)]
     state.labels.put(1, [*skips, StoredLabel(5, None, [], 0, 1, ignored={"skipped": 1})])
     state.close()

@@ -79,7 +79,7 @@ def serve_and_label(bench: Workbench) -> int:
     """The task that Label Studio serves next, labeled, with the webhook that says so."""
     task = served(bench)
     bench.project.annotate(task, bench.project.classes[0])
-    bench.state.projects.hint(bench.project.id, annotations=1)
+    bench.state.hints.add(bench.project.id, annotations=1)
     return task
 
 
@@ -133,7 +133,7 @@ def test_a_skipped_task_uses_the_head_up_as_well(bench: Workbench) -> None:
     for _ in range(HEAD // 2 + 1):
         task = served(bench)
         bench.project.studio.post(f"/api/tasks/{task}/annotations/", {"result": [], "was_cancelled": True})
-        bench.state.projects.hint(bench.project.id, annotations=1)
+        bench.state.hints.add(bench.project.id, annotations=1)
     assert fill_up(bench, hand)
     assert len(held(bench)) == HEAD + HEAD // 2 + 1
 
@@ -217,7 +217,7 @@ def test_what_joins_in_front_is_written_and_what_joins_behind_is_not(bench: Work
     hand = hire(bench)
     settle(bench, hand)
     add_tasks(bench.project, TASKS, pictures=True, seed=1)
-    bench.state.projects.hint(bench.project.id, tasks=True)
+    bench.state.hints.add(bench.project.id, tasks=True)
     settle(bench, hand)
     order = bench.order(current(bench))
     assert len(order) == 2 * TASKS
@@ -229,7 +229,7 @@ def test_a_superseded_head_goes_one_by_one_and_never_the_version_in_use(bench: W
     settle(bench, hand)
     first = current(bench)
     label(bench, 4)
-    bench.state.projects.hint(bench.project.id, annotations=4)
+    bench.state.hints.add(bench.project.id, annotations=4)
     assert work(bench, hand, Work.CYCLE)
     second = current(bench)
     bench.project.studio.patch(f"/api/projects/{bench.project.id}/", {"model_version": first.name})  # a stale page

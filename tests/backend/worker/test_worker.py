@@ -85,7 +85,7 @@ def test_the_first_turn_makes_the_first_order_and_then_nothing_is_due(bench: Wor
     queue = next(tab["id"] for tab in tabs if tab["data"]["title"] == "Acquisition queue")
     assert row(bench).queue_tab == queue, "links lead to it"
     bench.project.studio.delete(f"/api/dm/views/{queue}/")
-    bench.state.projects.hint(bench.project.id, tasks=True)
+    bench.state.hints.add(bench.project.id, tasks=True)
     assert work_off(bench, hand) == [Work.UPKEEP]
     assert row(bench).queue_tab is None, "its owner has deleted it, and it stays so"
 
@@ -97,7 +97,7 @@ def test_the_tabs_title_says_which_version_orders_the_queue_until_the_owner_rena
 
     def after_a_cycle() -> str:
         label(bench, BUDGET)
-        bench.state.projects.hint(bench.project.id, train=True)
+        bench.state.hints.add(bench.project.id, train=True)
         work_off(bench, hand)
         return str(bench.project.studio.get(view)["data"]["title"])
 
@@ -120,7 +120,7 @@ def test_the_budget_is_counted_in_annotations_not_in_webhooks(bench: Workbench) 
     hand = hire(bench)
     work_off(bench, hand)
     label(bench, 1)
-    bench.state.projects.hint(bench.project.id, annotations=300)
+    bench.state.hints.add(bench.project.id, annotations=300)
     assert hand.due(row(bench)) == {Work.CYCLE}
     assert work_off(bench, hand) == [Work.CYCLE]
     assert row(bench).pending_annotations == 1 and current(bench).cycle == 0
@@ -133,12 +133,12 @@ def test_a_growing_budget_waits_for_its_share_of_the_labels_learned_from(bench: 
     work_off(bench, hand)
     for new, cycle in ((6, 1), (BUDGET, 1), (3, 2)):
         label(bench, new)
-        bench.state.projects.hint(bench.project.id, annotations=new)
+        bench.state.hints.add(bench.project.id, annotations=new)
         work_off(bench, hand)
         assert current(bench).cycle == cycle
-    bench.state.projects.hint(bench.project.id, annotations=11)
+    bench.state.hints.add(bench.project.id, annotations=11)
     assert hand.due(row(bench)) == frozenset()  # twelve labels by now
-    bench.state.projects.hint(bench.project.id, annotations=1)
+    bench.state.hints.add(bench.project.id, annotations=1)
     assert hand.due(row(bench)) == {Work.CYCLE}
 
 
@@ -148,7 +148,7 @@ def test_few_new_tasks_join_and_many_make_the_first_order_again(bench: Workbench
     first = current(bench)
     for count, same in ((1, True), (TASKS, False)):
         add_tasks(bench.project, count, pictures=True, seed=count)
-        bench.state.projects.hint(bench.project.id, tasks=True)
+        bench.state.hints.add(bench.project.id, tasks=True)
         work_off(bench, hand)
         assert (current(bench).name == first.name) is same
         assert bench.project.missing_predictions(current(bench).name) == ""
@@ -170,7 +170,7 @@ def test_superseded_versions_go_when_it_is_quiet(bench: Workbench) -> None:
     work_off(bench, busy)
     first = current(bench)
     label(bench, BUDGET)
-    bench.state.projects.hint(bench.project.id, annotations=BUDGET)
+    bench.state.hints.add(bench.project.id, annotations=BUDGET)
     work_off(bench, busy)
     assert {item["model_version"] for item in bench.project.predictions()} == {first.name, current(bench).name}
     quiet = hire(bench, cleanup_seconds=0.0)
@@ -196,7 +196,7 @@ def test_masks_go_the_whole_way_and_leave_with_their_version(
         for cycle, epochs in ((1, 40), (2, 5)):  # the second goes on from the first
             hand.settings = replace(hand.settings, epochs=epochs)
             draw(bench, BUDGET)
-            bench.state.projects.hint(bench.project.id, annotations=BUDGET)
+            bench.state.hints.add(bench.project.id, annotations=BUDGET)
             assert work_off(bench, hand) == [Work.CYCLE]
             assert current(bench).cycle == cycle
             assert bench.project.published_order() == bench.order(current(bench))
@@ -294,19 +294,19 @@ def test_a_hint_cuts_the_waiting_short(bench: Workbench) -> None:
     bench.proxy.go_down()
     hand.work_on(row(bench), Work.UPKEEP)
     bench.proxy.listen()
-    bench.state.projects.hint(bench.project.id, tasks=True)
+    bench.state.hints.add(bench.project.id, tasks=True)
     assert work_off(bench, hand) and row(bench).last_error is None
 
 
 def test_training_without_labels_is_answered_and_holds_nothing_up(bench: Workbench) -> None:
     hand = hire(bench)
     work_off(bench, hand)
-    bench.state.projects.hint(bench.project.id, train=True)
+    bench.state.hints.add(bench.project.id, train=True)
     assert hand.work_on(row(bench), Work.CYCLE)
     assert "no labels to learn from" in str(row(bench).last_error)
     assert not row(bench).train_requested
     label(bench, BUDGET)
-    bench.state.projects.hint(bench.project.id, annotations=BUDGET)
+    bench.state.hints.add(bench.project.id, annotations=BUDGET)
     assert hand.due(row(bench)) == {Work.CYCLE}  # at once, not after the owner's back-off
     work_off(bench, hand)
     assert current(bench).metrics["labels"] == BUDGET and row(bench).last_error is None
@@ -318,11 +318,11 @@ def test_a_label_config_that_cannot_be_served_waits_for_the_owner(bench: Workben
     good = bench.project.info()["label_config"]
     text = '<View><Text name="t" value="$image"/><Choices name="c" toName="t"><Choice value="a"/></Choices></View>'
     bench.project.studio.patch(f"/api/projects/{bench.project.id}/", {"label_config": text})
-    bench.state.projects.hint(bench.project.id, config=True)
+    bench.state.hints.add(bench.project.id, config=True)
     hand.work_on(row(bench), Work.UPKEEP)
     assert "<Image" in str(row(bench).last_error) and row(bench).retry_at > bench.state.now() + 200
     bench.project.studio.patch(f"/api/projects/{bench.project.id}/", {"label_config": good})
-    bench.state.projects.hint(bench.project.id, config=True)
+    bench.state.hints.add(bench.project.id, config=True)
     work_off(bench, hand)
     assert row(bench).last_error is None
 
@@ -340,7 +340,7 @@ def test_a_project_deleted_in_label_studio_is_left_alone_and_kept(bench: Workben
     hand = hire(bench)
     work_off(bench, hand)
     bench.project.delete()
-    bench.state.projects.hint(bench.project.id, tasks=True)
+    bench.state.hints.add(bench.project.id, tasks=True)
     hand.work_on(row(bench), Work.UPKEEP)
     (kept,) = bench.state.projects.kept()
     assert (kept.id, kept.standing) == (bench.project.id, "gone") and bench.state.projects.all() == []
