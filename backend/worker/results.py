@@ -8,7 +8,8 @@ from typing import Any
 from backend.files import predictions_folder
 from backend.state import StoredPrediction, Version
 from backend.tasks import kind_of
-from backend.tasks.base import AnyTaskKind, Result
+from backend.tasks.base import AnyTaskKind
+from backend.tasks.records import Result
 from backend.worker.job import Job
 
 

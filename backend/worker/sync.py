@@ -21,8 +21,9 @@ from backend.control import Arm, first_annotations, history_after
 from backend.labelstudio.records import ChangedTask, ProjectInfo, TaskAnnotations, TaskRef
 from backend.state import StoredLabel
 from backend.tasks import kind_of
-from backend.tasks.base import AnyTaskKind, Label
+from backend.tasks.base import AnyTaskKind
 from backend.tasks.label_config import image_source
+from backend.tasks.records import Label
 from backend.tasks.synthetic import mark_of
 from backend.tasks.votes import answers_from
 from backend.worker import agreement, consensus
