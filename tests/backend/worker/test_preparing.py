@@ -178,7 +178,7 @@ def test_the_worker_trains_it_in_upkeep_and_cycles_are_by_entropy_until_then(
     assert health["order"] == "entropy" and "still being trained" in health["why"]
     monkeypatch.setattr(preparing, "prepare", prepare)
     bench.state.hints.add(bench.project.id, tasks=True)
-    while Work.UPKEEP in hand.due(row(bench)):
+    while Work.UPKEEP in hand.due.work(row(bench)):
         assert hand.work_on(row(bench), Work.UPKEEP)
     assert (row(bench).preparation or {})["over"]
     metrics = cycle()

@@ -76,10 +76,10 @@ def current(bench: Workbench) -> Version:
 
 def test_the_first_turn_makes_the_first_order_and_then_nothing_is_due(bench: Workbench) -> None:
     hand = hire(bench)
-    assert hand.due(row(bench)) == {Work.UPKEEP}
+    assert hand.due.work(row(bench)) == {Work.UPKEEP}
     assert work_off(bench, hand)[0] is Work.UPKEEP
     assert current(bench).name.startswith("entropy-c0-")
-    assert hand.due(row(bench)) == frozenset()
+    assert hand.due.work(row(bench)) == frozenset()
     tabs = bench.project.studio.get("/api/dm/views/", project=bench.project.id)
     assert [tab["data"]["title"] for tab in tabs].count("Acquisition queue") == 1
     queue = next(tab["id"] for tab in tabs if tab["data"]["title"] == "Acquisition queue")
@@ -113,7 +113,7 @@ def test_hints_lost_while_no_worker_was_up_are_made_up_for(bench: Workbench) -> 
     later = hire(bench)
     assert work_off(bench, later) == [Work.UPKEEP, Work.CYCLE]
     assert current(bench).cycle == 1
-    assert later.due(row(bench)) == frozenset()
+    assert later.due.work(row(bench)) == frozenset()
 
 
 def test_the_budget_is_counted_in_annotations_not_in_webhooks(bench: Workbench) -> None:
@@ -121,7 +121,7 @@ def test_the_budget_is_counted_in_annotations_not_in_webhooks(bench: Workbench) 
     work_off(bench, hand)
     label(bench, 1)
     bench.state.hints.add(bench.project.id, annotations=300)
-    assert hand.due(row(bench)) == {Work.CYCLE}
+    assert hand.due.work(row(bench)) == {Work.CYCLE}
     assert work_off(bench, hand) == [Work.CYCLE]
     assert row(bench).pending_annotations == 1 and current(bench).cycle == 0
     assert [cycle.number for cycle in bench.state.cycles.recent(bench.project.id)] == [0]
@@ -137,9 +137,9 @@ def test_a_growing_budget_waits_for_its_share_of_the_labels_learned_from(bench: 
         work_off(bench, hand)
         assert current(bench).cycle == cycle
     bench.state.hints.add(bench.project.id, annotations=11)
-    assert hand.due(row(bench)) == frozenset()  # twelve labels by now
+    assert hand.due.work(row(bench)) == frozenset()  # twelve labels by now
     bench.state.hints.add(bench.project.id, annotations=1)
-    assert hand.due(row(bench)) == {Work.CYCLE}
+    assert hand.due.work(row(bench)) == {Work.CYCLE}
 
 
 def test_few_new_tasks_join_and_many_make_the_first_order_again(bench: Workbench) -> None:
@@ -159,7 +159,7 @@ def test_predictions_that_the_owner_deleted_are_written_again_at_the_next_compar
     work_off(bench, hand)
     for item in bench.project.predictions()[:4]:
         bench.project.studio.delete(f"/api/predictions/{item['id']}/")
-    assert hand.due(row(bench)) == frozenset()  # Label Studio tells nobody
+    assert hand.due.work(row(bench)) == frozenset()  # Label Studio tells nobody
     work_off(bench, hire(bench))
     assert bench.project.missing_predictions(current(bench).name) == ""
     assert bench.project.published_order() == bench.order(current(bench))
@@ -307,7 +307,7 @@ def test_training_without_labels_is_answered_and_holds_nothing_up(bench: Workben
     assert not row(bench).train_requested
     label(bench, BUDGET)
     bench.state.hints.add(bench.project.id, annotations=BUDGET)
-    assert hand.due(row(bench)) == {Work.CYCLE}  # at once, not after the owner's back-off
+    assert hand.due.work(row(bench)) == {Work.CYCLE}  # at once, not after the owner's back-off
     work_off(bench, hand)
     assert current(bench).metrics["labels"] == BUDGET and row(bench).last_error is None
 
@@ -332,7 +332,7 @@ def test_parameters_that_are_no_longer_allowed_are_said_once(bench: Workbench) -
     bench.state.projects.connect(
         bench.project.id, row(bench).key, row(bench).label_config, {"sampler": "psychic"}, "", ""
     )
-    assert hand.due(row(bench)) == hand.due(row(bench)) == frozenset()
+    assert hand.due.work(row(bench)) == hand.due.work(row(bench)) == frozenset()
     assert "psychic" in str(row(bench).last_error) and row(bench).failures == 1
 
 
