@@ -68,11 +68,10 @@ BACKEND: dict[str, set[str]] = {
     },
     "_wsgi": {"web"},
     "status": {"plain", "reporting"},
+    "arguments": set(),
     "__main__": {
-        *("adoption", "backup", "errors", "exposure", "files", "logs", "plain", "replay", "reporting", "settings"),
-        *("state", "status"),
-        *("supervisor", "tasks"),
-        "worker",
+        *("adoption", "arguments", "backup", "errors", "exposure", "files", "logs", "plain", "replay", "reporting"),
+        *("settings", "state", "status", "supervisor", "tasks", "worker"),
     },
 }
 MODELS: dict[str, set[str]] = {

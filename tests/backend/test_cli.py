@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
@@ -18,6 +19,8 @@ import pytest
 from rich.console import Console
 
 from backend import __version__, status
+from backend.__main__ import COMMANDS
+from backend.arguments import parser
 from backend.exposure import is_loopback
 from backend.files import project_folder
 from backend.reporting.snapshot import snapshot
@@ -49,6 +52,11 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 def test_version() -> None:
     assert run("--version").stdout.strip().endswith(__version__)
+
+
+def test_every_command_that_can_be_typed_does_something() -> None:
+    (commands,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    assert set(commands.choices) == set(COMMANDS)
 
 
 def test_settings_prints_the_table_of_the_readme() -> None:
