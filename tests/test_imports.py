@@ -133,7 +133,7 @@ ONLY_IN: dict[str, set[str]] = {
     "cv2": {"tasks.segmentation"},
     "waitress": {"web.door"},
     "label_studio_ml": {"web.app", "web.compat", "web.plugin"},
-    "flask": {"web.app", "web.body", "web.compat", "web.pages.routes", "web.plugin"},
+    "flask": {"web.accept", "web.app", "web.body", "web.compat", "web.errors", "web.pages.routes", "web.plugin"},
     "jinja2": {"web.pages.rendering"},
 }
 
