@@ -369,7 +369,7 @@ def test_what_was_never_sent_was_not_written(site: Site) -> None:
 def test_a_call_that_fails_once_is_made_again(site: Site) -> None:
     answers = iter([(0, "", b""), (500, "text/html", b""), (200, "application/json", b'{"v": 3}')])
     site.answer = lambda path: next(answers)
-    assert LabelStudio(site.url, "a" * 40).model_versions(1) == {"v": 3}
+    assert LabelStudio(site.url, "a" * 40).predictions.versions(1) == {"v": 3}
 
 
 @pytest.mark.usefixtures("quick")
