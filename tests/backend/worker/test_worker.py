@@ -229,7 +229,7 @@ def test_a_cycle_and_upkeep_that_are_due_again_and_again_take_turns(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hand, did = hire(bench), []
-    monkeypatch.setattr(hand, "due", lambda project: frozenset(Work))
+    monkeypatch.setattr(hand.due, "work", lambda project: frozenset(Work))
     monkeypatch.setattr(hand, "_cycle", lambda job: did.append(Work.CYCLE))
     monkeypatch.setattr(hand, "_upkeep", lambda job: did.append(Work.UPKEEP))
     for _ in range(4):
