@@ -6,14 +6,13 @@ import argparse
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backend import __version__, logs
+from backend import logs
+from backend.arguments import parser
 from backend.errors import BackendError, OwnerError, SettingsError, understood
 from backend.files import keep_private
 from backend.plain import shown
@@ -26,18 +25,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130
-_PROJECT = "the project's id in Label Studio; where several Label Studios have it: <id>@<address of Label Studio>"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; 2 means wrong arguments or settings."""
-    args = _parser().parse_args(arguments)
+    args = parser().parse_args(arguments)
     try:
         settings = Settings.from_env(os.environ)
         logs.configure(settings.log_level, logs.Redactor(settings.secrets()))
         keep_private()
-        command: Callable[[argparse.Namespace, Settings], int] = args.command
-        return command(args, settings)
+        return COMMANDS[args.command](args, settings)
     except SettingsError as error:
         return _print_error(error, USAGE_ERROR)
     except BackendError as error:
@@ -52,65 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(known, BackendError):
             raise
         return _print_error(known, FAILED)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m backend",
-        description="An active-learning backend for Label Studio. Settings come from the environment.",
-    )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(name: str, command: Callable[[argparse.Namespace, Settings], int], help: str) -> argparse.ArgumentParser:
-        subparser = commands.add_parser(name, help=help, description=help)
-        subparser.set_defaults(command=command)
-        return subparser
-
-    serve = add("serve", _serve, "Serve Label Studio's requests, and run a worker alongside.")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    serve.add_argument(
-        "--port", type=int, default=9090, help="port to listen on; 0 picks a free one (default: %(default)s)"
-    )
-    serve.add_argument("--no-worker", action="store_true", help="run only the web process")
-    add("worker", _worker, "Train, score and publish for every project that is due. Any number of workers may run.")
-    status = add("status", _status, "Show projects, versions, work that is due or running, and images set aside.")
-    status.add_argument("project", type=_project, nargs="?", metavar="PROJECT", help=f"only {_PROJECT}")
-    status.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    add("check-worker", _check_worker, "Whether a worker runs on this machine: exit code 0, else 1. For containers.")
-    cycle = add("run-cycle", _run_cycle, "Run one cycle of a project now, with a progress bar.")
-    cycle.add_argument("project", type=_project, metavar="PROJECT", help=_PROJECT)
-    replay = add("replay", _replay, "Tell which sampler would have needed the fewest of a project's labels so far.")
-    replay.add_argument("project", type=_project, metavar="PROJECT", help=_PROJECT)
-    replay.add_argument("--samplers", default="", metavar="A,B", help="default: the project's, margin and typiclust")
-    replay.add_argument("--trials", type=int, default=10, help="paired trials (default: %(default)s)")
-    replay.add_argument("--seed", type=int, default=0, help="where all randomness starts (default: %(default)s)")
-    replay.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    adopt = add(
-        "adopt", _adopt, "Connect projects again that name this backend in Label Studio, after its state was lost."
-    )
-    adopt.add_argument(
-        "project", type=int, nargs="?", metavar="PROJECT", help="only this one, by its id in Label Studio"
-    )
-    backup = add("backup", _backup, "Write state, checkpoints and kept predictions to one file, also while it runs.")
-    backup.add_argument("file", type=Path, metavar="FILE", help="the archive to write")
-    restore = add("restore", _restore, "Put back what `backup` wrote. Stop the backend first.")
-    restore.add_argument("file", type=Path, metavar="FILE", help="the archive to read")
-    move = add("move", _move, "Copy the state into another database, such as PostgreSQL.")
-    move.add_argument("--to", required=True, metavar="DATABASE_URL", help="the empty database to copy into")
-    forget = add("forget", _forget, "Delete what is kept here of a project that was disconnected in Label Studio.")
-    forget.add_argument("project", type=_project, metavar="PROJECT", help=_PROJECT)
-    forget.add_argument("--yes", action="store_true", help="do not ask before deleting versions and trained networks")
-    add("settings", _settings, "Print the table of all settings, in Markdown.")
-    add("samplers", _samplers, "List the samplers, each with what it picks first.")
-    return parser
-
-
-def _project(text: str) -> str:
-    """What names a project; who it is, :meth:`backend.state.projects.Projects.find` knows."""
-    if not re.fullmatch(r"\d+(\.\d+)?(@\S+)?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a project's id")
-    return text
 
 
 def _state(settings: Settings) -> State:
@@ -288,6 +226,24 @@ def _samplers(_: argparse.Namespace, __: Settings) -> int:
         only = f" ({' and '.join(sampler.tasks)} only)" if len(sampler.tasks) < len(KINDS) else ""
         print(f"{name}: {sampler.summary}{only}")
     return 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace, Settings], int]] = {
+    "serve": _serve,
+    "worker": _worker,
+    "status": _status,
+    "check-worker": _check_worker,
+    "run-cycle": _run_cycle,
+    "replay": _replay,
+    "adopt": _adopt,
+    "backup": _backup,
+    "restore": _restore,
+    "move": _move,
+    "forget": _forget,
+    "settings": _settings,
+    "samplers": _samplers,
+}
+"""What each command of :func:`backend.arguments.parser` does."""
 
 
 def _print_error(error: BackendError, code: int) -> int:

@@ -32,7 +32,7 @@ from backend.learning.relabeling import relabeling_figures
 from backend.reporting import outlook
 from backend.settings.core import Settings
 from backend.state import Version
-from backend.tasks.base import TrainingLabels
+from backend.tasks.records import TrainingLabels
 from backend.worker import asking, connection, publisher, synthetic
 from backend.worker.features import open_features
 from backend.worker.images import open_images

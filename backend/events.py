@@ -125,11 +125,11 @@ def record(state: State, event: Event, unknown: Callable[[int, Event], None] | N
     """Store an event as a hint. Returns the body of the response to the webhook. ``unknown`` is told the number of a
     project that is not connected."""
     if event.action in TRAIN:
-        known = state.projects.hint_named(event.project_id, event.key, train=True)
+        known = state.hints.add_named(event.project_id, event.key, train=True)
     elif event.action in ANNOTATIONS:
-        known = state.projects.hint_named(event.project_id, event.key, annotations=event.annotations)
+        known = state.hints.add_named(event.project_id, event.key, annotations=event.annotations)
     elif event.action in TASKS or event.action in PROJECT:
-        known = state.projects.hint_named(event.project_id, event.key, tasks=True)
+        known = state.hints.add_named(event.project_id, event.key, tasks=True)
     elif event.action in CONFIG:
         known = _project_updated(state, event)
     else:
@@ -151,7 +151,7 @@ def _project_updated(state: State, event: Event) -> bool:
         same = event.label_config is None or event.label_config.strip() == project.label_config.strip()
         same = same and event.overlap in (None, project.overlap)
         if not same or project.last_error or not _is_our_order(state, project, event):
-            state.projects.hint(project.id, config=True)
+            state.hints.add(project.id, config=True)
     return bool(known)
 
 

@@ -10,7 +10,6 @@ The times below were measured with Label Studio 1.23.2 on SQLite and two cores, 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from random import Random
@@ -21,18 +20,14 @@ from backend.labelstudio.http import Connection, NotFound
 from backend.labelstudio.images import ImageFetcher
 from backend.labelstudio.own_tasks import OwnTasks
 from backend.labelstudio.pause import Pause
+from backend.labelstudio.predictions import Predictions
 from backend.labelstudio.queue_tab import QueueTab, number
-from backend.labelstudio.records import ChangedTask, PredictionRef, ProjectInfo, TaskAnnotations, TaskRef
+from backend.labelstudio.records import ChangedTask, ProjectInfo, TaskAnnotations, TaskRef
 from backend.labelstudio.team import Team
 
 if TYPE_CHECKING:
     from backend.settings.core import Settings
     from backend.state import Project
-
-log = logging.getLogger(__name__)
-
-BULK_SECONDS = 900.0
-"""Timeout of bulk calls. Writing 10,000 predictions takes 7 s; pools may be larger."""
 
 _CHANGED_FIELDS = "id,data,total_annotations,cancelled_annotations,is_labeled"
 _TASKS_A_PAGE, _FIRST_NEW_TASKS, _ANNOTATED_A_PAGE = 500, 100, 500
@@ -78,6 +73,7 @@ class LabelStudio:
         self._token = token
         self._connection = Connection(url, token, timeout, shares_token=shares_token)
         self._images = ImageFetcher(self._connection, public_url, image_hosts)
+        self.predictions = Predictions(self._connection)
         self.queue_tab = QueueTab(self._connection)
         self.connections = Connections(self._connection)
         self.own_tasks = OwnTasks(self._connection)
@@ -250,70 +246,6 @@ class LabelStudio:
         )
         items: list[dict[str, Any]] = response["tasks"]
         return items
-
-    # -- predictions -------------------------------------------------------------------------------------------------
-
-    def create_prediction(self, task_id: int, result: list[dict[str, Any]], score: float, model_version: str) -> None:
-        """Write one prediction. Takes 0.05 s, whatever the project's size.
-
-        Raises:
-            LabelStudioUnavailable: ``maybe_written`` says whether it may nevertheless have been written.
-            BackendError: it was refused and not written, for example because the task was deleted.
-        """
-        body = {"task": task_id, "result": result, "score": score, "model_version": model_version}
-        self._connection.post("api/predictions/", body)
-
-    def import_predictions(self, project_id: int, predictions: Sequence[Mapping[str, Any]]) -> int:
-        """Write many predictions, each ``{"task", "result", "score", "model_version"}``, in one transaction.
-
-        Takes seconds, whatever their number, because Label Studio recounts the project's tasks at each call. Returns
-        how many were written: Label Studio silently leaves out predictions whose result or score it considers invalid.
-        Raises the same errors as :meth:`create_prediction`.
-        """
-        if not predictions:
-            return 0
-        path = f"api/projects/{project_id}/import/predictions"
-        created = int(self._connection.post(path, list(predictions), timeout=BULK_SECONDS)["created"])
-        if created != len(predictions):
-            log.warning("Project %s: Label Studio took %d of %d predictions", project_id, created, len(predictions))
-        return created
-
-    def predictions(self, project_id: int, model_version: str) -> list[PredictionRef]:
-        """All predictions of exactly this version, including duplicates.
-
-        Label Studio cannot filter them by version. Reading the plain list of all versions as a stream takes 1 s for
-        every 10,000 predictions in the project. Through the Data Manager with ``fields=all``, 10,000 tasks take 16 s;
-        through the export, 14 s.
-        """
-
-        def once() -> list[PredictionRef]:
-            rows = self._connection.stream("api/predictions/", timeout=BULK_SECONDS, project=project_id)
-            return [PredictionRef(row["id"], row["task"]) for row in rows if row["model_version"] == model_version]
-
-        return self._connection.with_retries(once)
-
-    def empty_predictions(self, project_id: int) -> list[int]:
-        """The ids of the predictions without a version, without a result and with the score 0: what Label Studio stores
-        of a task for which this backend had no prediction. Takes as long as :meth:`predictions`."""
-
-        def once() -> list[int]:
-            rows = self._connection.stream("api/predictions/", timeout=BULK_SECONDS, project=project_id)
-            return [row["id"] for row in rows if not (row["model_version"] or row["result"] or row["score"])]
-
-        return self._connection.with_retries(once)
-
-    def model_versions(self, project_id: int) -> dict[str, int]:
-        """The number of predictions that the project holds of each version. Takes 0.1 s."""
-        counts = self._connection.get(f"api/projects/{project_id}/model-versions/")
-        return {str(version): int(count) for version, count in counts.items()}
-
-    def delete_prediction(self, prediction_id: int) -> None:
-        """Delete one prediction, if it still exists. Takes 0.05 s. (Deleting a whole version takes 5 to 7 ms for each
-        of its predictions, in one transaction that all of Label Studio waits for.)"""
-        try:
-            self._connection.delete(f"api/predictions/{prediction_id}/")
-        except NotFound:
-            log.debug("Prediction %d was already deleted", prediction_id)
 
     # -- images --------------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from backend.images.cache import ImageCache
 from backend.learning.learner import Learner
-from backend.tasks.base import TrainingLabels
+from backend.tasks.records import TrainingLabels
 from models.data import CycleData, Runtime
 from models.inference.predictions import NonFiniteOutputs
 from models.intervals import exact_interval

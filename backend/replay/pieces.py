@@ -5,13 +5,13 @@ The labels are those that there were when it began. So people may go on labeling
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 
 from backend.errors import OwnerError
 from backend.files import replace_file
-from backend.replay.learning import LearnerTrain
+from backend.replay.learning import Labels, LearnerTrain
 from backend.replay.project import check_trials, chosen_samplers, labels_of, said_of, summarized
 from backend.replay.trials import Design, Played, Progress, play
 from backend.reporting.replays import Replay
@@ -105,16 +105,12 @@ def replay_piece(
     kind = kind_of(project.label_config, settings)
     samplers = chosen_samplers(kind, ())
     check_trials(TRIALS, len(samplers) - 1)
-    options = sorted(settings.options().items())
-    decisive = [project.replay_seq, project.label_config, options, samplers, TRIALS, SEED]
-    key = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
+    key = _key_of(project, settings, samplers)
+    read = partial(labels_of, state, settings, project, kind, device)
     begun = Begun.kept(folder, len(kind.classes))
-    labels = None
-    if begun is not None and begun.key == key:
-        with contextlib.suppress(OwnerError):  # too few of them are left
-            labels = labels_of(state, settings, project, kind, device, begun.said)
-    if begun is None or labels is None or len(labels.rows) != len(begun.said):  # some of them are gone since
-        labels = labels_of(state, settings, project, kind, device)
+    labels = _still_there(begun, read) if begun is not None and begun.key == key else None
+    if begun is None or labels is None:
+        labels = read()
         said = said_of(state, project, kind)
         begun = Begun(key, {task: said[task] for task in labels.tasks.tolist()})
         check()
@@ -132,3 +128,18 @@ def replay_piece(
     if not played.is_whole(samplers, TRIALS):
         return None
     return summarized(played, count, TRIALS, SEED, kind.settings.sampler, state.now())
+
+
+def _key_of(project: Project, settings: Settings, samplers: Sequence[str]) -> str:
+    options = sorted(settings.options().items())
+    decisive = [project.replay_seq, project.label_config, options, samplers, TRIALS, SEED]
+    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
+
+
+def _still_there(begun: Begun, read: Callable[[Mapping[int, Any]], Labels]) -> Labels | None:
+    """The labels that a replay began with; None if some of them are gone since."""
+    try:
+        labels = read(begun.said)
+    except OwnerError:  # too few of them are left
+        return None
+    return labels if len(labels.rows) == len(begun.said) else None

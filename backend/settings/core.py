@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import SettingsError
+from backend.settings.kinds import KindSettings
 from backend.settings.process import ProcessSettings
 from backend.settings.samplers import PRESETS, SamplerSettings
 from backend.settings.spec import YES_NO, matching, project, spec_of
-from backend.settings.values import checked, from_json, from_text, is_share, parse_extra_params, shown
+from backend.settings.values import checked, from_json, from_text, parse_extra_params, shown
 from samplers import SAMPLER_NAMES
 from samplers.base import TASKS
 from samplers.options import Check, above, at_least, between, one_of, zero_or
@@ -28,7 +29,7 @@ SHOWN_KEYS = 12
 
 
 @dataclass(frozen=True)
-class Settings(ProcessSettings, SamplerSettings):
+class Settings(ProcessSettings, KindSettings, SamplerSettings):
     """All settings of a process or, after :meth:`for_project`, of a project. Secrets are not in its repr."""
 
     sampler: str = project(
@@ -194,38 +195,6 @@ class Settings(ProcessSettings, SamplerSettings):
         0.2, "Of the annotations from one order to the next: how many may be of generated images.", between(0, 1)
     )
     shortlist: int = project(10, "Predictions written one by one before the queue switches.", between(1, 1000))
-    rectangles: bool = project(False, "Masks: read `RectangleLabels` too, as filled boxes.", YES_NO)
-    unlabelled: str = project(
-        "background",
-        "Masks: what pixels are that no region covers; ignore: nothing is learned from them.",
-        one_of("background", "ignore"),
-    )
-    multilabel_threshold: float = project(
-        0.5,
-        "Several choices per image: a class is ticked in the pre-annotation from this probability on.",
-        between(0.01, 0.99),
-    )
-    preannotate_above: str = project(
-        "auto",
-        "The confidence from which on a task opens with a prediction: the predicted class ticked, a region of a mask "
-        "drawn; 0: always, 1: never; auto: classes from the lowest on above which at least 9 in 10 are right, by "
-        "labels that were left out, and all regions.",
-        Check("auto, or 0 to 1", lambda value: value == "auto" or is_share(value)),
-    )
-    class_balance: bool = project(
-        False, "Masks: weigh each class by 1 / ln(1.02 + its share of the labeled pixels) in the loss.", YES_NO
-    )
-    crop_size: int = project(0, "Masks: side of the training crops in pixels; 0: the whole image.", zero_or(32, 1024))
-    preannotation: str = project(
-        "brush", "Masks: what answers are drawn with where the label config has both.", one_of("brush", "polygon")
-    )
-    preannotate: int = project(
-        200,
-        "Masks: tasks at the head of a new order that get a mask with their score, at least `budget` + `shortlist`; "
-        "0: all. Those behind them get one with the next order.",
-        between(0, 1_000_000),
-    )
-
     given: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
     """No setting: the names of those that the environment or the project gives a value, so that a kind of task can
     have a default of its own."""
@@ -288,10 +257,10 @@ class Settings(ProcessSettings, SamplerSettings):
 
 @cache
 def all_settings() -> tuple[Field[Any], ...]:
-    """Every setting; those of single samplers last."""
-    of_samplers = {item.name for item in fields(SamplerSettings)}
+    """Every setting; those that depend on the kind of task, and then those of single samplers, last."""
+    last = {item.name: place for place, part in enumerate((KindSettings, SamplerSettings), 1) for item in fields(part)}
     every = [item for item in fields(Settings) if "spec" in item.metadata]
-    return tuple(sorted(every, key=lambda item: item.name in of_samplers))
+    return tuple(sorted(every, key=lambda item: last.get(item.name, 0)))
 
 
 def project_keys() -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from backend.state.cycles import Cycles
 from backend.state.database import Database, database_file
+from backend.state.hints import Hints
 from backend.state.keys import Keys
 from backend.state.labels import Labels, StoredLabel
 from backend.state.leases import Leases
@@ -60,6 +61,7 @@ class State:
     def __init__(self, url: str) -> None:
         self.database = Database(url)
         self.projects = Projects(self.database)
+        self.hints = Hints(self.database)
         self.leases = Leases(self.database)
         self.labels = Labels(self.database)
         self.cycles = Cycles(self.database)

@@ -10,12 +10,15 @@ from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
-from backend.state.records import GONE
+from backend.state.records import CONNECTED, GONE, UNCHECKED
 from backend.state.schema import projects
 
 FIRST_ALLOCATED = 1_000_000_001
 """The first id of a project whose number in Label Studio another project has as its id here. So high that Label Studio
 has no project with such a number: whoever mixes the two up finds nothing, instead of somebody else's project."""
+
+ACTIVE = projects.c.standing.in_((CONNECTED, UNCHECKED))
+"""Holds for a project that is connected, also if Label Studio has yet to confirm it."""
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -83,6 +86,13 @@ def _by_number(conn: sa.Connection, identity: Identity) -> sa.Row[Any] | None:
 
 def _first(rows: Sequence[sa.Row[Any]]) -> sa.Row[Any] | None:
     return rows[0] if rows else None
+
+
+def named(number: int, key: str) -> tuple[sa.ColumnElement[bool], ...]:
+    """What holds for the connected projects that Label Studio calls ``number``, and ``key`` if one is given."""
+    here = (projects.c.number == number, ACTIVE)
+    # a key without a time of creation was stored by an earlier version, which was not told it
+    return (*here, projects.c.key.in_((key, str(number)))) if "." in key else here
 
 
 def allocated(conn: sa.Connection, number: int) -> int:

@@ -1,4 +1,4 @@
-"""Connected projects: who is who, what is known of each, and the hints that webhooks leave.
+"""Connected projects: who is who, and what is known of each.
 
 A project is identified by the address of its Label Studio and by its key there, "<number>.<created>", which no other
 project of that Label Studio ever has. Nothing that a request claims replaces what is stored: only what Label Studio
@@ -7,7 +7,7 @@ itself confirmed does, and even then the old is set aside and kept. See :func:`b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,21 +15,20 @@ from sqlalchemy.exc import IntegrityError
 
 from backend.errors import OwnerError
 from backend.state.database import AMONG, Database
-from backend.state.identities import Identity, allocated, folder_for, matching
+from backend.state.identities import ACTIVE, Identity, allocated, folder_for, matching, named
 from backend.state.records import ASIDE, CONNECTED, GONE, UNCHECKED, Project
 from backend.state.schema import PER_PROJECT, projects, score_blocks, versions, written_predictions
 
 _COLUMNS = [column for column in projects.c if column.name not in ("connected_at", "lease_seconds")]
-_ACTIVE = projects.c.standing.in_((CONNECTED, UNCHECKED))
 _EVERY = sa.select(*_COLUMNS).order_by(projects.c.id)
-_ALL, _KEPT, _THESE = _EVERY.where(_ACTIVE), _EVERY.where(~_ACTIVE), _EVERY.where(projects.c.id.in_(AMONG))
+_ALL, _KEPT, _THESE = _EVERY.where(ACTIVE), _EVERY.where(~ACTIVE), _EVERY.where(projects.c.id.in_(AMONG))
 
 MOST_UNCHECKED = 100
 """Announced projects that wait for Label Studio to confirm them: anybody who reaches the port can announce some."""
 
 
 class Projects:
-    """The connected projects, and the hints that work may be waiting for them."""
+    """The connected projects, and those that are kept."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -130,7 +129,7 @@ class Projects:
         return number
 
     def _set_aside_others(self, conn: sa.Connection, identity: Identity, keep: int | None) -> None:
-        others = [projects.c.number == identity.number, projects.c.studio == identity.studio, _ACTIVE]
+        others = [projects.c.number == identity.number, projects.c.studio == identity.studio, ACTIVE]
         if keep is not None:
             others.append(projects.c.id != keep)
         reason = f"Label Studio at {identity.studio} has another project under number {identity.number} now"
@@ -160,61 +159,6 @@ class Projects:
                 .values(**values, standing_since=self._db.now_in(conn), lease_owner=None, lease_expires=0.0)
             )
 
-    def hint(
-        self, project_id: int, *, annotations: int = 0, tasks: bool = False, config: bool = False, train: bool = False
-    ) -> bool:
-        """Note that something may have changed, in one small UPDATE. Returns False if the project is not connected."""
-        return self._hint((projects.c.id == project_id,), annotations, tasks, config, train)
-
-    def hint_named(
-        self,
-        number: int,
-        key: str = "",
-        *,
-        annotations: int = 0,
-        tasks: bool = False,
-        config: bool = False,
-        train: bool = False,
-    ) -> bool:
-        """The same for the project that Label Studio calls ``number``, with that ``key`` if one is given. Where several
-        Label Studios have such a project, all of them are looked at: a hint costs no more than that."""
-        return self._hint(_named(number, key), annotations, tasks, config, train)
-
-    def _hint(
-        self, where: Sequence[sa.ColumnElement[bool]], annotations: int, tasks: bool, config: bool, train: bool
-    ) -> bool:
-        change: dict[str, Any] = {"annotation_events": projects.c.annotation_events + annotations}
-        if tasks or config or train:
-            change["retry_at"] = 0.0
-        if annotations:
-            change["annotated_at"] = self._db.now()
-        if tasks or config:
-            change["refresh_seq"] = projects.c.refresh_seq + 1
-        if train:
-            change["train_seq"] = projects.c.train_seq + 1
-        with self._db.engine.begin() as conn:
-            found = conn.execute(projects.update().where(*where, _ACTIVE).values(**change))
-            return bool(found.rowcount)
-
-    def heard(self, project_id: int, address: str) -> None:
-        """Note that ``/setup`` arrived, at which of our addresses. Where Label Studio was found to list no connection
-        to us, it is looked again at once."""
-        again = sa.and_(projects.c.hands_off.is_not(None), projects.c.yields_to.is_(None))
-        change: dict[str, Any] = {
-            "setups": projects.c.setups + 1,
-            "refresh_seq": projects.c.refresh_seq + sa.case((again, 1), else_=0),
-            "retry_at": sa.case((again, 0.0), else_=projects.c.retry_at),
-        }
-        if address:
-            change["address"] = address
-        with self._db.engine.begin() as conn:
-            conn.execute(projects.update().where(projects.c.id == project_id).values(**change))
-
-    def annotated_at(self, url: str) -> float:
-        """When the last annotation was made in any project of the Label Studio at ``url``; 0.0 if none was."""
-        with self._db.engine.connect() as conn:
-            return float(conn.scalar(sa.select(sa.func.max(projects.c.annotated_at)).where(projects.c.url == url)) or 0)
-
     def get(self, project_id: int) -> Project | None:
         """A project by our id, whatever its standing; None if there is none."""
         found = self._db.rows_among(_THESE, Project, [project_id])
@@ -229,7 +173,7 @@ class Projects:
     def named(self, number: int, key: str = "") -> list[Project]:
         """The connected projects that Label Studio calls ``number``, and ``key`` if one is given: several where several
         Label Studios are connected."""
-        query = sa.select(*_COLUMNS).where(*_named(number, key), _ACTIVE)
+        query = sa.select(*_COLUMNS).where(*named(number, key))
         return self._db.rows(query.order_by(projects.c.id), Project)
 
     def all(self) -> list[Project]:
@@ -254,17 +198,6 @@ class Projects:
         with self._db.engine.begin() as conn:
             conn.execute(projects.update().where(held).values(token=""))
 
-    def settle_events(self, project_id: int, events: int) -> None:
-        """Forget the first ``events`` annotation events, because their annotations have been counted. Later ones
-        stay."""
-        with self._db.engine.begin() as conn:
-            left = projects.c.annotation_events - events
-            conn.execute(
-                projects.update()
-                .where(projects.c.id == project_id)
-                .values(annotation_events=sa.case((left > 0, left), else_=0))
-            )
-
     def remove(self, project_id: int) -> None:
         """Delete a project and everything stored for it."""
         with self._db.engine.begin() as conn:
@@ -286,12 +219,6 @@ class Projects:
             raise OwnerError(f"Project {text} is not connected to this backend; `status` lists those that are.")
         names = " or ".join(f"{one.number}@{one.studio}" for one in found)
         raise OwnerError(f"Several Label Studios have a project {text} here: say {names}.")
-
-
-def _named(number: int, key: str) -> tuple[sa.ColumnElement[bool], ...]:
-    mine = projects.c.number == number
-    # a key without a time of creation was stored by an earlier version, which was not told it
-    return (mine, projects.c.key.in_((key, str(number)))) if "." in key else (mine,)
 
 
 def drop_project(conn: sa.Connection, project_id: int) -> None:

@@ -70,7 +70,7 @@ projects = sa.Table(
     # What the labels were read under (label config and settings), and when all of them were last read.
     sa.Column("read_under", sa.String(64), nullable=False, default="", server_default=""),
     sa.Column("read_whole_at", sa.Float, nullable=False, default=0.0, server_default="0"),
-    # By how much Label Studio's counts exceeded ours then: see backend.worker.sync.
+    # By how much Label Studio's counts exceeded ours then: see backend.worker.comparison.
     sa.Column("misfit", sa.JSON),
     # When the last webhook about an annotation arrived.
     sa.Column("annotated_at", sa.Float, nullable=False, default=0.0, server_default="0"),

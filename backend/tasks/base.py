@@ -7,14 +7,25 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from backend.errors import LabelConfigError, SettingsError
 from backend.settings.core import Settings
+from backend.tasks.records import (
+    Fetched,
+    FreshPrediction,
+    KeptPredictions,
+    Label,
+    LabelSpec,
+    ReadAnnotations,
+    Result,
+    Size,
+    TrainingLabels,
+)
 from backend.tasks.refusals import refused
 
 if TYPE_CHECKING:
@@ -22,36 +33,14 @@ if TYPE_CHECKING:
     import torch
 
     from backend.images.cache import Fetch, ImageCache
-    from backend.labelstudio.records import TaskAnnotations
     from backend.learning.learner import Learner
     from backend.learning.pool import ScoredPool
     from backend.state import StoredPrediction
     from backend.tasks.label_config import Annotation
     from backend.tasks.votes import Answers
     from models import ProgressFn
-    from models.data import Runtime, Targets
+    from models.data import Runtime
     from models.networks.base import TaskConfig
-
-Result = list[dict[str, Any]]
-"""The ``result`` of an annotation or a prediction, in Label Studio's format."""
-
-Size = tuple[int, int]
-"""(height, width)."""
-
-Label = Hashable
-"""What the annotations of a task say, in a form that only its kind of task knows. Equal if they say the same."""
-
-ReadAnnotations = Callable[[Sequence[int]], Iterable["TaskAnnotations"]]
-"""Task ids → their annotations, read from Label Studio."""
-
-Fetched = Mapping[int, tuple["np.ndarray", Size]]
-"""Task id → pixels (H, W, 3) uint8 for the model, and the (height, width) of the original image."""
-
-FreshPrediction = tuple["StoredPrediction", Result]
-
-
-SKIPPED, EMPTY, ELSEWHERE = "skipped", "empty", "only answers to other questions"
-"""Reasons why an annotation does not count: see :meth:`TaskKind.why_not`."""
 
 
 class NotAsked(LabelConfigError):
@@ -63,34 +52,6 @@ class NotAsked(LabelConfigError):
     def __init__(self, message: str, *, instead: bool = False) -> None:
         super().__init__(message)
         self.instead = instead
-
-
-@dataclass(frozen=True)
-class TrainingLabels:
-    """The labels to train on: ``targets`` (L,) of ``tasks`` (L,), which all have an image, for a network with
-    ``num_classes`` outputs. ``problems``: messages for the project's owner about annotations that cannot be used.
-    """
-
-    tasks: list[int]
-    targets: Targets
-    num_classes: int
-    problems: Sequence[str] = ()
-
-
-class KeptPredictions(Protocol):
-    """The predictions of a version that do not fit into a row of the state, in files alongside its checkpoint."""
-
-    def holds(self, task: int) -> bool: ...
-
-
-class LabelSpec(Protocol):
-    """What a label config asks for: the field of a task's data with its image's address, and the classes."""
-
-    @property
-    def data_key(self) -> str: ...
-
-    @property
-    def classes(self) -> tuple[str, ...]: ...
 
 
 Spec = TypeVar("Spec", bound=LabelSpec)

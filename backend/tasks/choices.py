@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backend.errors import LabelConfigError
-from backend.tasks.base import ELSEWHERE, EMPTY, SKIPPED, NotAsked, Result
+from backend.tasks.base import NotAsked
 from backend.tasks.label_config import (
     Annotation,
     attribute,
@@ -23,6 +23,7 @@ from backend.tasks.label_config import (
     read_interface,
     refuse_classes_from_data,
 )
+from backend.tasks.records import ELSEWHERE, EMPTY, SKIPPED, Result
 
 if TYPE_CHECKING:
     from label_studio_sdk.label_interface import LabelInterface

@@ -9,16 +9,9 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 
 from backend.settings.core import Settings
-from backend.tasks.base import (
-    Fetched,
-    FreshPrediction,
-    KeptPredictions,
-    ReadAnnotations,
-    Result,
-    TrainingLabels,
-)
 from backend.tasks.choices import ChoicesSpec, choices_of, choices_result, choices_spec, says_nothing, why_no_choice
 from backend.tasks.label_config import Annotation, age
+from backend.tasks.records import Fetched, FreshPrediction, KeptPredictions, ReadAnnotations, Result, TrainingLabels
 from backend.tasks.votes import Answers, weighed_classes
 from backend.tasks.whole_images import WholeImages
 

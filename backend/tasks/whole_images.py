@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from backend.errors import BackendError
 from backend.settings.core import Settings
 from backend.tasks.backbones import FROM_PAPERS, backbone_of, check_backbone
-from backend.tasks.base import Kept, Size, Spec, TaskKind
+from backend.tasks.base import Kept, Spec, TaskKind
+from backend.tasks.records import Size
 
 if TYPE_CHECKING:
     import numpy as np

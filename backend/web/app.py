@@ -1,5 +1,4 @@
-"""The WSGI application: the endpoints that Label Studio calls, authentication, and responses to all errors, in JSON
-for programs and as a page for people.
+"""The WSGI application: the endpoints that Label Studio calls, and authentication.
 
 | endpoint | who calls it, and waits how long | what it does |
 |---|---|---|
@@ -11,9 +10,6 @@ for programs and as a page for people.
 | ``/versions``, ``/metrics`` | people and Prometheus | reads the state |
 | ``/openapi.json`` | people and programs | describes the endpoints |
 | ``/train``, ``/job_status`` | Label Studio without its webhook flag | the same as START_TRAINING |
-
-Label Studio's connect dialog shows only the status line of a response. So a message for the owner is put in the reason
-phrase as well as in the body.
 """
 
 from __future__ import annotations
@@ -29,29 +25,25 @@ from functools import partial
 from typing import Any
 
 import flask
-from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.exceptions import BadRequest
 
 from backend import __version__, logs
-from backend.errors import BackendError, OwnerError, understood
-from backend.events import MalformedEvent, project_number
+from backend.events import project_number
 from backend.files import keep_private
 from backend.settings.core import Settings
 from backend.state import Version
 from backend.tasks.label_config import import_ahead
 from backend.web import openapi
-from backend.web.accept import asks_for_page
+from backend.web.accept import by_browser
 from backend.web.body import BODY_BYTES, json_object, text
 from backend.web.compat import AdapterPerRequest
+from backend.web.errors import error_response, handle_errors
 from backend.web.metrics import CONTENT_TYPE, Metrics
-from backend.web.pages.routes import Pages, error_page
+from backend.web.pages.routes import Pages
 from backend.web.plugin import WEBHOOK_SECONDS, ActiveLearningBackend
 from backend.web.services import Services
 
 log = logging.getLogger(__name__)
-
-PHRASE_BEGINNING, PHRASE_END = 220, 80
-PHRASE_CHARACTERS = PHRASE_BEGINNING + PHRASE_END
-_PLAIN = str.maketrans({"…": "...", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "≥": ">="})
 
 
 def create_app(settings: Settings) -> flask.Flask:
@@ -64,7 +56,7 @@ def create_app(settings: Settings) -> flask.Flask:
     metrics = Metrics(services.state, settings)
     _measure(app, metrics)
     _require_password(app, settings)
-    _handle_errors(app, services)
+    handle_errors(app, services.redact)
     pages = Pages(services)
     endpoints = Endpoints(services, metrics, pages)
     for path, methods, view in [*endpoints.table(), *pages.table()]:
@@ -84,7 +76,7 @@ def from_environment() -> flask.Flask:
 
 
 class Endpoints:
-    """One method per endpoint. Their errors become responses in :func:`_handle_errors`."""
+    """One method per endpoint. Their errors become responses in :mod:`backend.web.errors`."""
 
     def __init__(self, services: Services, metrics: Metrics, pages: Pages) -> None:
         self.services, self.state, self.metrics, self.pages = services, services.state, metrics, pages
@@ -107,7 +99,7 @@ class Endpoints:
 
     def root(self) -> flask.Response | dict[str, str]:
         """For Label Studio the same as ``/health``, for a browser the overview of all projects."""
-        return self.pages.overview() if _by_browser() else self.health()
+        return self.pages.overview() if by_browser() else self.health()
 
     def health(self) -> dict[str, str]:
         return {"status": "UP", "model_class": ActiveLearningBackend.__name__, "version": __version__}
@@ -173,7 +165,7 @@ class Endpoints:
         if not known:
             raise BadRequest("that project is not connected to this backend")
         project = known[0]
-        self.services.write(lambda: self.state.projects.hint(project.id, train=True), WEBHOOK_SECONDS)
+        self.services.write(lambda: self.state.hints.add(project.id, train=True), WEBHOOK_SECONDS)
         updated = self.state.projects.get(project.id) or project
         return {"job": f"{project.id}-{updated.train_seq}"}, 201
 
@@ -229,7 +221,7 @@ def _require_password(app: flask.Flask, settings: Settings) -> None:
 
     @app.before_request
     def check() -> flask.Response | None:
-        if flask.request.path == "/health" or (flask.request.path == "/" and not _by_browser()):
+        if flask.request.path == "/health" or (flask.request.path == "/" and not by_browser()):
             return None
         scheme, _, given = flask.request.headers.get("Authorization", "").partition(" ")
         try:
@@ -239,60 +231,8 @@ def _require_password(app: flask.Flask, settings: Settings) -> None:
         matches = [hmac.compare_digest(sent, one) for one in expected]  # compare with all, each in constant time
         if True in matches:
             return None
-        response = _error("the backend's user name and password are wrong or missing (basic auth)", 401, phrase=True)
+        response = error_response(
+            "the backend's user name and password are wrong or missing (basic auth)", 401, phrase=True
+        )
         response.headers["WWW-Authenticate"] = 'Basic realm="active learning backend", charset="UTF-8"'
         return response
-
-
-def _handle_errors(app: flask.Flask, services: Services) -> None:
-    """Turn every error into a response without secrets."""
-    redact = services.redact
-
-    @app.errorhandler(OwnerError)
-    def owner(error: OwnerError) -> flask.Response:
-        log.warning("Refused: %s", error)
-        return _error(redact(str(error)), 400, phrase=True)
-
-    @app.errorhandler(MalformedEvent)
-    def malformed(error: MalformedEvent) -> flask.Response:
-        return _error(redact(str(error)), 400)
-
-    @app.errorhandler(HTTPException)
-    def http(error: HTTPException) -> flask.Response:
-        response = _error(redact(error.description or error.name), error.code or 500)
-        for name, value in error.get_headers():
-            if name.lower() in ("allow", "retry-after"):
-                response.headers[name] = value
-        return response
-
-    @app.errorhandler(BackendError)
-    def known(error: BackendError) -> flask.Response:
-        log.warning("%s %s failed: %s", flask.request.method, flask.request.path, error)
-        return _error(redact(str(error)), 503)
-
-    @app.errorhandler(Exception)
-    def unexpected(error: Exception) -> flask.Response:
-        understandable = understood(error)
-        if isinstance(understandable, BackendError):
-            return known(understandable)
-        log.error("%s %s failed", flask.request.method, flask.request.path, exc_info=error)
-        return _error("internal error; the backend's log says more", 500)
-
-
-def _error(message: str, status: int, *, phrase: bool = False) -> flask.Response:
-    """``phrase``: put the message in the reason phrase too, for Label Studio's connect dialog."""
-    response = error_page(message, status) if _by_browser() else flask.jsonify(error=message)
-    response.status = f"{status} {reason_phrase(message)}" if phrase else str(status)
-    return response
-
-
-def _by_browser() -> bool:
-    return asks_for_page(flask.request.headers.get("Accept", ""))
-
-
-def reason_phrase(message: str) -> str:
-    """``message`` as an HTTP reason phrase: a single line of limited length in latin-1. A long one lacks its middle: a
-    message about a value ends with the value."""
-    line = " ".join(message.translate(_PLAIN).split())
-    line = re.sub(r"[^\x20-\x7e\xa1-\xac\xae-\xff]", "?", line)
-    return line if len(line) <= PHRASE_CHARACTERS else line[: PHRASE_BEGINNING - 3] + "..." + line[-PHRASE_END:]

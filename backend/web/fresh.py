@@ -24,7 +24,8 @@ from backend.labelstudio.client import LabelStudio
 from backend.memory import budget
 from backend.state import StoredPrediction, Version
 from backend.tasks import KINDS
-from backend.tasks.base import AnyTaskKind, Fetched, FreshPrediction, Size
+from backend.tasks.base import AnyTaskKind
+from backend.tasks.records import Fetched, FreshPrediction, Size
 
 if TYPE_CHECKING:
     import numpy as np

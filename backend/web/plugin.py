@@ -109,7 +109,7 @@ class ActiveLearningBackend(Plugin):
         """Note that Label Studio lists a connection that leads here, to our ``address`` if it is sure who asks, and
         look after the webhook that belongs to it."""
         state = self.services.state
-        self.services.write(lambda: state.projects.heard(project_id, address), SETUP_SECONDS)
+        self.services.write(lambda: state.hints.heard(project_id, address), SETUP_SECONDS)
         project = state.projects.get(project_id)
         if project is not None and address and settings.basic_auth_user:
             header = basic_auth(settings.basic_auth_user, settings.basic_auth_pass)

@@ -16,8 +16,9 @@ from backend.labelstudio.client import LabelStudio
 from backend.settings.core import Settings
 from backend.state import Project, StoredPrediction, Version
 from backend.tasks import kind_of
-from backend.tasks.base import AnyTaskKind, FreshPrediction, Result
+from backend.tasks.base import AnyTaskKind
 from backend.tasks.label_config import image_source
+from backend.tasks.records import FreshPrediction, Result
 from backend.web.fresh import FETCH_SECONDS
 from backend.web.services import Services
 

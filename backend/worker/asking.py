@@ -57,10 +57,10 @@ def put_in_front(job: Job, version: Version) -> bool:
         return False
     written = set(state.scores.written(version).tolist()) & set(moved)
     if written:  # with another score, which Label Studio does not replace
-        for prediction in job.gateway.predictions(project.number, version.name):
+        for prediction in job.gateway.predictions.of_version(project.number, version.name):
             if prediction.task_id in written:
                 job.check()
-                job.gateway.delete_prediction(prediction.id)
+                job.gateway.predictions.delete(prediction.id)
         state.scores.mark_written(version, job.owner, sorted(written), written=False)
     state.scores.put_first(version, job.owner, moved)
     state.team.place(project.id, version.id, moved)

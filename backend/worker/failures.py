@@ -36,7 +36,7 @@ def handle(state: State, settings: Settings, project: Project, owner: str, error
     if isinstance(error, Stopped | LeaseLost):
         log.info("Project %s: %s", project.id, error)
         if isinstance(error, LeaseLost):  # a call may have reached Label Studio: compare with it again
-            state.projects.hint(project.id, tasks=True)
+            state.hints.add(project.id, tasks=True)
     elif isinstance(error, identity.AnotherProject):
         identity.set_aside(state, project, str(error))
     elif isinstance(error, HandsOff):  # was logged when it was found

@@ -33,5 +33,5 @@ def open_features(
         wanted = np.random.default_rng([job.settings.seed, len(truth.tasks)]).permutation(truth.unlabeled)
     features.fill(cache.present([*truth.to_learn, *truth.held_out]), report)
     if not features.fill(wanted, report, seconds):
-        job.state.projects.hint(job.project.id, tasks=True)
+        job.state.hints.add(job.project.id, tasks=True)
     return features

@@ -73,7 +73,7 @@ class Gaps:
         """Before a write that people wait for: return when the requests that follow a Submit are over. Not longer than
         the patience of one write in all. Raises what the job's check does."""
         while self._stepped_aside < PATIENCE_SECONDS:
-            latest = self._job.state.projects.annotated_at(self._job.project.url)
+            latest = self._job.state.hints.annotated_at(self._job.project.url)
             if not 0 <= self._job.state.now() - latest < AFTER_SECONDS:
                 return
             self._job.check()
@@ -88,7 +88,7 @@ class Gaps:
 
     def _seconds(self) -> float:
         """Until the next good moment, as far as that can be told."""
-        latest = self._job.state.projects.annotated_at(self._job.project.url)
+        latest = self._job.state.hints.annotated_at(self._job.project.url)
         if latest != self._last:
             if 0 < latest - self._last < QUIET_SECONDS:
                 self._between.append(latest - self._last)

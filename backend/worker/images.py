@@ -58,7 +58,7 @@ def open_images(
         filling = _Filling(job, cache, fetch, attempts, set_aside, again, report, sum(map(len, missing)))
         filling.fill(missing[0], None)
         if not filling.fill(missing[1], until):
-            state.projects.hint(project_id, tasks=True)
+            state.hints.add(project_id, tasks=True)
     cache.forget(np.setdiff1d(np.array(cache.task_ids(), dtype=np.int64), truth.tasks).tolist())
     return cache
 

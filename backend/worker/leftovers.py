@@ -48,7 +48,7 @@ def remove_unknown_versions(job: Job, seconds: float = removal.PIECE_SECONDS) ->
     Never those of the version that Label Studio's project names; and none while the project names another backend
     too, or none at all, because they may be that one's.
     """
-    held = {name for name, count in job.gateway.model_versions(job.project.number).items() if count}
+    held = {name for name, count in job.gateway.predictions.versions(job.project.number).items() if count}
     unknown = sorted(name for name in held - job.state.versions.names(job.project.id) if _is_ours(name))
     since = _noticed(job, unknown)
     now = job.state.now()

@@ -66,7 +66,7 @@ def prepare(job: Job, truth: Truth, other_work: Callable[[], bool]) -> None:
     if over:
         log.info("Project %s: what %s needs was learned from %d images", job.project.name, sampler.name, len(rows))
     else:
-        state.projects.hint(project_id, tasks=True)
+        state.hints.add(project_id, tasks=True)
 
 
 def _is_settled(known: Mapping[str, Any] | None, key: str, images: int, is_ready: bool) -> bool:

@@ -1,6 +1,6 @@
 """Publishes a scored version to Label Studio exactly once, even if the process is killed at any point.
 
-What is published is the head of its order, or all of it: see :mod:`backend.worker.head`. Write the shortlist (the next
+What is published is the head of its order, or all of it: see :mod:`backend.head`. Write the shortlist (the next
 K tasks, one by one), switch the project to the new version, then write the rest, which of a head is left to upkeep. So
 annotators work in the new order long before everything is written, and at any moment the queue is ordered by one
 complete shortlist, either the old or the new one.
@@ -11,35 +11,27 @@ nobody can label in, whatever the size of the call. So there is one (or several 
 masks) only in small projects, or if the owner wants the whole pool published.
 
 Label Studio does not deduplicate. So if the outcome of an earlier write is unknown (a kill, a timeout, a 5xx),
-:func:`_settle` reads back which predictions of the version Label Studio holds, and only the others are written.
+:mod:`backend.worker.reading_back` finds out which predictions of the version Label Studio holds, and only the others
+are written.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from backend import head
 from backend.errors import BackendError, LabelStudioUnavailable
 from backend.events import UNCERTAINTY
-from backend.files import predictions_folder
-from backend.head import WHOLE_POOL, size_to_write
+from backend.head import WHOLE_POOL
 from backend.state import StoredPrediction, Version
-from backend.tasks import kind_of
-from backend.tasks.base import AnyTaskKind, Result
+from backend.worker import reading_back
 from backend.worker.gaps import Gaps
 from backend.worker.job import Job
+from backend.worker.results import Results
 
 log = logging.getLogger(__name__)
-
-SETTLE_SECONDS = 10.0
-SETTLE_SECONDS_PER_ROW = 0.002
-"""How long Label Studio may go on with a bulk call whose connection was lost: about four times what was measured."""
 
 ATTEMPTS = 3
 """How often a bulk call is tried that Label Studio refuses because tasks were deleted in the meantime."""
@@ -68,9 +60,9 @@ def publish(
     job.check()
     if version.status == "scored":
         version = job.state.versions.update(version, job.owner, status="publishing")
-        rows = to_write(job, version)
+        rows = reading_back.to_write(job, version)
     else:
-        rows = _settle(job, version)
+        rows = reading_back.settle(job, version)
     total = len(rows)
     if job.reread().project.current_version_id != version.id:
         shortlist, rows = _shortlist(job, rows)
@@ -106,7 +98,9 @@ def complete(
     those of tasks that joined it, or of an interrupted write; or ``only`` those of these tasks. Returns whether all of
     them are written: it ends before that if ``enough``, which is told how many tasks of the head are ready to be
     labeled."""
-    rows = _settle(job, version) if version.writing_since is not None else to_write(job, version)
+    rows = (
+        reading_back.settle(job, version) if version.writing_since is not None else reading_back.to_write(job, version)
+    )
     rows = rows if only is None else [row for row in rows if row.task_id in only]
     finished = True
     if rows:
@@ -122,12 +116,7 @@ def complete(
 def names_taken(job: Job) -> set[str]:
     """The names that no new version may have: those of all versions that the state knows, and of all that Label Studio
     holds predictions of, also from before the state was lost. A task would have two predictions of one version."""
-    return job.state.versions.names(job.project.id) | set(job.gateway.model_versions(job.project.number))
-
-
-def to_write(job: Job, version: Version) -> list[StoredPrediction]:
-    """The predictions that should be in Label Studio and are not known to be, in the order of the queue."""
-    return job.state.scores.to_write(version, size_to_write(job.state, job.settings, job.reread().project, version))
+    return job.state.versions.names(job.project.id) | set(job.gateway.predictions.versions(job.project.number))
 
 
 def switch(job: Job, version: Version) -> None:
@@ -176,11 +165,11 @@ def _write_in_gaps(
 
 def _write(job: Job, version: Version, row: StoredPrediction, results: Results) -> None:
     try:
-        job.gateway.create_prediction(row.task_id, results(row), row.priority_score, version.name)
+        job.gateway.predictions.create(row.task_id, results(row), row.priority_score, version.name)
     except LabelStudioUnavailable:
         raise
     except BackendError as error:
-        _drop_deleted(job, row.task_id, error)
+        reading_back.drop_deleted(job, row.task_id, error)
     else:
         job.state.scores.mark_written(version, job.owner, [row.task_id])
 
@@ -200,14 +189,14 @@ def write_rest(
         job.check()
         version = job.state.versions.update(version, job.owner, writing_since=job.state.now())
         try:
-            taken = job.gateway.import_predictions(job.project.number, items)
+            taken = job.gateway.predictions.create_many(job.project.number, items)
         except LabelStudioUnavailable as error:
             if not error.maybe_written:
                 job.state.versions.update(version, job.owner, writing_since=None)
             raise  # if it may have been written, writing_since stays set, so that the next attempt reads back first
         except BackendError as error:  # refused before anything was written, most likely because a task was deleted
             job.state.versions.update(version, job.owner, writing_since=None)
-            rows = _without_deleted(job, rows, error)
+            rows = reading_back.without_deleted(job, rows, error)
             refused += 1
             if refused == ATTEMPTS:
                 message = "tasks were deleted faster than predictions could be written; trying again later"
@@ -215,7 +204,7 @@ def write_rest(
             continue
         written, rows = rows[: len(items)], rows[len(items) :]
         if taken < len(items):  # for example, the label config changed just now: the others are written in its terms
-            _read_back(job, version)
+            reading_back.mark_held(job, version)
         else:
             job.state.scores.mark_written(version, job.owner, [row.task_id for row in written])
         job.state.versions.update(version, job.owner, writing_since=None)
@@ -236,95 +225,14 @@ def _next_call(version: Version, rows: Sequence[StoredPrediction], results: Resu
     return items
 
 
-def _without_deleted(job: Job, rows: Sequence[StoredPrediction], refusal: BackendError) -> Sequence[StoredPrediction]:
-    """``rows`` without those whose task was deleted in Label Studio, which are forgotten. Raises ``refusal`` if there
-    are none, because then it has another cause."""
-    existing = {task.id for task in job.gateway.tasks(job.project.number)}
-    deleted = [row.task_id for row in rows if row.task_id not in existing]
-    if not deleted:
-        raise refusal
-    log.info("Project %s: %d tasks were deleted during publishing (%s)", job.project.id, len(deleted), refusal)
-    job.state.tasks.remove(job.project.id, deleted)
-    return [row for row in rows if row.task_id in existing]
-
-
 def verify(job: Job, version: Version) -> None:
     """Compare how many predictions Label Studio holds with how many it should, and repair a difference (duplicates, or
     lost predictions)."""
-    held = job.gateway.model_versions(job.project.number).get(version.name, 0)
+    held = job.gateway.predictions.versions(job.project.number).get(version.name, 0)
     ours = len(job.state.scores.written(version))
     if held != ours:
         log.info(
             "Project %s: Label Studio holds %d predictions of %s, not %d", job.project.id, held, version.name, ours
         )
-        _read_back(job, version)
+        reading_back.mark_held(job, version)
         complete(job, version)
-
-
-def _settle(job: Job, version: Version) -> list[StoredPrediction]:
-    """The predictions that still have to be written after an attempt whose outcome is unknown.
-
-    Label Studio goes on with a bulk call whose connection was lost. All its rows appear at once, so wait until they
-    have appeared, or until the call can no longer be running.
-    """
-    if version.writing_since is not None:
-        expected = len(job.state.scores.written(version)) + len(to_write(job, version))
-        until = min(version.writing_since, job.state.now()) + SETTLE_SECONDS + SETTLE_SECONDS_PER_ROW * expected
-        while (
-            job.state.now() < until and job.gateway.model_versions(job.project.number).get(version.name, 0) < expected
-        ):
-            job.check()
-            time.sleep(0.5)
-    _read_back(job, version)
-    return to_write(job, version)
-
-
-def _read_back(job: Job, version: Version) -> None:
-    """Set the ``written`` flags to what Label Studio holds, and delete duplicates there."""
-    held: set[int] = set()
-    duplicates = []
-    for prediction in job.gateway.predictions(job.project.number, version.name):
-        if prediction.task_id in held:
-            duplicates.append(prediction.id)
-        held.add(prediction.task_id)
-    gaps = Gaps(job)
-    for prediction_id in duplicates:
-        job.check()
-        gaps.wait()
-        job.gateway.delete_prediction(prediction_id)
-    # In this order: a kill in between must not leave a held prediction marked as unwritten, or it is written twice.
-    ours = np.intersect1d(np.array(sorted(held), dtype=np.int64), job.state.scores.tasks(version))
-    job.state.scores.mark_written(version, job.owner, ours.tolist())
-    lost = np.setdiff1d(job.state.scores.written(version), ours)
-    job.state.scores.mark_written(version, job.owner, lost.tolist(), written=False)
-
-
-def _drop_deleted(job: Job, task_id: int, error: BackendError) -> None:
-    """Forget the task of a refused prediction if it was deleted in Label Studio; otherwise raise ``error``."""
-    following = next(job.gateway.tasks(job.project.number, after_id=task_id - 1), None)
-    if following is not None and following.id == task_id:
-        raise error
-    job.state.tasks.remove(job.project.id, [task_id])
-
-
-def project_kind(job: Job) -> AnyTaskKind:
-    """The kind of task of the current label config: Label Studio refuses predictions that do not fit it."""
-    return kind_of(job.gateway.project(job.project.number).label_config, job.settings)
-
-
-@dataclass(frozen=True)
-class Results:
-    """The ``result`` of each prediction of a version, in the terms of the current label config. Each is built only when
-    it is needed, because masks are large."""
-
-    kind: AnyTaskKind
-    kept: Any
-
-    @classmethod
-    def of(cls, job: Job, version: Version) -> Results:
-        """Of ``version``, with the label config as Label Studio has it now."""
-        kind = project_kind(job).serving(version.metrics)
-        return cls(kind, kind.open_kept(predictions_folder(job.folder, version.name)))
-
-    def __call__(self, stored: StoredPrediction) -> Result:
-        return self.kind.result(stored, self.kept)

@@ -9,6 +9,7 @@ from backend.state import Version
 from backend.worker import publisher
 from backend.worker.connection import note
 from backend.worker.job import Job
+from backend.worker.results import project_kind
 
 ON_PURPOSE = 'To choose these yourself, set "manage_queue" to false in the extra params of the connection'
 
@@ -42,7 +43,7 @@ def make_tab(job: Job) -> None:
         said = in_title(current) if current is not None and current.status == "current" else None
         _note_tab(job, job.gateway.queue_tab.look_after(job.project.number, job.project.queue_tab, said))
         return
-    kind = publisher.project_kind(job)
+    kind = project_kind(job)
     head_only = current is not None and head_size(job.state, job.settings, current) is not None
     tab = job.gateway.queue_tab.ensure(job.project.number, kind.data_key, kind.queue_columns, head_only=head_only)
     job.state.projects.update(job.project.id, job.owner, queue_ready=True, queue_tab=tab)

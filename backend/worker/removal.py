@@ -40,7 +40,7 @@ def remove_superseded(job: Job, seconds: float = PIECE_SECONDS) -> bool:
     any_deleted = False
     current = job.state.versions.current(job.project.id)
     keep = {current.checkpoint} if current else set()
-    held = job.gateway.model_versions(job.project.number)
+    held = job.gateway.predictions.versions(job.project.number)
     for version in reversed(job.state.versions.of_project(job.project.id, removed=False)):
         if version.status != "superseded":
             continue
@@ -63,17 +63,17 @@ def remove_empty(job: Job, seconds: float = PIECE_SECONDS) -> int:
     """Delete the empty predictions of no version that Label Studio stored, on *Retrieve predictions*, for tasks for
     which there was none yet; those that are left after ``seconds`` have their turn in the next upkeep. Returns how many
     were deleted."""
-    if not any(version in WITHOUT_VERSION for version in job.gateway.model_versions(job.project.number)):
+    if not any(version in WITHOUT_VERSION for version in job.gateway.predictions.versions(job.project.number)):
         return 0
     until = time.monotonic() + seconds
     gaps = Gaps(job)
     deleted = 0
-    for prediction in job.gateway.empty_predictions(job.project.number):
+    for prediction in job.gateway.predictions.empty(job.project.number):
         if deleted and time.monotonic() >= until:
             break
         job.check()
         gaps.wait()
-        job.gateway.delete_prediction(prediction)
+        job.gateway.predictions.delete(prediction)
         deleted += 1
     if deleted:
         log.info("Project %s: %d empty predictions of no version were removed", job.project.name, deleted)
@@ -96,12 +96,12 @@ def delete_predictions(job: Job, version_name: str, until: float, in_use: Callab
     """Delete the predictions of that version until the monotonic time ``until``, but at least one. Returns whether none
     is left; also ends if the version comes into use meanwhile."""
     gaps = Gaps(job)
-    for place, prediction in enumerate(job.gateway.predictions(job.project.number, version_name)):
+    for place, prediction in enumerate(job.gateway.predictions.of_version(job.project.number, version_name)):
         if place and time.monotonic() >= until:
             return False
         if place and place % LOOK_EVERY == 0 and in_use():
             return False
         job.check()
         gaps.wait()
-        job.gateway.delete_prediction(prediction.id)
+        job.gateway.predictions.delete(prediction.id)
     return True

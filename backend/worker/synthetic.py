@@ -27,6 +27,7 @@ from backend.tasks.synthetic import BATCH, data_uri, digest_of, is_unchanged, ma
 from backend.worker import connection, publisher
 from backend.worker.gaps import Gaps
 from backend.worker.job import Job
+from backend.worker.results import project_kind
 from backend.worker.truth import Truth
 from samplers import SAMPLERS
 from samplers.base import Answered, Generated
@@ -146,7 +147,7 @@ def bring_in(job: Job, version: Version) -> None:
     missing = _settled(job, version.name)
     if not missing:
         return
-    data_key = publisher.project_kind(job).data_key
+    data_key = project_kind(job).data_key
     job.check()
     state.synthetic.mark_sent(project_id, job.owner, version.name, state.now())
     try:
@@ -193,7 +194,7 @@ def remove(job: Job, tasks: Iterable[SyntheticTask], data_key: str, seconds: flo
         if task.planned is None:
             continue
         if deleted and time.monotonic() >= until:
-            job.state.projects.hint(job.project.id, tasks=True)
+            job.state.hints.add(job.project.id, tasks=True)
             break
         gaps.wait()
         job.check()
@@ -258,10 +259,10 @@ def _withdraw(job: Job, version: Version, tasks: Iterable[int]) -> None:
     if not len(gone):
         return
     held = set(gone.tolist())
-    for prediction in job.gateway.predictions(job.project.number, version.name):
+    for prediction in job.gateway.predictions.of_version(job.project.number, version.name):
         if prediction.task_id in held:
             job.check()
-            job.gateway.delete_prediction(prediction.id)
+            job.gateway.predictions.delete(prediction.id)
     job.state.scores.remove_tasks(job.project.id, held)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from backend.errors import BackendError, LabelStudioUnavailable
 from backend.images.cache import ImageCache
-from backend.tasks.base import Label, TrainingLabels
+from backend.tasks.records import Label, TrainingLabels
 from backend.worker.job import Job
 from backend.worker.truth import Truth
 from models import ProgressFn

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from backend.control import NO_ARM, Arm
-from backend.tasks.base import AnyTaskKind, Label
+from backend.tasks.base import AnyTaskKind
+from backend.tasks.records import Label
 from backend.tasks.votes import Answers
 
 

@@ -17,9 +17,9 @@ import uuid
 from functools import partial
 from typing import TYPE_CHECKING
 
-from backend import events, head, memory
-from backend.errors import NoLabels, OwnerError
-from backend.events import Backlog, Work
+from backend import head, memory
+from backend.errors import NoLabels
+from backend.events import Work
 from backend.files import project_folder
 from backend.images.trying import forget_all
 from backend.labelstudio.client import LabelStudio
@@ -45,8 +45,8 @@ from backend.worker import (
     synthetic,
     unfinished,
 )
-from backend.worker.backlog import backlog_of
 from backend.worker.device import choose_device
+from backend.worker.due import Due
 from backend.worker.job import Job
 from backend.worker.lanes import Lanes, Turn, log_failure
 from backend.worker.leases import Leases
@@ -72,9 +72,7 @@ class Worker:
         self._show = show
         self.leases = Leases(self.state, self.name, settings.lease_seconds, self.stop)
         self._device: torch.device | None = None
-        self._started = self.state.now()
-        self._removal_due: dict[int, float] = {}
-        """By project: no earlier, because nothing could be removed that was superseded."""
+        self.due = Due(self.state, settings)
         self._last: dict[int, Work] = {}
         """By project: what was done for it last."""
         self._leftovers_due = 0.0
@@ -132,7 +130,7 @@ class Worker:
     def _next(self, project: Project) -> Work | None:
         """What to do for a project now. Its cycle comes first, unless another one is training, or it has just had one:
         either may be due again and again, upkeep for as long as images are missing."""
-        due = self.due(project)
+        due = self.due.work(project)
         upkeep_next = Work.UPKEEP in due and self._last.get(project.id) is Work.CYCLE
         if Work.CYCLE in due and not upkeep_next and not self._turns[Work.CYCLE].taken:
             return Work.CYCLE
@@ -141,40 +139,15 @@ class Worker:
     def _studio(self, project: Project) -> str:
         return self.settings.label_studio_url or project.url
 
-    def due(self, project: Project) -> frozenset[Work]:
-        """The work that is due for the project: see :func:`backend.events.due`."""
-        now = self.state.now()
-        self._started = min(self._started, now)  # the clock may have been set back
-        if events.waits(project, now):
-            return frozenset()
-        try:
-            settings = self.settings.for_project(project.extra_params)
-        except OwnerError as error:  # for example, stored by an earlier version of the backend
-            failures.note(self.state, project, error)
-            return frozenset()
-        compared = project.checked_at >= self._started  # hints may have been lost while no worker was running
-        backlog = self._backlog(project, settings)
-        return events.due(
-            project,
-            backlog,
-            now,
-            budget=settings.budget_after(backlog.labels),
-            reconcile_seconds=settings.reconcile_seconds if compared else 0.0,
-            cleanup_seconds=settings.cleanup_seconds,
-        )
-
-    def _backlog(self, project: Project, settings: Settings) -> Backlog:
-        return backlog_of(self.state, project, settings, self._removal_due.get(project.id, 0.0))
-
     def work_on(self, project: Project, work: Work) -> bool:
         """Do ``work`` for the project if it is due and nobody else holds the project. Returns whether it was done."""
-        if work not in self.due(project):
+        if work not in self.due.work(project):
             return False
         with self.leases.hold(project.id) as owner:
             if owner is None:
                 return False
             fresh = self.state.projects.get(project.id)
-            if fresh is None or work not in self.due(fresh):
+            if fresh is None or work not in self.due.work(fresh):
                 return False
             self._last[project.id] = work
             try:
@@ -243,7 +216,7 @@ class Worker:
             self._remove_superseded(job)
             return
         # once after a start: hints may have been lost, and changes that leave no trace, while no worker was running
-        truth = sync.read_truth(job, whole=job.project.read_whole_at < self._started)
+        truth = sync.read_truth(job, whole=job.project.read_whole_at < self.due.since)
         current = state.versions.current(project_id)
         if current is None or head.is_outgrown(state, current, len(truth.unlabeled)):
             cycle.cold_start(job, truth)
@@ -271,7 +244,7 @@ class Worker:
 
         def enough(left: int) -> bool:
             can_begin = left >= job.settings.shortlist and not self._turns[Work.CYCLE].taken
-            return can_begin and Work.CYCLE in self.due(job.reread().project)
+            return can_begin and Work.CYCLE in self.due.work(job.reread().project)
 
         current = self.state.versions.current(job.project.id)
         if current is None or not head.is_used_up(self.state, job.settings, job.reread().project, current):
@@ -281,16 +254,14 @@ class Worker:
     def _is_wanted_elsewhere(self, job: Job) -> bool:
         """Whether the project has work that is more urgent than training in upkeep: a cycle, or a head to fill up."""
         fresh = job.reread().project
-        if Work.CYCLE in self.due(fresh) and not self._turns[Work.CYCLE].taken:
+        if Work.CYCLE in self.due.work(fresh) and not self._turns[Work.CYCLE].taken:
             return True
         current = self.state.versions.current(fresh.id)
         return current is not None and head.is_used_up(self.state, job.settings, fresh, current)
 
     def _remove_superseded(self, job: Job) -> None:
-        backlog = self._backlog(job.reread().project, job.settings)
-        due = events.removal_due(backlog, self.state.now(), self.settings.cleanup_seconds)
-        if due and not removal.remove_superseded(job):
-            self._removal_due[job.project.id] = self.state.now() + self.settings.reconcile_seconds
+        if self.due.removal(job.reread().project, job.settings) and not removal.remove_superseded(job):
+            self.due.put_off_removal(job.project.id)
 
 
 def _import_ahead() -> None:

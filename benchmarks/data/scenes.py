@@ -3,25 +3,24 @@
 Every scene is drawn from (seed, part, row) alone, so scenes can be made in any order. Training scenes hold items of
 Fashion-MNIST's training part, test scenes of its test part, scaled, mirrored and upright as Fashion-MNIST has them.
 
-CLUTTER is for masks. A scene has two to six tinted items; later ones lie over earlier ones and some reach over the
-border. Backgrounds are value noise, stripes and gradients of two textures, the second one seen through patches that are
-no item; their colors are duller than the items', so that a small network finds out from some tens of scenes what is
-background. CATALOG is for several choices, where a whole image with up to three classes says less than a mask: items
-stand apart, gray on a plain dark background, and are learned from some tens of scenes too.
+CLUTTER is for masks. A scene has two to six tinted items on one of :mod:`benchmarks.data.backgrounds`; later ones lie
+over earlier ones and some reach over the border. CATALOG is for several choices, where a whole image with up to three
+classes says less than a mask: items stand apart, gray on a plain dark background, and are learned from some tens of
+scenes too.
 
 Axis letters: N items, K items of a scene, S side of a scene, H W pixels of an item.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
+from benchmarks.data.backgrounds import background, color
 from benchmarks.data.datasets import FASHION_CLASSES, Dataset, fashion_mnist_itself
 from benchmarks.data.kept_images import PARTS
 from benchmarks.data.kept_masks import draft_of, finish
@@ -34,7 +33,6 @@ TRAIN, TEST = 5_000, 1_000
 _OPAQUE_FROM = 16
 """Of the thresholds 4, 8, 16 and 32 the one that leaves the fewest items in pieces, 6 in 100."""
 _AT_A_TIME = 4_096
-_OCTAVES = (3, 6, 13)
 _LIT = (0.3 + 0.7 * (np.arange(256) / 255) ** 0.7).astype(np.float32)
 """The light of every shade: never black, and the items' thin dark rims less so."""
 
@@ -134,8 +132,8 @@ class Scenes:
         return np.random.default_rng([self.seed, PARTS.index(self.part), row])
 
     def _behind(self, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """As :func:`_background`."""
-        image, grain = _background(draw, self.size)
+        """As :func:`benchmarks.data.backgrounds.background`."""
+        image, grain = background(draw, self.size)
         if self.arrangement.catalog:
             return np.broadcast_to(image.mean(axis=(0, 1)) / 2, image.shape).copy(), grain / 2
         return image, grain
@@ -156,7 +154,7 @@ class Scenes:
         side = max(4, round(self.size * smallest * (largest / smallest) ** draw.random()))
         mirrored = draw.random() < 0.5
         top, left = np.rint(draw.uniform(*span, 2) * self.size - side / 2).astype(int)
-        tint = _GRAY if self.arrangement.catalog else _color(draw)
+        tint = _GRAY if self.arrangement.catalog else color(draw)
 
         shade, alpha = self.items.pixels[which], self.items.silhouettes[which]
         layers = np.dstack([shade, alpha * np.uint8(255)])
@@ -170,78 +168,6 @@ class Scenes:
         opaque = cut[..., 1] >= 128
         image[here][opaque] = tint * _LIT[cut[..., :1][opaque]]
         mask[here][opaque] = self.items.labels[which] + 1
-
-
-def _color(draw: np.random.Generator) -> np.ndarray:
-    """(3,) float32: hue, saturation and brightness at random."""
-    color = draw.random(3, dtype=np.float32)
-    gray = color.mean()
-    color = (gray + (color - gray) * np.float32(draw.uniform(0.3, 1.2))).clip(0.02, None)
-    return color * np.float32(draw.uniform(100, 250) / color.max())
-
-
-def _background(draw: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The colors (S, S, 3) and the grain (S, S, 1) that lies over the whole scene, float32."""
-    image = _texture(draw, size)
-    patches = draw.integers(4)
-    if patches:
-        other, where = _texture(draw, size), Image.new("1", (size, size))
-        pen = ImageDraw.Draw(where)
-        for _ in range(patches):
-            middle, reach = draw.uniform(0, size, 2), draw.uniform(0.08, 0.3, 2) * size
-            box = [*(middle - reach), *(middle + reach)]
-            (pen.ellipse if draw.random() < 0.5 else pen.rectangle)(box, fill=1)
-        through = np.asarray(where)
-        image[through] = other[through]
-    grain = draw.standard_normal((size, size, 1), dtype=np.float32) * np.float32(draw.uniform(1, 9))
-    return image, grain
-
-
-def _texture(draw: np.random.Generator, size: int) -> np.ndarray:
-    """Two colors mixed by a field, (S, S, 3) float32."""
-    field = _FIELDS[draw.integers(len(_FIELDS))](draw, size)[..., None]
-    first, second = _dull(draw), _dull(draw)
-    return first + (second - first) * field
-
-
-def _dull(draw: np.random.Generator) -> np.ndarray:
-    """(3,) float32: a color nearer to gray and darker than an item's."""
-    color = _color(draw)
-    gray = color.mean()
-    return (gray + (color - gray) * np.float32(0.4)) * np.float32(draw.uniform(0.3, 0.6))
-
-
-def _noise(draw: np.random.Generator, size: int) -> np.ndarray:
-    """Value noise, (S, S) float32 in [0, 1]: random grids, smoothly enlarged, finer ones weaker."""
-    field = np.zeros((size, size), dtype=np.float32)
-    for octave, cells in enumerate(_OCTAVES):
-        grid = Image.fromarray(draw.random((cells, cells), dtype=np.float32))
-        field += np.asarray(grid.resize((size, size), Image.Resampling.BICUBIC)) * np.float32(0.6**octave)
-    low, high = field.min(), field.max()
-    return (field - low) / (high - low)
-
-
-def _stripes(draw: np.random.Generator, size: int) -> np.ndarray:
-    """Waves of one direction, bent a little, from soft to sharp-edged."""
-    waves = draw.uniform(2, 9)
-    bend = _noise(draw, size) * np.float32(draw.uniform(0, 1.5))
-    wave = np.sin(2 * np.pi * np.float32(waves) * _ramp(draw, size) + bend)
-    return (0.5 + np.float32(draw.uniform(0.5, 4)) * wave).clip(0, 1)
-
-
-def _gradient(draw: np.random.Generator, size: int) -> np.ndarray:
-    """From one side to the other, uneven."""
-    return (0.75 * _ramp(draw, size) + 0.35 * _noise(draw, size)).clip(0, 1)
-
-
-def _ramp(draw: np.random.Generator, size: int) -> np.ndarray:
-    """About 0 to 1 across the scene in a random direction, (S, S) float32."""
-    angle = draw.uniform(0, 2 * np.pi)
-    along = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
-    return 0.5 + np.float32(np.sin(angle)) * along[:, None] + np.float32(np.cos(angle)) * along
-
-
-_FIELDS: tuple[Callable[[np.random.Generator, int], np.ndarray], ...] = (_noise, _stripes, _gradient)
 
 
 def _finished(image: np.ndarray, grain: np.ndarray) -> np.ndarray:

@@ -59,10 +59,13 @@ class Simulated:
     calls: Counter[str] = field(default_factory=Counter)
     labels: dict[int, dict[str, Any]] = field(default_factory=dict)
     changed_at: dict[int, float] = field(default_factory=dict)
-    held: dict[int, tuple[int, str]] = field(default_factory=dict)
     version: str = ""
     sampling: str = ""
+    predictions: SimulatedPredictions = field(init=False)
     _number: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def __post_init__(self) -> None:
+        self.predictions = SimulatedPredictions(self.calls, self.changed_at, self._number)
 
     def label(self, tasks: Sequence[int]) -> None:
         for task in tasks:
@@ -104,20 +107,30 @@ class Simulated:
         self.calls["annotations"] += -(-len(task_ids) // 50)
         return (TaskAnnotations(task, [self.labels[task]]) for task in sorted(task_ids))
 
-    def create_prediction(self, task_id: int, result: list[dict[str, Any]], score: float, model_version: str) -> None:
+
+@dataclass
+class SimulatedPredictions:
+    """The predictions of a :class:`Simulated`, whose ``calls``, ``changed_at`` and ``numbers`` they share."""
+
+    calls: Counter[str]
+    changed_at: dict[int, float]
+    numbers: Iterator[int]
+    held: dict[int, tuple[int, str]] = field(default_factory=dict)
+
+    def create(self, task_id: int, result: list[dict[str, Any]], score: float, model_version: str) -> None:
         self.calls["create_prediction"] += 1
-        self.held[next(self._number)] = (task_id, model_version)
+        self.held[next(self.numbers)] = (task_id, model_version)
         self.changed_at[task_id] = time.time()
 
-    def predictions(self, project_id: int, model_version: str) -> list[PredictionRef]:
+    def of_version(self, project_id: int, model_version: str) -> list[PredictionRef]:
         self.calls["predictions"] += 1
         return [PredictionRef(number, task) for number, (task, name) in self.held.items() if name == model_version]
 
-    def model_versions(self, project_id: int) -> dict[str, int]:
+    def versions(self, project_id: int) -> dict[str, int]:
         self.calls["model_versions"] += 1
         return Counter(name for _, name in self.held.values())
 
-    def delete_prediction(self, prediction_id: int) -> None:
+    def delete(self, prediction_id: int) -> None:
         self.calls["delete_prediction"] += 1
         task, _ = self.held.pop(prediction_id)
         self.changed_at[task] = time.time()
@@ -142,7 +155,7 @@ class Webhooks:
     def _send(self) -> None:
         while not self._stop.wait(HINT_SECONDS):
             started = time.perf_counter()
-            self._state.projects.hint(PROJECT, annotations=1)
+            self._state.hints.add(PROJECT, annotations=1)
             self.seconds.append(time.perf_counter() - started)
 
 

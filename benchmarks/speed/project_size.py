@@ -52,7 +52,7 @@ def measure(server: LabelStudioServer, tasks: int, labels: int) -> Waits:
     waits.importing = (time.perf_counter() - started) / tasks * 1000
     held = [task.id for task, _ in zip(client.tasks(project), range(HEAD + labels), strict=False)]
     for place, task in enumerate(held[:HEAD]):
-        client.create_prediction(task, [], 1 - place / HEAD, VERSION)
+        client.predictions.create(task, [], 1 - place / HEAD, VERSION)
     client.update_project(project, model_version=VERSION, sampling="Uncertainty sampling")
     for spare in held[HEAD:]:
         _once(waits, annotator, client, project, spare)
@@ -66,8 +66,8 @@ def _once(waits: Waits, annotator: Annotator, client: LabelStudio, project: int,
     found = client.project(project)
     timed("project", lambda: client.project(project))
     timed("changes", lambda: list(client.changed(project, (found.clock or time.time()) - 60, NEWEST)))
-    timed("versions", lambda: client.model_versions(project))
-    timed("one prediction", lambda: client.create_prediction(spare, [], 0.0, "another"))
+    timed("versions", lambda: client.predictions.versions(project))
+    timed("one prediction", lambda: client.predictions.create(spare, [], 0.0, "another"))
     served: list[int] = []
     timed("next", lambda: served.append(int((annotator.next_task(project) or {})["id"])))
     timed("Submit", lambda: annotator.submit(served[0], choose([CLASSES[0]])))

@@ -26,6 +26,7 @@ from backend.state import State, StoredPrediction
 from backend.worker import publisher
 from backend.worker.job import Job, Reporter
 from backend.worker.recording import CycleRecord
+from backend.worker.results import project_kind
 from backend.worker.sync import read_truth
 from benchmarks.speed.measuring import Measured, seconds_of
 from benchmarks.speed.pool import CLASSES, SIZE
@@ -108,7 +109,7 @@ class _Bench:
 
     def import_in_one_call(self, acquisition: np.ndarray, version: str) -> float:
         """Seconds of one call that writes all predictions, with everything made ready beforehand."""
-        kind = publisher.project_kind(self.job)
+        kind = project_kind(self.job)
         items = []
         for task, score in zip(self.open_tasks, priority_scores(acquisition, 0).tolist(), strict=True):
             result = kind.result(StoredPrediction(task, version, CLASSES[0], 0.5, score), None)
@@ -117,7 +118,7 @@ class _Bench:
 
         def write() -> None:
             nonlocal taken
-            taken = self.job.gateway.import_predictions(self.job.project.id, items)
+            taken = self.job.gateway.predictions.create_many(self.job.project.id, items)
 
         seconds = seconds_of(write)
         if taken != len(items):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
@@ -18,6 +19,8 @@ import pytest
 from rich.console import Console
 
 from backend import __version__, status
+from backend.__main__ import COMMANDS
+from backend.arguments import parser
 from backend.exposure import is_loopback
 from backend.files import project_folder
 from backend.reporting.snapshot import snapshot
@@ -49,6 +52,11 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 def test_version() -> None:
     assert run("--version").stdout.strip().endswith(__version__)
+
+
+def test_every_command_that_can_be_typed_does_something() -> None:
+    (commands,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    assert set(commands.choices) == set(COMMANDS)
 
 
 def test_settings_prints_the_table_of_the_readme() -> None:
@@ -121,7 +129,7 @@ def test_status_shows_what_is_due_what_runs_and_what_is_broken(tmp_path: Path) -
     state = State.for_settings(Settings(model_dir=str(tmp_path)))
     fill(state, metrics={"checkpoint_unreadable": "it is damaged"})
     state.projects.update(1, title="Pets [of mine]")
-    state.projects.hint(1, train=True)
+    state.hints.add(1, train=True)
     skips = [StoredLabel(task, None, [], 1, 1, ignored={"skipped": 1, "empty": 1}) for task in (3, 4)]
     state.labels.put(1, [*skips, StoredLabel(5, None, [], 0, 1, ignored={"skipped": 1})])
     state.close()

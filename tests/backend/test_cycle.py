@@ -27,7 +27,7 @@ from backend.status import show
 from backend.tasks.segmentation.config import segmentation_spec
 from backend.tasks.segmentation.masks import regions_to_mask
 from backend.tasks.segmentation.predictions import KeptMasks
-from backend.worker import publisher
+from backend.worker import publisher, reading_back
 from backend.worker.images import open_images
 from backend.worker.sync import read_truth
 from models.data import Runtime
@@ -61,7 +61,7 @@ BULK = ("POST", "/import/predictions$")
 @pytest.fixture
 def bench(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
     monkeypatch.setattr(labelstudio_http, "RETRY_AFTER", (0.01, 0.02))
-    monkeypatch.setattr(publisher, "SETTLE_SECONDS", 1.0)
+    monkeypatch.setattr(reading_back, "SETTLE_SECONDS", 1.0)
     with workbench(label_studio, tmp_path, tasks=TASKS, pictures=True, sampler="entropy", shortlist=3) as made:
         yield made
 
@@ -296,7 +296,7 @@ LONG = 30
 def canvas(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
     """A project to paint and outline in, with a box in each of its images."""
     monkeypatch.setattr(labelstudio_http, "RETRY_AFTER", (0.01, 0.02))
-    monkeypatch.setattr(publisher, "SETTLE_SECONDS", 1.0)
+    monkeypatch.setattr(reading_back, "SETTLE_SECONDS", 1.0)
     settings = {"sampler": "entropy", "shortlist": 2, "budget": 1, "preannotate": HEAD}
     settings |= {"class_balance": True}
     with workbench(label_studio, tmp_path, tasks=TASKS, pictures=True, masks=True, **settings) as made:

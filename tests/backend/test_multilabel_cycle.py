@@ -25,7 +25,7 @@ from backend.state import Cycle, Version
 from backend.tasks import kept_probabilities
 from backend.tasks.kept_probabilities import KeptProbabilities
 from backend.web.app import create_app
-from backend.worker import publisher
+from backend.worker import publisher, reading_back
 from backend.worker.images import open_images
 from backend.worker.sync import read_truth
 from models.data import Runtime
@@ -44,7 +44,7 @@ CPU = torch.device("cpu")
 def bench(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
     """The owner named no sampler."""
     monkeypatch.setattr(labelstudio_http, "RETRY_AFTER", (0.01, 0.02))
-    monkeypatch.setattr(publisher, "SETTLE_SECONDS", 1.0)
+    monkeypatch.setattr(reading_back, "SETTLE_SECONDS", 1.0)
     settings = {"shortlist": 3, "epochs": 6, "multilabel_threshold": THRESHOLD}
     with workbench(label_studio, tmp_path, tasks=TASKS, pictures=True, several=True, **settings) as made:
         yield made

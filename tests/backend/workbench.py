@@ -46,7 +46,7 @@ class Door:
         def answer(request: BaseHTTPRequestHandler) -> tuple[int, Any]:
             version = None if another else state.versions.current(project_id)
             if request.path == "/setup" and self.open and not another:
-                state.projects.heard(project_id, self.address or self.url)
+                state.hints.heard(project_id, self.address or self.url)
             return 200 if self.open else 503, {"status": "UP", "model_version": version.name if version else ""}
 
         self._server = JsonServer(answer)

@@ -191,7 +191,7 @@ def test_a_task_that_is_asked_again_on_the_page_is_served_first_to_whoever_has_n
         third = project.seen_by(colleagues[1])
         assert opened(third) == again
         third.annotate(again, "plum")
-        seen.state.projects.hint(project.id, tasks=True)  # or five minutes later
+        seen.state.hints.add(project.id, tasks=True)  # or five minutes later
         wait_for("that it is done", lambda: seen.state.team.asked(project.id) == [])
         assert project.tasks()[again]["is_labeled"]
         assert [one for one in studio.get(f"/api/tasks/{again}/annotations/") if one in before] == before

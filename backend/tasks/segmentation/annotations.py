@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 
 from backend.settings.core import Settings
-from backend.tasks.base import ELSEWHERE, EMPTY, SKIPPED
 from backend.tasks.label_config import Annotation, age
+from backend.tasks.records import ELSEWHERE, EMPTY, SKIPPED
 from backend.tasks.segmentation.config import SegmentationSpec
 
 

@@ -13,8 +13,9 @@ import numpy as np
 from backend.errors import BackendError, SettingsError
 from backend.settings.core import Settings
 from backend.tasks.backbones import BUNDLED, SEGMENTERS, check_segmenter, segmenter_of
-from backend.tasks.base import Fetched, FreshPrediction, ReadAnnotations, Result, Size, TaskKind, TrainingLabels
+from backend.tasks.base import TaskKind
 from backend.tasks.label_config import Annotation
+from backend.tasks.records import Fetched, FreshPrediction, ReadAnnotations, Result, Size, TrainingLabels
 from backend.tasks.segmentation.annotations import decisive_annotation, drawn_annotations, mask_digest, why_not_drawn
 from backend.tasks.segmentation.config import BACKGROUND, SegmentationSpec, segmentation_spec
 from backend.tasks.segmentation.predictions import KeptMasks, regions_of, write_masks

@@ -25,7 +25,7 @@ from backend.images.row_cache import RowCache
 from backend.images.row_table import TaskIds
 from backend.labelstudio.records import TaskAnnotations
 from backend.settings.core import Settings
-from backend.tasks.base import ReadAnnotations
+from backend.tasks.records import ReadAnnotations
 from backend.tasks.segmentation.annotations import decisive_annotation, mask_digest
 from backend.tasks.segmentation.config import SegmentationSpec
 from backend.tasks.segmentation.masks import regions_to_mask

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from backend.images.decoding import MAX_PIXELS
-from backend.tasks.base import Size
+from backend.tasks.records import Size
 from backend.tasks.segmentation import brush, polygons
 from backend.tasks.segmentation.config import Control, Kind, SegmentationSpec
 from models import IGNORE

@@ -29,7 +29,7 @@ import numpy as np
 
 from backend.files import whole_file
 from backend.settings.core import Settings
-from backend.tasks.base import Result, Size
+from backend.tasks.records import Result, Size
 from backend.tasks.segmentation.config import Kind, SegmentationSpec
 
 log = logging.getLogger(__name__)

@@ -116,7 +116,7 @@ class Pages:
         """Ask for a cycle. Asking twice from one page asks once."""
         known, given = self._form(project)
         asking = _asking("cycle", known, known.train_seq), _asking("cycle", known, known.train_seq - 1)
-        return self._asked(known, given, asking, lambda: self._state.projects.hint(known.id, train=True))
+        return self._asked(known, given, asking, lambda: self._state.hints.add(known.id, train=True))
 
     def replay(self, project: str) -> flask.Response:
         """Ask for a replay of the labels. Until that is over, asking again changes nothing."""
@@ -133,7 +133,7 @@ class Pages:
             raise BadRequest(OUT_OF_DATE)
 
         def ask() -> bool:
-            return self._state.team.ask(known.id, task) and self._state.projects.hint(known.id, tasks=True)
+            return self._state.team.ask(known.id, task) and self._state.hints.add(known.id, tasks=True)
 
         if self._services.write(ask, POST_SECONDS) is False:  # None: it is done later
             raise BadRequest("This task has no label any more, so there is nothing to ask again.")

@@ -212,7 +212,7 @@ def test_a_wrong_key_is_refused_in_words_that_do_not_hold_it(label_studio: Any, 
     with pytest.raises(LabelStudioRefused, match="LABEL_STUDIO_API_KEY") as refused:
         client.check(timeout=10)
     with pytest.raises(LabelStudioRefused):
-        client.predictions(1, "v")
+        client.predictions.of_version(1, "v")
     assert not token or token not in str(refused.value)
     str(refused.value).encode("latin-1")  # may become a reason phrase
 
@@ -282,14 +282,14 @@ def test_a_short_lived_token_is_shared_by_those_that_may_and_renewed_for_all(sit
 
     site.answer = answer
     first, second = (LabelStudio(site.url, personal, shares_token=True) for _ in range(2))
-    first.model_versions(1)
-    second.model_versions(1)
+    first.predictions.versions(1)
+    second.predictions.versions(1)
     assert exchanged() == 1
     LabelStudio(site.url, personal).check(timeout=10)
     assert exchanged() == 2
     accepted.discard(given[0])  # as after a change of Label Studio's secret key
-    second.model_versions(1)
-    first.model_versions(1)
+    second.predictions.versions(1)
+    first.predictions.versions(1)
     assert exchanged() == 3
 
 
@@ -310,12 +310,12 @@ def test_a_token_that_was_just_obtained_is_not_forgotten_by_another_thread(
     with ThreadPoolExecutor(1) as another:
 
         def obtain() -> str:
-            another.submit(client.model_versions, 2)
+            another.submit(client.predictions.versions, 2)
             time.sleep(0.3)  # enough for it to begin
             return exchange()
 
         monkeypatch.setattr(connection, "_exchange", obtain)
-        client.model_versions(1)
+        client.predictions.versions(1)
     sent = [headers["Authorization"] for _, path, headers in site.requests if "token/refresh" not in path]
     assert sent == [f"Bearer {short}"] * 2
     assert len(site.requests) == 3
@@ -335,8 +335,8 @@ def test_new_predictions_are_sent_once_and_the_doubt_is_told(site: Site, answer:
     site.answer = lambda path: answer
     client = LabelStudio(site.url, "a" * 40)
     for write in (
-        lambda: client.create_prediction(1, [], 0.5, "v"),
-        lambda: client.import_predictions(1, [{"task": 1, "result": [], "score": 0.5, "model_version": "v"}]),
+        lambda: client.predictions.create(1, [], 0.5, "v"),
+        lambda: client.predictions.create_many(1, [{"task": 1, "result": [], "score": 0.5, "model_version": "v"}]),
     ):
         site.requests.clear()
         with pytest.raises(LabelStudioUnavailable) as failed:
@@ -345,7 +345,7 @@ def test_new_predictions_are_sent_once_and_the_doubt_is_told(site: Site, answer:
         assert len(site.requests) == 1
     site.requests.clear()
     with pytest.raises(LabelStudioUnavailable) as failed:
-        client.model_versions(1)
+        client.predictions.versions(1)
     assert not failed.value.maybe_written
     assert len(site.requests) == 3
 
@@ -353,15 +353,15 @@ def test_new_predictions_are_sent_once_and_the_doubt_is_told(site: Site, answer:
 @pytest.mark.usefixtures("quick")
 def test_what_was_never_sent_was_not_written(site: Site) -> None:
     with pytest.raises(LabelStudioUnavailable) as failed:
-        LabelStudio(f"http://127.0.0.1:{unused_port()}", "a" * 40).create_prediction(1, [], 0.5, "v")
+        LabelStudio(f"http://127.0.0.1:{unused_port()}", "a" * 40).predictions.create(1, [], 0.5, "v")
     assert not failed.value.maybe_written
     site.answer = lambda path: (502, "text/html", b"")  # already at the exchange of the token
     with pytest.raises(LabelStudioUnavailable) as failed:
-        LabelStudio(site.url, signed(exp=int(time.time()) + 1000)).create_prediction(1, [], 0.5, "v")
+        LabelStudio(site.url, signed(exp=int(time.time()) + 1000)).predictions.create(1, [], 0.5, "v")
     assert not failed.value.maybe_written
     site.answer = lambda path: (429, "text/html", b"")
     with pytest.raises(LabelStudioUnavailable) as failed:
-        LabelStudio(site.url, "a" * 40).create_prediction(1, [], 0.5, "v")
+        LabelStudio(site.url, "a" * 40).predictions.create(1, [], 0.5, "v")
     assert not failed.value.maybe_written
 
 
@@ -369,7 +369,7 @@ def test_what_was_never_sent_was_not_written(site: Site) -> None:
 def test_a_call_that_fails_once_is_made_again(site: Site) -> None:
     answers = iter([(0, "", b""), (500, "text/html", b""), (200, "application/json", b'{"v": 3}')])
     site.answer = lambda path: next(answers)
-    assert LabelStudio(site.url, "a" * 40).model_versions(1) == {"v": 3}
+    assert LabelStudio(site.url, "a" * 40).predictions.versions(1) == {"v": 3}
 
 
 @pytest.mark.usefixtures("quick")
@@ -378,10 +378,10 @@ def test_a_list_that_breaks_off_is_not_taken_for_the_whole(site: Site) -> None:
     whole = json.dumps(rows).encode()
     site.answer = lambda path: (200, "application/json", whole)
     client = LabelStudio(site.url, "a" * 40)
-    assert [ref.id for ref in client.predictions(1, "v")] == list(range(999))
+    assert [ref.id for ref in client.predictions.of_version(1, "v")] == list(range(999))
     site.answer = lambda path: (200, "application/json", whole[:-1000])
     with pytest.raises(LabelStudioUnavailable, match="was cut off"):
-        client.predictions(1, "v")
+        client.predictions.of_version(1, "v")
 
 
 # -- projects, tasks, annotations --------------------------------------------------------------------------------------
@@ -445,16 +445,16 @@ def test_whatever_changes_a_task_shows_in_what_changed(
     api("POST", f"dm/actions?id=delete_tasks_annotations&project={project}", json=body)
     annotate(api, ids[4], None, was_cancelled=True)
     api("PATCH", f"tasks/{ids[5]}/", json={"data": {"image": "s3://bucket/other.png"}})
-    gateway.create_prediction(ids[6], [], 0.5, "v-c1-aa")
+    gateway.predictions.create(ids[6], [], 0.5, "v-c1-aa")
     found = {task.id: task for task in gateway.changed(project, since, ids[-1])}
     assert sorted(found) == [*ids[:3], *ids[4:7]]
     assert [found[task].annotations for task in sorted(found)] == [1, 0, 0, 1, 0, 0]
     assert found[ids[5]].data == {"image": "s3://bucket/other.png"}
     info = gateway.project(project)
     assert (info.task_number, info.submitted, info.skipped) == (12, 2, 1)
-    (prediction,) = gateway.predictions(project, "v-c1-aa")
+    (prediction,) = gateway.predictions.of_version(project, "v-c1-aa")
     since = time.time()
-    gateway.delete_prediction(prediction.id)
+    gateway.predictions.delete(prediction.id)
     assert [task.id for task in gateway.changed(project, since, ids[-1])] == [ids[6]]
 
 
@@ -588,18 +588,18 @@ def predictions(tasks: list[int], version: str) -> list[dict[str, Any]]:
 
 def test_predictions_of_exactly_one_version(api: Any, gateway: LabelStudio, project: int) -> None:
     ids = add_tasks(api, project, 20)
-    assert gateway.model_versions(project) == {}
-    assert gateway.predictions(project, "v-c1-aa") == []
-    assert gateway.import_predictions(project, predictions(ids, "v-c1-aa")) == 20
-    assert gateway.import_predictions(project, predictions(ids, "v-c1-aab")) == 20
-    assert gateway.import_predictions(project, []) == 0
-    gateway.create_prediction(ids[0], choices_result(SPEC, ["cat"], 0.9), 0.25, "v-c1-aa")  # a double
-    found = gateway.predictions(project, "v-c1-aa")
+    assert gateway.predictions.versions(project) == {}
+    assert gateway.predictions.of_version(project, "v-c1-aa") == []
+    assert gateway.predictions.create_many(project, predictions(ids, "v-c1-aa")) == 20
+    assert gateway.predictions.create_many(project, predictions(ids, "v-c1-aab")) == 20
+    assert gateway.predictions.create_many(project, []) == 0
+    gateway.predictions.create(ids[0], choices_result(SPEC, ["cat"], 0.9), 0.25, "v-c1-aa")  # a double
+    found = gateway.predictions.of_version(project, "v-c1-aa")
     assert [ref.task_id for ref in found] == [*ids, ids[0]]
-    assert gateway.model_versions(project) == {"v-c1-aa": 21, "v-c1-aab": 20}
-    gateway.delete_prediction(found[0].id)
-    gateway.delete_prediction(found[0].id)  # gone already
-    assert [ref.id for ref in gateway.predictions(project, "v-c1-aa")] == [ref.id for ref in found[1:]]
+    assert gateway.predictions.versions(project) == {"v-c1-aa": 21, "v-c1-aab": 20}
+    gateway.predictions.delete(found[0].id)
+    gateway.predictions.delete(found[0].id)  # gone already
+    assert [ref.id for ref in gateway.predictions.of_version(project, "v-c1-aa")] == [ref.id for ref in found[1:]]
     gateway.update_project(project, model_version="v-c1-aa")
     assert gateway.project(project).model_version == "v-c1-aa"
 
@@ -610,13 +610,13 @@ def test_predictions_for_a_deleted_task_are_refused_and_nothing_is_written(
     ids = add_tasks(api, project, 5)
     api("DELETE", f"tasks/{ids[2]}/")
     for write in (
-        lambda: gateway.import_predictions(project, predictions(ids, "v")),
-        lambda: gateway.create_prediction(ids[2], [], 0.5, "v"),
+        lambda: gateway.predictions.create_many(project, predictions(ids, "v")),
+        lambda: gateway.predictions.create(ids[2], [], 0.5, "v"),
     ):
         with pytest.raises(BackendError, match=str(ids[2])) as refused:
             write()
         assert not isinstance(refused.value, LabelStudioUnavailable)
-    assert gateway.model_versions(project) == {}
+    assert gateway.predictions.versions(project) == {}
 
 
 def test_what_label_studio_leaves_out_is_counted(api: Any, gateway: LabelStudio, project: int) -> None:
@@ -624,8 +624,8 @@ def test_what_label_studio_leaves_out_is_counted(api: Any, gateway: LabelStudio,
     rows = predictions(ids, "v")
     rows[1]["result"] = choices_result(SPEC, ["no such class"], 0.5)
     rows[2]["result"] = []  # no answer is a valid one
-    assert gateway.import_predictions(project, rows) == 2
-    assert [ref.task_id for ref in gateway.predictions(project, "v")] == [ids[0], ids[2]]
+    assert gateway.predictions.create_many(project, rows) == 2
+    assert [ref.task_id for ref in gateway.predictions.of_version(project, "v")] == [ids[0], ids[2]]
 
 
 # -- set-up of a project -----------------------------------------------------------------------------------------------
@@ -639,7 +639,7 @@ def test_queue_tab_orders_unlabeled_tasks_by_the_current_version(api: Any, gatew
         scores = dict(zip(ids, rng.permutation(len(ids)) / 100 + 0.001, strict=True))
         orders[version] = sorted(ids, key=scores.__getitem__)
         rows = [row | {"score": float(scores[row["task"]])} for row in predictions(ids, version)]
-        gateway.import_predictions(project, rows)
+        gateway.predictions.create_many(project, rows)
     gateway.update_project(project, model_version="new-c2-bb")
     assert gateway.queue_tab.look_after(project) is None
     tab = gateway.queue_tab.ensure(project, SPEC.data_key, Classification.queue_columns)

@@ -10,7 +10,7 @@ from backend.images.cache import ImageCache
 from backend.learning.control_figures import ONLY_HEADS, control_figures
 from backend.learning.learner import Learner
 from backend.settings.core import Settings
-from backend.tasks.base import TrainingLabels
+from backend.tasks.records import TrainingLabels
 from models.data import ClassTargets, MultilabelTargets, Runtime, Targets
 from models.intervals import exact_interval
 from samplers import build_sampler

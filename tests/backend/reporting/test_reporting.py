@@ -128,11 +128,11 @@ def test_what_is_wrong_is_told_first(state: State, settings: Settings, values: d
 def test_the_next_cycle_comes_after_so_many_annotations(state: State, settings: Settings) -> None:
     connect(state, 1, "Pets", {"budget": 50})
     add_cycle(state, 1, labels=10, pool=POOL)
-    state.projects.hint(1, annotations=34)
+    state.hints.add(1, annotations=34)
     facts = known(state, settings)
     assert facts.next_cycle() == {"in_annotations": 16, "budget": 50}
     assert next_cycle_in_words(facts).startswith("34 of 50 new annotations: the next cycle starts by itself when 16")
-    state.projects.hint(1, train=True)
+    state.hints.add(1, train=True)
     facts = known(state, settings)
     assert facts.next_cycle() == {"in_annotations": 0, "budget": 50}
     assert next_cycle_in_words(facts) == "A cycle was asked for; it starts as soon as a worker is free."

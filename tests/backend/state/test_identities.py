@@ -130,7 +130,7 @@ def test_no_hint_and_no_work_for_what_is_set_aside_or_gone(state: State) -> None
     for gone in (True, False):
         state.projects.set_aside(27, "because", gone=gone)
         assert state.projects.all() == [] and state.projects.named(27) == []
-        assert not state.projects.hint_named(27, "27.100", train=True) and not state.projects.hint(27, train=True)
+        assert not state.hints.add_named(27, "27.100", train=True) and not state.hints.add(27, train=True)
         (kept,) = state.projects.kept()
         assert (kept.standing, kept.standing_reason) == ("gone" if gone else "aside", "because")
     assert connect(state, "27.100") == 27

@@ -119,7 +119,7 @@ def test_a_webhook_gets_its_turn_while_a_worker_writes_one_transaction_after_the
     thread.start()
     turns = 0
     while written < 25:
-        assert web.projects.hint(1, annotations=1)
+        assert web.hints.add(1, annotations=1)
         turns += 1
     done.set()
     thread.join()

@@ -47,7 +47,7 @@ def add_version(state: State, owner: str, name: str = "vaal-c1-abc", rows: int =
 
 
 def test_connecting_twice_keeps_what_is_known(state: State) -> None:
-    state.projects.hint(1, annotations=3)
+    state.hints.add(1, annotations=3)
     state.projects.connect(1, "1.100", CONFIG, {}, "http://label-studio", "token")
     project = state.projects.get(1)
     assert project is not None and project.annotation_events == 3 and project.refresh_seq == 1
@@ -82,8 +82,8 @@ def test_another_project_with_the_same_number_starts_from_nothing_and_the_old_on
 
 
 def test_hints_add_up_and_unknown_projects_are_told_apart(state: State) -> None:
-    assert state.projects.hint(1, annotations=2) and state.projects.hint(1, annotations=1, train=True)
-    assert not state.projects.hint(99, train=True)
+    assert state.hints.add(1, annotations=2) and state.hints.add(1, annotations=1, train=True)
+    assert not state.hints.add(99, train=True)
     project = state.projects.get(1)
     assert project is not None and project.pending_annotations == 3 and project.train_requested
 
@@ -91,20 +91,20 @@ def test_hints_add_up_and_unknown_projects_are_told_apart(state: State) -> None:
 def test_a_label_studio_was_last_annotated_when_any_of_its_projects_was(state: State) -> None:
     state.projects.connect(2, "2.100", CONFIG, {}, "http://label-studio", "token")
     state.projects.connect(3, "3.100", CONFIG, {}, "http://another", "token")
-    assert state.projects.annotated_at("http://label-studio") == 0.0
+    assert state.hints.annotated_at("http://label-studio") == 0.0
     state.projects.update(1, annotated_at=50.0)
     state.projects.update(2, annotated_at=70.0)
     state.projects.update(3, annotated_at=90.0)
-    assert state.projects.annotated_at("http://label-studio") == 70.0
-    assert state.projects.annotated_at("http://nobody") == 0.0
+    assert state.hints.annotated_at("http://label-studio") == 70.0
+    assert state.hints.annotated_at("http://nobody") == 0.0
 
 
 def test_events_that_came_during_a_comparison_stay(state: State) -> None:
-    state.projects.hint(1, annotations=5)
-    state.projects.hint(1, annotations=2)
-    state.projects.settle_events(1, 5)
+    state.hints.add(1, annotations=5)
+    state.hints.add(1, annotations=2)
+    state.hints.settle(1, 5)
     assert state.projects.get(1).annotation_events == 2  # type: ignore[union-attr]
-    state.projects.settle_events(1, 5)
+    state.hints.settle(1, 5)
     assert state.projects.get(1).annotation_events == 0  # type: ignore[union-attr]
 
 
@@ -115,8 +115,8 @@ def test_ctrl_c_amid_a_statement_stays_ctrl_c(state: State, monkeypatch: pytest.
     with monkeypatch.context() as patch:
         patch.setattr(state.database.engine.dialect, "do_execute", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            state.projects.hint(1, annotations=5)
-    state.projects.hint(1, annotations=2)  # on another connection
+            state.hints.add(1, annotations=5)
+    state.hints.add(1, annotations=2)  # on another connection
     assert state.projects.get(1).annotation_events == 2  # type: ignore[union-attr]
 
 

@@ -27,7 +27,8 @@ from backend.learning.pool import ScoredPool
 from backend.settings.core import Settings
 from backend.state import StoredPrediction
 from backend.tasks import KINDS, kind_of
-from backend.tasks.base import AnyTaskKind, NotAsked, Result, TrainingLabels
+from backend.tasks.base import AnyTaskKind, NotAsked
+from backend.tasks.records import Result, TrainingLabels
 from models.data import CycleData, Runtime
 from models.tasks import TASKS
 from samplers import SAMPLERS

@@ -33,7 +33,8 @@ from backend.tasks.segmentation.masks import regions_to_mask
 from backend.tasks.segmentation.predictions import write_masks
 from backend.web import key_check, predictions
 from backend.web import plugin as model
-from backend.web.app import create_app, reason_phrase
+from backend.web.app import create_app
+from backend.web.errors import reason_phrase
 from backend.web.plugin import NO_PREDICTION
 from tests.backend.small_label_studio import (
     CONFIG,

@@ -39,7 +39,7 @@ def fill(state: State, params: dict[str, Any] | None = None, metrics: dict[str, 
     state.tasks.put(1, {task: f"{task}.png" for task in range(1, 6)})
     state.labels.put(1, [StoredLabel(task, "cat", [[task, "monday"]], 1, 0) for task in (1, 2)])
     state.tasks.set_broken(1, [(5, "5.png", "not an image")], 600)
-    state.projects.hint(1, annotations=3)
+    state.hints.add(1, annotations=3)
     state.leases.take(1, "w", 60)
     done = state.cycles.start(1, "w", 1, "vaal", 0)
     state.cycles.finish(done, 1, "w", status="done", metrics={"seconds": {"train": 2.5, "score": 0.5}, "labels": 2})

@@ -36,6 +36,7 @@ class ModelStudio:
         self.read_whole = 0
         """How often all tasks were listed."""
         self.team = self
+        self.predictions = self
         self.users = {1: "Ann", 2: "Bob", 3: ""}
         self.reopened: list[tuple[int, int]] = []
         """(task, number of people) that were served again."""
@@ -109,10 +110,10 @@ class ModelStudio:
     def reopen(self, task_id: int, people: int) -> None:
         self.reopened.append((task_id, people))
 
-    def predictions(self, project_id: int, model_version: str) -> list[PredictionRef]:
+    def of_version(self, project_id: int, model_version: str) -> list[PredictionRef]:
         return [PredictionRef(1000 + task, task) for task in self.predicted]
 
-    def delete_prediction(self, prediction_id: int) -> None:
+    def delete(self, prediction_id: int) -> None:
         self.predicted.remove(prediction_id - 1000)
 
     def names(self) -> dict[int, str]:

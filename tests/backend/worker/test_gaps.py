@@ -26,7 +26,7 @@ class Project:
         self.project = SimpleNamespace(url="http://studio")
         self.settings = SimpleNamespace(shortlist=10)
         self.state = SimpleNamespace(
-            now=lambda: self.clock, projects=SimpleNamespace(annotated_at=lambda url: self.annotated_at())
+            now=lambda: self.clock, hints=SimpleNamespace(annotated_at=lambda url: self.annotated_at())
         )
         time = SimpleNamespace(monotonic=lambda: self.clock, sleep=self.pass_time)
         monkeypatch.setattr(gaps, "time", time)

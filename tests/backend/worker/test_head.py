@@ -14,7 +14,7 @@ from backend.errors import LabelStudioUnavailable
 from backend.events import Work
 from backend.labelstudio import http as labelstudio_http
 from backend.state import Version
-from backend.worker import publisher, removal, topping_up
+from backend.worker import publisher, reading_back, removal, topping_up
 from backend.worker.sync import read_truth
 from backend.worker.worker import Worker
 from tests.backend.workbench import OWNER, Workbench, add_tasks, label, workbench
@@ -31,7 +31,7 @@ BULK = ("POST", "import/predictions")
 @pytest.fixture
 def bench(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
     monkeypatch.setattr(labelstudio_http, "RETRY_AFTER", (0.01, 0.02))
-    monkeypatch.setattr(publisher, "SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr(reading_back, "SETTLE_SECONDS", 0.1)
     monkeypatch.setattr(head, "SHORTEST_HEAD", HEAD)
     monkeypatch.setattr(publisher, "WHOLE_POOL", HEAD)  # so that the project counts as a large one
     settings = {"sampler": "random", "shortlist": 4, "budget": 4, "publish": "head", "reconcile_seconds": 10_000.0}
@@ -79,7 +79,7 @@ def serve_and_label(bench: Workbench) -> int:
     """The task that Label Studio serves next, labeled, with the webhook that says so."""
     task = served(bench)
     bench.project.annotate(task, bench.project.classes[0])
-    bench.state.projects.hint(bench.project.id, annotations=1)
+    bench.state.hints.add(bench.project.id, annotations=1)
     return task
 
 
@@ -133,7 +133,7 @@ def test_a_skipped_task_uses_the_head_up_as_well(bench: Workbench) -> None:
     for _ in range(HEAD // 2 + 1):
         task = served(bench)
         bench.project.studio.post(f"/api/tasks/{task}/annotations/", {"result": [], "was_cancelled": True})
-        bench.state.projects.hint(bench.project.id, annotations=1)
+        bench.state.hints.add(bench.project.id, annotations=1)
     assert fill_up(bench, hand)
     assert len(held(bench)) == HEAD + HEAD // 2 + 1
 
@@ -217,7 +217,7 @@ def test_what_joins_in_front_is_written_and_what_joins_behind_is_not(bench: Work
     hand = hire(bench)
     settle(bench, hand)
     add_tasks(bench.project, TASKS, pictures=True, seed=1)
-    bench.state.projects.hint(bench.project.id, tasks=True)
+    bench.state.hints.add(bench.project.id, tasks=True)
     settle(bench, hand)
     order = bench.order(current(bench))
     assert len(order) == 2 * TASKS
@@ -229,7 +229,7 @@ def test_a_superseded_head_goes_one_by_one_and_never_the_version_in_use(bench: W
     settle(bench, hand)
     first = current(bench)
     label(bench, 4)
-    bench.state.projects.hint(bench.project.id, annotations=4)
+    bench.state.hints.add(bench.project.id, annotations=4)
     assert work(bench, hand, Work.CYCLE)
     second = current(bench)
     bench.project.studio.patch(f"/api/projects/{bench.project.id}/", {"model_version": first.name})  # a stale page
@@ -249,7 +249,7 @@ def test_a_version_that_comes_into_use_while_it_is_removed_is_replaced_first(
     assert bench.state.leases.take(bench.project.id, OWNER, 600)
     second = bench.scored(bench.order(first)[5:], name="random-c1-00000001")
     publisher.publish(bench.job.reread(), second)
-    delete = bench.job.gateway.delete_prediction
+    delete = bench.job.gateway.predictions.delete
     deleted: list[int] = []
 
     def delete_and_save(number: int) -> None:
@@ -258,7 +258,7 @@ def test_a_version_that_comes_into_use_while_it_is_removed_is_replaced_first(
         if len(deleted) == 1:
             bench.project.studio.patch(f"/api/projects/{bench.project.id}/", {"model_version": first.name})
 
-    monkeypatch.setattr(bench.job.gateway, "delete_prediction", delete_and_save)
+    monkeypatch.setattr(bench.job.gateway.predictions, "delete", delete_and_save)
     assert removal.remove_superseded(bench.job)
     assert bench.project.version() == second.name
     assert sorted(held(bench)) == sorted(bench.order(second)[:HEAD]) and bench.status(first) == "removed"

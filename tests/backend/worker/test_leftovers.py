@@ -37,7 +37,7 @@ def later(bench: Workbench, monkeypatch: pytest.MonkeyPatch, days: float) -> Non
 
 def write(bench: Workbench, name: str) -> None:
     for task in bench.tasks:
-        bench.job.gateway.create_prediction(task, [], 0.5, name)
+        bench.job.gateway.predictions.create(task, [], 0.5, name)
 
 
 @pytest.mark.parametrize("named", [[OURS], [OURS, OURS], []], ids=["ours alone", "another backend too", "none"])
@@ -54,11 +54,11 @@ def test_versions_of_ours_that_nobody_knows_go_after_the_grace_time(
     leftovers.remove_unknown_versions(bench.job)
     later(bench, monkeypatch, 1.9)
     leftovers.remove_unknown_versions(bench.job)
-    assert set(bench.job.gateway.model_versions(bench.project.id)) == {known, unknown, in_force, foreign}
+    assert set(bench.job.gateway.predictions.versions(bench.project.id)) == {known, unknown, in_force, foreign}
 
     later(bench, monkeypatch, 0.2)
     leftovers.remove_unknown_versions(bench.job)
-    held = {name: count for name, count in bench.job.gateway.model_versions(bench.project.id).items() if count}
+    held = {name: count for name, count in bench.job.gateway.predictions.versions(bench.project.id).items() if count}
     kept = {known, in_force, foreign} | (set() if named == [OURS] else {unknown})
     assert held == dict.fromkeys(kept, 3)
 

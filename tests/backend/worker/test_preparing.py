@@ -131,7 +131,7 @@ def test_other_settings_and_more_images_make_it_due_again(bench: Workbench) -> N
 def test_images_that_are_still_to_come_go_first(bench: Workbench) -> None:
     job = bench.restarted()
     truth = read_truth(job)
-    job.state.projects.hint(job.project.id, tasks=True)  # as when some are missing
+    job.state.hints.add(job.project.id, tasks=True)  # as when some are missing
     preparing.prepare(job, truth, lambda: False)
     assert row(bench).preparation is None and not prepared_folder(job.folder).exists()
 
@@ -167,7 +167,7 @@ def test_the_worker_trains_it_in_upkeep_and_cycles_are_by_entropy_until_then(
 
     def cycle() -> dict[str, Any]:
         label(bench, 3)
-        bench.state.projects.hint(bench.project.id, train=True)
+        bench.state.hints.add(bench.project.id, train=True)
         assert hand.work_on(row(bench), Work.CYCLE)
         version = bench.state.versions.current(bench.project.id)
         assert version is not None
@@ -177,8 +177,8 @@ def test_the_worker_trains_it_in_upkeep_and_cycles_are_by_entropy_until_then(
     health = cycle()["health"]
     assert health["order"] == "entropy" and "still being trained" in health["why"]
     monkeypatch.setattr(preparing, "prepare", prepare)
-    bench.state.projects.hint(bench.project.id, tasks=True)
-    while Work.UPKEEP in hand.due(row(bench)):
+    bench.state.hints.add(bench.project.id, tasks=True)
+    while Work.UPKEEP in hand.due.work(row(bench)):
         assert hand.work_on(row(bench), Work.UPKEEP)
     assert (row(bench).preparation or {})["over"]
     metrics = cycle()

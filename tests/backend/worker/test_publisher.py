@@ -13,13 +13,14 @@ from label_studio_sdk.label_interface import LabelInterface
 
 from backend.errors import BackendError, LabelStudioUnavailable, LeaseLost, SettingsError
 from backend.files import predictions_folder
-from backend.labelstudio import client as labelstudio
 from backend.labelstudio import http as labelstudio_http
+from backend.labelstudio import predictions as labelstudio_predictions
 from backend.state import StoredPrediction, Version
 from backend.tasks.segmentation.config import segmentation_spec
 from backend.tasks.segmentation.masks import regions_to_mask
 from backend.tasks.segmentation.predictions import KeptMasks
-from backend.worker import publisher, removal
+from backend.worker import publisher, reading_back, removal
+from backend.worker.results import Results, project_kind
 from tests.backend.workbench import OWNER, Workbench, add_tasks, masks_config, workbench
 from tests.integration.helpers import UNCERTAINTY, choices_config
 from tests.rig.servers import LabelStudioServer
@@ -36,7 +37,7 @@ TASKS, SHORTLIST = 12, 3
 @pytest.fixture
 def bench(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
     monkeypatch.setattr(labelstudio_http, "RETRY_AFTER", (0.01, 0.02))
-    monkeypatch.setattr(publisher, "SETTLE_SECONDS", 1.0)
+    monkeypatch.setattr(reading_back, "SETTLE_SECONDS", 1.0)
     with workbench(label_studio, tmp_path, tasks=TASKS, shortlist=SHORTLIST) as made:
         yield made
 
@@ -152,8 +153,8 @@ def test_a_bulk_call_that_was_never_sent_is_not_waited_for(bench: Workbench) -> 
 def test_a_bulk_call_that_label_studio_is_still_at_is_waited_for(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labelstudio, "BULK_SECONDS", 0.5)
-    monkeypatch.setattr(publisher, "SETTLE_SECONDS", 60.0)
+    monkeypatch.setattr(labelstudio_predictions, "BULK_SECONDS", 0.5)
+    monkeypatch.setattr(reading_back, "SETTLE_SECONDS", 60.0)
     version = bench.scored()
 
     def looks() -> int:
@@ -167,7 +168,7 @@ def test_a_bulk_call_that_label_studio_is_still_at_is_waited_for(
         publish(bench, version)
     assert caught.value.maybe_written
     assert len(bench.project.predictions(version.name)) == SHORTLIST  # nothing of it is there yet
-    monkeypatch.setattr(labelstudio, "BULK_SECONDS", 60.0)
+    monkeypatch.setattr(labelstudio_predictions, "BULK_SECONDS", 60.0)
     publish(bench, version)
     assert trap.done.wait(PATIENCE)
     check_out(bench, version)
@@ -368,10 +369,10 @@ FRAME = (30, 40)
 def canvas(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
     """A project to paint and outline in. A bulk call takes the masks of two tasks."""
     monkeypatch.setattr(labelstudio_http, "RETRY_AFTER", (0.01, 0.02))
-    monkeypatch.setattr(publisher, "SETTLE_SECONDS", 1.0)
+    monkeypatch.setattr(reading_back, "SETTLE_SECONDS", 1.0)
     with workbench(label_studio, tmp_path, tasks=TASKS, shortlist=SHORTLIST, masks=True) as made:
         version, masks = made.scored_masks(HEAD)
-        result = publisher.Results.of(made.job, version)
+        result = Results.of(made.job, version)
         each = [
             sum(len(region["value"]["rle"]) for region in result(row))
             for row in made.state.scores.all(version)
@@ -447,10 +448,10 @@ def test_one_of_several_calls_that_label_studio_is_still_at_is_waited_for(
 ) -> None:
     """How much of the version that call brings is not known; so it is waited for as long as it can take."""
     version = newest(canvas)
-    monkeypatch.setattr(publisher, "SETTLE_SECONDS", 5.0)
+    monkeypatch.setattr(reading_back, "SETTLE_SECONDS", 5.0)
     trap = canvas.proxy.set(*BULK, nth=2, hold=2.0)
     with monkeypatch.context() as patched, pytest.raises(LabelStudioUnavailable) as caught:
-        patched.setattr(labelstudio, "BULK_SECONDS", 1.0)
+        patched.setattr(labelstudio_predictions, "BULK_SECONDS", 1.0)
         publish(canvas, version)
     assert caught.value.maybe_written and not trap.done.is_set()
     publish(canvas, version)
@@ -545,4 +546,4 @@ def test_masks_go_with_their_superseded_version(canvas: Workbench) -> None:
 
 def test_settings_that_do_not_go_with_masks_are_said(canvas: Workbench) -> None:
     with pytest.raises(SettingsError, match="has no meaning for masks"):
-        publisher.project_kind(canvas.with_settings(sampler="ads"))
+        project_kind(canvas.with_settings(sampler="ads"))

@@ -20,7 +20,7 @@ from backend.labelstudio.queue_tab import SYNTHETIC_TAB
 from backend.reporting.snapshot import snapshot
 from backend.state import Mark, Version
 from backend.tasks.synthetic import mark_of, task_data
-from backend.worker import preparing, publisher, synthetic
+from backend.worker import preparing, publisher, reading_back, synthetic
 from backend.worker.job import Job
 from backend.worker.sync import read_truth
 from samplers.base import Generated
@@ -48,7 +48,7 @@ GAAL: dict[str, Any] = {
 @pytest.fixture
 def bench(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
     monkeypatch.setattr(labelstudio_http, "RETRY_AFTER", (0.01, 0.02))
-    monkeypatch.setattr(publisher, "SETTLE_SECONDS", 1.0)
+    monkeypatch.setattr(reading_back, "SETTLE_SECONDS", 1.0)
     monkeypatch.setattr(synthetic, "SETTLE_SECONDS", 1.0)
     monkeypatch.setattr(synthetic, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(preparing, "PIECE_SECONDS", 1_000.0)

@@ -16,7 +16,7 @@ from backend.events import Work
 from backend.labelstudio import http as labelstudio_http
 from backend.labelstudio.client import LabelStudio
 from backend.state import Project, Version
-from backend.worker import publisher, removal
+from backend.worker import reading_back, removal
 from backend.worker.commands import run_cycle_now
 from backend.worker.device import choose_device
 from backend.worker.worker import Worker
@@ -35,7 +35,7 @@ SINGLE = ("POST", "^/api/predictions/$")
 @pytest.fixture
 def bench(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workbench]:
     monkeypatch.setattr(labelstudio_http, "RETRY_AFTER", (0.01, 0.02))
-    monkeypatch.setattr(publisher, "SETTLE_SECONDS", 1.0)
+    monkeypatch.setattr(reading_back, "SETTLE_SECONDS", 1.0)
     settings = {"sampler": "entropy", "shortlist": 3, "budget": BUDGET, "reconcile_seconds": 10_000.0}
     with workbench(label_studio, tmp_path, tasks=TASKS, pictures=True, **settings) as made:
         made.state.leases.release(made.project.id, OWNER)
@@ -76,16 +76,16 @@ def current(bench: Workbench) -> Version:
 
 def test_the_first_turn_makes_the_first_order_and_then_nothing_is_due(bench: Workbench) -> None:
     hand = hire(bench)
-    assert hand.due(row(bench)) == {Work.UPKEEP}
+    assert hand.due.work(row(bench)) == {Work.UPKEEP}
     assert work_off(bench, hand)[0] is Work.UPKEEP
     assert current(bench).name.startswith("entropy-c0-")
-    assert hand.due(row(bench)) == frozenset()
+    assert hand.due.work(row(bench)) == frozenset()
     tabs = bench.project.studio.get("/api/dm/views/", project=bench.project.id)
     assert [tab["data"]["title"] for tab in tabs].count("Acquisition queue") == 1
     queue = next(tab["id"] for tab in tabs if tab["data"]["title"] == "Acquisition queue")
     assert row(bench).queue_tab == queue, "links lead to it"
     bench.project.studio.delete(f"/api/dm/views/{queue}/")
-    bench.state.projects.hint(bench.project.id, tasks=True)
+    bench.state.hints.add(bench.project.id, tasks=True)
     assert work_off(bench, hand) == [Work.UPKEEP]
     assert row(bench).queue_tab is None, "its owner has deleted it, and it stays so"
 
@@ -97,7 +97,7 @@ def test_the_tabs_title_says_which_version_orders_the_queue_until_the_owner_rena
 
     def after_a_cycle() -> str:
         label(bench, BUDGET)
-        bench.state.projects.hint(bench.project.id, train=True)
+        bench.state.hints.add(bench.project.id, train=True)
         work_off(bench, hand)
         return str(bench.project.studio.get(view)["data"]["title"])
 
@@ -113,15 +113,15 @@ def test_hints_lost_while_no_worker_was_up_are_made_up_for(bench: Workbench) -> 
     later = hire(bench)
     assert work_off(bench, later) == [Work.UPKEEP, Work.CYCLE]
     assert current(bench).cycle == 1
-    assert later.due(row(bench)) == frozenset()
+    assert later.due.work(row(bench)) == frozenset()
 
 
 def test_the_budget_is_counted_in_annotations_not_in_webhooks(bench: Workbench) -> None:
     hand = hire(bench)
     work_off(bench, hand)
     label(bench, 1)
-    bench.state.projects.hint(bench.project.id, annotations=300)
-    assert hand.due(row(bench)) == {Work.CYCLE}
+    bench.state.hints.add(bench.project.id, annotations=300)
+    assert hand.due.work(row(bench)) == {Work.CYCLE}
     assert work_off(bench, hand) == [Work.CYCLE]
     assert row(bench).pending_annotations == 1 and current(bench).cycle == 0
     assert [cycle.number for cycle in bench.state.cycles.recent(bench.project.id)] == [0]
@@ -133,13 +133,13 @@ def test_a_growing_budget_waits_for_its_share_of_the_labels_learned_from(bench: 
     work_off(bench, hand)
     for new, cycle in ((6, 1), (BUDGET, 1), (3, 2)):
         label(bench, new)
-        bench.state.projects.hint(bench.project.id, annotations=new)
+        bench.state.hints.add(bench.project.id, annotations=new)
         work_off(bench, hand)
         assert current(bench).cycle == cycle
-    bench.state.projects.hint(bench.project.id, annotations=11)
-    assert hand.due(row(bench)) == frozenset()  # twelve labels by now
-    bench.state.projects.hint(bench.project.id, annotations=1)
-    assert hand.due(row(bench)) == {Work.CYCLE}
+    bench.state.hints.add(bench.project.id, annotations=11)
+    assert hand.due.work(row(bench)) == frozenset()  # twelve labels by now
+    bench.state.hints.add(bench.project.id, annotations=1)
+    assert hand.due.work(row(bench)) == {Work.CYCLE}
 
 
 def test_few_new_tasks_join_and_many_make_the_first_order_again(bench: Workbench) -> None:
@@ -148,7 +148,7 @@ def test_few_new_tasks_join_and_many_make_the_first_order_again(bench: Workbench
     first = current(bench)
     for count, same in ((1, True), (TASKS, False)):
         add_tasks(bench.project, count, pictures=True, seed=count)
-        bench.state.projects.hint(bench.project.id, tasks=True)
+        bench.state.hints.add(bench.project.id, tasks=True)
         work_off(bench, hand)
         assert (current(bench).name == first.name) is same
         assert bench.project.missing_predictions(current(bench).name) == ""
@@ -159,7 +159,7 @@ def test_predictions_that_the_owner_deleted_are_written_again_at_the_next_compar
     work_off(bench, hand)
     for item in bench.project.predictions()[:4]:
         bench.project.studio.delete(f"/api/predictions/{item['id']}/")
-    assert hand.due(row(bench)) == frozenset()  # Label Studio tells nobody
+    assert hand.due.work(row(bench)) == frozenset()  # Label Studio tells nobody
     work_off(bench, hire(bench))
     assert bench.project.missing_predictions(current(bench).name) == ""
     assert bench.project.published_order() == bench.order(current(bench))
@@ -170,7 +170,7 @@ def test_superseded_versions_go_when_it_is_quiet(bench: Workbench) -> None:
     work_off(bench, busy)
     first = current(bench)
     label(bench, BUDGET)
-    bench.state.projects.hint(bench.project.id, annotations=BUDGET)
+    bench.state.hints.add(bench.project.id, annotations=BUDGET)
     work_off(bench, busy)
     assert {item["model_version"] for item in bench.project.predictions()} == {first.name, current(bench).name}
     quiet = hire(bench, cleanup_seconds=0.0)
@@ -196,7 +196,7 @@ def test_masks_go_the_whole_way_and_leave_with_their_version(
         for cycle, epochs in ((1, 40), (2, 5)):  # the second goes on from the first
             hand.settings = replace(hand.settings, epochs=epochs)
             draw(bench, BUDGET)
-            bench.state.projects.hint(bench.project.id, annotations=BUDGET)
+            bench.state.hints.add(bench.project.id, annotations=BUDGET)
             assert work_off(bench, hand) == [Work.CYCLE]
             assert current(bench).cycle == cycle
             assert bench.project.published_order() == bench.order(current(bench))
@@ -229,7 +229,7 @@ def test_a_cycle_and_upkeep_that_are_due_again_and_again_take_turns(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hand, did = hire(bench), []
-    monkeypatch.setattr(hand, "due", lambda project: frozenset(Work))
+    monkeypatch.setattr(hand.due, "work", lambda project: frozenset(Work))
     monkeypatch.setattr(hand, "_cycle", lambda job: did.append(Work.CYCLE))
     monkeypatch.setattr(hand, "_upkeep", lambda job: did.append(Work.UPKEEP))
     for _ in range(4):
@@ -294,20 +294,20 @@ def test_a_hint_cuts_the_waiting_short(bench: Workbench) -> None:
     bench.proxy.go_down()
     hand.work_on(row(bench), Work.UPKEEP)
     bench.proxy.listen()
-    bench.state.projects.hint(bench.project.id, tasks=True)
+    bench.state.hints.add(bench.project.id, tasks=True)
     assert work_off(bench, hand) and row(bench).last_error is None
 
 
 def test_training_without_labels_is_answered_and_holds_nothing_up(bench: Workbench) -> None:
     hand = hire(bench)
     work_off(bench, hand)
-    bench.state.projects.hint(bench.project.id, train=True)
+    bench.state.hints.add(bench.project.id, train=True)
     assert hand.work_on(row(bench), Work.CYCLE)
     assert "no labels to learn from" in str(row(bench).last_error)
     assert not row(bench).train_requested
     label(bench, BUDGET)
-    bench.state.projects.hint(bench.project.id, annotations=BUDGET)
-    assert hand.due(row(bench)) == {Work.CYCLE}  # at once, not after the owner's back-off
+    bench.state.hints.add(bench.project.id, annotations=BUDGET)
+    assert hand.due.work(row(bench)) == {Work.CYCLE}  # at once, not after the owner's back-off
     work_off(bench, hand)
     assert current(bench).metrics["labels"] == BUDGET and row(bench).last_error is None
 
@@ -318,11 +318,11 @@ def test_a_label_config_that_cannot_be_served_waits_for_the_owner(bench: Workben
     good = bench.project.info()["label_config"]
     text = '<View><Text name="t" value="$image"/><Choices name="c" toName="t"><Choice value="a"/></Choices></View>'
     bench.project.studio.patch(f"/api/projects/{bench.project.id}/", {"label_config": text})
-    bench.state.projects.hint(bench.project.id, config=True)
+    bench.state.hints.add(bench.project.id, config=True)
     hand.work_on(row(bench), Work.UPKEEP)
     assert "<Image" in str(row(bench).last_error) and row(bench).retry_at > bench.state.now() + 200
     bench.project.studio.patch(f"/api/projects/{bench.project.id}/", {"label_config": good})
-    bench.state.projects.hint(bench.project.id, config=True)
+    bench.state.hints.add(bench.project.id, config=True)
     work_off(bench, hand)
     assert row(bench).last_error is None
 
@@ -332,7 +332,7 @@ def test_parameters_that_are_no_longer_allowed_are_said_once(bench: Workbench) -
     bench.state.projects.connect(
         bench.project.id, row(bench).key, row(bench).label_config, {"sampler": "psychic"}, "", ""
     )
-    assert hand.due(row(bench)) == hand.due(row(bench)) == frozenset()
+    assert hand.due.work(row(bench)) == hand.due.work(row(bench)) == frozenset()
     assert "psychic" in str(row(bench).last_error) and row(bench).failures == 1
 
 
@@ -340,7 +340,7 @@ def test_a_project_deleted_in_label_studio_is_left_alone_and_kept(bench: Workben
     hand = hire(bench)
     work_off(bench, hand)
     bench.project.delete()
-    bench.state.projects.hint(bench.project.id, tasks=True)
+    bench.state.hints.add(bench.project.id, tasks=True)
     hand.work_on(row(bench), Work.UPKEEP)
     (kept,) = bench.state.projects.kept()
     assert (kept.id, kept.standing) == (bench.project.id, "gone") and bench.state.projects.all() == []

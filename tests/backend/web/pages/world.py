@@ -102,7 +102,7 @@ def fill(state: State, settings: Settings, number: int = 1, title: str = "Pets",
     for labels, accuracy in ((50, 0.62), (100, 0.78), (150, 0.91)):
         predicted = {"cat": 0.6, "dog": 0.4}
         add_cycle(state, number, labels=labels, pool=every, accuracy=accuracy, predicted=predicted)
-    state.projects.hint(number, annotations=34)
+    state.hints.add(number, annotations=34)
     state.tasks.set_broken(number, [(58, "58.png", "not an image: it is a text"), (59, "59.png", "HTTP 404")], 600)
     state.labels.put(number, [StoredLabel(57, None, [], 0, 1, ignored={"skipped": 1})])
     state.tasks.keep_counts(number, OWNER, tasks, 15)

@@ -1,0 +1,175 @@
+"""Compares the tasks and annotations of the state with those of Label Studio, and brings them in line.
+
+A comparison reads only what changed since the one before. Whatever such a read can miss (a bulk change that leaves no
+trace, a deletion) shows in Label Studio's own counts; then, after a restart, and from time to time, everything is read
+again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from backend.labelstudio.records import ChangedTask, ProjectInfo, TaskAnnotations, TaskRef
+from backend.tasks.base import AnyTaskKind
+from backend.tasks.label_config import image_source
+from backend.tasks.synthetic import mark_of
+from backend.worker.job import Job
+from backend.worker.stored_labels import stored_label
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+"""How often changes are read again while Label Studio's counts do not fit, because people go on annotating."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One comparison of the state with Label Studio."""
+
+    job: Job
+    kind: AnyTaskKind
+    overlap: int = 1
+    asked: frozenset[int] = frozenset()
+    """The tasks that one more annotator is to label, whatever the overlap of the project is."""
+
+    def run(self, info: ProjectInfo, whole: bool) -> tuple[bool, list[int] | None]:
+        """Read what changed, or everything: if that is asked for (``whole``), or if Label Studio's counts say that the
+        changes are not all. ``info``: the project as it was a moment ago.
+
+        Returns whether everything was read, and the misfit to keep: see :meth:`_misfit`.
+        """
+        if whole:
+            self._read_everything()
+            return True, None
+        if self._read_until_it_fits(info):
+            return False, self.job.project.misfit
+        log.info("Project %s: Label Studio's counts do not fit what is known; reading everything", self.job.project.id)
+        self._read_everything()
+        return True, self._misfit(self.job.gateway.project(self.job.project.number))
+
+    def _read_until_it_fits(self, before: ProjectInfo) -> bool:
+        """Read what changed since the last comparison. Returns whether the state then has as many tasks and annotations
+        as Label Studio. ``before``: the project as it was a moment ago."""
+        for attempt in range(ATTEMPTS):
+            self._read_changes()
+            if self._fits(before, before):
+                return True
+            after = self.job.gateway.project(before.id)
+            if self._fits(before, after):
+                return True
+            if attempt == 0 and self._tasks_are_missing(after):
+                return False
+            before = after
+        return False
+
+    def _read_everything(self) -> None:
+        """Read every task and every annotation."""
+        job, state, project_id = self.job, self.job.state, self.job.project.id
+        after = 0
+        page: dict[int, str] = {}
+        for task in job.gateway.tasks(job.project.number):
+            page[task.id] = self._source(task)
+            if len(page) == 500:
+                after = self._compare_tasks(page, after, max(page))
+                page = {}
+        self._compare_tasks(page, after, None)
+        annotated: set[int] = set()
+        batch: list[TaskAnnotations] = []
+        for item in job.gateway.annotated(job.project.number, results=self.kind.reads_results, drawn=self.kind.draws):
+            annotated.add(item.task_id)
+            batch.append(item)
+            if len(batch) == 100:
+                self._store(batch)
+                batch = []
+        self._store(batch)
+        gone = {one.task_id for one in state.labels.all(project_id)} - annotated
+        state.labels.remove(project_id, sorted(gone))
+
+    def _read_changes(self) -> None:
+        job, state, project = self.job, self.job.state, self.job.project
+        assert project.read_from is not None
+        found: dict[int, str] = {}
+        annotated: list[int] = []
+        for task in job.gateway.changed(project.number, project.read_from, state.tasks.newest(project.id)):
+            found[task.id] = self._source(task)
+            if task.annotations:
+                annotated.append(task.id)
+        self._put_tasks(found, state.tasks.sources(project.id, found))
+        # Label Studio's count is no reason to forget a label: see backend.labelstudio.client.
+        doubted = state.labels.among(project.id, found.keys() - annotated)
+        wanted = [*annotated, *doubted]
+        items = list(job.gateway.annotations_of(project.number, wanted, results=self.kind.reads_results))
+        state.labels.remove(project.id, doubted - {item.task_id for item in items if item.annotations})
+        self._store(item for item in items if item.annotations)
+
+    def _misfit(self, info: ProjectInfo) -> list[int]:
+        """By how much Label Studio's counts of tasks, submitted and skipped annotations exceed those of the state
+        although everything was read. Then that is no reason to read everything again."""
+        return [0 if theirs == -1 else theirs - own for own, theirs in zip(self._counts(), _counts(info), strict=True)]
+
+    def _fits(self, before: ProjectInfo, after: ProjectInfo) -> bool:
+        """Whether the state's counts are those of Label Studio, or between those at two moments around the read; or
+        whether they differ as they did when everything had been read."""
+        counts = [_counts(info) for info in (before, after)]
+        return any(
+            all(
+                min(first, last) <= own + excess <= max(first, last) or -1 in (first, last)
+                for own, excess, first, last in zip(self._counts(), misfit, *counts, strict=True)
+            )
+            for misfit in ([0, 0, 0], self.job.project.misfit or [0, 0, 0])
+        )
+
+    def _counts(self) -> tuple[int, int, int]:
+        state, project_id = self.job.state, self.job.project.id
+        return (state.tasks.count(project_id), *state.labels.totals(project_id))
+
+    def _tasks_are_missing(self, info: ProjectInfo) -> bool:
+        """Whether tasks were deleted: reading changes again would not show which."""
+        return info.task_number < self.job.state.tasks.count(self.job.project.id)
+
+    def _compare_tasks(self, found: dict[int, str], after: int, upto: int | None) -> int:
+        """Bring the tasks with ``after`` < id <= ``upto`` in line with those ``found``. Returns ``upto``."""
+        known = self.job.state.tasks.sources_between(self.job.project.id, after, upto)
+        self._put_tasks(found, known)
+        self.job.check()
+        self.job.state.tasks.remove(self.job.project.id, sorted(known.keys() - found.keys()))
+        return after if upto is None else upto
+
+    def _source(self, task: TaskRef | ChangedTask) -> str:
+        """The source of the task's image. One with a generated image is noted before it is known as a task, so that it
+        is never taken for a part of the pool."""
+        if mark := mark_of(task.data):
+            self.job.check()
+            self.job.state.synthetic.note(self.job.project.id, {task.id: mark})
+        return image_source(task.data, self.kind.data_key) or ""
+
+    def _put_tasks(self, found: dict[int, str], known: dict[int, str]) -> None:
+        self.job.check()
+        different = {task: source for task, source in found.items() if known.get(task) != source}
+        self.job.state.tasks.put(self.job.project.id, different, changed=different.keys() & known.keys())
+
+    def _store(self, annotated: Iterable[TaskAnnotations]) -> None:
+        """Store what annotations say."""
+        job, state, project_id = self.job, self.job.state, self.job.project.id
+        items = list(annotated)
+        job.check()
+        sources = state.tasks.sources(project_id, [item.task_id for item in items])
+        generated = state.synthetic.among(project_id, sources)
+        found = [
+            stored_label(self.kind, item, sources[item.task_id], item.task_id in generated, self._unfinished(item))
+            for item in items
+            if item.task_id in sources
+        ]
+        state.labels.put(project_id, found)
+
+    def _unfinished(self, item: TaskAnnotations) -> bool:
+        """Whether Label Studio serves the task to further annotators. With an overlap of 1, a task that is not labeled
+        was skipped: it keeps its place in the order."""
+        return (self.overlap > 1 or item.task_id in self.asked) and not item.is_labeled
+
+
+def _counts(info: ProjectInfo) -> tuple[int, int, int]:
+    """Label Studio's counts of tasks, submitted and skipped annotations; -1: it does not tell."""
+    return info.task_number, info.submitted, info.skipped
