@@ -41,6 +41,8 @@ def show(found: dict[str, Any], console: Console) -> None:
             console.print(shown(f"Project {project['name']}, generated images: {words}"), markup=False)
         if sentence := (project["control"] or {}).get("sentence"):
             console.print(shown(f"Project {project['name']}, compared with chance: {sentence}"), markup=False)
+        if project["acceptance"]:
+            console.print(shown(f"Project {project['name']}: {project['acceptance']['sentence']}"), markup=False)
         for subject in ("agreement", "relabeling"):
             if project[subject]:
                 console.print(

@@ -128,7 +128,7 @@ ONLY_IN: dict[str, set[str]] = {
     "sqlalchemy": {"state"},
     "sqlite3": {"state"},
     "psycopg": {"state"},
-    "prometheus_client": {"web.control_metrics", "web.metrics", "web.team_metrics"},
+    "prometheus_client": {"web.acceptance_metrics", "web.control_metrics", "web.metrics", "web.team_metrics"},
     "PIL": {"images.decoding", "images.encoding", "images.thumbnails"},
     "cv2": {"tasks.segmentation"},
     "waitress": {"web.door"},

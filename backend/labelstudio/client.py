@@ -182,7 +182,9 @@ class LabelStudio:
             last = page[-1]["id"]
             pause()
 
-    def annotated(self, project_id: int, *, results: bool = True, drawn: bool = False) -> Iterator[TaskAnnotations]:
+    def annotated(
+        self, project_id: int, *, results: bool = True, drawn: bool = False, shown: bool = False
+    ) -> Iterator[TaskAnnotations]:
         """All tasks with annotations, including skipped ones, by id. 1,000 such tasks take 2 s.
 
         Each page is requested when the one before is used up. Label Studio's export takes as long, and leaves two files
@@ -191,6 +193,9 @@ class LabelStudio:
         Args:
             results: include what each annotation says. With strokes of 60,000 numbers, 1,000 tasks take 18 s.
             drawn: the results contain strokes; use smaller pages, so that memory use stays flat.
+            shown: include what each was begun from: the id of the prediction, until that is removed
+                (``parent_prediction``), and a copy of the prediction of the version in use when it was submitted
+                (``prediction``), which is as large as its result.
         """
         size = _DRAWN_A_PAGE if results and drawn else _ANNOTATED_A_PAGE
         last, pause = 0, Pause()
@@ -202,7 +207,7 @@ class LabelStudio:
                 _SOMEBODY_ANNOTATED | after,
             ]
             count = 0
-            for item in self._annotations(project_id, filters, size, "or", results):
+            for item in self._annotations(project_id, filters, size, "or", results, shown):
                 yield item
                 last, count = item.task_id, count + 1
             if count < size:
@@ -210,13 +215,14 @@ class LabelStudio:
             pause()
 
     def annotations_of(
-        self, project_id: int, task_ids: Sequence[int], *, results: bool = True
+        self, project_id: int, task_ids: Sequence[int], *, results: bool = True, shown: bool = False
     ) -> Iterator[TaskAnnotations]:
         """The annotations of those ``task_ids`` that exist. Takes time in proportion to their number.
-        ``results``: as in :meth:`annotated`."""
+        ``results`` and ``shown``: as in :meth:`annotated`."""
         for start in range(0, len(task_ids), _DRAWN_A_PAGE):
             chosen = [int(task) for task in task_ids[start : start + _DRAWN_A_PAGE]]
-            yield from self._annotations(project_id, [number("id", "in_list", chosen)], len(chosen), results=results)
+            among = [number("id", "in_list", chosen)]
+            yield from self._annotations(project_id, among, len(chosen), results=results, shown=shown)
 
     def _annotations(
         self,
@@ -225,10 +231,13 @@ class LabelStudio:
         size: int,
         conjunction: str = "and",
         results: bool = True,
+        shown: bool = False,
     ) -> Iterator[TaskAnnotations]:
         fields = f"is_labeled,annotations,{_ANNOTATION_FIELDS}"  # names select fields of tasks and of annotations
         if results:
             fields += ",result"
+        if shown:
+            fields += ",parent_prediction,prediction"
         for item in self._page(project_id, filters, size, conjunction, fields="all", include=fields):
             yield TaskAnnotations(item["id"], item["annotations"], item["is_labeled"])
 

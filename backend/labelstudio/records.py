@@ -60,8 +60,9 @@ class TaskWork:
 class TaskAnnotations:
     """The submitted annotations of one task, including skipped ones.
 
-    Each has ``id``, ``result`` if requested, ``was_cancelled``, ``ground_truth``, ``created_at``, ``updated_at`` and
-    ``completed_by``. ``is_labeled``: the task has as many annotations as its overlap requires, and is no longer served.
+    Each has ``id``, ``was_cancelled``, ``ground_truth``, ``created_at``, ``updated_at``, ``completed_by`` and
+    ``lead_time``; if requested, ``result``, ``parent_prediction`` and ``prediction``. ``is_labeled``: the task has as
+    many annotations as its overlap requires, and is no longer served.
     """
 
     task_id: int

@@ -6,6 +6,7 @@ from typing import Any
 
 from backend import exposure
 from backend.head import head_size
+from backend.reporting.acceptance import acceptance_of
 from backend.reporting.advice import advice_of
 from backend.reporting.agreement import agreement_of
 from backend.reporting.cycles import cycle_summary
@@ -46,6 +47,7 @@ def _project(state: State, facts: Facts) -> dict[str, Any]:
     project, now = facts.project, facts.at
     advice, accuracy = advice_of(facts), facts.accuracy
     agreement, relabeling = agreement_of(state, project), relabeling_of(state, project, facts.current)
+    acceptance = acceptance_of(project)
     return known_of(facts) | {
         "id": project.number,
         "name": project.name,
@@ -61,6 +63,7 @@ def _project(state: State, facts: Facts) -> dict[str, Any]:
         "accuracy": None if accuracy is None else accuracy.as_json(),
         "control": None if facts.control is None else facts.control.as_json(),
         "labels_saved": facts.labels_saved.as_json(),
+        "acceptance": None if acceptance is None else acceptance.as_json(),
         "agreement": None if agreement is None else agreement.as_json(),
         "relabeling": None if relabeling is None else relabeling.as_json(),
         "advice": advice.sentence,

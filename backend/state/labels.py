@@ -22,7 +22,8 @@ class StoredLabel:
     asks for, so that Label Studio serves it to further annotators; how many are ``ignored``, for each reason, None
     if none is; and the ``answers``, in the order in which they were given: (annotation id, id of the annotator or None,
     what they say in the form of the kind of task, whether they are marked as ground truth), None where the kind of task
-    compares none, and for generated images."""
+    compares none, and for generated images; and, where the first of these was begun from a ``preannotated`` class or
+    set of them, (its id, the name of the version that this was of, whether it says the same)."""
 
     task_id: int
     label: Any
@@ -32,6 +33,7 @@ class StoredLabel:
     unfinished: bool = False
     ignored: Mapping[str, int] | None = None
     answers: Sequence[Sequence[Any]] | None = None
+    preannotated: Sequence[Any] | None = None
 
 
 class Labels:
@@ -108,12 +110,29 @@ class Labels:
                         found[row.task_id] = (row.label, len(people))
         return found
 
+    def preannotated(self, project_id: int, task_ids: Iterable[int]) -> dict[int, Sequence[Any]]:
+        """Task → see :class:`StoredLabel`, of those tasks whose label was begun from a pre-annotation."""
+        query = sa.select(labels.c.task_id, labels.c.preannotated)
+        mine = (labels.c.project_id == project_id, self._db.among(labels.c.task_id, list(task_ids)))
+        with self._db.reader.connect() as conn:
+            found = conn.execute(query.where(*mine, labels.c.preannotated.is_not(None)))
+            return {row.task_id: row.preannotated for row in found}
+
     def put(self, project_id: int, found: Iterable[StoredLabel]) -> None:
         """Store what the annotations of these tasks say now."""
         rows = [{"project_id": project_id, **asdict(label)} for label in found]
         for part in chunks(rows, READ_CHUNK):
             with self._db.engine.begin() as conn:
-                values = ("label", "counted", "submitted", "skipped", "unfinished", "ignored", "answers")
+                values = (
+                    "label",
+                    "counted",
+                    "submitted",
+                    "skipped",
+                    "unfinished",
+                    "ignored",
+                    "answers",
+                    "preannotated",
+                )
                 self._db.upsert(conn, labels, part, values)
                 for labeled in (True, False):
                     chosen = [row["task_id"] for row in part if (row["label"] is not None) == labeled]

@@ -65,6 +65,7 @@ class Project:
     replay_seq: int = 0
     replay_seen: int = 0
     replaying: dict[str, Any] | None = None
+    acceptance: dict[str, Any] | None = None
 
     @property
     def folder_key(self) -> str:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from backend.plain import storable
 from backend.state.records import CONNECTED
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 """Format 1 is that of 0.3.0: see :mod:`backend.state.upgrade`."""
 
 metadata = sa.MetaData()
@@ -109,6 +109,8 @@ projects = sa.Table(
     sa.Column("replay_seq", sa.Integer, nullable=False, default=0, server_default="0"),
     sa.Column("replay_seen", sa.Integer, nullable=False, default=0, server_default="0"),
     sa.Column("replaying", sa.JSON(none_as_null=True)),
+    # How often people left pre-annotations as they were: see backend.worker.acceptance. Null: nothing tells.
+    sa.Column("acceptance", sa.JSON(none_as_null=True)),
     sa.Index("projects_by_identity", "studio", "key", unique=True),
 )
 
@@ -144,6 +146,7 @@ labels = sa.Table(
     sa.Column("unfinished", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
     sa.Column("ignored", sa.JSON(none_as_null=True)),  # reason → how many annotations are no labels; null: all are
     sa.Column("answers", sa.JSON(none_as_null=True)),  # see StoredLabel.answers; null: none is compared
+    sa.Column("preannotated", sa.JSON(none_as_null=True)),  # see StoredLabel.preannotated
 )
 
 # How far annotators agree, as figured at the last comparison: see backend.worker.agreement.

@@ -110,8 +110,13 @@ class Versions:
 
     def names(self, project_id: int) -> set[str]:
         """The names of all versions that a project ever had, drafts and removed ones included."""
+        return set(self.cycles_by_name(project_id))
+
+    def cycles_by_name(self, project_id: int) -> dict[str, int]:
+        """The name of each of them → its cycle, 0 of a first order."""
+        query = sa.select(versions.c.name, versions.c.cycle).where(versions.c.project_id == project_id)
         with self._db.reader.connect() as conn:
-            return set(conn.scalars(sa.select(versions.c.name).where(versions.c.project_id == project_id)))
+            return {row.name: row.cycle for row in conn.execute(query)}
 
     def current(self, project_id: int) -> Version | None:
         """The version that orders the project's queue and serves ``/predict``."""

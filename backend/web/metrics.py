@@ -14,6 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from backend.reporting.acceptance import acceptance_of
 from backend.reporting.advice import advice_of
 from backend.reporting.agreement import agreement_of
 from backend.reporting.cycles import phase_seconds, share_done
@@ -21,6 +22,7 @@ from backend.reporting.facts import Facts, facts_of_all
 from backend.reporting.relabeling import relabeling_of
 from backend.settings.core import Settings
 from backend.state import Cycle, Project, State
+from backend.web.acceptance_metrics import acceptance_metrics
 from backend.web.control_metrics import control_metrics
 from backend.web.team_metrics import team_metrics
 
@@ -74,6 +76,7 @@ class StateCollector(Collector):
         yield _gauge("projects", "Connected projects.", (), [((), len(projects))])
         yield from _project_gauges([(facts.project, _figures(facts)) for facts in known])
         yield from control_metrics(known)
+        yield from acceptance_metrics([(project.name, acceptance_of(project)) for project in projects])
         team = [
             (f, agreement_of(self._state, f.project), relabeling_of(self._state, f.project, f.current)) for f in known
         ]

@@ -77,7 +77,7 @@ class Comparison:
         self._compare_tasks(page, after, None)
         annotated: set[int] = set()
         batch: list[TaskAnnotations] = []
-        for item in job.gateway.annotated(job.project.number, results=self.kind.reads_results, drawn=self.kind.draws):
+        for item in job.gateway.annotated(job.project.number, **self._wanted, drawn=self.kind.draws):
             annotated.add(item.task_id)
             batch.append(item)
             if len(batch) == 100:
@@ -86,6 +86,11 @@ class Comparison:
         self._store(batch)
         gone = {one.task_id for one in state.labels.all(project_id)} - annotated
         state.labels.remove(project_id, sorted(gone))
+
+    @property
+    def _wanted(self) -> dict[str, bool]:
+        """What to read of each annotation."""
+        return {"results": self.kind.reads_results, "shown": bool(self.kind.compares)}
 
     def _read_changes(self) -> None:
         job, state, project = self.job, self.job.state, self.job.project
@@ -100,7 +105,7 @@ class Comparison:
         # Label Studio's count is no reason to forget a label: see backend.labelstudio.client.
         doubted = state.labels.among(project.id, found.keys() - annotated)
         wanted = [*annotated, *doubted]
-        items = list(job.gateway.annotations_of(project.number, wanted, results=self.kind.reads_results))
+        items = list(job.gateway.annotations_of(project.number, wanted, **self._wanted))
         state.labels.remove(project.id, doubted - {item.task_id for item in items if item.annotations})
         self._store(item for item in items if item.annotations)
 
@@ -157,10 +162,11 @@ class Comparison:
         job.check()
         sources = state.tasks.sources(project_id, [item.task_id for item in items])
         generated = state.synthetic.among(project_id, sources)
+        before = state.labels.preannotated(project_id, sources) if self.kind.compares else {}
         found = [
-            stored_label(self.kind, item, sources[item.task_id], item.task_id in generated, self._unfinished(item))
+            stored_label(self.kind, item, sources[task], task in generated, self._unfinished(item), before.get(task))
             for item in items
-            if item.task_id in sources
+            if (task := item.task_id) in sources
         ]
         state.labels.put(project_id, found)
 

@@ -11,13 +11,19 @@ from backend.state import StoredLabel
 from backend.tasks.base import AnyTaskKind
 from backend.tasks.label_config import Annotation, age
 from backend.tasks.votes import annotator_of
+from backend.worker.acceptance import begun_from
 
 
 def stored_label(
-    kind: AnyTaskKind, item: TaskAnnotations, source: str, generated: bool, unfinished: bool
+    kind: AnyTaskKind,
+    item: TaskAnnotations,
+    source: str,
+    generated: bool,
+    unfinished: bool,
+    before: Sequence[object] | None = None,
 ) -> StoredLabel:
     """``source``: that of the task's image, which may be ``generated``. ``unfinished``: Label Studio serves the task to
-    further annotators."""
+    further annotators. ``before``: what was known of a pre-annotation of the task."""
     label = kind.label_of(item.annotations, source)
     counted = [] if label is None else kind.counted(item.annotations)
     skips = [annotation for annotation in item.annotations if annotation.get("was_cancelled")]
@@ -35,6 +41,7 @@ def stored_label(
         unfinished=unfinished,
         ignored=dict(Counter(filter(None, map(kind.why_not, told)))) or None,
         answers=None if generated else _answers(kind, item.annotations),
+        preannotated=None if generated else begun_from(kind, item.annotations, before),
     )
 
 

@@ -22,7 +22,7 @@ from backend.tasks import kind_of
 from backend.tasks.base import AnyTaskKind
 from backend.tasks.records import Label
 from backend.tasks.votes import answers_from
-from backend.worker import agreement, consensus
+from backend.worker import acceptance, agreement, consensus
 from backend.worker.comparison import Comparison
 from backend.worker.job import Job
 from backend.worker.truth import ControlTruth, SyntheticTruth, Truth
@@ -33,7 +33,7 @@ OVERLAP_SECONDS = 60.0
 WHOLE_SECONDS = 6 * 3600.0
 """How often everything is read although nothing seems to be missing."""
 
-FORMAT = 3
+FORMAT = 4
 """Increased whenever annotations are understood differently, so that all of them are read again."""
 
 
@@ -77,6 +77,7 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
         read_under=under,
         misfit=misfit,
         control=truth.control.arm.history or None,
+        acceptance=acceptance.figures(stored, state.versions.cycles_by_name(project.id)),
         read_whole_at=now if whole else project.read_whole_at,
     )
     state.hints.settle(project.id, truth.events)

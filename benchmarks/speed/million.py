@@ -98,11 +98,13 @@ class Simulated:
         found = sorted(task for task, stamp in self.changed_at.items() if stamp > since)
         return (ChangedTask(task, {"image": f"http://host/{task}.png"}, int(task in self.labels)) for task in found)
 
-    def annotated(self, project_id: int, *, results: bool = True, drawn: bool = False) -> Iterator[TaskAnnotations]:
+    def annotated(
+        self, project_id: int, *, results: bool = True, drawn: bool = False, shown: bool = False
+    ) -> Iterator[TaskAnnotations]:
         return self.annotations_of(project_id, list(self.labels))
 
     def annotations_of(
-        self, project_id: int, task_ids: Sequence[int], *, results: bool = True
+        self, project_id: int, task_ids: Sequence[int], *, results: bool = True, shown: bool = False
     ) -> Iterator[TaskAnnotations]:
         self.calls["annotations"] += -(-len(task_ids) // 50)
         return (TaskAnnotations(task, [self.labels[task]]) for task in sorted(task_ids))

@@ -16,6 +16,7 @@ from backend.files import learned_picture, project_folder
 from backend.reporting.judged import judged_of
 from backend.state import Project
 from backend.web.pages import guard
+from backend.web.pages.acceptance import acceptance_card
 from backend.web.pages.charts import NARROW, WIDE, learning_curve
 from backend.web.pages.control import control_card
 from backend.web.pages.figures import ProjectFigures, frame_of, now_of, overview, project_figures
@@ -104,6 +105,7 @@ class Pages:
                 curves=curves,
                 **replay_values(found.now.facts.replay),
                 control=control_card(found.now.facts),
+                acceptance=acceptance_card(found.now.facts),
                 images=images,
                 mapped=found.mapped,
                 learned=self._has_learned(known, found.now.facts.sampler),

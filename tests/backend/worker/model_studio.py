@@ -59,8 +59,16 @@ class ModelStudio:
         return made
 
     def annotate(
-        self, task: int, choice: str, *, skipped: bool = False, late: float = 0.0, by: int | None = None
+        self,
+        task: int,
+        choice: str,
+        *,
+        skipped: bool = False,
+        late: float = 0.0,
+        by: int | None = None,
+        begun_from: tuple[int, str, str] | None = None,
     ) -> int:
+        """``begun_from``: (id, version, choice or "") of the prediction that the editor filled in."""
         number = self.new_number()
         self.contents[task].annotations[number] = {
             "id": number,
@@ -70,7 +78,13 @@ class ModelStudio:
             "updated_at": _stamp(self.now - late),
             "result": _result(choice),
             "completed_by": by,
+            "parent_prediction": None,
+            "prediction": {},
         }
+        if begun_from is not None:
+            prediction, version, filled_in = begun_from
+            shown = {"id": prediction, "model_version": version, "result": _result(filled_in) if filled_in else []}
+            self.contents[task].annotations[number] |= {"parent_prediction": prediction, "prediction": shown}
         self.contents[task].updated_at = self.now - late
         return number
 
@@ -89,6 +103,13 @@ class ModelStudio:
         del self.contents[task].annotations[number]
         if traced:
             self.contents[task].updated_at = self.now
+
+    def remove_prediction(self, prediction: int) -> None:
+        """Label Studio then forgets which annotations were begun from it, but not what it said."""
+        for task in self.contents.values():
+            for one in task.annotations.values():
+                if one["parent_prediction"] == prediction:
+                    one["parent_prediction"] = None
 
     def delete_task(self, task: int) -> None:
         del self.contents[task]
@@ -133,11 +154,13 @@ class ModelStudio:
             if one.updated_at > since or task > newest_id:
                 yield ChangedTask(task, one.data, 0 if one.uncounted else len(one.annotations))
 
-    def annotated(self, project_id: int, *, results: bool = True, drawn: bool = False) -> Iterator[TaskAnnotations]:
+    def annotated(
+        self, project_id: int, *, results: bool = True, drawn: bool = False, shown: bool = False
+    ) -> Iterator[TaskAnnotations]:
         yield from self.annotations_of(project_id, [task for task, one in self.contents.items() if one.annotations])
 
     def annotations_of(
-        self, project_id: int, task_ids: Sequence[int], *, results: bool = True
+        self, project_id: int, task_ids: Sequence[int], *, results: bool = True, shown: bool = False
     ) -> Iterator[TaskAnnotations]:
         for task in sorted(task_ids):
             if task in self.contents:
