@@ -233,13 +233,15 @@ class LabelStudio:
         results: bool = True,
         shown: bool = False,
     ) -> Iterator[TaskAnnotations]:
-        fields = f"is_labeled,annotations,{_ANNOTATION_FIELDS}"  # names select fields of tasks and of annotations
+        fields = (
+            f"is_labeled,overlap,annotations,{_ANNOTATION_FIELDS}"  # names select fields of tasks and of annotations
+        )
         if results:
             fields += ",result"
         if shown:
             fields += ",parent_prediction,prediction"
         for item in self._page(project_id, filters, size, conjunction, fields="all", include=fields):
-            yield TaskAnnotations(item["id"], item["annotations"], item["is_labeled"])
+            yield TaskAnnotations(item["id"], item["annotations"], item["is_labeled"], item["overlap"])
 
     def _page(
         self,

@@ -62,12 +62,13 @@ class TaskAnnotations:
 
     Each has ``id``, ``was_cancelled``, ``ground_truth``, ``created_at``, ``updated_at``, ``completed_by`` and
     ``lead_time``; if requested, ``result``, ``parent_prediction`` and ``prediction``. ``is_labeled``: the task has as
-    many annotations as its overlap requires, and is no longer served.
+    many annotations as its ``overlap`` requires, and is no longer served.
     """
 
     task_id: int
     annotations: list[dict[str, Any]]
     is_labeled: bool = True
+    overlap: int = 1
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,11 @@ class Team:
         made: so a task that it counts as finished has to be opened as well. Both stay when the project is saved or
         tasks are imported; a change of *Annotations per task* sets them back.
         """
-        self._connection.patch(f"api/tasks/{task_id}/", {"overlap": people, "is_labeled": False})
+        self.serve(task_id, people, finished=False)
+
+    def serve(self, task_id: int, people: int, *, finished: bool) -> None:
+        """Set for how many ``people`` a task is, and whether it counts as finished, in one write."""
+        self._connection.patch(f"api/tasks/{task_id}/", {"overlap": people, "is_labeled": finished})
 
 
 def _name(user: dict[str, object]) -> str:

@@ -146,11 +146,11 @@ class Labels:
                     mine = (labels.c.project_id == project_id, labels.c.task_id == task)
                     conn.execute(labels.update().where(*mine).values(label=label))
 
-    def reopen(self, project_id: int, task_id: int) -> None:
-        """Note that Label Studio serves an annotated task to further annotators."""
+    def reopen(self, project_id: int, task_id: int, unfinished: bool = True) -> None:
+        """Note whether Label Studio serves an annotated task to further annotators."""
         mine = (labels.c.project_id == project_id, labels.c.task_id == task_id)
         with self._db.engine.begin() as conn:
-            conn.execute(labels.update().where(*mine).values(unfinished=True))
+            conn.execute(labels.update().where(*mine).values(unfinished=unfinished))
 
     def remove(self, project_id: int, task_ids: Iterable[int]) -> None:
         """Forget the labels of these tasks: they have no annotation any more."""

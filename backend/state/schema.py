@@ -166,6 +166,13 @@ asked_again = sa.Table(
     sa.Column("asked_at", sa.Float, nullable=False),
     sa.Column("annotations", sa.Integer, nullable=False),  # how many it had, skipped ones included: done with more
     sa.Column("placed_in", sa.Integer),  # the version in whose order it has the first place
+    # For how many people Label Studio was to serve it, and whether it counted it as finished, before it was opened; and
+    # for how many it was opened. Null: it was not.
+    sa.Column("overlap", sa.Integer),
+    sa.Column("finished", sa.Boolean),
+    sa.Column("opened_for", sa.Integer),
+    # Asked again by mistake: Label Studio is to serve it as before.
+    sa.Column("withdrawn", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
 )
 
 # Tasks whose image has to be looked at again, because the address in their data has changed.

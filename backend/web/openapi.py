@@ -143,17 +143,21 @@ _OR_MAP: Json = {
 }
 
 
-def _form(summary: str) -> dict[str, Any]:
-    """A form of the page of a project."""
+def _form(summary: str, **values: Json) -> dict[str, Any]:
+    """A form of the page of a project. ``values``: what it sends beside its token."""
     token = {"type": "string", "description": "As the page of the project has it."}
     return {
         "summary": summary,
         "answer": "text/html",
         "path": _PAGE,
-        "form": _body(("token",), token=token),
+        "form": _body((*values, "token"), **values, token=token),
         "status": 303,
         "refusals": (403, 404),
     }
+
+
+def _task_form(summary: str) -> dict[str, Any]:
+    return _form(summary, task={"type": "string", "description": "The number of the task in Label Studio."})
 
 
 _PATHS: dict[str, dict[str, Any]] = {
@@ -177,20 +181,8 @@ _PATHS: dict[str, dict[str, Any]] = {
     },
     "/projects/{project}/cycle": {"post": _form("Its form: ask for a cycle")},
     "/projects/{project}/replay": {"post": _form("Its form: ask for a replay of the labels")},
-    "/projects/{project}/again": {
-        "post": {
-            "summary": "Its form: ask one more annotator to label a task",
-            "answer": "text/html",
-            "path": _PAGE,
-            "form": _body(
-                ("task", "token"),
-                task={"type": "string", "description": "The number of the task in Label Studio."},
-                token={"type": "string", "description": "As the page of the project has it for this task."},
-            ),
-            "status": 303,
-            "refusals": (403, 404),
-        }
-    },
+    "/projects/{project}/again": {"post": _task_form("Its form: ask one more annotator to label a task")},
+    "/projects/{project}/not-again": {"post": _task_form("Its form: take that back")},
     "/projects/{project}/images/{name}": {
         "get": {
             "summary": "A picture on it",

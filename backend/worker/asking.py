@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 
 from backend.errors import BackendError, LabelStudioUnavailable
+from backend.labelstudio.records import TaskAnnotations
 from backend.state import Version
+from backend.state.team import Asked
 from backend.tasks.votes import annotator_of
 from backend.worker import connection
 from backend.worker.job import Job
@@ -19,7 +21,8 @@ log = logging.getLogger(__name__)
 
 
 def reopen(job: Job) -> None:
-    """Have Label Studio serve the tasks that are asked again, those that it does not serve yet.
+    """Have Label Studio serve the tasks that are asked again, those that it does not serve yet. What it was before is
+    noted first, for :func:`take_back`.
 
     Raises:
         LabelStudioUnavailable: call again later; it goes on where it stopped.
@@ -31,19 +34,64 @@ def reopen(job: Job) -> None:
             continue
         job.check()
         try:
-            found = next(iter(job.gateway.annotations_of(project.number, [one.task_id], results=False)), None)
+            found = _read(job, one)
             if found is None:  # it was deleted: the next comparison forgets it
                 continue
-            people = len({annotator_of(annotation) for annotation in found.annotations})
-            job.gateway.team.reopen(one.task_id, max(project.overlap, people + 1))
+            people = max(project.overlap, 1 + len({annotator_of(annotation) for annotation in found.annotations}))
+            before = None if _is_open(one, found) else (found.overlap, found.is_labeled)
+            if not state.team.note_opening(project.id, one.task_id, people, before):
+                continue
+            job.gateway.team.reopen(one.task_id, people)
         except LabelStudioUnavailable:
             raise
         except BackendError as error:
-            state.team.withdraw(project.id, one.task_id)
+            state.team.drop(project.id, one.task_id)
             connection.note(job, f"Label Studio does not serve task {one.task_id} again: {error}")
         else:
             state.labels.reopen(project.id, one.task_id)
             log.info("Project %s: task %d is asked again", project.name, one.task_id)
+
+
+def take_back(job: Job) -> None:
+    """Have Label Studio serve the tasks that were asked again by mistake as it did before, in one write each.
+
+    Raises:
+        LabelStudioUnavailable: call again later; it goes on where it stopped.
+    """
+    state, project = job.state, job.project
+    for one in state.team.withdrawn(project.id):
+        job.check()
+        state.labels.reopen(project.id, one.task_id, unfinished=False)  # first: asked again now, it is opened again
+        try:
+            if (found := _read(job, one)) is not None:
+                finished = found.is_labeled
+                if one.overlap is not None and _is_open(one, found):
+                    finished = _was_finished(one, one.overlap, found)
+                    job.gateway.team.serve(one.task_id, one.overlap, finished=finished)
+                state.labels.reopen(project.id, one.task_id, unfinished=not finished and project.overlap > 1)
+        except LabelStudioUnavailable:
+            raise
+        except BackendError as error:
+            connection.note(job, f"Label Studio does not take task {one.task_id} back: {error}")
+        else:
+            log.info("Project %s: task %d is asked again no more", project.name, one.task_id)
+        state.team.forget_withdrawn(project.id, one.task_id)
+
+
+def _read(job: Job, one: Asked) -> TaskAnnotations | None:
+    return next(iter(job.gateway.annotations_of(job.project.number, [one.task_id], results=False)), None)
+
+
+def _was_finished(one: Asked, overlap: int, found: TaskAnnotations) -> bool:
+    """Whether Label Studio would count it as finished by its ``overlap`` of before, with the annotations of now: as it
+    did then, unless some were deleted."""
+    submitted = sum(not annotation.get("was_cancelled") for annotation in found.annotations)
+    return submitted >= overlap or (bool(one.finished) and len(found.annotations) >= one.annotations)
+
+
+def _is_open(one: Asked, found: TaskAnnotations) -> bool:
+    """Whether Label Studio serves the task because it was opened, and nobody has changed that since."""
+    return one.opened_for is not None and one.opened_for == found.overlap
 
 
 def put_in_front(job: Job, version: Version) -> bool:

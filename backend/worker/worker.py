@@ -222,6 +222,7 @@ class Worker:
             cycle.cold_start(job, truth)
         else:
             publisher.complete(job, current)
+            asking.take_back(job)
             asking.reopen(job)
             joined = joining.join_new_tasks(job, current, truth)
             if asking.put_in_front(job, current) or joined:

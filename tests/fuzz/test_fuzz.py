@@ -180,6 +180,7 @@ def plausible(path: str) -> dict[str, Any]:
         "/projects/{project}/cycle": {"token": "0" * 32},
         "/projects/{project}/replay": {"token": "0" * 32},
         "/projects/{project}/again": {"task": "1", "token": "0" * 32},
+        "/projects/{project}/not-again": {"task": "1", "token": "0" * 32},
     }
     return bodies[path]
 

@@ -24,7 +24,7 @@ from backend.web.pages.guard import Seal
 from backend.web.pages.mapped import map_points
 from backend.web.pages.rendering import ASSETS, page
 from backend.web.pages.replay_chart import replay_values
-from backend.web.pages.team import again, team_card
+from backend.web.pages.team import again, team_card, withdrawal
 from backend.web.services import Services
 from samplers import SAMPLERS
 
@@ -49,6 +49,7 @@ class Pages:
             ("/projects/<project>/cycle", ["POST"], self.cycle),
             ("/projects/<project>/replay", ["POST"], self.replay),
             ("/projects/<project>/again", ["POST"], self.again),
+            ("/projects/<project>/not-again", ["POST"], self.not_again),
             ("/projects/<project>/images/<name>", ["GET"], self.image),
             ("/projects/<project>/learned.png", ["GET"], self.learned),
             ("/assets/<name>", ["GET"], self.asset),
@@ -128,17 +129,20 @@ class Pages:
 
     def again(self, project: str) -> flask.Response:
         """Ask one more annotator to label a task. Asking twice asks once."""
-        known, given = self._form(project)
-        number = flask.request.form.get("task", "")
-        task = int(number) if re.fullmatch(r"[0-9]{1,10}", number) else 0
-        if not 0 < task <= LARGEST_ID or not self._seal.holds(given, *again(known, task)):
-            raise BadRequest(OUT_OF_DATE)
+        known, task = self._task_form(project, again)
 
         def ask() -> bool:
             return self._state.team.ask(known.id, task) and self._state.hints.add(known.id, tasks=True)
 
         if self._services.write(ask, POST_SECONDS) is False:  # None: it is done later
             raise BadRequest("This task has no label any more, so there is nothing to ask again.")
+        return back_to(known)
+
+    def not_again(self, project: str) -> flask.Response:
+        """Take back that a task is asked again. What is done already stays."""
+        known, task = self._task_form(project, withdrawal)
+        self._services.write(lambda: self._state.team.withdraw(known.id, task), POST_SECONDS)
+        self._services.write(lambda: self._state.projects.hint(known.id, tasks=True), POST_SECONDS)
         return back_to(known)
 
     def image(self, project: str, name: str) -> flask.Response:
@@ -200,6 +204,16 @@ class Pages:
             raise Forbidden("The form was sent by another site.")
         flask.request.max_content_length = flask.request.max_form_memory_size = 10_000
         return known, flask.request.form.get("token", "")
+
+    def _task_form(self, project: str, what: Callable[[Project, int], tuple[str, ...]]) -> tuple[Project, int]:
+        """The project and the task that a form is about. ``what``: what is sealed in it. Raises Forbidden,
+        BadRequest."""
+        known, given = self._form(project)
+        number = flask.request.form.get("task", "")
+        task = int(number) if re.fullmatch(r"[0-9]{1,10}", number) else 0
+        if not 0 < task <= LARGEST_ID or not self._seal.holds(given, *what(known, task)):
+            raise BadRequest(OUT_OF_DATE)
+        return known, task
 
     def _asked(
         self,

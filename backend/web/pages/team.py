@@ -13,12 +13,13 @@ from backend.web.pages.guard import Seal
 
 @dataclass(frozen=True)
 class TeamCard:
-    """``tokens``: task → what its form to ask again proves that it comes from us with; empty where nothing is
-    changed from here."""
+    """``tokens``: task → what its form to ask again proves that it comes from us with; ``withdrawals``: the same of the
+    forms that take that back, of the tasks that wait. Both empty where nothing is changed from here."""
 
     agreement: Agreement | None
     relabeling: Relabeling | None
     tokens: Mapping[int, str]
+    withdrawals: Mapping[int, str]
 
     @property
     def tasks(self) -> list[int]:
@@ -33,14 +34,25 @@ class TeamCard:
 def team_card(state: State, project: Project, version: Version | None, seal: Seal | None) -> TeamCard:
     """``seal``: None where nothing may be changed."""
     agreement, relabeling = agreement_of(state, project), relabeling_of(state, project, version)
-    tasks = _shown(agreement, relabeling) if seal else []
-    tokens = {task: seal.of(*again(project, task)) for task in tasks} if seal else {}
-    return TeamCard(agreement, relabeling, tokens)
+    if seal is None:
+        return TeamCard(agreement, relabeling, {}, {})
+    waiting = relabeling.asked if relabeling else []
+    return TeamCard(
+        agreement,
+        relabeling,
+        {task: seal.of(*again(project, task)) for task in _shown(agreement, relabeling)},
+        {task: seal.of(*withdrawal(project, task)) for task in waiting},
+    )
 
 
 def again(project: Project, task: int) -> tuple[str, ...]:
     """What a form is for that asks a task again."""
     return "again", project.key, project.studio, str(task)
+
+
+def withdrawal(project: Project, task: int) -> tuple[str, ...]:
+    """What a form is for that asks a task again no more."""
+    return "not again", project.key, project.studio, str(task)
 
 
 def _shown(agreement: Agreement | None, relabeling: Relabeling | None) -> list[int]:

@@ -23,6 +23,8 @@ class ModelTask:
     annotations: dict[int, dict[str, Any]] = field(default_factory=dict)
     uncounted: bool = False
     """Label Studio was killed in the middle of a Submit: its count of the task's annotations stays 0."""
+    overlap: int = 1
+    finished: bool = True
 
 
 class ModelStudio:
@@ -86,6 +88,7 @@ class ModelStudio:
             shown = {"id": prediction, "model_version": version, "result": _result(filled_in) if filled_in else []}
             self.contents[task].annotations[number] |= {"parent_prediction": prediction, "prediction": shown}
         self.contents[task].updated_at = self.now - late
+        self.contents[task].finished = len(self.contents[task].annotations) >= self.contents[task].overlap
         return number
 
     def annotate_uncounted(self, task: int, choice: str) -> None:
@@ -130,6 +133,11 @@ class ModelStudio:
 
     def reopen(self, task_id: int, people: int) -> None:
         self.reopened.append((task_id, people))
+        self.serve(task_id, people, finished=False)
+
+    def serve(self, task_id: int, people: int, *, finished: bool) -> None:
+        self.contents[task_id].overlap, self.contents[task_id].finished = people, finished
+        self.contents[task_id].updated_at = self.now
 
     def of_version(self, project_id: int, model_version: str) -> list[PredictionRef]:
         return [PredictionRef(1000 + task, task) for task in self.predicted]
@@ -164,7 +172,9 @@ class ModelStudio:
     ) -> Iterator[TaskAnnotations]:
         for task in sorted(task_ids):
             if task in self.contents:
-                yield TaskAnnotations(task, [dict(one) for one in self.contents[task].annotations.values()])
+                one = self.contents[task]
+                every = [dict(annotation) for annotation in one.annotations.values()]
+                yield TaskAnnotations(task, every, one.finished, one.overlap)
 
 
 def _stamp(seconds: float) -> str:

@@ -130,3 +130,125 @@ def test_where_label_studio_refuses_the_owner_is_told_and_nothing_is_tried_again
     note = job.reread().project.queue_note
     assert note == "Label Studio does not serve task 1 again: Label Studio does not allow that"
     assert job.state.team.asked(1) == []
+
+
+def opened(studio: ModelStudio, task: int = 1) -> tuple[int, bool]:
+    """(overlap, whether it counts as finished) of a task in Label Studio."""
+    return studio.contents[task].overlap, studio.contents[task].finished
+
+
+class Killed(BaseException):
+    """As of a process that is killed."""
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, place: object, name: str, *, after: bool = False) -> None:
+    """The next call ends the process, before or after it is done; those that follow are as ever."""
+    real = getattr(place, name)
+
+    def kill(*args: object, **options: object) -> object:
+        monkeypatch.undo()
+        if after:
+            real(*args, **options)
+        raise Killed
+
+    monkeypatch.setattr(place, name, kill)
+
+
+def test_what_was_asked_by_mistake_is_taken_back_and_served_as_before(studio: ModelStudio, job: Job) -> None:
+    job.state.team.ask(1, 1)
+    asking.reopen(job)
+    assert opened(studio) == (2, False)
+    job.state.team.withdraw(1, 1)
+    assert job.state.team.asked(1) == [], "the page says so at once"
+    asking.take_back(job)
+    assert opened(studio) == (1, True) and job.state.labels.unfinished(1) == frozenset()
+    assert job.state.team.withdrawn(1) == []
+    assert job.state.team.ask(1, 1), "and it can be asked again"
+    asking.reopen(job)
+    assert opened(studio) == (2, False)
+
+
+def test_what_was_never_opened_is_only_forgotten(studio: ModelStudio, job: Job) -> None:
+    job.state.team.ask(1, 1)
+    job.state.team.withdraw(1, 1)
+    asking.take_back(job)
+    asking.reopen(job)
+    assert studio.reopened == [] and opened(studio) == (1, True)
+
+
+def test_a_task_that_lost_its_annotation_meanwhile_is_open_again(studio: ModelStudio, job: Job) -> None:
+    job.state.team.ask(1, 1)
+    asking.reopen(job)
+    studio.delete_annotation(1, next(iter(studio.contents[1].annotations)))
+    job.state.team.withdraw(1, 1)
+    studio.now += 100
+    read_truth(job.reread(), whole=True)
+    asking.take_back(job)
+    assert opened(studio) == (1, False)
+
+
+def test_an_overlap_that_the_owner_changed_since_stays(studio: ModelStudio, job: Job) -> None:
+    job.state.team.ask(1, 1)
+    asking.reopen(job)
+    studio.serve(1, 5, finished=False)
+    job.state.team.withdraw(1, 1)
+    asking.take_back(job)
+    assert opened(studio) == (5, False)
+
+
+def test_a_task_that_is_gone_is_forgotten(studio: ModelStudio, job: Job) -> None:
+    job.state.team.ask(1, 1)
+    asking.reopen(job)
+    studio.delete_task(1)
+    job.state.team.withdraw(1, 1)
+    asking.take_back(job)
+    assert job.state.team.withdrawn(1) == []
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("step", ["note_opening", "reopen", "noted"])
+def test_a_kill_while_it_is_opened_loses_nothing_of_how_it_was(
+    step: str, after: bool, studio: ModelStudio, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = {"note_opening": job.state.team, "reopen": studio, "noted": job.state.labels}[step]
+    killed_at(monkeypatch, place, "reopen" if step == "noted" else step, after=after)
+    job.state.team.ask(1, 1)
+    with pytest.raises(Killed):
+        asking.reopen(job)
+    asking.reopen(job)
+    assert opened(studio) == (2, False) and job.state.labels.unfinished(1) == {1}
+    job.state.team.withdraw(1, 1)
+    asking.take_back(job)
+    assert opened(studio) == (1, True)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["", "asked-again-meanwhile"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("step", ["noted", "serve", "forget_withdrawn"])
+def test_a_kill_while_it_is_taken_back_leaves_nothing_half_done(
+    step: str, after: bool, again: bool, studio: ModelStudio, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks again in between has it served again."""
+    job.state.team.ask(1, 1)
+    asking.reopen(job)
+    job.state.team.withdraw(1, 1)
+    place = {"noted": job.state.labels, "serve": studio, "forget_withdrawn": job.state.team}[step]
+    killed_at(monkeypatch, place, "reopen" if step == "noted" else step, after=after)
+    with pytest.raises(Killed):
+        asking.take_back(job)
+    if again:
+        job.state.team.ask(1, 1)
+    asking.take_back(job)
+    asking.reopen(job)
+    assert opened(studio) == ((2, False) if again else (1, True))
+    assert job.state.labels.unfinished(1) == ({1} if again else frozenset())
+    assert job.state.team.withdrawn(1) == []
+
+
+def test_an_order_of_a_withdrawn_task_is_not_changed_any_more(studio: ModelStudio, job: Job) -> None:
+    job.state.team.ask(1, 1)
+    asking.reopen(job)
+    job.state.team.withdraw(1, 1)
+    assert not asking.put_in_front(job, version_of(job, [5, 1, 6]))
+    studio.now += 100
+    assert read_truth(job.reread()).unfinished.tolist() == []

@@ -118,6 +118,38 @@ def test_the_button_asks_for_one_more_annotator_however_often_it_is_pressed(lock
     assert "Task 3 cat said by 1 annotator waits for one more annotator" in text and "1 task waits" in text
 
 
+def withdrawal_of(site: Site, task: int) -> dict[str, str]:
+    section = section_of(site, WITH_PASSWORD)
+    found = re.findall(rf'/not-again">\s*<input[^>]*name="task" value="{task}">\s*<input[^>]*value="(\w+)"', section)
+    assert len(found) == 1, "one button for each task that waits"
+    return {"task": str(task), "token": found[0]}
+
+
+@pytest.mark.parametrize("task", [3, 9], ids=["shown", "not shown"])
+def test_what_was_asked_by_mistake_is_taken_back_by_a_button(locked: Site, task: int) -> None:
+    team_on(locked)
+    locked.state.team.ask(1, task)
+    form, before = withdrawal_of(locked, task), locked.state.projects.get(1)
+    crossed = locked.app.test_client().post("/projects/1/again", data=form, headers=WITH_PASSWORD)
+    assert crossed.status_code == 400, "a form of its own"
+    for _ in range(2):
+        answer = locked.app.test_client().post("/projects/1/not-again", data=form, headers=WITH_PASSWORD)
+        assert answer.status_code == 303
+    after = locked.state.projects.get(1)
+    assert before is not None and after is not None and after.refresh_seq > before.refresh_seq, "upkeep is due"
+    assert asked(locked) == [] and "not-again" not in section_of(locked, WITH_PASSWORD)
+
+
+def test_nobody_takes_anything_back_without_a_page_and_a_password(site: Site, locked: Site) -> None:
+    for one, headers, status in ((site, PAGE, 403), (locked, WITH_PASSWORD, 400)):
+        team_on(one)
+        one.state.team.ask(1, 3)
+        form = {"task": "3", "token": "0" * 32}
+        answer = one.app.test_client().post("/projects/1/not-again", data=form, headers=headers)
+        assert answer.status_code == status and asked(one) == [3]
+    assert "not-again" not in section_of(site)
+
+
 def test_a_form_of_another_task_or_of_no_page_or_site_asks_for_nothing(locked: Site) -> None:
     team_on(locked)
     form = form_of(locked, 3)
