@@ -37,7 +37,7 @@ from backend.worker import asking, connection, publisher, synthetic
 from backend.worker.features import open_features
 from backend.worker.images import open_images
 from backend.worker.job import Job
-from backend.worker.mapping import draw_map
+from backend.worker.mapping import draw_first_map, draw_map
 from backend.worker.recording import CycleRecord, recorded
 from backend.worker.sync import read_truth
 from backend.worker.topping_up import kept_full
@@ -156,10 +156,13 @@ def cold_start(job: Job, truth: Truth, *, whole: bool = False) -> Version:
     """
     with recorded(job) as cycle:
         report, sampler, arm = cycle.report, truth.kind.settings.sampler, truth.control.arm
+        features = None
         job.state.cycles.report(report.cycle_id, "images", 0, 1, sampler=sampler)
         if SAMPLERS[sampler].spreads_first:
-            scored, cache = _spread_first(job, truth, cycle)
+            scored, cache, features = _spread_first(job, truth, cycle)
             cycle.metrics.update(facts(truth, cache))
+            if features is not None and features.kept is None:
+                cycle.metrics["mapped"] = None
         else:
             drawn = arm.of(truth.unlabeled)
             scored = ScoredPool.shuffled(np.setdiff1d(truth.unlabeled, drawn), cycle.seed)
@@ -172,7 +175,9 @@ def cold_start(job: Job, truth: Truth, *, whole: bool = False) -> Version:
         version = publisher.publish(job, version, lambda done, total: report("publish", done, total), whole=whole)
         if not whole and not truth.annotations and arm.fraction:  # all labels to come are given in this order
             job.state.projects.update(job.project.id, job.owner, control=history_after([], arm.fraction, 0))
-        return version
+    if features is not None:  # last: nobody who labels waits for it
+        draw_first_map(job, truth, features, version)
+    return version
 
 
 def _new_name(job: Job, prefix: str) -> str:
@@ -184,8 +189,9 @@ def _new_name(job: Job, prefix: str) -> str:
             return name
 
 
-def _spread_first(job: Job, truth: Truth, cycle: CycleRecord) -> tuple[ScoredPool, ImageCache]:
-    """The sample in the first half of the scale, in the order of :func:`first_order`."""
+def _spread_first(job: Job, truth: Truth, cycle: CycleRecord) -> tuple[ScoredPool, ImageCache, Features | None]:
+    """The sample in the first half of the scale, in the order of :func:`first_order`; its images, and its features
+    where there are any images."""
     report = cycle.report
     report("images", 0, 1)
     until = time.monotonic() + LONGEST_SAMPLE_SECONDS
@@ -198,7 +204,7 @@ def _spread_first(job: Job, truth: Truth, cycle: CycleRecord) -> tuple[ScoredPoo
         before = len(pool)
     report("score", 0, len(pool))
     if not len(pool):
-        return ScoredPool.ranked(pool, np.arange(0)), cache
+        return ScoredPool.ranked(pool, np.arange(0)), cache, None
     features = open_features(job, truth, cache, report, FIRST_FEATURE_SECONDS, wanted=pool)
     runtime = Runtime(device=job.device, seed=cycle.seed, progress=report)
     arm = truth.control.arm
@@ -208,7 +214,7 @@ def _spread_first(job: Job, truth: Truth, cycle: CycleRecord) -> tuple[ScoredPoo
     if len(rest):
         with job.turn():
             chosen = first_order(features, rest, cache.present(truth.real_to_learn), runtime)
-    return with_drawn(chosen, ScoredPool.unordered(drawn), arm.fraction, cycle.seed), cache
+    return with_drawn(chosen, ScoredPool.unordered(drawn), arm.fraction, cycle.seed), cache, features
 
 
 def pool_tasks(truth: Truth, features: Features, seed: int) -> tuple[np.ndarray, np.ndarray]:

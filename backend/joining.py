@@ -20,6 +20,7 @@ from backend.state import Version
 from backend.worker.features import open_features
 from backend.worker.images import open_images
 from backend.worker.job import Job
+from backend.worker.mapping import draw_first_map
 from backend.worker.truth import Truth
 from models import ProgressFn
 from samplers import SAMPLERS
@@ -34,8 +35,8 @@ def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
     """Score the tasks that are missing from ``version`` although somebody is still to label them, with its own model,
     and add them to its order.
 
-    Also fetches images that are still missing, for some seconds, and retries broken ones that are due to be tried
-    again.
+    Also fetches images that are still missing, for some seconds, retries broken ones that are due to be tried again,
+    and draws the map of a first order.
 
     Returns:
         The number of tasks added.
@@ -48,6 +49,8 @@ def join_new_tasks(job: Job, version: Version, truth: Truth) -> int:
     check: ProgressFn = lambda phase, done, total: job.check()  # noqa: E731
     cache = open_images(job, truth, check, seconds=UPKEEP_SECONDS, wanted=wanted)
     features = open_features(job, truth, cache, check, UPKEEP_SECONDS, wanted)
+    if not version.labels:
+        draw_first_map(job, truth, features, version)
     scored = _score_joining(job, version, truth, features, missing, seed)
     if not len(scored.tasks):
         return 0

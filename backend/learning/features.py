@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,8 +58,12 @@ class Features:
     def of(self, tasks: np.ndarray) -> np.ndarray:
         """The features (N, F) float16 of ``tasks`` (N,), all of them present."""
         assert self.kept is not None
-        width = task_named(self.task).build(self.config, 0).feature_channels
-        return self.kept.rows[self.cache.rows(tasks), :width]
+        return self.kept.rows[self.cache.rows(tasks), : self.width]
+
+    @cached_property
+    def width(self) -> int:
+        """F, numbers of an image that are its features: the first of the E that are kept."""
+        return task_named(self.task).build(self.config, 0).feature_channels
 
     def rows_for(self, learner: Learner) -> np.ndarray | None:
         """The same if ``learner`` reads these, or None: it reads the images then."""

@@ -2,7 +2,8 @@
 copies of each other.
 
 The plane is that of the two principal components of the features, of which each image has been given length 1. A small
-file in the project's folder, drawn anew by each cycle: whatever it costs grows with what is drawn, not with the pool.
+file in the project's folder, drawn with the first order and anew by each cycle: whatever it costs grows with what is
+drawn, not with the pool.
 
 Axis letters: P images on the map, Q next ones of the queue, F numbers of an image.
 """
@@ -59,6 +60,10 @@ class PoolMap:
         """Task → the first of the queue that it is nearly a copy of, or itself."""
         return dict(zip(self.queue.tolist(), self.alike.tolist(), strict=True))
 
+    def outgrown(self, images: int) -> bool:
+        """Whether one of so many ``images`` would have more of them, or another plane."""
+        return min(MOST, images) > len(self.tasks) or images >= GROWTH * self.chosen_by
+
     def keep(self, folder: Path) -> None:
         """In the project's ``folder``, in place of the one before."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +81,7 @@ class PoolMap:
         except FileNotFoundError:
             return None
         except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            log.warning("%s cannot be read; the next cycle draws another one: %s", FILE, error)
+            log.warning("%s cannot be read; another one will be drawn: %s", FILE, error)
             return None
         return cls(**values | {"key": str(values["key"]), "chosen_by": int(values["chosen_by"])})
 

@@ -70,7 +70,7 @@ def test_without_a_map_there_are_no_points(site: Site) -> None:
 
 def test_a_page_without_a_map_says_why(site: Site) -> None:
     fill(site.state, site.settings)
-    assert "The next cycle draws it" in words_of(site.text("/projects/1"))
+    assert "It is drawn once ten images are embedded" in words_of(site.text("/projects/1"))
     add_cycle(site.state, 1, labels=200, pool=range(1, 61), mapped=None)
     assert "this network reads the images themselves" in words_of(site.text("/projects/1"))
 
