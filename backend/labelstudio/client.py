@@ -193,9 +193,7 @@ class LabelStudio:
         Args:
             results: include what each annotation says. With strokes of 60,000 numbers, 1,000 tasks take 18 s.
             drawn: the results contain strokes; use smaller pages, so that memory use stays flat.
-            shown: include what each was begun from: the id of the prediction, until that is removed
-                (``parent_prediction``), and a copy of the prediction of the version in use when it was submitted
-                (``prediction``), which is as large as its result.
+            shown: include the predictions of each task, and which of them the editor began each annotation from.
         """
         size = _DRAWN_A_PAGE if results and drawn else _ANNOTATED_A_PAGE
         last, pause = 0, Pause()
@@ -239,9 +237,10 @@ class LabelStudio:
         if results:
             fields += ",result"
         if shown:
-            fields += ",parent_prediction,prediction"
+            fields += ",parent_prediction,predictions"
         for item in self._page(project_id, filters, size, conjunction, fields="all", include=fields):
-            yield TaskAnnotations(item["id"], item["annotations"], item["is_labeled"], item["overlap"])
+            predictions = item.get("predictions", ())
+            yield TaskAnnotations(item["id"], item["annotations"], item["is_labeled"], item["overlap"], predictions)
 
     def _page(
         self,

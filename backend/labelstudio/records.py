@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,14 +62,16 @@ class TaskAnnotations:
     """The submitted annotations of one task, including skipped ones.
 
     Each has ``id``, ``was_cancelled``, ``ground_truth``, ``created_at``, ``updated_at``, ``completed_by`` and
-    ``lead_time``; if requested, ``result``, ``parent_prediction`` and ``prediction``. ``is_labeled``: the task has as
-    many annotations as its ``overlap`` requires, and is no longer served.
+    ``lead_time``; if requested, ``result`` and ``parent_prediction``. ``is_labeled``: the task has as many annotations
+    as its ``overlap`` requires, and is no longer served. ``predictions``: those of the task, if requested, with ``id``,
+    ``result`` and ``model_version``.
     """
 
     task_id: int
     annotations: list[dict[str, Any]]
     is_labeled: bool = True
     overlap: int = 1
+    predictions: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class StoredLabel:
     if none is; and the ``answers``, in the order in which they were given: (annotation id, id of the annotator or None,
     what they say in the form of the kind of task, whether they are marked as ground truth), None where the kind of task
     compares none, and for generated images; and, where the first of these was begun from a ``preannotated`` class or
-    set of them, (its id, the name of the version that this was of, whether it says the same)."""
+    set of them, (its id, the name of the version that this was of, what this was)."""
 
     task_id: int
     label: Any

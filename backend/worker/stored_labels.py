@@ -41,7 +41,7 @@ def stored_label(
         unfinished=unfinished,
         ignored=dict(Counter(filter(None, map(kind.why_not, told)))) or None,
         answers=None if generated else _answers(kind, item.annotations),
-        preannotated=None if generated else begun_from(kind, item.annotations, before),
+        preannotated=None if generated else begun_from(kind, item, before),
     )
 
 

@@ -12,13 +12,14 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from benchmarks.data.datasets import fashion_mnist
 from tests.integration.editor import PATIENCE_MS, expect_task
-from tests.integration.helpers import PATIENCE, LabelProject, Studio, png, wait_for
+from tests.integration.helpers import PATIENCE, LabelProject, Seen, Studio, png, wait_for
 from tests.rig.servers import BackendServer
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
@@ -74,6 +75,68 @@ def test_the_stream_serves_the_lowest_score_with_our_choice_ticked(
         (annotation,) = project.studio.get(f"/api/tasks/{task}/annotations/")
         assert annotation["result"][0]["value"]["choices"] == [answers[task]]
     expect_task(page, order[2])
+
+
+def submit(page: Page, project: LabelProject, task: int) -> Any:
+    """Presses the button; the annotation as Label Studio then has it."""
+    with page.expect_response(lambda answer: answer.request.method == "POST" and "/annotations" in answer.url) as sent:
+        page.get_by_test_id("bottombar-submit-button").click()
+    assert sent.value.ok and f"/api/tasks/{task}/" in sent.value.url, sent.value.text()
+    (annotation,) = project.studio.get(f"/api/tasks/{task}/annotations/")
+    return annotation
+
+
+def test_what_an_annotator_leaves_was_accepted_and_what_she_changes_was_not(
+    page: Page, project: LabelProject, seen: Seen
+) -> None:
+    """She submits the first task as it opens, says something else of the second, and opens the third from the list and
+    begins anew, without what was filled in, of which Label Studio keeps no trace. A program labels a fourth. Then the
+    predictions go."""
+    version = project.version()
+    open_tasks = project.unlabelled()
+    order = [task for task in project.published_order(version) if task in open_tasks][:4]
+    found = {item["task"]: item for item in project.predictions(version)}
+    answers = {task: found[task]["result"][0]["value"]["choices"][0] for task in order}
+    earlier = (known(seen, project) or {"n": 0})["n"]
+    page.goto(f"{project.studio.url}/projects/{project.id}/data", wait_until="domcontentloaded")
+    page.get_by_role("button", name="Label All Tasks").click()
+
+    expect_task(page, order[0])
+    expect(page.locator(".lsf-choices input:checked")).to_have_attribute("name", answers[order[0]])
+    left = submit(page, project, order[0])
+    expect_task(page, order[1])
+    other = next(name for name in project.classes if name != answers[order[1]])
+    page.locator(f'.lsf-choices input[name="{other}"]').click(force=True)
+    changed = submit(page, project, order[1])
+    page.goto(f"{project.studio.url}/projects/{project.id}/data?task={order[2]}", wait_until="domcontentloaded")
+    expect_task(page, order[2])
+    page.get_by_label("Create an annotation").click()
+    expect(page.locator(".lsf-choices input:checked")).to_have_count(0)
+    page.locator(f'.lsf-choices input[name="{answers[order[2]]}"]').click(force=True)
+    anew = submit(page, project, order[2])
+    project.annotate(order[3], answers[order[3]])
+
+    assert [one["parent_prediction"] for one in (left, changed)] == [found[task]["id"] for task in order[:2]]
+    assert anew["parent_prediction"] is None
+
+    def counted() -> tuple[int, float] | None:
+        seen.state.projects.hint(project.id, tasks=True)
+        figures = known(seen, project) or {"n": 0, "value": 0.0}
+        return figures["n"] - earlier, round(figures["value"] * figures["n"])
+
+    wait_for("two that were begun from a prediction", lambda: counted() == (2, earlier + 1))
+    for task in order[:2]:
+        project.studio.delete(f"/api/predictions/{found[task]['id']}/")
+    (gone,) = project.studio.get(f"/api/tasks/{order[0]}/annotations/")
+    assert gone["parent_prediction"] is None, "Label Studio forgets it"
+    project.annotate(sorted(project.unlabelled())[-1], project.classes[0])
+    wait_for("that nothing is forgotten", lambda: seen.pending(project) >= 5 and counted() == (2, earlier + 1))
+
+
+def known(seen: Seen, project: LabelProject) -> Any:
+    found = seen.state.projects.get(project.id)
+    assert found is not None
+    return found.acceptance
 
 
 def test_a_task_opens_ticked_where_the_head_is_sure_enough_and_else_unticked(

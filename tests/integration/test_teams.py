@@ -154,11 +154,17 @@ def test_two_who_disagree_are_shown_and_the_consensus_decides_what_is_learned(
     wait_for("a changed label", lambda: seen.pending(project) == 1)
 
 
+def how_served(project: LabelProject, task: int) -> tuple[int, bool]:
+    """(overlap, whether Label Studio counts it as finished)."""
+    found = project.studio.get(f"/api/tasks/{task}/")
+    return found["overlap"], found["is_labeled"]
+
+
 def test_a_task_that_is_asked_again_on_the_page_is_served_first_to_whoever_has_not_labeled_it(
     studio: Studio, make_project: Callable[..., LabelProject], colleagues: list[Colleague], tmp_path: Path
 ) -> None:
     """With one annotation a task, and the network that a cycle doubts labels with. Nobody's annotation changes, and the
-    next one ends it."""
+    next one ends it. Another task that was asked by mistake is served as before."""
     locked = start_backend(tmp_path, studio, BASIC_AUTH_USER="owner", BASIC_AUTH_PASS="open-sesame", TASK_WIDTH="0")
     try:
         project = make_project(FRUIT, 30).connected(locked.url, NO_CYCLE, auth=("owner", "open-sesame"))
@@ -185,7 +191,19 @@ def test_a_task_that_is_asked_again_on_the_page_is_served_first_to_whoever_has_n
         form = {"task": str(again), "token": token[1]}
         assert requests.post(f"{address}/again", data=form, **browser).ok  # type: ignore[arg-type]
 
-        wait_for("its prediction in front", lambda: project.published_order(version)[:1] == [again])
+        mistaken = labeled[1]
+        before_that = how_served(project, mistaken)
+        assert seen.state.team.ask(project.id, mistaken) and seen.state.projects.hint(project.id, tasks=True)
+        wait_for("that it is served again", lambda: how_served(project, mistaken) == (3, False))
+        page = requests.get(address, **browser).text  # type: ignore[arg-type]
+        token = re.search(rf'/not-again">\s*<input[^>]*value="{mistaken}">\s*<input[^>]*value="(\w+)"', page)
+        assert token is not None
+        form = {"task": str(mistaken), "token": token[1]}
+        assert requests.post(f"{address}/not-again", data=form, **browser).ok  # type: ignore[arg-type]
+        wait_for("that it is taken back", lambda: how_served(project, mistaken) == before_that)
+        wait_for("that this is over", lambda: seen.state.team.withdrawn(project.id) == [])
+
+        wait_for("its prediction in front", lambda: again in project.published_order(version)[:2])
         wait_until_quiet(seen, project)
         assert again not in (opened(project), opened(other)), "who labeled it is asked for something else"
         third = project.seen_by(colleagues[1])

@@ -25,6 +25,7 @@ class ModelTask:
     """Label Studio was killed in the middle of a Submit: its count of the task's annotations stays 0."""
     overlap: int = 1
     finished: bool = True
+    predictions: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
 class ModelStudio:
@@ -81,12 +82,12 @@ class ModelStudio:
             "result": _result(choice),
             "completed_by": by,
             "parent_prediction": None,
-            "prediction": {},
         }
         if begun_from is not None:
             prediction, version, filled_in = begun_from
             shown = {"id": prediction, "model_version": version, "result": _result(filled_in) if filled_in else []}
-            self.contents[task].annotations[number] |= {"parent_prediction": prediction, "prediction": shown}
+            self.contents[task].predictions[prediction] = shown
+            self.contents[task].annotations[number]["parent_prediction"] = prediction
         self.contents[task].updated_at = self.now - late
         self.contents[task].finished = len(self.contents[task].annotations) >= self.contents[task].overlap
         return number
@@ -108,8 +109,9 @@ class ModelStudio:
             self.contents[task].updated_at = self.now
 
     def remove_prediction(self, prediction: int) -> None:
-        """Label Studio then forgets which annotations were begun from it, but not what it said."""
+        """Label Studio then forgets which annotations were begun from it."""
         for task in self.contents.values():
+            task.predictions.pop(prediction, None)
             for one in task.annotations.values():
                 if one["parent_prediction"] == prediction:
                     one["parent_prediction"] = None
@@ -174,7 +176,9 @@ class ModelStudio:
             if task in self.contents:
                 one = self.contents[task]
                 every = [dict(annotation) for annotation in one.annotations.values()]
-                yield TaskAnnotations(task, every, one.finished, one.overlap)
+                yield TaskAnnotations(
+                    task, every, one.finished, one.overlap, [*one.predictions.values()] if shown else ()
+                )
 
 
 def _stamp(seconds: float) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from backend.labelstudio.records import TaskAnnotations
 from backend.settings.core import Settings
 from backend.state import StoredLabel
 from backend.tasks.multilabel import Multilabel
@@ -66,8 +67,8 @@ def test_what_opened_unticked_or_was_not_begun_from_a_prediction_does_not_count(
     studio.annotate(2, "cat")
     alone = studio.annotate(3, "cat", begun_from=(903, OURS, "cat"))
     studio.contents[3].annotations[alone]["parent_prediction"] = None  # made by a program, or begun anew
-    older = studio.annotate(4, "cat", begun_from=(904, OURS, "cat"))
-    studio.contents[4].annotations[older]["parent_prediction"] = 804  # opened before the order changed
+    studio.annotate(4, "cat", begun_from=(904, OURS, "cat"))
+    studio.remove_prediction(904)  # before it was ever read
     studio.annotate(5, "cat", begun_from=(905, "somebody-else", "cat"))
     studio.annotate(6, "cat", skipped=True, begun_from=(906, OURS, "cat"))
     studio.annotate(7, "cat", begun_from=(907, OURS, "a class of before"))
@@ -81,6 +82,15 @@ def test_it_is_known_still_after_the_prediction_was_removed(studio: ModelStudio,
     for prediction in (901, 902):
         studio.remove_prediction(prediction)
     assert counted(job, whole=True) == (2, 0.5)
+
+
+def test_whoever_opened_a_task_before_the_order_changed_counts_for_the_order_of_then(
+    studio: ModelStudio, job: Job
+) -> None:
+    version_of(job, range(1, 13), "margin-c2")
+    studio.annotate(1, "cat", begun_from=(901, OURS, "cat"))
+    studio.contents[1].predictions[1001] = {"id": 1001, "model_version": "margin-c2", "result": []}
+    assert counted(job) == (1, 1.0)
 
 
 def test_a_label_that_is_corrected_later_was_not_accepted(studio: ModelStudio, job: Job) -> None:
@@ -109,8 +119,11 @@ def test_of_several_annotators_the_first_label_counts_and_when_it_is_deleted_the
 
 
 def test_each_cycle_has_a_share_of_its_own() -> None:
-    kept = [(OURS, False), ("b-c9", True), ("b-c9", False), ("margin-c2", True), ("b-c9", True), ("theirs", True)]
-    stored = [StoredLabel(task, "cat", [], 1, 0, preannotated=[task, *one]) for task, one in enumerate(kept)]
+    kept = [(OURS, "dog"), ("b-c9", "cat"), ("b-c9", "dog"), ("margin-c2", "cat"), ("b-c9", "cat"), ("theirs", "cat")]
+    stored = [
+        StoredLabel(task, "cat", [], 1, 0, None, None, [[task, 1, "cat", False]], [task, *one])
+        for task, one in enumerate(kept)
+    ]
     found = figures(stored, {OURS: 1, "margin-c2": 2, "b-c9": 9})
     assert found is not None and (found["n"], found["value"]) == (5, 0.6)
     assert [(one["cycle"], one["n"], one["value"]) for one in found["cycles"]] == [(1, 1, 0), (2, 1, 1), (9, 3, 0.6667)]
@@ -119,13 +132,14 @@ def test_each_cycle_has_a_share_of_its_own() -> None:
 def test_of_several_choices_all_of_them_have_to_be_the_same() -> None:
     kind = Multilabel.read(TAGS_CONFIG, Settings())
 
-    def label(number: int, said: list[str], filled_in: list[str]) -> dict[str, Any]:
-        def result(names: list[str]) -> list[dict[str, Any]]:
-            return [{"from_name": "what", "to_name": "pic", "type": "choices", "value": {"choices": names}}]
+    def result(names: list[str]) -> list[dict[str, Any]]:
+        return [{"from_name": "what", "to_name": "pic", "type": "choices", "value": {"choices": names}}]
 
-        shown = {"id": 9, "model_version": OURS, "result": result(filled_in) if filled_in else []}
-        return {"id": number, "result": result(said), "parent_prediction": 9, "prediction": shown}
+    def filled_in(names: list[str]) -> Any:
+        shown = {"id": 9, "model_version": OURS, "result": result(names) if names else []}
+        label = {"id": 1, "result": result(["dog", "cat"]), "parent_prediction": 9}
+        return begun_from(kind, TaskAnnotations(5, [label], predictions=[shown]), None)
 
-    assert begun_from(kind, [label(1, ["dog", "cat"], ["cat", "dog"])], None) == (1, OURS, True)
-    assert begun_from(kind, [label(1, ["dog"], ["cat", "dog"])], None) == (1, OURS, False)
-    assert begun_from(kind, [label(1, ["dog"], [])], None) is None, "nothing was ticked"
+    assert filled_in(["dog", "cat"]) == [1, OURS, kind.answer_of({"result": result(["cat", "dog"])})]
+    assert filled_in(["dog"]) == [1, OURS, ["dog"]]
+    assert filled_in([]) is None, "nothing was ticked"
