@@ -109,9 +109,10 @@ class Annotator:
         found: dict[str, Any] = self.call("GET", f"/api/tasks/{task}/")
         return found
 
-    def submit(self, task: int, result: Sequence[dict[str, Any]]) -> int:
-        """Submits an annotation of these regions; its id."""
-        body = {"result": list(result), "lead_time": 1.0}
+    def submit(self, task: int, result: Sequence[dict[str, Any]], shown: Sequence[Mapping[str, Any]] = ()) -> int:
+        """Submits an annotation of these regions; its id. ``shown``: the predictions that came with the task, the first
+        of which the editor would have begun it from."""
+        body = {"result": list(result), "lead_time": 1.0, "parent_prediction": shown[0]["id"] if shown else None}
         return int(self.call("POST", f"/api/tasks/{task}/annotations/", json=body)["id"])
 
     def skip(self, task: int) -> int:

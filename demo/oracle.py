@@ -136,7 +136,7 @@ class Oracle:
         """Says what is in an image: of a generated one what a classifier recognizes, or nothing."""
         number = int(task["id"])
         if not is_generated(task):
-            self.annotator.submit(number, self.subject.ground_truth(image_index(task)))
+            self.annotator.submit(number, self.subject.ground_truth(image_index(task)), task["predictions"])
         elif (result := self.subject.recognize(pixels_of(task))) is not None:
             self.recognized += 1
             self.annotator.submit(number, result)

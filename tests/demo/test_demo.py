@@ -96,6 +96,7 @@ def test_a_queue_in_the_published_order_passes(
         (annotation,) = task["annotations"]
         truth = CLASSES[dataset.train_labels[image_index(task)]]
         assert annotation["result"][0]["value"]["choices"] == [truth]
+        assert annotation["parent_prediction"] == task["predictions"][0]["id"], "as by the editor"
 
 
 @pytest.mark.slow
