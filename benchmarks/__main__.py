@@ -1,4 +1,4 @@
-"""``python -m benchmarks <command>``: bench, curves, demo, papers, gan, gpu, replay."""
+"""``python -m benchmarks <command>``: bench, curves, copies, demo, papers, gan, gpu, replay."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from importlib import import_module
 COMMANDS = {
     "bench": ("benchmarks.speed.command", "the speed table: ratios, each measured side by side in one run"),
     "curves": ("benchmarks.curves.command", "accuracy or its like over labels, one curve for each sampler"),
+    "copies": ("benchmarks.copies", "from which cosine on images count as near copies of each other"),
     "demo": ("demo.run", "Label Studio, the backend and a project to label"),
     "papers": ("benchmarks.papers.command", "the tables and figures of the papers, each by its name"),
     "gan": ("benchmarks.gan", "how well the GAN of asal and gaal learns from a pool, beside real images"),

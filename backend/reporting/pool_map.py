@@ -32,7 +32,7 @@ LABELED, QUEUE = 800, 300
 """Of these, as many labeled ones at most, and so many from the head of the order."""
 FEWEST = 10
 NEAR = 0.95
-"""From this cosine of their features on, two images count as near copies."""
+"""From this cosine of their features on, two images count as near copies: benchmarks/results/near-copies.md."""
 GROWTH = 2.0
 """The axes stay until there are so many times as many images to choose them by; then the map is laid out anew."""
 _EDGE = 0.005
@@ -112,7 +112,7 @@ def drawn(
     tasks = chosen(pool, labeled, queue)
     if len(tasks) < FEWEST:
         return None
-    points = _of_length_one(features(tasks))
+    points = of_length_one(features(tasks))
     count = len(pool) + len(labeled)
     if before is not None and before.key == key and count < GROWTH * before.chosen_by:
         center, axes, chosen_by = before.center, before.axes, before.chosen_by
@@ -148,10 +148,10 @@ def principal_axes(points: np.ndarray) -> np.ndarray:
     return (axes * np.where(largest < 0, -1.0, 1.0)).astype(np.float32)
 
 
-def near_copies(points: np.ndarray) -> np.ndarray:
+def near_copies(points: np.ndarray, bound: float = NEAR) -> np.ndarray:
     """For each of ``points`` (Q, F) of length 1, the place (Q,) of the first one that it is nearly a copy of and that
-    is no copy itself; its own where there is none."""
-    alike = points @ points.T >= NEAR
+    is no copy itself; its own where there is none. ``bound``: from this cosine on."""
+    alike = points @ points.T >= bound
     first = np.arange(len(points))
     for place in range(len(points)):
         earlier = np.flatnonzero(alike[place, :place] & (first[:place] == np.arange(place)))
@@ -160,7 +160,8 @@ def near_copies(points: np.ndarray) -> np.ndarray:
     return first
 
 
-def _of_length_one(features: np.ndarray) -> np.ndarray:
+def of_length_one(features: np.ndarray) -> np.ndarray:
+    """Features (N, F) of any float type as float32, each image's divided by its length."""
     points = features.astype(np.float32)
     return points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-6)
 
