@@ -102,13 +102,14 @@ WORKSHOP: dict[str, set[str]] = {
     "demo": {"benchmarks.data", "tests.rig"},
     "benchmarks.speed": {"benchmarks.data", "demo", "tests.rig"},
     "benchmarks.curves": {"benchmarks.data", "benchmarks.speed", "demo"},
+    "benchmarks.copies": {"benchmarks.data", "benchmarks.speed"},
     "benchmarks.gan": {"benchmarks.data"},
     "benchmarks.gpu": {"benchmarks.data", "benchmarks.speed"},
     "benchmarks.papers": {"benchmarks.curves", "benchmarks.data", "benchmarks.speed"},
     "benchmarks.replay": set(),
     "benchmarks.__main__": {
-        *("benchmarks.curves", "benchmarks.data", "benchmarks.gan", "benchmarks.gpu", "benchmarks.papers"),
-        "benchmarks.replay",
+        *("benchmarks.copies", "benchmarks.curves", "benchmarks.data", "benchmarks.gan", "benchmarks.gpu"),
+        *("benchmarks.papers", "benchmarks.replay"),
         "benchmarks.speed",
     },
 }

@@ -120,7 +120,7 @@ def test_what_an_annotator_leaves_was_accepted_and_what_she_changes_was_not(
     assert anew["parent_prediction"] is None
 
     def counted() -> tuple[int, float] | None:
-        seen.state.projects.hint(project.id, tasks=True)
+        seen.state.hints.add(project.id, tasks=True)
         figures = known(seen, project) or {"n": 0, "value": 0.0}
         return figures["n"] - earlier, round(figures["value"] * figures["n"])
 

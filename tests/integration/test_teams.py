@@ -193,7 +193,7 @@ def test_a_task_that_is_asked_again_on_the_page_is_served_first_to_whoever_has_n
 
         mistaken = labeled[1]
         before_that = how_served(project, mistaken)
-        assert seen.state.team.ask(project.id, mistaken) and seen.state.projects.hint(project.id, tasks=True)
+        assert seen.state.team.ask(project.id, mistaken) and seen.state.hints.add(project.id, tasks=True)
         wait_for("that it is served again", lambda: how_served(project, mistaken) == (3, False))
         page = requests.get(address, **browser).text  # type: ignore[arg-type]
         token = re.search(rf'/not-again">\s*<input[^>]*value="{mistaken}">\s*<input[^>]*value="(\w+)"', page)

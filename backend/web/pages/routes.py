@@ -142,7 +142,7 @@ class Pages:
         """Take back that a task is asked again. What is done already stays."""
         known, task = self._task_form(project, withdrawal)
         self._services.write(lambda: self._state.team.withdraw(known.id, task), POST_SECONDS)
-        self._services.write(lambda: self._state.projects.hint(known.id, tasks=True), POST_SECONDS)
+        self._services.write(lambda: self._state.hints.add(known.id, tasks=True), POST_SECONDS)
         return back_to(known)
 
     def image(self, project: str, name: str) -> flask.Response:
