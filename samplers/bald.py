@@ -22,7 +22,6 @@ class BaldSampler(DropoutSampler[DropoutOptions]):
     name: ClassVar[str] = "bald"
     summary: ClassVar[str] = "where networks with random features dropped disagree"
     source: ClassVar[str] = "Houlsby et al. 2011, Gal et al. 2017"
-    trains: ClassVar[str] = "nothing; dropout before the last layer"
     family: ClassVar[str] = families.SEVERAL_OPINIONS
     Options = DropoutOptions
 

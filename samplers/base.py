@@ -128,6 +128,8 @@ class Sampler(ABC, Generic[OptionsT]):
     """One of `samplers.families`: the panel that its learning curve is drawn in."""
     refusals: ClassVar[Mapping[str, str]] = {}
     """The kinds of task it has no meaning for: name -> the reason, which the project's owner reads."""
+    inside: ClassVar[Mapping[str, str]] = {}
+    """Settings whose value reaches inside the network, which has to be trained as a whole then: name -> that value."""
     tasks: ClassVar[tuple[str, ...]] = TASKS
     """The others, which it serves; follows from `refusals`."""
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}

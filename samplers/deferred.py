@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     import models.inference.per_class
     import models.inference.per_pixel
     import models.inference.predictions
+    import models.inference.stage_dropout
     import models.inference.streaming
     import models.inference.synthesis
     import models.intervals

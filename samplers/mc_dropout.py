@@ -41,7 +41,6 @@ class McDropoutSampler(DropoutSampler[McDropoutOptions]):
     name: ClassVar[str] = "mc-dropout"
     summary: ClassVar[str] = "where networks with random features dropped are uncertain"
     source: ClassVar[str] = "Gal & Ghahramani 2016"
-    trains: ClassVar[str] = "nothing; dropout before the last layer"
     family: ClassVar[str] = families.SEVERAL_OPINIONS
     Options = McDropoutOptions
 

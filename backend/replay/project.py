@@ -25,6 +25,7 @@ from backend.settings.core import Settings
 from backend.state import Project, State
 from backend.tasks import kind_of
 from backend.tasks.base import AnyTaskKind
+from backend.tasks.refusals import inside
 from models.data import no_progress
 from samplers import SAMPLER_NAMES, SAMPLERS
 
@@ -70,6 +71,12 @@ def chosen_samplers(kind: AnyTaskKind, asked: Sequence[str]) -> list[str]:
             raise SettingsError(f"there is no sampler {name!r}: choose from {', '.join(SAMPLER_NAMES)}")
         if reason := SAMPLERS[name].refusals.get(kind.name):
             raise SettingsError(f'sampler "{name}" has no meaning for {kind.learns}: {reason}')
+        if asked_for := inside(kind.settings, name):
+            setting, value = asked_for
+            raise SettingsError(
+                f'sampler "{name}" cannot be replayed with "{setting}": "{value}", which reaches inside the network: a '
+                "replay trains heads alone"
+            )
         if SAMPLERS[name].generates:
             raise SettingsError(
                 f'sampler "{name}" cannot be replayed: it asks for images that it generates, which nobody has labeled'

@@ -4,13 +4,15 @@ here."""
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 from backend.errors import SettingsError
-from backend.settings.core import Settings
+from backend.settings.core import Settings, all_settings
+from backend.tasks.refusals import inside
 
 BUNDLED = "tf_efficientnet_lite0"
 """The backbone whose ImageNet weights come with the installation."""
@@ -65,6 +67,7 @@ def check_backbone(settings: Settings) -> None:
     Nothing is downloaded, and neither torch nor timm is imported."""
     found = backbone_of(settings)
     if found.name not in FROM_PAPERS:
+        _check_inside(found, settings, "task_net", FROM_PAPERS)
         _check_timm(found, settings, "task_net")
     elif settings.training == "head":
         raise SettingsError(
@@ -79,7 +82,21 @@ def check_segmenter(settings: Settings) -> None:
     """The same for masks."""
     found = segmenter_of(settings)
     if found.name not in SEGMENTERS:
+        _check_inside(found, settings, "segmentation_net", SEGMENTERS)
         _check_timm(found, settings, "segmentation_net")
+
+
+def _check_inside(found: Backbone, settings: Settings, key: str, others: Sequence[str]) -> None:
+    """Raise SettingsError if the sampler is to reach inside the network, which is one of timm."""
+    if asked := inside(settings, settings.sampler):
+        setting, value = asked
+        default = next(item.default for item in all_settings() if item.name == setting)
+        networks = ", ".join(f'"{name}"' for name in others)
+        raise SettingsError(
+            f'"{setting}": "{value}" of sampler "{settings.sampler}" reaches inside the network, which is not possible '
+            f'with {found.name}, one of timm: set "{key}" to a network that is trained as a whole ({networks}), or '
+            f'"{setting}" to "{default}".'
+        )
 
 
 def _check_timm(found: Backbone, settings: Settings, key: str) -> None:

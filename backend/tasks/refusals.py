@@ -30,3 +30,10 @@ def refused(settings: Settings, task: str, learns: str, instead: str) -> str:
             f'set "allow_synthetic_tasks" to true as well, or "sampler" to another, such as "{instead}".'
         )
     return ""
+
+
+def inside(settings: Settings, sampler: str) -> tuple[str, str] | None:
+    """The setting, and its value, by which ``sampler`` reaches inside the network, which only works where that is
+    trained as a whole; None where it does not."""
+    asked = SAMPLERS[sampler].inside.items()
+    return next(((key, value) for key, value in asked if getattr(settings, key) == value), None)

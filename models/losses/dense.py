@@ -14,6 +14,7 @@ from torch import Tensor
 
 from models.data import CycleData, Runtime
 from models.inference.dropout import draw_masks
+from models.inference.stage_dropout import draw_stage_masks, thinned_logits
 from models.losses.isda import CovarianceEstimator, covariance_shape, semantic_table
 from models.losses.objectives import Objective
 from models.losses.pixel_covariance import estimator_for, targets_at, update_from_pixels
@@ -58,18 +59,28 @@ class DenseCrossEntropy(Objective):
 
 
 class DenseDropoutCrossEntropy(DenseCrossEntropy):
-    """The same, with a `rate` of the features' channels dropped at each step, in all pixels of an image alike.
+    """The same, with a `rate` of the features' channels dropped at each step, in all pixels of an image alike; with
+    `stages`, as many of the channels of each stage, too.
 
     The masks come from the runtime, a new one for each image at each step.
     """
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, *, stages: bool = False) -> None:
         super().__init__()
         self.rate = rate
+        self.stages = stages
 
     def begin(self, net: TaskNet, data: CycleData, runtime: Runtime) -> None:
         super().begin(net, data, runtime)
         self._generator = runtime.generator("dropout")
+
+    def loss(self, net: TaskNet, images: Tensor, targets: Tensor, progress: float) -> Tensor:
+        """As the base class says."""
+        if not self.stages:
+            return super().loss(net, images, targets, progress)
+        masks = draw_stage_masks(net, len(images), self.rate, self._generator)
+        logits = thinned_logits(net, images, masks)
+        return pixel_cross_entropy(enlarge(logits, targets.shape[1:]), targets, self.class_weight)
 
     def logits(self, net: TaskNet, features: Tensor, targets: Tensor, progress: float) -> Tensor:
         """Logits (B, C, h, w) of features (B, F, h, w) with whole channels dropped, image by image."""

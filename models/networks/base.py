@@ -6,7 +6,7 @@ Axis letters: B batch, F features, C classes, H W pixels, h w those of a map of 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -155,12 +155,37 @@ class TaskNet(ReducedScoring, ABC):
         ones."""
         return self.task.predict(logits if self.temperature == 1.0 else logits / self.temperature)
 
+    @property
+    def stage_channels(self) -> tuple[int, ...]:
+        """S_k, channels of the stages within the trunk that `thinned_features` drops some of; () where it drops none.
+
+        What leaves the trunk is not among them: that is features, and dropout before the last layer drops those.
+        """
+        return ()
+
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) normalized float -> (B, F) or (B, F, h, w) float32."""
+
+    def thinned_features(self, x: Tensor, masks: Sequence[Tensor]) -> Tensor:
+        """The same with the output of each stage times a mask: masks (1, S_k) or (B, S_k), as many as `stage_channels`.
+
+        Raises ValueError for another number of masks.
+        """
+        if masks:
+            raise ValueError(f"{self.config.name} has no stages to drop channels of, and got {len(masks)} masks")
+        return self.features(x)
 
     @abstractmethod
     def features_and_taps(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The same, and what a network alongside this one reads of its hidden layers, the taps: the channel means of
         the outputs of four stages, each (B, T_k) float32.
         """
+
+
+def drop_channels(maps: Tensor, mask: Tensor) -> Tensor:
+    """Maps (B, S, ...) times a mask (1, S) or (B, S) of their channels, in the type and the memory layout of the maps.
+
+    The product is taken in float32, in which the mask's scale is exact.
+    """
+    return (maps * mask[(..., *(None,) * (maps.ndim - 2))]).to(maps.dtype)

@@ -13,7 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from models.networks.base import PretrainedUnavailable, TaskConfig, TaskNet
+from models.networks.base import PretrainedUnavailable, TaskConfig, TaskNet, drop_channels
 from models.networks.residual import residual_stage
 
 SMALL_IMAGE = 64  # images up to this side get the CIFAR stem (3x3 convolution, no pooling)
@@ -62,7 +62,7 @@ class Classifier(TaskNet):
         self.config = config
         self.head = nn.Linear(8 * config.width, config.num_classes)
         self.tap_channels = tuple(config.width * factor for factor in _TAP_FACTORS[config.name])
-        self._taps = frozenset(taps)
+        self._taps = tuple(taps)
 
     def features(self, x: Tensor) -> Tensor:
         """Channel means of the trunk's last maps: (B, 3, H, W) -> (B, F) float32."""
@@ -79,6 +79,20 @@ class Classifier(TaskNet):
                 if name in self._taps:
                     taps.append(x)
         return x.float().mean(dim=(2, 3)), tuple(maps.float().mean(dim=(2, 3)) for maps in taps)
+
+    @property
+    def stage_channels(self) -> tuple[int, ...]:
+        """Of the tapped stages but the last one, whose channel means are the features."""
+        return self.tap_channels[:-1]
+
+    def thinned_features(self, x: Tensor, masks: Sequence[Tensor]) -> Tensor:
+        mask_after = dict(zip(self._taps[:-1], masks, strict=True))
+        with self.precision(x):
+            for name, layer in self.trunk.named_children():
+                x = layer(x)
+                if name in mask_after:
+                    x = drop_channels(x, mask_after[name])
+        return x.float().mean(dim=(2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, C) float32 of images (B, 3, H, W)."""

@@ -22,7 +22,7 @@ from models.networks.residual import residual_stage
 DRN_WIDTH = 16
 STRIDE = 8
 
-Tap = Callable[[Tensor], None]  # is shown the output of each tapped stage, in order
+Tap = Callable[[Tensor], Tensor]  # the output of each tapped stage, in order -> what the next layer reads
 
 _TAPPED = {"layer3": 4, "layer4": 8, "layer5": 16, "layer6": 32}  # the residual stages; channels ÷ width
 
@@ -49,11 +49,11 @@ class DilatedResidualTrunk(nn.Module):
         self.layer8 = _conv_stage(32 * width, 32 * width)
 
     def forward(self, x: Tensor, tap: Tap) -> Tensor:
-        """(B, 3, H, W) -> (B, F, h, w); shows each tapped stage's output to `tap`."""
+        """(B, 3, H, W) -> (B, F, h, w); each tapped stage's output goes through `tap`."""
         for name, layer in self.named_children():
             x = layer(x)
             if name in _TAPPED:
-                tap(x)
+                x = tap(x)
         return x
 
 

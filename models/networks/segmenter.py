@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.data import IGNORE
-from models.networks.base import PretrainedUnavailable, TaskConfig, TaskNet
-from models.networks.drn import DRN_WIDTH, DilatedResidualTrunk
+from models.networks.base import PretrainedUnavailable, TaskConfig, TaskNet, drop_channels
+from models.networks.drn import DRN_WIDTH, DilatedResidualTrunk, Tap
 from models.networks.torchvision_segmenters import (
     DeepLabTrunk,
     LiteRasppTrunk,
@@ -75,16 +75,32 @@ class Segmenter(TaskNet):
 
     def features(self, x: Tensor) -> Tensor:
         """Maps of features: (B, 3, H, W) -> (B, F, h, w) float32."""
-        return self._maps(x, _ignored)
+        return self._maps(x, _untouched)
 
     def features_and_taps(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The same, and the channel means of the outputs of four stages, each (B, T_k) float32."""
         taps: list[Tensor] = []
-        # Pooled at once: what comes later may write over a stage's map, and none of them stays in memory.
-        maps = self._maps(x, lambda stage: taps.append(stage.float().mean(dim=(2, 3))))
+
+        def pooled(stage: Tensor) -> Tensor:
+            # At once: what comes later may write over a stage's map, and none of them stays in memory.
+            taps.append(stage.float().mean(dim=(2, 3)))
+            return stage
+
+        maps = self._maps(x, pooled)
         return maps, tuple(taps)
 
-    def _maps(self, x: Tensor, tap: Callable[[Tensor], None]) -> Tensor:
+    @property
+    def stage_channels(self) -> tuple[int, ...]:
+        """Of all tapped stages: there are more layers behind the last one."""
+        return self.tap_channels
+
+    def thinned_features(self, x: Tensor, masks: Sequence[Tensor]) -> Tensor:
+        if len(masks) != len(self.stage_channels):
+            raise ValueError(f"{self.config.name} has {len(self.stage_channels)} stages, and got {len(masks)} masks")
+        waiting = iter(masks)
+        return self._maps(x, lambda stage: drop_channels(stage, next(waiting)))
+
+    def _maps(self, x: Tensor, tap: Tap) -> Tensor:
         with self.precision(x):
             maps: Tensor = self.trunk(x, tap)
         return maps.float()
@@ -94,8 +110,9 @@ class Segmenter(TaskNet):
         return enlarge(self.head(self.features(x)), x.shape[-2:])
 
 
-def _ignored(_: Tensor) -> None:
+def _untouched(stage: Tensor) -> Tensor:
     """The tap of nobody."""
+    return stage
 
 
 def enlarge(logits: Tensor, size: Sequence[int]) -> Tensor:

@@ -58,11 +58,11 @@ class DeepLabTrunk(nn.Module):
         self.tap_channels = (256, 512, 1024, 2048)
 
     def forward(self, x: Tensor, tap: Tap) -> Tensor:
-        """(B, 3, H, W) -> (B, 256, h, w); shows each tapped stage's output to `tap`."""
+        """(B, 3, H, W) -> (B, 256, h, w); each tapped stage's output goes through `tap`."""
         for name, layer in self.backbone.items():
             x = layer(x)
             if name.startswith("layer"):
-                tap(x)
+                x = tap(x)
         maps: Tensor = self.classifier(x)
         return maps
 
@@ -89,14 +89,14 @@ class LiteRasppTrunk(nn.Module):
         self.tap_channels = tuple(model.backbone[name].out_channels for name in self._taps)
 
     def forward(self, x: Tensor, tap: Tap) -> Tensor:
-        """(B, 3, H, W) -> (B, 168, h, w); shows each tapped stage's output to `tap`."""
+        """(B, 3, H, W) -> (B, 168, h, w); each tapped stage's output goes through `tap`."""
         low = x
         for name, layer in self.backbone.items():
             x = layer(x)
+            if name in self._taps:
+                x = tap(x)
             if name == self._low:
                 low = x
-            if name in self._taps:
-                tap(x)
         high = self.classifier["cbr"](x) * self.classifier["scale"](x)
         high = functional.interpolate(high, size=low.shape[-2:], mode="bilinear", align_corners=False)
         return torch.cat([low, high], dim=1)

@@ -167,8 +167,9 @@ class Task(ABC):
         """The plain objective of this kind."""
 
     @abstractmethod
-    def dropout_cross_entropy(self, rate: float) -> Objective:
-        """The same with a `rate` of the features dropped at each step, drawn again each time."""
+    def dropout_cross_entropy(self, rate: float, *, stages: bool = False) -> Objective:
+        """The same with a `rate` of the features dropped at each step, drawn again each time; with `stages`, as many of
+        the channels of each stage, too (`models.inference.stage_dropout`)."""
 
     @abstractmethod
     def isda(self, strength: float, covariance: str) -> Objective:

@@ -75,8 +75,8 @@ class ClassificationTask(Task):
     def cross_entropy(self) -> Objective:
         return CrossEntropy()
 
-    def dropout_cross_entropy(self, rate: float) -> Objective:
-        return DropoutCrossEntropy(rate)
+    def dropout_cross_entropy(self, rate: float, *, stages: bool = False) -> Objective:
+        return DropoutCrossEntropy(rate, stages=stages)
 
     def isda(self, strength: float, covariance: str) -> Objective:
         return ISDA(strength, covariance)

@@ -94,8 +94,8 @@ class MultilabelTask(Task):
     def cross_entropy(self) -> Objective:
         return BinaryCrossEntropy()
 
-    def dropout_cross_entropy(self, rate: float) -> Objective:
-        return DropoutCrossEntropy(rate, functional.binary_cross_entropy_with_logits)
+    def dropout_cross_entropy(self, rate: float, *, stages: bool = False) -> Objective:
+        return DropoutCrossEntropy(rate, functional.binary_cross_entropy_with_logits, stages=stages)
 
     def isda(self, strength: float, covariance: str) -> Objective:
         raise UnsupportedTask("ISDA augments the features of one class an image, and here an image has several")

@@ -87,8 +87,8 @@ class SegmentationTask(Task):
     def cross_entropy(self) -> Objective:
         return DenseCrossEntropy()
 
-    def dropout_cross_entropy(self, rate: float) -> Objective:
-        return DenseDropoutCrossEntropy(rate)
+    def dropout_cross_entropy(self, rate: float, *, stages: bool = False) -> Objective:
+        return DenseDropoutCrossEntropy(rate, stages=stages)
 
     def isda(self, strength: float, covariance: str) -> Objective:
         return DenseISDA(strength, covariance)

@@ -36,7 +36,8 @@ def make_net() -> Classifier:
 
 
 def score(kind: str, rate: float = 0.5, rows: np.ndarray | None = None) -> np.ndarray:
-    sampler = McDropoutSampler(McDropoutOptions(rate, DRAWS, kind), task="classification", num_classes=3, image_size=16)
+    options = McDropoutOptions(rate, DRAWS, mc_dropout_score=kind)
+    sampler = McDropoutSampler(options, task="classification", num_classes=3, image_size=16)
     return sampler.score(make_net(), make_pixels(), np.arange(COUNT) if rows is None else rows, RUNTIME).acquisition
 
 

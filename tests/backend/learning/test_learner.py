@@ -274,6 +274,20 @@ def test_a_checkpoint_of_before_there_were_masks_is_read(tmp_path: Path) -> None
     assert np.array_equal(scores(learner), scores(again))
 
 
+def test_a_version_is_scored_by_dropout_in_the_places_it_was_trained_with(tmp_path: Path) -> None:
+    """Also in bfloat16; a version of before there was a choice has it before the last layer."""
+    learner = trained(with_sampler("bald", dropout_place="stages", epochs=1))
+    learner.save(tmp_path / "stages.pt")
+    again = Learner.load(tmp_path / "stages.pt", CPU)
+    assert np.array_equal(scores(learner), scores(again))
+    reduced = again.score(pictures(36)[0], np.arange(12, 36), Runtime(CPU, 5, score_dtype=torch.bfloat16))[0]
+    np.testing.assert_allclose(reduced, scores(learner), atol=0.05)
+    payload = kept("bald").payload()
+    payload["options"] = {key: value for key, value in payload["options"].items() if key != "dropout_place"}
+    checkpoint.save(tmp_path / "earlier.pt", payload)
+    assert np.array_equal(scores(Learner.load(tmp_path / "earlier.pt", CPU)), scores(kept("bald")))
+
+
 def test_later_scores_have_the_precision_of_the_version(tmp_path: Path) -> None:
     """Also after the setting was changed, and of a version from before there was one."""
     learner = trained(with_sampler("margin", score_dtype="bfloat16"))

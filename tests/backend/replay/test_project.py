@@ -151,6 +151,10 @@ def test_random_is_always_replayed_and_what_cannot_be_is_refused_in_words() -> N
     for name, words in (("gaal", "cannot be replayed"), ("bold", "there is no sampler 'bold'")):
         with pytest.raises(SettingsError, match=words):
             chosen_samplers(kind, (name,))
+    inside = kind_of(CONFIG, Settings().for_project(HEAD | {"dropout_place": "stages"}))
+    assert chosen_samplers(inside, ("margin",)) == ["margin", "random"]
+    with pytest.raises(SettingsError, match='sampler "bald" cannot be replayed with "dropout_place": "stages"'):
+        chosen_samplers(inside, ("bald",))
     several = kind_of(TAGS_CONFIG, Settings().for_project({"sampler": "margin"}))
     with pytest.raises(SettingsError, match="has no meaning for several choices per image"):
         chosen_samplers(several, ("dast-al",))

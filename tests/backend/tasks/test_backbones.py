@@ -106,6 +106,23 @@ def test_what_cannot_be_had_is_refused_in_words(
         KINDS["classification"].read(EXAMPLES["classification"].config(FRUIT), settings)
 
 
+@pytest.mark.parametrize("sampler", ["bald", "mc-dropout"])
+@pytest.mark.parametrize("given", [{}, {"training": "finetune"}])
+def test_dropout_inside_a_network_of_timm_is_refused_in_words(sampler: str, given: dict[str, str]) -> None:
+    settings = Settings().for_project({"sampler": sampler, "dropout_place": "stages", **given})
+    for kind, key, other in (
+        ("classification", "task_net", "resnet18"),
+        ("multilabel", "task_net", "resnet18"),
+        ("segmentation", "segmentation_net", "drn-d-22"),
+    ):
+        config = EXAMPLES[kind].config(FRUIT)
+        with pytest.raises(SettingsError, match=f'set "{key}" to .*"{other}".* or "dropout_place" to "features"'):
+            KINDS[kind].read(config, settings)
+        KINDS[kind].read(config, settings.for_project({key: other, "training": "auto"}))
+        KINDS[kind].read(config, settings.for_project({"dropout_place": "features"}))
+        KINDS[kind].read(config, settings.for_project({"sampler": "entropy"}))
+
+
 def test_weights_that_timm_has_fetched_before_are_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     kept = tmp_path / "models--timm--resnet34d.ra2_in1k" / "snapshots" / "0123"

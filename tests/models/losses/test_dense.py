@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from models.data import IGNORE, CycleData, MaskTargets, Runtime
 from models.inference.dropout import draw_masks
+from models.inference.stage_dropout import draw_stage_masks
 from models.losses.dense import DenseCrossEntropy, DenseDropoutCrossEntropy, DenseISDA, isda_logits
 from models.losses.isda import CovarianceEstimator, class_covariance, isda_loss, semantic_table
 from models.losses.pixel_covariance import pixel_covariance, targets_at, update_from_pixels
@@ -129,6 +130,25 @@ def test_dropout_drops_channels_of_whole_images() -> None:
     masks = draw_masks(3, FEATURES, 0.5, Runtime(CPU, 7).generator("dropout"))
     thinned = torch.stack([maps * mask[:, None, None] for maps, mask in zip(net.features(images), masks, strict=True)])
     large = functional.interpolate(net.head(thinned), size=(8, 8), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(loss, functional.cross_entropy(large, targets, ignore_index=255))
+    assert loss != objective.loss(net, images, targets, 0.5)  # other masks
+
+
+def test_dropout_at_stages_drops_channels_of_each_and_of_the_features() -> None:
+    """Against the trunk's layers one by one, in eval mode, where an image is judged alone."""
+    net = SEGMENTATION.build(SegmenterConfig("drn-d-22", CLASSES, 1), 0).eval()
+    images, targets = make_batch(2, 16, 16)
+    objective = DenseDropoutCrossEntropy(0.5, stages=True)
+    objective.begin(net, DATA, Runtime(CPU, 7))
+    loss = objective.loss(net, images, targets, 0.5)
+    masks = iter(draw_stage_masks(net, 2, 0.5, Runtime(CPU, 7).generator("dropout")))
+    x = images
+    for name, layer in net.trunk.named_children():
+        x = layer(x)
+        if name in ("layer3", "layer4", "layer5", "layer6"):
+            x = x * next(masks)[:, :, None, None]
+    logits = net.head(x * next(masks)[:, :, None, None])
+    large = functional.interpolate(logits, size=(16, 16), mode="bilinear", align_corners=False)
     torch.testing.assert_close(loss, functional.cross_entropy(large, targets, ignore_index=255))
     assert loss != objective.loss(net, images, targets, 0.5)  # other masks
 

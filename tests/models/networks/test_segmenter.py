@@ -54,6 +54,21 @@ def test_features_are_those_beside_the_taps_and_give_the_logits(net: Segmenter) 
         assert torch.equal(net(images), by_hand)
 
 
+def test_masks_of_ones_leave_the_features_as_they_are_and_each_stage_has_a_say(net: Segmenter) -> None:
+    net.eval()
+    images = pictures(1, 3, 32, 32)
+    ones = [torch.ones(1, channels) for channels in net.stage_channels]
+    assert net.stage_channels == net.tap_channels
+    with torch.inference_mode():
+        plain = net.features(images)
+        assert torch.equal(net.thinned_features(images, ones), plain)
+        for place in range(len(ones)):
+            thinned = [one if other != place else 0.0 * one for other, one in enumerate(ones)]
+            assert not torch.equal(net.thinned_features(images, thinned), plain)
+        with pytest.raises(ValueError, match="4 stages, and got 3 masks"):
+            net.thinned_features(images, ones[1:])
+
+
 def test_an_image_is_judged_alone_in_evaluation(net: Segmenter) -> None:
     net.eval()
     images = pictures(3, 3, 32, 32)
