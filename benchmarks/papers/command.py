@@ -22,10 +22,11 @@ from backend.files import replace_file
 from benchmarks.curves.display import Display
 from benchmarks.curves.plan import PlanError
 from benchmarks.data.datasets import DOWNLOADS, DatasetUnavailable
-from benchmarks.papers import dast_al, slides, ta_vaal, vaal
+from benchmarks.papers import dast_al, dropout, slides, ta_vaal, vaal
 from benchmarks.papers.study import SCALES, Outcome, Places, Study
 
-STUDIES: dict[str, Study] = {study.name: study for paper in (vaal, ta_vaal, dast_al, slides) for study in paper.STUDIES}
+PAPERS = (vaal, ta_vaal, dast_al, slides, dropout)
+STUDIES: dict[str, Study] = {study.name: study for paper in PAPERS for study in paper.STUDIES}
 RESULTS = Path(__file__).parents[1] / "results" / "papers"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from benchmarks.papers.matches import Matches
 from benchmarks.papers.neighbors import Neighbors
 from benchmarks.papers.pair_losses import PairLosses
 from benchmarks.papers.purchases import Chosen, Costs
+from benchmarks.papers.scales import SCRATCH
 from benchmarks.papers.study import SCALES, Places
 from benchmarks.papers.trained import labels_of
 from samplers import SAMPLERS
@@ -91,6 +93,18 @@ def test_arms_may_differ_in_their_settings_and_are_compared_trial_by_trial(folde
     (first, *_), (_, *_), (third, *_) = (cells(row) for row in outcome.rows)
     assert first == third, "the first labels are the same, and so is what is trained on them"
     assert outcome.facts["seeds"] == "--seed 0, 2 trials"
+
+
+def test_places_and_rates_of_dropout_are_arms_of_their_own(folder: Path, places: Places) -> None:
+    """Some of what is declared, with tiny networks in place of the study's."""
+    declared = STUDIES["dropout-places"]
+    assert isinstance(declared, Curves)
+    assert len({(arm.sampler, arm.settings) for arm in declared.arms}) == 2 + 2 * 2 * 3
+    chosen = [arm for arm in declared.arms if arm.sampler == "bald" and "dropout_rate=0.5" in arm.settings]
+    arms = tuple(replace(arm, settings=(*arm.settings[: -len(SCRATCH)], *TINY)) for arm in chosen)
+    options = f"{tiny(folder, trials=1)} --set dropout_draws=2"
+    outcome = replace(declared, arms=arms, small=options).make("small", places, Display())
+    assert [row[0] for row in outcome.rows] == ["`bald`, features, 0.5", "`bald`, stages, 0.5"]
 
 
 def test_what_a_cycle_costs(folder: Path, places: Places) -> None:
