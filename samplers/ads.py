@@ -46,6 +46,7 @@ class AdsSampler(Sampler[AdsOptions]):
 
     name: ClassVar[str] = "ads"
     summary: ClassVar[str] = "where two classifiers are uncertain, after training to agree and to disagree"
+    why: ClassVar[str] = "two classifiers, trained to disagree where they can, are unsure of it"
     source: ClassVar[str] = "Fu et al. 2021"
     trains: ClassVar[str] = "two more classifiers, with steps on the pool"
     family: ClassVar[str] = families.COVERAGE

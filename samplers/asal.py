@@ -56,6 +56,7 @@ class AsalSampler(GanSampler[AsalOptions]):
 
     name: ClassVar[str] = "asal"
     summary: ClassVar[str] = "the real images nearest to generated ones that the network is least sure of"
+    why: ClassVar[str] = "of the real images it is nearest to a generated one that the network is unsure of"
     source: ClassVar[str] = "Mayer & Timofte 2020"
     diverse: ClassVar[bool] = True
     Options = AsalOptions
@@ -68,6 +69,13 @@ class AsalSampler(GanSampler[AsalOptions]):
     """(K,) int64, their rows, the first to be labeled first."""
     _coder: VAE | None = None
     """Of "autoencoder"."""
+
+    @classmethod
+    def reason(cls, acquisition: float | None) -> str:
+        """Of an image that is not matched; or of any, while the GAN is still being trained."""
+        if acquisition is None or acquisition >= FIRST - 0.5:
+            return super().reason(acquisition)
+        return "the network is unsure of it or, once images are generated, of one that it is near to"
 
     def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         """Take over the GAN that was prepared, or train it where that is due; then generate images, and match them:

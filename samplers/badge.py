@@ -41,6 +41,10 @@ class BadgeSampler(PickingSampler[BadgeOptions]):
 
     name: ClassVar[str] = "badge"
     summary: ClassVar[str] = "images whose gradients in the last layer would be large and differ from each other"
+    why: ClassVar[str] = (
+        "learning from it should change the last layer much, and in another way than the images before it"
+    )
+    why_rest: ClassVar[str] = "learning from it should change the last layer much"
     source: ClassVar[str] = "Ash et al. 2020"
     trains: ClassVar[str] = "nothing; one extra pass over up to 20,000 images"
     family: ClassVar[str] = families.BATCHES

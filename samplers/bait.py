@@ -42,6 +42,8 @@ class BaitSampler(PickingSampler[BaitOptions]):
 
     name: ClassVar[str] = "bait"
     summary: ClassVar[str] = "images whose labels would tell the last layer the most about the pool"
+    why: ClassVar[str] = "its label should tell the last layer much about the pool that the labels before it do not"
+    why_rest: ClassVar[str] = "its label should tell the last layer much"
     source: ClassVar[str] = "Ash et al. 2021"
     trains: ClassVar[str] = "nothing; one extra pass over up to 5,000 images, and the labeled ones"
     family: ClassVar[str] = families.BATCHES

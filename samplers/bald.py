@@ -21,6 +21,7 @@ class BaldSampler(DropoutSampler[DropoutOptions]):
 
     name: ClassVar[str] = "bald"
     summary: ClassVar[str] = "where networks with random features dropped disagree"
+    why: ClassVar[str] = "networks with random features dropped disagree about it"
     source: ClassVar[str] = "Houlsby et al. 2011, Gal et al. 2017"
     family: ClassVar[str] = families.SEVERAL_OPINIONS
     Options = DropoutOptions

@@ -120,6 +120,8 @@ class Sampler(ABC, Generic[OptionsT]):
     """As in the settings."""
     summary: ClassVar[str]
     """What is labeled first: one line for `python -m backend samplers` and the table in docs/samplers.md."""
+    why: ClassVar[str] = ""
+    """Why an image is labeled soon, said of that image in half a sentence, for the owner's page; "": the summary."""
     source: ClassVar[str] = ""
     """The paper or papers: authors and year."""
     trains: ClassVar[str] = "nothing"
@@ -179,6 +181,13 @@ class Sampler(ABC, Generic[OptionsT]):
         cycle may train are shared out evenly among them. Those after the first are what `fit` trains.
         """
         return 1
+
+    @classmethod
+    def reason(cls, acquisition: float | None) -> str:
+        """Why an image with this acquisition comes where it does, in half a sentence for the project's owner. None: it
+        has noise on it (`Learner.score`), so that it tells no figure of the image.
+        """
+        return cls.why or cls.summary
 
     @classmethod
     def has_objective(cls) -> bool:

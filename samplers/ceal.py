@@ -64,6 +64,7 @@ class CealSampler(Sampler[CealOptions]):
 
     name: ClassVar[str] = "ceal"
     summary: ClassVar[str] = "where the network is uncertain, by least confidence, margin, or entropy"
+    why: ClassVar[str] = "the network is unsure of it"
     source: ClassVar[str] = "Wang et al. 2017"
     trains: ClassVar[str] = "nothing; confident predictions become pseudo-labels for one training"
     family: ClassVar[str] = families.UNCERTAINTY

@@ -45,6 +45,7 @@ class CoreSetSampler(Sampler[CoreSetOptions]):
 
     name: ClassVar[str] = "core-set"
     summary: ClassVar[str] = "what is farthest from every labeled image, in the task network's features"
+    why: ClassVar[str] = "it is far from all labeled images and from those before it"
     source: ClassVar[str] = "Sener & Savarese 2018"
     trains: ClassVar[str] = "nothing; one extra pass over the pool"
     family: ClassVar[str] = families.COVERAGE

@@ -46,6 +46,7 @@ class DropQuerySampler(PickingSampler[DropQueryOptions]):
 
     name: ClassVar[str] = "dropquery"
     summary: ClassVar[str] = "images whose predicted class changes under dropout of their features, one of each cluster"
+    why: ClassVar[str] = "its predicted class changes when some of its features are left out"
     source: ClassVar[str] = "Gupte et al. 2024"
     trains: ClassVar[str] = "nothing; one extra pass over up to 20,000 images"
     family: ClassVar[str] = families.BATCHES

@@ -22,6 +22,7 @@ class EnsembleSampler(CommitteeSampler[CommitteeOptions]):
 
     name: ClassVar[str] = "ensemble"
     summary: ClassVar[str] = "where independently trained networks vote differently, by variation ratio"
+    why: ClassVar[str] = "independently trained networks vote for different classes"
     source: ClassVar[str] = "Beluch et al. 2018"
     family: ClassVar[str] = families.SEVERAL_OPINIONS
     Options = CommitteeOptions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -23,9 +24,14 @@ class EntropySampler(Sampler[SamplerOptions]):
 
     name: ClassVar[str] = "entropy"
     summary: ClassVar[str] = "where the class probabilities are spread most evenly"
+    why: ClassVar[str] = "the probabilities of its classes are spread evenly"
     source: ClassVar[str] = "Settles 2009"
     family: ClassVar[str] = families.UNCERTAINTY
     Options = SamplerOptions
+
+    @classmethod
+    def reason(cls, acquisition: float | None) -> str:
+        return cls.why if acquisition is None else entropy_in_words(acquisition)
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """H = -sum_c p_c log p_c in nats, (N,), between 0 and log C (Settles 2009, section 3.1). Of masks, its mean
@@ -37,6 +43,11 @@ class EntropySampler(Sampler[SamplerOptions]):
 
         predictions, values = models.inference.predictions.predict_and_measure(net, pixels, rows, runtime, of_batch)
         return Scored(values, predictions)
+
+
+def entropy_in_words(nats: float) -> str:
+    """exp(H), the number of equally probable answers of the same entropy (Hill 1973); on average, where H is a mean."""
+    return f"the network is as unsure as between {math.exp(min(max(nats, 0.0), 50.0)):.1f} equally probable answers"
 
 
 def predictive_entropy(logits: Tensor) -> Tensor:

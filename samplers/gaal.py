@@ -8,6 +8,7 @@ import numpy as np
 
 from samplers.base import Answered, Generated, Scored
 from samplers.deferred import models, torch
+from samplers.entropy import entropy_in_words
 from samplers.gan_base import GanOptions, GanSampler
 
 if TYPE_CHECKING:
@@ -36,9 +37,14 @@ class GaalSampler(GanSampler[GanOptions]):
 
     name: ClassVar[str] = "gaal"
     summary: ClassVar[str] = "generated images that the network is least sure of; real ones like `entropy`"
+    why: ClassVar[str] = "the network is unsure of it"
     source: ClassVar[str] = "Zhu & Bento 2017"
     generates: ClassVar[bool] = True
     Options = GanOptions
+
+    @classmethod
+    def reason(cls, acquisition: float | None) -> str:
+        return cls.why if acquisition is None else entropy_in_words(acquisition)
 
     def fit(self, net: TaskNet, data: CycleData, runtime: Runtime) -> dict[str, float]:
         """Take over the GAN that was prepared, or train it where that is due, phase "gan"."""

@@ -32,6 +32,7 @@ class LearningLossSampler(LossPredictionSampler[LearningLossOptions]):
 
     name: ClassVar[str] = "learning-loss"
     summary: ClassVar[str] = "where a module attached to the task network predicts the largest loss"
+    why: ClassVar[str] = "a large loss of the network is predicted for it"
     source: ClassVar[str] = "Yoo & Kweon 2019"
     family: ClassVar[str] = families.LOSS_PREDICTION
     Options = LearningLossOptions

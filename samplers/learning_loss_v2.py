@@ -24,6 +24,7 @@ class LearningLossV2Sampler(LossPredictionSampler[LossPredictionOptions]):
 
     name: ClassVar[str] = "learning-loss-v2"
     summary: ClassVar[str] = "where such a module, trained to rank the losses, predicts the largest"
+    why: ClassVar[str] = "one of the largest losses is predicted for it"
     source: ClassVar[str] = "Kim et al. 2021, supplement"
     family: ClassVar[str] = families.LOSS_PREDICTION
     Options = LossPredictionOptions

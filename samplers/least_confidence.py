@@ -9,6 +9,7 @@ import numpy as np
 from samplers import families
 from samplers.base import Sampler, Scored
 from samplers.deferred import models, torch
+from samplers.margin import probability
 from samplers.options import SamplerOptions
 
 if TYPE_CHECKING:
@@ -25,9 +26,14 @@ class LeastConfidenceSampler(Sampler[SamplerOptions]):
 
     name: ClassVar[str] = "least-confidence"
     summary: ClassVar[str] = "where the predicted class is least probable"
+    why: ClassVar[str] = "its most probable answer is not very probable"
     source: ClassVar[str] = "Lewis & Gale 1994"
     family: ClassVar[str] = families.UNCERTAINTY
     Options = SamplerOptions
+
+    @classmethod
+    def reason(cls, acquisition: float | None) -> str:
+        return cls.why if acquisition is None else confidence_in_words(-acquisition)
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """log((1 - p_ŷ) / p_ŷ), (N,), which rises with 1 - p_ŷ (Lewis & Gale 1994, section 4; Settles 2009, section
@@ -39,6 +45,11 @@ class LeastConfidenceSampler(Sampler[SamplerOptions]):
 
         predictions, values = models.inference.predictions.predict_and_measure(net, pixels, rows, runtime, of_batch)
         return Scored(values, predictions)
+
+
+def confidence_in_words(log_odds: float) -> str:
+    """The probability of the predicted answer with these log-odds; on average, where an image has several."""
+    return f"its most probable answer has a probability of {100 * probability(log_odds):.1f} %"
 
 
 def log_odds_of_error(logits: Tensor) -> Tensor:

@@ -27,9 +27,14 @@ class MarginSampler(Sampler[SamplerOptions]):
 
     name: ClassVar[str] = "margin"
     summary: ClassVar[str] = "where the two most probable classes are closest"
+    why: ClassVar[str] = "the two most probable answers are nearly as probable"
     source: ClassVar[str] = "Scheffer et al. 2001"
     family: ClassVar[str] = families.UNCERTAINTY
     Options = SamplerOptions
+
+    @classmethod
+    def reason(cls, acquisition: float | None) -> str:
+        return cls.why if acquisition is None else margin_in_words(acquisition)
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """log((1 - m) / m), (N,), which falls as the margin m = p_1 - p_2 rises (Scheffer, Decomain & Wrobel 2001;
@@ -42,6 +47,16 @@ class MarginSampler(Sampler[SamplerOptions]):
 
         predictions, values = models.inference.predictions.predict_and_measure(net, pixels, rows, runtime, of_batch)
         return Scored(values, predictions)
+
+
+def margin_in_words(acquisition: float) -> str:
+    """What :func:`log_odds_of_no_margin` says of an image; on average, where that is a mean."""
+    return f"the two most probable answers are {100 * probability(-acquisition):.1f} points apart"
+
+
+def probability(log_odds: float) -> float:
+    """1 / (1 + exp(-x)) of log-odds x, without overflow."""
+    return 1.0 / (1.0 + math.exp(-log_odds)) if log_odds > -700.0 else 0.0
 
 
 def log_odds_of_no_margin(logits: Tensor) -> Tensor:

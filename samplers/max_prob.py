@@ -9,7 +9,7 @@ import numpy as np
 from samplers import families
 from samplers.base import Sampler, Scored
 from samplers.deferred import models
-from samplers.least_confidence import log_odds_of_error
+from samplers.least_confidence import confidence_in_words, log_odds_of_error
 from samplers.options import SamplerOptions
 
 if TYPE_CHECKING:
@@ -29,9 +29,14 @@ class MaxProbSampler(Sampler[SamplerOptions]):
 
     name: ClassVar[str] = "max-prob"
     summary: ClassVar[str] = "where the network is most confident: a negative control, not for use"
+    why: ClassVar[str] = "its most probable answer is very probable"
     source: ClassVar[str] = "Chen et al. 2022"
     family: ClassVar[str] = families.UNCERTAINTY
     Options = SamplerOptions
+
+    @classmethod
+    def reason(cls, acquisition: float | None) -> str:
+        return cls.why if acquisition is None else confidence_in_words(acquisition)
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:
         """log(p_ŷ / (1 - p_ŷ)), (N,): higher = more confident (the baseline "Maxp" of Chen et al. 2022, table 1)."""

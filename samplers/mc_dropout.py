@@ -40,6 +40,7 @@ class McDropoutSampler(DropoutSampler[McDropoutOptions]):
 
     name: ClassVar[str] = "mc-dropout"
     summary: ClassVar[str] = "where networks with random features dropped are uncertain"
+    why: ClassVar[str] = "networks with random features dropped are unsure of it"
     source: ClassVar[str] = "Gal & Ghahramani 2016"
     family: ClassVar[str] = families.SEVERAL_OPINIONS
     Options = McDropoutOptions

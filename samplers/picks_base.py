@@ -12,6 +12,7 @@ import numpy as np
 
 from samplers.base import NotFitted, Sampler, Scored
 from samplers.deferred import models
+from samplers.margin import margin_in_words
 from samplers.options import SamplerOptions
 
 if TYPE_CHECKING:
@@ -36,7 +37,16 @@ class PickingSampler(Sampler[PickingT]):
 
     diverse: ClassVar[bool] = True
 
+    why_rest: ClassVar[str] = ""
+    """`why` of an image that is not picked; "": what margin says of it."""
+
     picks: Picks | None = None
+
+    @classmethod
+    def reason(cls, acquisition: float | None) -> str:
+        if acquisition is None or acquisition >= FIRST - 0.5:
+            return super().reason(acquisition)
+        return cls.why_rest or margin_in_words(acquisition)
 
     @abstractmethod
     def choose(self, net: TaskNet, data: CycleData, runtime: Runtime) -> np.ndarray:

@@ -43,6 +43,7 @@ class QbcSampler(CommitteeSampler[QbcOptions]):
 
     name: ClassVar[str] = "qbc"
     summary: ClassVar[str] = "where independently trained networks disagree, by vote entropy or consensus entropy"
+    why: ClassVar[str] = "independently trained networks disagree about it"
     source: ClassVar[str] = "Seung et al. 1992, Dagan & Engelson 1995"
     family: ClassVar[str] = families.SEVERAL_OPINIONS
     Options = QbcOptions

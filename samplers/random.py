@@ -21,6 +21,7 @@ class RandomSampler(Sampler[SamplerOptions]):
 
     name: ClassVar[str] = "random"
     summary: ClassVar[str] = "anything, as the baseline"
+    why: ClassVar[str] = "it was drawn by chance, as all are with this sampler"
     family: ClassVar[str] = families.BASELINE
     spreads_first: ClassVar[bool] = False
     Options = SamplerOptions

@@ -81,6 +81,7 @@ class SraalSampler(CodeSampler[SraalOptions]):
 
     name: ClassVar[str] = "sraal"
     summary: ClassVar[str] = 'like `vaal`, with the task network\'s uncertainty in place of the label "unlabeled"'
+    why: ClassVar[str] = "a discriminator takes it for unlabeled, and for one that the network is unsure of"
     source: ClassVar[str] = "Zhang et al. 2020"
     trains: ClassVar[str] = "autoencoder with a classifier, discriminator"
     knows_classes: ClassVar[bool] = True

@@ -108,6 +108,7 @@ class TaVaalSampler(AdversarialSampler[TaVaalOptions]):
 
     name: ClassVar[str] = "ta-vaal"
     summary: ClassVar[str] = "like `vaal`, with the rank of the predicted loss as an extra input"
+    why: ClassVar[str] = "a discriminator takes it for unlabeled, with the loss that is predicted for it"
     source: ClassVar[str] = "Kim et al. 2021"
     trains: ClassVar[str] = "loss-ranking module, autoencoder, discriminator"
     family: ClassVar[str] = families.LOSS_PREDICTION

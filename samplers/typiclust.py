@@ -33,6 +33,7 @@ class TypiClustSampler(PickingSampler[SamplerOptions]):
 
     name: ClassVar[str] = "typiclust"
     summary: ClassVar[str] = "typical images of clusters until each class has been seen, then like `margin`"
+    why: ClassVar[str] = "it is typical of a cluster of images that has no label"
     source: ClassVar[str] = "Hacohen et al. 2022, Doucet et al. 2024"
     family: ClassVar[str] = families.BATCHES
     refusals: ClassVar[dict[str, str]] = {

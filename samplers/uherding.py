@@ -42,6 +42,7 @@ class UHerdingSampler(PickingSampler[UHerdingOptions]):
 
     name: ClassVar[str] = "uherding"
     summary: ClassVar[str] = "images that together cover what the network is unsure of"
+    why: ClassVar[str] = "it is near to many images that the network is unsure of and that nothing labeled is near to"
     source: ClassVar[str] = "Bae et al. 2025"
     trains: ClassVar[str] = "nothing; one extra pass over up to 5,000 images"
     family: ClassVar[str] = families.BATCHES

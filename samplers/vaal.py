@@ -32,6 +32,7 @@ class VaalSampler(CodeSampler[VaalOptions]):
 
     name: ClassVar[str] = "vaal"
     summary: ClassVar[str] = "what a discriminator takes for unlabeled, judging by an autoencoder's latent codes"
+    why: ClassVar[str] = "a discriminator takes it for unlabeled: it looks unlike the labeled images"
     source: ClassVar[str] = "Sinha et al. 2019"
     trains: ClassVar[str] = "autoencoder, discriminator"
     Options = VaalOptions

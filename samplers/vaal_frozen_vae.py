@@ -36,6 +36,7 @@ class VaalFrozenVaeSampler(CodeSampler[FrozenOptions]):
 
     name: ClassVar[str] = "vaal-frozen-vae"
     summary: ClassVar[str] = "an ablation of `vaal`: the autoencoder stays untrained"
+    why: ClassVar[str] = "a discriminator takes it for unlabeled: it looks unlike the labeled images"
     source: ClassVar[str] = "extended abstract of VAAL"
     trains: ClassVar[str] = "discriminator"
     Options = FrozenOptions

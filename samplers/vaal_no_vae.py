@@ -28,6 +28,7 @@ class VaalNoVaeSampler(AdversarialSampler[DiscriminatorOptions]):
 
     name: ClassVar[str] = "vaal-no-vae"
     summary: ClassVar[str] = "an ablation of `vaal`: the discriminator sees the images themselves"
+    why: ClassVar[str] = "a discriminator takes it for unlabeled: it looks unlike the labeled images"
     source: ClassVar[str] = "extended abstract of VAAL"
     trains: ClassVar[str] = "discriminator"
     Options = DiscriminatorOptions

@@ -56,6 +56,7 @@ class VaalWassersteinSampler(AdversarialSampler[WassersteinOptions]):
 
     name: ClassVar[str] = "vaal-wasserstein"
     summary: ClassVar[str] = "an ablation of `vaal`: distance to the labeled images' codes instead of a discriminator"
+    why: ClassVar[str] = "its code is far from those of the labeled images"
     source: ClassVar[str] = "extended abstract of VAAL"
     trains: ClassVar[str] = "autoencoder"
     Options = WassersteinOptions

@@ -63,8 +63,8 @@ BACKEND: dict[str, set[str]] = {
     },
     "supervisor": {"errors", "logs"},
     "web": {
-        *("adoption", "errors", "events", "exposure", "files", "images", "labelstudio", "learning", "logs", "memory"),
-        *("plain", "reporting", "settings", "state", "supervisor", "tasks"),
+        *("adoption", "control", "errors", "events", "exposure", "files", "images", "labelstudio", "learning", "logs"),
+        *("memory", "plain", "reporting", "settings", "state", "supervisor", "tasks"),
     },
     "_wsgi": {"web"},
     "status": {"plain", "reporting"},
@@ -134,7 +134,10 @@ ONLY_IN: dict[str, set[str]] = {
     "cv2": {"tasks.segmentation"},
     "waitress": {"web.door"},
     "label_studio_ml": {"web.app", "web.compat", "web.plugin"},
-    "flask": {"web.accept", "web.app", "web.body", "web.compat", "web.errors", "web.pages.routes", "web.plugin"},
+    "flask": {
+        *("web.accept", "web.app", "web.body", "web.compat", "web.errors", "web.plugin"),
+        *("web.pages.answers", "web.pages.routes"),
+    },
     "jinja2": {"web.pages.rendering"},
 }
 

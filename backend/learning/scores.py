@@ -8,6 +8,8 @@ confidence in the predicted class with the augmentation averaged in, or plain so
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from backend.errors import BackendError
@@ -41,6 +43,11 @@ def priority_scores(acquisition: np.ndarray, seed: int, places: np.ndarray | Non
     scores = np.empty_like(values)
     scores[order] = bits.view(np.float64)
     return scores
+
+
+def acquisition_of(priority_score: float) -> float:
+    """The acquisition that such a score is of, but for the units by which scores were moved apart."""
+    return math.log1p(-priority_score) - math.log(priority_score) if priority_score < 1.0 else -math.inf
 
 
 def joining_priority_scores(acquisition: np.ndarray, taken: np.ndarray, seed: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 from backend.errors import BackendError, OwnerError, understood
 from backend.events import MalformedEvent
 from backend.web.accept import by_browser
-from backend.web.pages.routes import error_page
+from backend.web.pages.answers import error_page
 
 log = logging.getLogger(__name__)
 

@@ -69,6 +69,8 @@ def test_a_sampler_is_one_file_and_one_line(tmp_path: Path) -> None:
         "print([round(math.exp(log_ratio(z, rank).item()), 6) for rank in (2, 3, 9)])"
     )
     assert run(tmp_path, "-c", code).strip() == "[0.5, 0.25, 0.25]"
+    code = "from samplers import SAMPLERS; print(SAMPLERS['ratio'].reason(0.3))"
+    assert run(tmp_path, "-c", code).strip() == "another class is nearly as probable as the predicted one"
 
 
 KIND = """

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from backend.reporting.acceptance import Acceptance, CycleAccepted, acceptance_of
 from backend.reporting.accuracy import Accuracy
 from backend.reporting.facts import Facts
-from backend.web.pages.charts import NARROW, WIDE, Chart, learning_curve
+from backend.web.pages.charts import Chart, learning_curves
 from backend.web.pages.figures import CYCLES_SHOWN, Point
 
 
@@ -34,5 +34,5 @@ def acceptance_card(facts: Facts) -> AcceptanceCard | None:
         for one in found.cycles
         if one.cycle in labels
     ]
-    charts = [learning_curve(points, width) for width in (WIDE, NARROW)] if len(points) > 1 else []
+    charts = learning_curves(points) if len(points) > 1 else []
     return AcceptanceCard(found, charts, found.cycles[: -CYCLES_SHOWN - 1 : -1])

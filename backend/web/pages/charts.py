@@ -58,6 +58,13 @@ class Chart:
     beside: Sequence[Mark] = ()
 
 
+def learning_curves(
+    points: Sequence[Point], ahead: Sequence[Sequence[float]] = (), beside: Sequence[Point] = ()
+) -> list[Chart]:
+    """For wide and for narrow screens: see :func:`learning_curve`. None without a point."""
+    return [learning_curve(points, width, ahead, beside) for width in (WIDE, NARROW)] if points else []
+
+
 def learning_curve(
     points: Sequence[Point], width: int, ahead: Sequence[Sequence[float]] = (), beside: Sequence[Point] = ()
 ) -> Chart:

@@ -9,7 +9,7 @@ from backend.reporting.accuracy import Accuracy
 from backend.reporting.control import Control, LabelsSaved, control_of
 from backend.reporting.facts import Facts
 from backend.reporting.outlook import CONTROL
-from backend.web.pages.charts import NARROW, WIDE, Chart, learning_curve
+from backend.web.pages.charts import Chart, learning_curves
 from backend.web.pages.figures import Point, ahead_of
 
 
@@ -45,5 +45,5 @@ def control_card(facts: Facts) -> ControlCard | None:
             alone.append(Point(found.compared["labels"], drawn, cycle.number))
     points = [point for point in points if point.accuracy.measure == points[-1].accuracy.measure]
     ahead = ahead_of(facts, CONTROL)
-    charts = [learning_curve(points, width, ahead, beside=alone) for width in (WIDE, NARROW)] if points else []
+    charts = learning_curves(points, ahead, alone)
     return ControlCard(facts.control, facts.labels_saved, fraction, points, alone, charts)

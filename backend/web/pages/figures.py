@@ -7,13 +7,13 @@ and what a person has labeled.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from backend.errors import BackendError
-from backend.files import predictions_folder, project_folder
+from backend.files import project_folder
 from backend.reporting.accuracy import Accuracy, accuracy_of
 from backend.reporting.advice import Advice, advice_of
 from backend.reporting.alerts import Alert, alerts_of
@@ -25,15 +25,13 @@ from backend.reporting.pool_map import PoolMap
 from backend.reporting.snapshot import known_of, warnings
 from backend.reporting.words import next_cycle_in_words, preparation_in_words, replaying_in_words, running_in_words
 from backend.settings.core import Settings
-from backend.state import BrokenImage, Cycle, Project, State, StoredPrediction
+from backend.state import BrokenImage, Cycle, Project, State
 from backend.tasks import kind_of
 from backend.tasks.base import AnyTaskKind
 from backend.web.pages.links import Links
 from backend.web.pages.mapped import MapFigure, map_figure
+from backend.web.pages.upcoming import NextTask, next_tasks
 
-NEXT = 24
-READ_AHEAD = 4 * NEXT
-"""Of the queue, so that images may stand for their near copies."""
 BROKEN_SHOWN = 20
 CYCLES_SHOWN = 20
 CLASSES_SHOWN = 40
@@ -90,19 +88,6 @@ class ClassRow:
     labels: int
     share: float
     predicted: float | None
-
-
-@dataclass(frozen=True)
-class NextTask:
-    """A task at the head of the queue: what is predicted for it, and the ``source`` of its image. ``copies``: how many
-    of those that come soon after it are nearly copies of it, and are not shown."""
-
-    task: int
-    said: Sequence[str]
-    confidence: float | None
-    score: float
-    source: str
-    copies: int = 0
 
 
 @dataclass(frozen=True)
@@ -190,7 +175,7 @@ def project_figures(state: State, settings: Settings, project: Project) -> Proje
     metrics = facts.current.metrics if facts.current else {}
     classes = _classes(state, facts, kind, metrics.get("predicted") or {})
     drawn = PoolMap.kept(project_folder(settings.model_dir, project.folder_key)) if facts.current else None
-    upcoming = _next_tasks(state, settings, facts, kind, drawn.copies if drawn else {})
+    upcoming = next_tasks(state, settings, facts, kind, drawn.copies if drawn else {})
     return ProjectFigures(
         now,
         Links.of(project, settings),
@@ -201,7 +186,7 @@ def project_figures(state: State, settings: Settings, project: Project) -> Proje
         classes[:CLASSES_SHOWN],
         max(0, len(classes) - CLASSES_SHOWN),
         upcoming,
-        map_figure(drawn, state, project, kind, [one.task for one in upcoming]),
+        map_figure(drawn, state, project, kind, [one.task for one in upcoming if not one.again]),
         frame_of(metrics),
         _history(state, facts),
         origins(settings, project, facts.settings) if facts.settings else None,
@@ -250,35 +235,6 @@ def _classes(state: State, facts: Facts, kind: AnyTaskKind | None, predicted: di
     # those beyond the classes that are kept have a smaller share than any of them
     return [
         ClassRow(name, counts[name], counts[name] / total, predicted.get(name) if predicted else None) for name in names
-    ]
-
-
-def _next_tasks(
-    state: State, settings: Settings, facts: Facts, kind: AnyTaskKind | None, alike: Mapping[int, int]
-) -> list[NextTask]:
-    """``alike``: task → the one that it is nearly a copy of. The first of those stands for the others."""
-    if facts.current is None:
-        return []
-    project, version = facts.project, facts.current
-    ahead = state.scores.first(version, READ_AHEAD)
-    groups: dict[int, list[StoredPrediction]] = {}
-    for one in ahead:
-        groups.setdefault(alike.get(one.task_id, one.task_id), []).append(one)
-    first = [(group[0], len(group) - 1) for group in list(groups.values())[:NEXT]]
-    sources = state.tasks.sources(project.id, [one.task_id for one, _ in first])
-    folder = project_folder(settings.model_dir, project.folder_key)
-    fits = kind is not None and kind.name == version.metrics.get("task")
-    kept = kind.open_kept(predictions_folder(folder, version.name)) if kind and fits else None
-    return [
-        NextTask(
-            one.task_id,
-            kind.said(one, kept) if kind and fits else (),
-            one.confidence,
-            one.priority_score,
-            sources.get(one.task_id, ""),
-            copies,
-        )
-        for one, copies in first
     ]
 
 

@@ -17,7 +17,9 @@ from backend.reporting.judged import judged_of
 from backend.state import Project
 from backend.web.pages import guard
 from backend.web.pages.acceptance import acceptance_card
-from backend.web.pages.charts import NARROW, WIDE, learning_curve
+from backend.web.pages.answers import answer, back_to
+from backend.web.pages.calibration import calibration_card
+from backend.web.pages.charts import learning_curves
 from backend.web.pages.control import control_card
 from backend.web.pages.figures import ProjectFigures, frame_of, now_of, overview, project_figures
 from backend.web.pages.guard import Seal
@@ -87,7 +89,6 @@ class Pages:
         found = project_figures(self._state, self._settings, known)
         if flask.request.args.get("part") == "map":
             return self._map(known, found)
-        curves = [learning_curve(found.curve, width, found.ahead) for width in (WIDE, NARROW)] if found.curve else []
         judged = judged_of(self._state, known, found.now.facts.current)
         team = team_card(self._state, known, found.now.facts.current, self._seal if self._writable else None)
         sources = {one.task: one.source for one in found.next_tasks}
@@ -103,7 +104,8 @@ class Pages:
                 found=found,
                 judged=judged,
                 team=team,
-                curves=curves,
+                curves=learning_curves(found.curve, found.ahead),
+                calibration=calibration_card(judged),
                 **replay_values(found.now.facts.replay),
                 control=control_card(found.now.facts),
                 acceptance=acceptance_card(found.now.facts),
@@ -273,28 +275,3 @@ def _is_part() -> bool:
 
 def _seconds(running: bool) -> int:
     return RUNNING_SECONDS if running else IDLE_SECONDS
-
-
-def back_to(project: Project) -> flask.Response:
-    """After a form: to the page of its project."""
-    response = answer("")
-    response.status_code = 303
-    response.headers["Location"] = f"../{project.id}"
-    return response
-
-
-def answer(
-    content: str | bytes, kind: str = "text/html; charset=utf-8", keep: str = "no-store", status: int = 200
-) -> flask.Response:
-    """A response of the pages, with the headers that all of them have."""
-    response = flask.Response(content, status=status, content_type=kind)
-    response.headers["Cache-Control"] = keep
-    response.headers["Vary"] = "Accept"
-    response.headers.update(guard.HEADERS)
-    return response
-
-
-def error_page(message: str, status: int) -> flask.Response:
-    """An error, for people."""
-    depth = flask.request.path.count("/") - 1
-    return answer(page("error.html", root="../" * depth, message=message, status=status), status=status)

@@ -61,6 +61,27 @@ def test_what_is_known_without_torch_is_what_models_have() -> None:
 
 
 @EVERY
+@pytest.mark.parametrize("acquisition", [None, -3.0, 0.3, 31.0, 700.0])
+def test_a_sampler_says_in_half_a_sentence_why_an_image_comes_where_it_does(
+    name: str, acquisition: float | None
+) -> None:
+    words = SAMPLERS[name].reason(acquisition)
+    assert 15 < len(words) < 110 and "`" not in words, "it stands on a page, after the sampler's name"
+    assert not words.endswith(".") and words[0].islower()
+
+
+def test_what_a_sampler_says_of_an_image_is_what_its_acquisition_means() -> None:
+    """A margin of 1/4 has log-odds of ln 3, and so has a probability of 3/4; ln 2 nats are those of two answers."""
+    log_3 = float(np.log(3.0))
+    said = {name: sampler.reason(log_3) for name, sampler in SAMPLERS.items()}
+    assert said["margin"] == "the two most probable answers are 25.0 points apart"
+    assert said["least-confidence"] == "its most probable answer has a probability of 25.0 %"
+    assert said["max-prob"] == "its most probable answer has a probability of 75.0 %"
+    assert "between 3.0 equally probable answers" in said["entropy"] and said["gaal"] == said["entropy"]
+    assert said["uherding"] == said["margin"] != SAMPLERS["uherding"].reason(31.0)
+
+
+@EVERY
 def test_a_sampler_serves_the_kinds_of_task_that_it_does_not_refuse(name: str) -> None:
     sampler = SAMPLERS[name]
     assert set(sampler.tasks).isdisjoint(sampler.refusals)

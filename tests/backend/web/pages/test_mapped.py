@@ -10,7 +10,7 @@ import pytest
 from backend.files import project_folder
 from backend.reporting.pool_map import PoolMap
 from backend.state import StoredLabel
-from backend.web.pages.figures import NEXT
+from backend.web.pages.upcoming import NEXT
 from tests.backend.small_label_studio import TAGS_CONFIG
 from tests.backend.web.pages.conftest import PAGE, Site
 from tests.backend.web.pages.test_pages import words_of

@@ -44,11 +44,12 @@ def add_cycle(
     pool: Sequence[int],
     accuracy: float | None = None,
     seconds: dict[str, float] | None = None,
+    sampler: str = "margin",
     **metrics: Any,
 ) -> Version:
     """A cycle that is done, and its version in force, with a prediction for each task of the ``pool``."""
     cycle = state.cycles.next_number(number)
-    row = state.cycles.start(number, OWNER, cycle, "margin", 0)
+    row = state.cycles.start(number, OWNER, cycle, sampler, 0)
     state.cycles.report(row, "publish", 1, 1, labels=labels)
     found = {"task": "classification", "frame": [SIDE, SIDE], "labels": labels, "pool": len(pool)} | metrics
     if accuracy is not None:
@@ -57,8 +58,8 @@ def add_cycle(
         number,
         OWNER,
         cycle=cycle if labels else 0,
-        name=f"margin-c{cycle}-{number:08x}",
-        sampler="margin",
+        name=f"{sampler}-c{cycle}-{number:08x}",
+        sampler=sampler,
         checkpoint=None,
         classes=["cat", "dog"] if labels else [],
         metrics=found,
