@@ -13,15 +13,17 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import requests
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from benchmarks.data.datasets import fashion_mnist
 from tests.integration.editor import PATIENCE_MS, expect_task
-from tests.integration.helpers import PATIENCE, LabelProject, Seen, Studio, png, wait_for
+from tests.integration.helpers import PATIENCE, LabelProject, Seen, Studio, png
 from tests.rig.servers import BackendServer
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
@@ -73,7 +75,11 @@ def test_it_looks_as_it_should_on_any_screen(
     page = opened(browser, f"{backend.url}/projects/{project.id}", width, scheme)
     expect(page.locator("h1")).to_have_text("Clothes")
     expect(page.locator(".next img").first).to_be_visible()
-    expect(page.locator("svg.narrow" if width < 500 else "svg.wide")).to_be_visible()
+    for chart in ("h3:text-is('Learning curve') ~ ", ".calibration"):
+        shown, hidden = (".narrow", ".wide") if width < 500 else (".wide", ".narrow")
+        expect(page.locator(f"{chart}{shown}").first).to_be_visible()
+        expect(page.locator(f"{chart}{hidden}").first).to_be_hidden()
+    expect(page.locator(".next .why").first).to_contain_text("margin: the two most probable answers are")
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide == 0, "the page can be scrolled sideways"
     page.screenshot(path=tmp_path / "page.png", full_page=True)
@@ -140,17 +146,80 @@ def test_without_scripts_the_map_is_a_drawing(browser: Browser, backend: Backend
     context.close()
 
 
+_NOTE_THE_BAR = """() => {
+  const place = document.querySelector('[data-live]');
+  window.bars = new Set();
+  new MutationObserver(() => {
+    const bar = place.querySelector('progress[aria-label="Done of this phase"]');
+    if (bar) window.bars.add(`${place.querySelector('.big').innerText} ${bar.value}`);
+  }).observe(place, {childList: true});
+}"""
+
+
+def in_a_hurry(route: Route) -> None:
+    """The page as it is, but that it asks every tenth of a second for what runs."""
+    answer = route.fetch()
+    route.fulfill(response=answer, body=re.sub(r'data-seconds="\d+"', 'data-seconds="0.1"', answer.text()))
+
+
 def test_what_runs_is_shown_as_it_runs(
     browser: Browser, backend: BackendServer, project: LabelProject, seen: Seen
 ) -> None:
-    page = opened(browser, f"{backend.url}/projects/{project.id}")
-    before = project.version()
-    page.evaluate("document.querySelector('[data-live]').firstElementChild.dataset.seconds = 0.2")
+    """During a cycle the bar moves, then the page says that there is a new order, and the curve has a point more."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    context.set_default_timeout(PATIENCE_MS)
+    context.route(re.compile(rf"/projects/{project.id}(\?part=now)?$"), in_a_hurry)
+    page = context.new_page()
+    page.goto(f"{backend.url}/projects/{project.id}", wait_until="load")
+    points = page.locator("h3:text-is('Learning curve') + svg.wide .point")
+    before, drawn = project.version(), points.count()
+    assert drawn >= 1
+    page.evaluate(_NOTE_THE_BAR)
     project.start_training()
-    wait_for("another order", lambda: project.version() != before)
-    expect(page.locator("#version-changed")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator("#version-changed")).to_be_visible(timeout=1000 * PATIENCE)
+    bars = page.evaluate("[...window.bars]")
+    assert len(bars) > 1, f"the bar does not move: {bars}"
+    assert before != project.version()
     expect(page.locator("[data-live] > div")).to_have_attribute("data-version", project.version())
-    page.context.close()
+    page.locator("#version-changed a").click()
+    expect(points).to_have_count(drawn + 1)
+    expect(page.locator("#version-changed")).to_be_hidden()
+    context.unroute_all(behavior="ignoreErrors")
+    context.close()
+
+
+def test_every_link_leads_where_it_says(
+    page: Page, browser: Browser, backend: BackendServer, project: LabelProject
+) -> None:
+    """Those to the backend, and those into Label Studio, asked for with the cookies of somebody who has logged in."""
+    mine = opened(browser, f"{backend.url}/projects/{project.id}")
+    links: list[tuple[str, str]] = mine.eval_on_selector_all(
+        "a[href]", "all => all.map(one => [one.textContent, one.href])"
+    )
+    ids = mine.eval_on_selector_all("[id]", "all => all.map(one => one.id)")
+    mine.context.close()
+    tasks, tabs = project.tasks(), project.studio.get("/api/dm/views/", project=project.id)
+    titles = {str(tab["id"]): tab["data"]["title"] for tab in tabs}
+    kinds = set()
+    for words, address in links:
+        place = urlsplit(address)
+        inside = f"{place.path}?{place.query}".removeprefix(f"/projects/{project.id}/")
+        if address.startswith(backend.url):
+            kinds.add((requests.get, address.partition("#")[0]))
+            assert not place.fragment or place.fragment in ids
+        elif shown := re.fullmatch(r"data\?task=(\d+)", inside):
+            assert words == f"Task {shown[1]}" and int(shown[1]) in tasks
+            kinds.add((page.request.get, f"{project.studio.url}{place.path}?task={min(tasks)}"))  # they are alike
+        else:
+            tab = re.fullmatch(r"data\?tab=(\d+)(&labeling=1)?", inside)
+            assert titles[tab[1]].startswith("Acquisition queue") if tab else inside == "settings/ml?", address
+            kinds.add((page.request.get, f"{project.studio.url}{place.path}?{place.query}"))
+    assert {words for words, _ in links} >= {"Label in this order", "Open the queue", "Connection settings", "metrics"}
+    assert len(kinds) >= 8
+    for get, address in kinds:
+        answer = get(address, headers={"Accept": "text/html"})
+        assert (answer.status_code if get is requests.get else answer.status) == 200, address
+        assert "/user/login" not in answer.url
 
 
 def test_the_link_begins_to_label_in_the_published_order(
