@@ -247,7 +247,8 @@ class TaskKind(ABC, Generic[Spec, Kept]):
     ) -> None:
         """Write to ``folder`` what :meth:`result` needs beyond a row of the state, for publishing and ``/predict``."""
 
-    def open_kept(self, folder: Path) -> Kept | None:
+    @classmethod
+    def open_kept(cls, folder: Path) -> Kept | None:
         """What :meth:`keep_predictions` wrote to ``folder``, or None if there is nothing. Works without torch and the
         model."""
         return None
@@ -268,6 +269,12 @@ class TaskKind(ABC, Generic[Spec, Kept]):
     def said(self, stored: StoredPrediction, kept: Kept | None) -> tuple[str, ...]:
         """The classes that a stored prediction names, however sure it is: what people are told of it."""
         return () if stored.label is None else (stored.label,)
+
+    @classmethod
+    def mask_of(cls, task: int, kept: Kept | None) -> np.ndarray | None:
+        """The predicted mask (H, W) uint8 of a task, to be drawn over its image: 0 is background, i + 1 the class i.
+        None where there is none."""
+        return None
 
     def weight(self, result: Result) -> int:
         """How many numbers a result contains, roughly; the sum in a bulk call is limited. 0 if it is small."""

@@ -91,7 +91,8 @@ class Multilabel(WholeImages[ChoicesSpec, KeptProbabilities]):
         if pool.predictions is not None:
             write_probabilities(folder, learner.classes, pool.tasks.tolist(), pool.predictions.predicted)
 
-    def open_kept(self, folder: Path) -> KeptProbabilities | None:
+    @classmethod
+    def open_kept(cls, folder: Path) -> KeptProbabilities | None:
         return KeptProbabilities.open(folder)
 
     def holds(self, stored: StoredPrediction, kept: KeptProbabilities | None) -> bool:

@@ -191,6 +191,14 @@ _PATHS: dict[str, dict[str, Any]] = {
             "refusals": (403, 404),
         }
     },
+    "/projects/{project}/masks/{name}": {
+        "get": {
+            "summary": "A predicted mask, to lie over a picture",
+            "answer": "image/png",
+            "path": _PAGE | {"name": _TEXT},
+            "refusals": (403, 404),
+        }
+    },
     "/projects/{project}/learned.png": {
         "get": {
             "summary": "What a sampler learned from the images, as a picture",

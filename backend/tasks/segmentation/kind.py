@@ -167,7 +167,8 @@ class Segmentation(TaskKind[SegmentationSpec, KeptMasks]):
             batches = predict_masks(learner.net, cache.pixels, rows, runtime)
             write_masks(folder, learner.classes, learner.frame, tasks, cache.sizes(rows), batches)
 
-    def open_kept(self, folder: Path) -> KeptMasks | None:
+    @classmethod
+    def open_kept(cls, folder: Path) -> KeptMasks | None:
         return KeptMasks.open(folder)
 
     def holds(self, stored: StoredPrediction, kept: KeptMasks | None) -> bool:
@@ -187,6 +188,11 @@ class Segmentation(TaskKind[SegmentationSpec, KeptMasks]):
 
     def said(self, stored: StoredPrediction, kept: KeptMasks | None) -> tuple[str, ...]:
         return () if kept is None else kept.classes_of(stored.task_id)
+
+    @classmethod
+    def mask_of(cls, task: int, kept: KeptMasks | None) -> np.ndarray | None:
+        planes = kept.planes(task) if kept else None
+        return None if planes is None else np.asarray(planes[0])
 
     def weight(self, result: Result) -> int:
         values = [region["value"] for region in result]

@@ -12,7 +12,7 @@ from backend.reporting.judged import Bin, Judged
 from backend.web.pages.charts import NARROW, WIDE, Mark, Tick
 from models.intervals import wilson_interval
 
-_LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 52, 14, 12, 42, 260
+_LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 52, 24, 12, 42, 260
 _PARTS = 4
 
 

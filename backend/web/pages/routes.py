@@ -15,7 +15,7 @@ from backend.events import LARGEST_ID
 from backend.files import learned_picture, project_folder
 from backend.reporting.judged import judged_of
 from backend.state import Project
-from backend.web.pages import guard
+from backend.web.pages import guard, overlays
 from backend.web.pages.acceptance import acceptance_card
 from backend.web.pages.answers import answer, back_to
 from backend.web.pages.calibration import calibration_card
@@ -53,6 +53,7 @@ class Pages:
             ("/projects/<project>/again", ["POST"], self.again),
             ("/projects/<project>/not-again", ["POST"], self.not_again),
             ("/projects/<project>/images/<name>", ["GET"], self.image),
+            ("/projects/<project>/masks/<name>", ["GET"], self.mask),
             ("/projects/<project>/learned.png", ["GET"], self.learned),
             ("/assets/<name>", ["GET"], self.asset),
         ]
@@ -110,6 +111,7 @@ class Pages:
                 control=control_card(found.now.facts),
                 acceptance=acceptance_card(found.now.facts),
                 images=images,
+                masks=self._masks(known, found),
                 mapped=found.mapped,
                 learned=self._has_learned(known, found.now.facts.sampler),
                 tokens=self._tokens(known),
@@ -162,6 +164,19 @@ class Pages:
         if picture is None:
             raise NotFound("The image is not here any more.")
         return answer(picture, "image/jpeg", f"private, max-age={_DAY}, immutable")
+
+    def mask(self, project: str, name: str) -> flask.Response:
+        """What is predicted for a task in the order in use, to lie over its picture, at such an address too."""
+        self._check()
+        known = self._known(project)
+        parts = re.fullmatch(r"([0-9]{1,10})-([0-9a-f]{32})\.png", name)
+        task, version = int(parts[1]) if parts else 0, self._state.versions.current(known.id)
+        if not parts or version is None or not self._seal.holds(parts[2], *overlays.sealed(known, version, task)):
+            raise NotFound("There is no such mask.")
+        picture = overlays.overlay(self._settings, known, version, task)
+        if picture is None:
+            raise NotFound("The mask is not here any more.")
+        return answer(picture, "image/png", f"private, max-age={_DAY}, immutable")
 
     def learned(self, project: str) -> flask.Response:
         """What a sampler learned from the images, as a picture."""
@@ -246,6 +261,13 @@ class Pages:
             return {}
         there = self._pictures.present(self._folder(project), frame, sources)
         return {task: f"{task}-{self._seal.of(*_picture(project, task, sources[task]))}.jpg" for task in there}
+
+    def _masks(self, known: Project, found: ProjectFigures) -> dict[int, str]:
+        """Task → the name of its mask, of the next tasks that have one."""
+        version, tasks = found.now.facts.current, [one.task for one in found.next_tasks if one.drawn is not None]
+        if version is None:
+            return {}
+        return {task: f"{task}-{self._seal.of(*overlays.sealed(known, version, task))}.png" for task in tasks}
 
     def _has_learned(self, project: Project, sampler: str) -> bool:
         known = SAMPLERS.get(sampler)  # none where the settings are refused

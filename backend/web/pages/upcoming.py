@@ -11,6 +11,7 @@ from backend.reporting.facts import Facts
 from backend.settings.core import Settings
 from backend.state import State, StoredPrediction, Version
 from backend.tasks.base import AnyTaskKind
+from backend.web.pages.overlays import colors_of
 from backend.web.pages.reasons import Reasons
 
 NEXT = 24
@@ -22,7 +23,8 @@ READ_AHEAD = 4 * NEXT
 class NextTask:
     """A task at the head of the queue: what is predicted for it, ``why`` it comes there ("": not known), and the
     ``source`` of its image. ``copies``: how many of those that come soon after it are nearly copies of it, and are not
-    shown. ``again``: it is labeled, and asked again."""
+    shown. ``again``: it is labeled, and asked again. ``drawn``: (class, color) of what its predicted mask shows; None
+    where it has none."""
 
     task: int
     said: Sequence[str]
@@ -32,6 +34,7 @@ class NextTask:
     why: str
     copies: int = 0
     again: bool = False
+    drawn: Sequence[tuple[str, str]] | None = None
 
 
 def next_tasks(
@@ -53,16 +56,18 @@ def next_tasks(
     folder = project_folder(settings.model_dir, project.folder_key)
     fits = kind is not None and kind.name == version.metrics.get("task")
     kept = kind.open_kept(predictions_folder(folder, version.name)) if kind and fits else None
+    said = {one.task_id: kind.said(one, kept) if kind and fits else () for one, _ in first}
     return [
         NextTask(
             one.task_id,
-            kind.said(one, kept) if kind and fits else (),
+            said[one.task_id],
             one.confidence,
             one.priority_score,
             sources.get(one.task_id, ""),
             reasons.why(one),
             copies,
             one.task_id in asked,
+            colors_of(version, said[one.task_id]) if kind and kind.mask_of(one.task_id, kept) is not None else None,
         )
         for one, copies in first
     ]
