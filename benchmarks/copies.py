@@ -22,7 +22,7 @@ from backend.files import replace_file
 from backend.reporting.pool_map import NEAR, near_copies, of_length_one
 from backend.settings.core import Settings
 from backend.tasks import KINDS
-from backend.web.pages.figures import READ_AHEAD
+from backend.web.pages.upcoming import READ_AHEAD
 from benchmarks.data.copies import jitter
 from benchmarks.data.datasets import DOWNLOADS
 from benchmarks.data.image_sets import prepare

@@ -53,7 +53,7 @@ class DastAlSampler(Sampler[DastAlOptions]):
 
     name: ClassVar[str] = "dast-al"
     summary: ClassVar[str] = "where semantic augmentation of the image would change the classifier most (EPMCM)"
-    why: ClassVar[str] = "its predicted class could change if what it shows varied as its class does"
+    why: ClassVar[str] = "small changes of what it shows could change what is predicted for it"
     source: ClassVar[str] = "Chen et al. 2022"
     trains: ClassVar[str] = "nothing; ISDA is the task network's loss"
     family: ClassVar[str] = families.COVERAGE
