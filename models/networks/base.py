@@ -188,4 +188,4 @@ def drop_channels(maps: Tensor, mask: Tensor) -> Tensor:
 
     The product is taken in float32, in which the mask's scale is exact.
     """
-    return (maps * mask[(..., *(None,) * (maps.ndim - 2))]).to(maps.dtype)
+    return (maps * mask.reshape(*mask.shape, *(1 for _ in maps.shape[2:]))).to(maps.dtype)
