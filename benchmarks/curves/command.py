@@ -201,8 +201,8 @@ def _command(plan: Plan, results: Results, options: argparse.Namespace) -> str:
 
 
 def _samplers(text: str, task: str) -> list[str]:
-    """Names of arms, without doubles and in the order of the table; all: the samplers for ``task``. Raises
-    PlanError."""
+    """Names of arms, without doubles and in the order of the table; all: the samplers for ``task`` that ask for images
+    of the pool alone. Raises PlanError."""
     able = {
         name
         for name, sampler in SAMPLERS.items()
@@ -215,7 +215,7 @@ def _samplers(text: str, task: str) -> list[str]:
     if others := sorted(asked & set(CONTROLS) - set(TASKS[task].controls)):
         raise PlanError(f"not for {task}: {', '.join(others)}")
     names = [name for name in SAMPLER_NAMES if name in able]
-    wanted = set(names) if text == "all" else asked
+    wanted = {name for name in names if not SAMPLERS[name].generates} if text == "all" else asked
     if unknown := sorted(wanted - set(arms(names))):
         raise PlanError(f"unknown sampler {', '.join(unknown)}: choose of {', '.join(names)}, or all")
     if not wanted:

@@ -67,8 +67,8 @@ class RunStore:
     def _answers(self, cycle: int) -> Path:
         return self.folder / f"generated-{cycle}.npz"
 
-    def keep_labeled(self, cycle: int, rows: np.ndarray, answers: Answers | None = None) -> None:
-        if answers is not None and len(answers):
+    def keep_labeled(self, cycle: int, rows: np.ndarray, answers: Answers) -> None:
+        if len(answers):
             replace_file(self._answers(cycle), answers.to_bytes())
         file = io.BytesIO()
         np.save(file, rows)

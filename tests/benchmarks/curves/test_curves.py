@@ -77,7 +77,7 @@ def purchases(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     kept: list[np.ndarray] = []
     original = RunStore.keep_labeled
 
-    def keep(store: RunStore, cycle: int, rows: np.ndarray, answers: Answers | None = None) -> None:
+    def keep(store: RunStore, cycle: int, rows: np.ndarray, answers: Answers) -> None:
         kept.append(rows)
         original(store, cycle, rows, answers)
 
@@ -114,7 +114,7 @@ def test_a_run_that_pays_for_other_rows_than_it_holds_is_stopped(
     store = RunStore(tmp_path)
     rows = store.labeled(1)
     rows[0] = rows[1]
-    store.keep_labeled(1, rows)
+    store.keep_labeled(1, rows, Answers.none())
     with pytest.raises(AssertionError, match="14 of 15"):
         play(task, plan, run, tmp_path, CPU, quiet)
 

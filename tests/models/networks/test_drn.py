@@ -67,7 +67,7 @@ def test_what_a_feature_sees() -> None:
     for parameter in trunk.parameters():
         nn.init.constant_(parameter, 0.01 if parameter.dim() == 4 else 1.0)
     image = torch.ones(1, 3, 640, 16, dtype=torch.float64, requires_grad=True)
-    maps = trunk(image, lambda _: None)
+    maps = trunk(image, lambda maps: maps)
     assert maps.shape == (1, 32, 80, 2)
     maps[0, :, 40].sum().backward()
     assert image.grad is not None
@@ -82,4 +82,4 @@ def test_what_a_feature_sees() -> None:
 def test_the_map_is_an_eighth_rounded_up(size: tuple[int, int], map_size: tuple[int, int]) -> None:
     trunk = DilatedResidualTrunk(2).eval()
     with torch.inference_mode():
-        assert trunk(torch.zeros(1, 3, *size), lambda _: None).shape == (1, 64, *map_size)
+        assert trunk(torch.zeros(1, 3, *size), lambda maps: maps).shape == (1, 64, *map_size)
