@@ -47,6 +47,8 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
         LabelStudioUnavailable: try again later.
     """
     started = time.monotonic()
+    # A hint that has come since the settings of this job were read may be about them: it is not seen to by this read.
+    heard = job.project.refresh_seq
     job = job.reread()
     project, state = job.project, job.state
     info = job.gateway.project(project.number)
@@ -61,7 +63,7 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
     stored = consensus.decided(job, kind, state.labels.all(project.id))
     agreement.keep_agreement(job, kind, stored, fresh=whole)
     state.team.forget_answered(project.id)
-    truth = _truth_of_state(job, kind, stored, started)
+    truth = replace(_truth_of_state(job, kind, stored, started), refresh_seq=heard)
     state.tasks.keep_counts(project.id, job.owner, len(truth.unlabeled) + len(truth.labels), len(truth.labels))
     # What an order has to last for, and so how many of its tasks get more than a score, follows from the budget.
     kind.settings = replace(kind.settings, budget=kind.settings.budget_after(len(truth.labels)))

@@ -19,7 +19,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from benchmarks.data.datasets import fashion_mnist
 from tests.integration.editor import PATIENCE_MS, expect_task
-from tests.integration.helpers import PATIENCE, LabelProject, Seen, Studio, png, wait_for
+from tests.integration.helpers import PATIENCE, LabelProject, Seen, Studio, png, wait_for, wait_until_quiet
 from tests.rig.servers import BackendServer
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
@@ -97,7 +97,15 @@ def test_what_an_annotator_leaves_was_accepted_and_what_she_changes_was_not(
     order = [task for task in project.published_order(version) if task in open_tasks][:4]
     found = {item["task"]: item for item in project.predictions(version)}
     answers = {task: found[task]["result"][0]["value"]["choices"][0] for task in order}
-    earlier = (known(seen, project) or {"n": 0})["n"]
+
+    def counted() -> tuple[int, int]:
+        seen.state.hints.add(project.id, tasks=True)
+        figures = known(seen, project) or {"n": 0, "value": 0.0}
+        return figures["n"], round(figures["value"] * figures["n"])
+
+    seen.state.hints.add(project.id, tasks=True)
+    wait_until_quiet(seen, project)
+    begun, same = counted()  # by earlier tests
     page.goto(f"{project.studio.url}/projects/{project.id}/data", wait_until="domcontentloaded")
     page.get_by_role("button", name="Label All Tasks").click()
 
@@ -118,19 +126,13 @@ def test_what_an_annotator_leaves_was_accepted_and_what_she_changes_was_not(
 
     assert [one["parent_prediction"] for one in (left, changed)] == [found[task]["id"] for task in order[:2]]
     assert anew["parent_prediction"] is None
-
-    def counted() -> tuple[int, float] | None:
-        seen.state.hints.add(project.id, tasks=True)
-        figures = known(seen, project) or {"n": 0, "value": 0.0}
-        return figures["n"] - earlier, round(figures["value"] * figures["n"])
-
-    wait_for("two that were begun from a prediction", lambda: counted() == (2, earlier + 1))
+    wait_for("two that were begun from a prediction", lambda: counted() == (begun + 2, same + 1))
     for task in order[:2]:
         project.studio.delete(f"/api/predictions/{found[task]['id']}/")
     (gone,) = project.studio.get(f"/api/tasks/{order[0]}/annotations/")
     assert gone["parent_prediction"] is None, "Label Studio forgets it"
     project.annotate(sorted(project.unlabelled())[-1], project.classes[0])
-    wait_for("that nothing is forgotten", lambda: seen.pending(project) >= 5 and counted() == (2, earlier + 1))
+    wait_for("that nothing is forgotten", lambda: seen.pending(project) >= 5 and counted() == (begun + 2, same + 1))
 
 
 def known(seen: Seen, project: LabelProject) -> Any:

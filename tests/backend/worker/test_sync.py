@@ -284,6 +284,15 @@ def test_a_clock_that_is_wrong_by_an_hour_misses_nothing(studio: ModelStudio, tm
     assert read_truth(job).labels[30] == "dog" and studio.read_whole == 1
 
 
+def test_a_hint_that_comes_after_the_settings_of_a_job_were_read_is_left_to_the_next(
+    studio: ModelStudio, tmp_path: Path
+) -> None:
+    """It may be about these settings."""
+    job = job_on(studio, tmp_path)
+    assert job.state.hints.add(1, config=True)
+    assert read_truth(job).refresh_seq == job.project.refresh_seq < job.reread().project.refresh_seq
+
+
 def test_a_changed_address_is_remembered_until_its_image_was_looked_at(studio: ModelStudio, tmp_path: Path) -> None:
     job = job_on(studio, tmp_path)
     read_truth(job)
