@@ -42,10 +42,6 @@ JPEG_QUALITY, CROP = 50, 0.9
 _BATCH = 32
 
 
-def burst(image: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    return jitter(image, draw)
-
-
 def saved_again(image: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY)
@@ -61,7 +57,7 @@ def cropped(image: np.ndarray, draw: np.random.Generator) -> np.ndarray:
 
 
 COPIES: Mapping[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
-    "burst": burst,
+    "burst": jitter,
     "JPEG": saved_again,
     "cropped": cropped,
 }
@@ -95,12 +91,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def head_lines(arguments: Sequence[str]) -> list[str]:
-    given = [one for one in arguments if one]
     about = machine() | {"date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())}
     return [
         "# Near copies",
         "",
-        f"`python -m benchmarks {' '.join(['copies', *given])}`",
+        f"`python -m benchmarks {' '.join(['copies', *arguments])}`",
         "",
         f"Share of copies that have a cosine of the bound or more with their original, and of {READ_AHEAD} different",
         f"images, drawn by chance {DRAWS} times, that are folded behind another one. Features of the default backbone.",

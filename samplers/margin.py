@@ -55,8 +55,8 @@ def margin_in_words(acquisition: float) -> str:
 
 
 def probability(log_odds: float) -> float:
-    """1 / (1 + exp(-x)) of log-odds x, without overflow."""
-    return 1.0 / (1.0 + math.exp(-log_odds)) if log_odds > -700.0 else 0.0
+    """1 / (1 + exp(-x)) of log-odds x, in a form that does not overflow."""
+    return 0.5 + 0.5 * math.tanh(log_odds / 2.0)
 
 
 def log_odds_of_no_margin(logits: Tensor) -> Tensor:

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from backend.reporting.acceptance import Acceptance
-
-PREFIX = "active_learning_"
+from backend.web.metric_names import PREFIX
 
 GAUGES = {
     "preannotations_accepted": ("value", "Share of the pre-annotations that were accepted unchanged."),

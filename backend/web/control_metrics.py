@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from backend.reporting.facts import Facts
-
-PREFIX = "active_learning_"
+from backend.web.metric_names import PREFIX
 
 CONTROL_GAUGES = {
     "control_value": (

@@ -24,10 +24,10 @@ from backend.settings.core import Settings
 from backend.state import Cycle, Project, State
 from backend.web.acceptance_metrics import acceptance_metrics
 from backend.web.control_metrics import control_metrics
+from backend.web.metric_names import PREFIX
 from backend.web.team_metrics import team_metrics
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-PREFIX = "active_learning_"
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 3.0, 10.0, 30.0)
 """In seconds. They include Label Studio's limits: 1 s for ``/webhook`` and ``/health``, 3 s for ``/setup``."""
 

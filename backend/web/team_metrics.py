@@ -8,8 +8,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from backend.reporting.agreement import Agreement, Share
 from backend.reporting.relabeling import Relabeling
-
-PREFIX = "active_learning_"
+from backend.web.metric_names import PREFIX
 
 SHARE = {"": "value", "_low": "low", "_high": "high", "_n": "n"}
 """Ending of a metric → the field of a share."""

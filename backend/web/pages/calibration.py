@@ -9,7 +9,7 @@ import numpy as np
 
 from backend.reporting.accuracy import CONFIDENCE, percent
 from backend.reporting.judged import Bin, Judged
-from backend.web.pages.charts import NARROW, WIDE, Mark, Tick
+from backend.web.pages.charts import NARROW, WIDE, Frame, Mark, Tick
 from models.intervals import wilson_interval
 
 _LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 52, 24, 12, 42, 260
@@ -17,18 +17,11 @@ _PARTS = 4
 
 
 @dataclass(frozen=True)
-class CalibrationChart:
+class CalibrationChart(Frame):
     """The share of right predictions from bottom to top against their confidence from left to right, all in pixels.
     ``diagonal``: the line on which the two are the same. ``marks``: a bin of predictions each, lowest confidence
     first."""
 
-    width: int
-    height: int
-    left: float
-    right: float
-    bottom: float
-    rows: Sequence[Tick]
-    columns: Sequence[Tick]
     diagonal: str
     marks: Sequence[Mark]
     line: str

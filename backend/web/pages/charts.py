@@ -27,6 +27,19 @@ class Tick:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """What every chart has: its size, where the drawing ends, and the lines of the grid, all in pixels."""
+
+    width: int
+    height: int
+    left: float
+    right: float
+    bottom: float
+    rows: Sequence[Tick]
+    columns: Sequence[Tick]
+
+
+@dataclass(frozen=True)
 class Mark:
     """A point: its place, where its interval ends (None without one), and what it says."""
 

@@ -10,7 +10,7 @@ from typing import Any
 from backend.reporting.accuracy import percent
 from backend.reporting.learning_curves import BASELINE
 from backend.reporting.replays import Replay, in_words, needed_in_words
-from backend.web.pages.charts import NARROW, WIDE, Tick, round_up
+from backend.web.pages.charts import NARROW, WIDE, Frame, Tick, round_up
 
 _LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 52, 14, 12, 42, 220
 _STEPS, _ROWS = (0.01, 0.02, 0.05, 0.1, 0.25), 4
@@ -26,16 +26,9 @@ class Line:
 
 
 @dataclass(frozen=True)
-class ReplayChart:
+class ReplayChart(Frame):
     """Accuracy from bottom to top against labels from left to right, all in pixels."""
 
-    width: int
-    height: int
-    left: float
-    right: float
-    bottom: float
-    rows: Sequence[Tick]
-    columns: Sequence[Tick]
     lines: Sequence[Line]
 
 
