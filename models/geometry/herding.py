@@ -10,6 +10,7 @@ Axis letters: N points, D coordinates, S chosen points, B candidates.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from models.data import Runtime
 from models.geometry.directions import main_basis
+from models.threads import threads_for
 
 SIGMA = 1.0  # the paper's, for features of length 1
 SMALLEST_SIGMA = 1e-3
@@ -26,6 +28,7 @@ LARGEST_SAMPLE = 5_000  # points that are compared
 DIRECTIONS = 128  # in which points are compared; what is left of 1,280 features or more says next to nothing
 LARGEST_BASIS = 1_000  # points that the directions are found by
 CANDIDATES = 16  # whose gain is computed at a time
+FARTHEST = 2.0**-100  # numbers that are nearly too small for float32 take ten times as long
 _CHUNK = 1 << 22
 
 
@@ -93,18 +96,20 @@ def herd(
 
     bound = torch.cat([gain(part) for part in points[:free].split(step)])
     order: list[int] = []
-    for _ in range(min(count, free)):
-        best = _best(points, bound, gain)
-        covered = torch.maximum(covered, kernel(points, points[best : best + 1], sigma).squeeze(1))
-        bound[best] = -1.0
-        order.append(best)
-        progress(len(order), min(count, free))
+    with threads_for(points.numel() * CANDIDATES):
+        for _ in range(min(count, free)):
+            best = _best(points, bound, gain)
+            covered = torch.maximum(covered, kernel(points, points[best : best + 1], sigma).squeeze(1))
+            bound[best] = -1.0
+            order.append(best)
+            progress(len(order), min(count, free))
     return torch.tensor(order, dtype=torch.int64)
 
 
 def kernel(points: Tensor, others: Tensor, sigma: float = SIGMA) -> Tensor:
-    """exp(-|x - s|² / σ²) for points (N, D) and others (B, D), all of length 1: (N, B)."""
-    return ((points @ others.T - 1.0).clamp_(max=0.0) * (2.0 / sigma**2)).exp_()
+    """exp(-|x - s|² / σ²) for points (N, D) and others (B, D), all of length 1: (N, B), `FARTHEST` where it is less."""
+    exponents = (points @ others.T).sub_(1.0).mul_(2.0 / (sigma**2 * math.log(2.0)))
+    return exponents.clamp_(math.log2(FARTHEST), 0.0).exp2_()
 
 
 def _best(points: Tensor, bound: Tensor, gain: Callable[[Tensor], Tensor]) -> int:

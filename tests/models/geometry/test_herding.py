@@ -11,7 +11,7 @@ import torch
 
 from models.data import Runtime
 from models.geometry import herding
-from models.geometry.herding import herd, herding_order, kernel, smallest_distance
+from models.geometry.herding import FARTHEST, herd, herding_order, kernel, smallest_distance
 
 CPU = torch.device("cpu")
 
@@ -66,6 +66,12 @@ def test_the_kernel_worked_out_by_hand() -> None:
     """Of perpendicular points |x - s|² is 2."""
     np.testing.assert_allclose(kernel(torch.eye(2), torch.eye(2)), [[1, np.exp(-2)], [np.exp(-2), 1]], rtol=1e-6)
     np.testing.assert_allclose(kernel(torch.eye(2), torch.eye(2), 2.0)[0], [1, np.exp(-0.5)], rtol=1e-6)
+
+
+def test_what_is_far_away_counts_for_nothing_and_is_no_subnormal_number() -> None:
+    """exp(-2 / 0.1²) = 1.4e-87 is too small for float32; its neighborhood takes ten times as long to compute."""
+    near, far = kernel(torch.eye(2), torch.eye(2), 0.1)[0]
+    assert near == 1 and torch.finfo(torch.float32).tiny < far == FARTHEST
 
 
 def test_the_smallest_distance_is_between_different_points() -> None:
