@@ -20,7 +20,8 @@ from models.losses.objectives import Objective
 from models.networks.base import TaskNet
 from models.networks.pretrained import FinetunedClassifier, FrozenClassifier
 from models.pixels import normalize
-from models.training.blending import blended
+from models.threads import threads_for
+from models.training.blending import MOST_ROWS, blended
 from models.training.calibration import Calibration
 from models.training.label_doubts import Judged
 from models.training.logistic import Scale, cross_validated, minimum, row_losses, usual_strength
@@ -61,6 +62,18 @@ def train_head(
     """
     if len(data.labeled) == 0:
         raise DataError("there is no labeled row to train on")
+    rows = len(data.labeled) + (MOST_ROWS if recipe.semi_supervised else 0)
+    with threads_for(rows * net.feature_channels * net.num_classes):
+        return _train_head(net, data, objective, recipe, runtime)
+
+
+def _train_head(
+    net: FrozenClassifier | FinetunedClassifier,
+    data: CycleData,
+    objective: Objective,
+    recipe: Recipe,
+    runtime: Runtime,
+) -> dict[str, float]:
     started = time.perf_counter()
     deadline = runtime.deadline
     net.to(runtime.device)
@@ -92,7 +105,8 @@ def train_head(
         if blend is not None:
             rows = len(features) + len(blend.features)
             of_both = blend.loss(loss, weight, bias)
-            weight, bias, more = minimum(of_both, scale, net.num_classes, usual_strength(rows), rows, over)
+            usual, head = usual_strength(rows), (weight, bias)
+            weight, bias, more = minimum(of_both, scale, net.num_classes, usual, rows, over, head)
             iterations += more
         with torch.no_grad():
             net.head.weight.copy_(weight)

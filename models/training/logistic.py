@@ -34,6 +34,7 @@ COMPARING_STEPS = 60
 BIAS_PENALTY = 0.1  # of a bias b: b² / 20. A class without labels gets a small probability and not none.
 MOST_STEPS = 400
 TOLERANCE = 1e-4  # of the largest derivative, as a share of the labels
+ROUGH = 1e-3  # the same on the way from one head to another, which learns from guesses, too
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Weight (C, F) and bias (C,) of a head -> its loss, summed over the labels, ()."""
@@ -41,36 +42,50 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Scale:
-    """mean and spread (F,) of each feature, 1 where it does not vary."""
+    """mean and spread (F,) by which each feature is standardized."""
 
     mean: Tensor
     spread: Tensor
 
     @classmethod
     def of(cls, features: Tensor) -> Scale:
-        """Of features (N, F), N >= 1."""
-        spread, mean = torch.std_mean(features, dim=0, correction=0)
-        floor = 1e-3 * spread.square().mean().sqrt()
-        return cls(mean, torch.where(spread > floor, spread, torch.ones_like(spread)) if floor > 0 else spread + 1.0)
+        """Of features (N, F), N >= 1. The spread is halfway, by the geometric mean, between that of each feature and a
+        common one: what varies more also says more, but by far not in proportion. On average over the features the
+        standardized ones vary by 1."""
+        own, mean = torch.std_mean(features, dim=0, correction=0)
+        common = own.square().mean().sqrt()
+        if common == 0:
+            return cls(mean, own + 1.0)
+        spread = (own.clamp(min=1e-3 * float(common)) * common).sqrt()
+        return cls(mean, spread * (own / spread).square().mean().sqrt())
 
     def standardized(self, features: Tensor) -> Tensor:
         return (features - self.mean) / self.spread
 
 
 def minimum(
-    loss: Loss, scale: Scale, classes: int, strength: float, labels: int, over: Callable[[], bool]
+    loss: Loss,
+    scale: Scale,
+    classes: int,
+    strength: float,
+    labels: int,
+    over: Callable[[], bool],
+    start: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, int]:
     """Weight (C, F) and bias (C,) of the head that minimizes the loss and the penalty of variance `strength`, for
-    features as they are, and how many steps that took. L-BFGS (Nocedal & Wright 2006, section 7.2) from 0, to
-    convergence, or until `over` says so after a step.
+    features as they are, and how many steps that took. L-BFGS (Nocedal & Wright 2006, section 7.2) from 0 to
+    convergence, or from such a head, `start`, until it is about there; or until `over` says so after a step.
     """
-    weight = torch.zeros(classes, len(scale.mean), device=scale.mean.device, requires_grad=True)
-    bias = torch.zeros(classes, device=scale.mean.device, requires_grad=True)
+    weight, bias = torch.zeros(classes, len(scale.mean), device=scale.mean.device), torch.zeros(classes).to(scale.mean)
+    if start is not None:
+        weight, bias = start[0] * scale.spread, start[1] + start[0] @ scale.mean
+    for one in (weight, bias):
+        one.requires_grad_()
     optimizer = torch.optim.LBFGS(
         [weight, bias],
         max_iter=20,
         history_size=10,
-        tolerance_grad=TOLERANCE * labels,
+        tolerance_grad=(TOLERANCE if start is None else ROUGH) * labels,
         tolerance_change=1e-9,
         line_search_fn="strong_wolfe",
     )

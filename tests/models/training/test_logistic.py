@@ -157,6 +157,29 @@ def test_a_class_without_labels_keeps_a_small_probability() -> None:
     assert 1e-4 < float(unseen.mean()) < 0.05
 
 
+def test_the_way_from_another_head_leads_to_the_same_minimum() -> None:
+    features, classes = clusters(60, 2.0)
+    loss = lambda w, b: row_losses(functional.linear(features, w, b), classes).sum()  # noqa: E731
+    scale = Scale.of(features)
+    weight, bias, steps = minimum(loss, scale, CLASSES, 0.1, 60, lambda: False)
+    start = (weight + 0.01 * torch.randn_like(weight), bias + 0.1)
+    again, bias_again, more = minimum(loss, scale, CLASSES, 0.1, 60, lambda: False, start)
+    said, before = (functional.linear(features, *one).softmax(dim=1) for one in ((again, bias_again), (weight, bias)))
+    np.testing.assert_allclose(said, before, atol=0.01)
+    *_, none = minimum(loss, scale, CLASSES, 0.1, 60, lambda: False, (weight, bias))
+    assert none <= 1 and more < steps
+
+
+def test_what_varies_more_counts_more_but_not_in_proportion() -> None:
+    """Deviations of 1 and 100: standardized, they would be 1 and 1; as they are, 1 and 100; here they are 1 and 10."""
+    features = torch.tensor([[1.0, 100.0], [-1.0, -100.0]]) + torch.tensor([5.0, 7.0])
+    scale = Scale.of(features)
+    spread = scale.standardized(features).std(dim=0, correction=0)
+    np.testing.assert_allclose(scale.standardized(features).mean(dim=0), [0, 0], atol=1e-6)
+    np.testing.assert_allclose(spread[1] / spread[0], 10, rtol=1e-5)
+    np.testing.assert_allclose(spread.square().mean(), 1, rtol=1e-5)
+
+
 def test_features_that_never_vary_do_no_harm() -> None:
     features, classes = clusters(60, 1.0)
     features[:, 0] = 3.0
