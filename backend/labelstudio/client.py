@@ -10,6 +10,7 @@ The times below were measured with Label Studio 1.23.2 on SQLite and two cores, 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from random import Random
@@ -44,10 +45,20 @@ those of accounts that were deleted."""
 _ANNOTATION_FIELDS = "id,was_cancelled,ground_truth,created_at,updated_at,completed_by,lead_time"
 
 
+JUST_NOW = 2.0
+"""Seconds in which the steps of one job that follow each other need not read the project again."""
+
+
 def _changed_task(item: dict[str, Any]) -> ChangedTask:
     count = (item.get("total_annotations") or 0) + (item.get("cancelled_annotations") or 0)
     # A Label Studio that was killed in the middle of a Submit may have the annotation, and have counted it nowhere.
     return ChangedTask(item["id"], item["data"], count or int(bool(item.get("is_labeled"))))
+
+
+def _updated_after(since: float) -> dict[str, Any]:
+    """The filter of tasks that changed after so many seconds since the epoch."""
+    stamp = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime", "value": stamp}
 
 
 def _count(found: object) -> int:
@@ -78,6 +89,7 @@ class LabelStudio:
         self.connections = Connections(self._connection)
         self.own_tasks = OwnTasks(self._connection)
         self.team = Team(self._connection)
+        self._last_read: dict[int, tuple[ProjectInfo, float]] = {}
 
     @classmethod
     def of_project(cls, settings: Settings, project: Project, *, timeout: float = 60.0) -> LabelStudio:
@@ -102,8 +114,16 @@ class LabelStudio:
 
     # -- projects ----------------------------------------------------------------------------------------------------
 
-    def project(self, project_id: int) -> ProjectInfo:
-        """The project with this id. Raises NotFound."""
+    def project(self, project_id: int, max_age: float = 0.0) -> ProjectInfo:
+        """The project with this id, as it is now or was at most ``max_age`` seconds ago. Raises NotFound."""
+        known, read_at = self._last_read.get(project_id, (None, 0.0))
+        if known is not None and time.monotonic() - read_at <= max_age:
+            return known
+        read_at = time.monotonic()
+        self._last_read[project_id] = (known := self._read_project(project_id), read_at)
+        return known
+
+    def _read_project(self, project_id: int) -> ProjectInfo:
         found = self._connection.get(f"api/projects/{project_id}/")
         created = datetime.fromisoformat(found["created_at"])
         return ProjectInfo(
@@ -129,6 +149,7 @@ class LabelStudio:
 
     def update_project(self, project_id: int, **fields: Any) -> None:
         """Set fields such as ``model_version`` and ``sampling``. Label Studio refuses a version without predictions."""
+        self._last_read.pop(project_id, None)
         self._connection.patch(f"api/projects/{project_id}/", fields)
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -162,6 +183,13 @@ class LabelStudio:
             found = self._page(project_id, [], _TASKS_A_PAGE, page=page, include=_CHANGED_FIELDS)
             yield from map(_changed_task, found)
 
+    def annotated_since(self, project_id: int, since: float) -> dict[int, str]:
+        """The tasks with annotations that changed after ``since``, a page of them at most, and when each did. It takes
+        0.05 s, and 1 ms for each of them."""
+        annotated = {"child_filter": _SOMEBODY_ANNOTATED}
+        page = self._page(project_id, [_updated_after(since) | annotated], _TASKS_A_PAGE, include="id,updated_at")
+        return {item["id"]: item["updated_at"] for item in page}
+
     def changed(self, project_id: int, since: float, newest_id: int) -> Iterator[ChangedTask]:
         """The tasks that changed after ``since``, in seconds since the epoch by Label Studio's clock, and all with an
         id above ``newest_id``, ascending.
@@ -169,12 +197,10 @@ class LabelStudio:
         An annotation or a prediction that is created, updated or deleted changes its task. The time does not depend on
         the number of tasks: 0.05 s, and 0.4 ms for each one that changed.
         """
-        stamp = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        updated = {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime", "value": stamp}
         last, pause = 0, Pause()
         while True:
             after = {"child_filter": number("id", "greater", last)}
-            filters = [updated | after, number("id", "greater", newest_id) | after]
+            filters = [_updated_after(since) | after, number("id", "greater", newest_id) | after]
             page = self._page(project_id, filters, _TASKS_A_PAGE, "or", include=_CHANGED_FIELDS)
             yield from map(_changed_task, page)
             if len(page) < _TASKS_A_PAGE:

@@ -49,6 +49,24 @@ class Comparison:
         self._read_everything()
         return True, self._misfit(self.job.gateway.project(self.job.project.number))
 
+    def read_annotations(self, info: ProjectInfo) -> bool:
+        """Read only what was annotated since the last comparison, a small part of what changed: that is mostly the
+        predictions that were written. Returns whether the state then has as many tasks and annotations as Label Studio,
+        so that no label is missing or too many; images may have been exchanged. ``info``: the project as it was a
+        moment ago."""
+        job, seen = self.job, self.job.seen
+        assert job.project.read_from is not None
+        found = job.gateway.annotated_since(job.project.number, job.project.read_from)
+        if len(job.state.tasks.sources(job.project.id, found)) < len(found):
+            return False  # tasks are new, and others may be gone
+        wanted = [task for task, changed_at in found.items() if seen.get(task) != changed_at]
+        self._store(
+            item for item in job.gateway.annotations_of(job.project.number, wanted, **self._wanted) if item.annotations
+        )
+        seen.clear()
+        seen.update(found)
+        return self._fits(info, info) or self._fits(info, job.gateway.project(info.id))
+
     def _read_until_it_fits(self, before: ProjectInfo) -> bool:
         """Read what changed since the last comparison. Returns whether the state then has as many tasks and annotations
         as Label Studio. ``before``: the project as it was a moment ago."""

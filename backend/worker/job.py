@@ -34,6 +34,8 @@ class Job:
     """Raises LeaseLost or Stopped if work must not go on. Called before every write, and often in between."""
     show: ProgressFn = lambda phase, done, total: None
     """Also receives the progress that is stored in the state."""
+    seen: dict[int, str] = field(default_factory=dict)
+    """By task: when those had changed whose annotations the last quick comparison with Label Studio has read."""
     turn: Callable[[], AbstractContextManager[None]] = nullcontext
     """Waits until no other project uses the device for the same kind of work. Network calls stay outside of it."""
 
@@ -43,7 +45,8 @@ class Job:
         return project_folder(self.settings.model_dir, self.project.folder_key)
 
     def reread(self) -> Job:
-        """The same job with the project's current row."""
+        """The same job with the project's current row, and the settings of before: a step ends under those that it
+        began with. So what the new row has heard of settings is not seen to by this job."""
         fresh = self.state.projects.get(self.project.id)
         return self if fresh is None else replace(self, project=fresh)
 

@@ -25,6 +25,7 @@ from backend import head
 from backend.errors import BackendError, LabelStudioUnavailable
 from backend.events import UNCERTAINTY
 from backend.head import WHOLE_POOL
+from backend.labelstudio.client import JUST_NOW
 from backend.state import StoredPrediction, Version
 from backend.worker import reading_back
 from backend.worker.gaps import Gaps
@@ -127,7 +128,7 @@ def switch(job: Job, version: Version) -> None:
     """
     job.check()
     if job.settings.manage_queue and job.state.scores.has_written(version):
-        info = job.gateway.project(job.project.number)
+        info = job.gateway.project(job.project.number, JUST_NOW)
         wanted = {"model_version": version.name, "sampling": UNCERTAINTY}
         changed = {key: value for key, value in wanted.items() if getattr(info, key) != value}
         if changed:

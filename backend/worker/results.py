@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backend.files import predictions_folder
+from backend.labelstudio.client import JUST_NOW
 from backend.state import StoredPrediction, Version
 from backend.tasks import kind_of
 from backend.tasks.base import AnyTaskKind
@@ -15,7 +16,7 @@ from backend.worker.job import Job
 
 def project_kind(job: Job) -> AnyTaskKind:
     """The kind of task of the current label config: Label Studio refuses predictions that do not fit it."""
-    return kind_of(job.gateway.project(job.project.number).label_config, job.settings)
+    return kind_of(job.gateway.project(job.project.number, JUST_NOW).label_config, job.settings)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from statistics import median
 import numpy as np
 
 from backend.control import Arm, first_annotations, history_after
+from backend.labelstudio.client import JUST_NOW
 from backend.labelstudio.records import ProjectInfo
 from backend.state import StoredLabel
 from backend.tasks import kind_of
@@ -37,10 +38,12 @@ FORMAT = 4
 """Increased whenever annotations are understood differently, so that all of them are read again."""
 
 
-def read_truth(job: Job, *, whole: bool = False) -> Truth:
+def read_truth(job: Job, *, whole: bool = False, quick: bool = False) -> Truth:
     """Read what changed in Label Studio, and update the state's tasks, labels and counters.
 
     ``whole``: read everything. That takes 0.3 ms for each task and 1.7 ms for each label, in pages with pauses.
+    ``quick``: only what was annotated, where Label Studio's counts say that this is all; the next comparison still
+    looks at everything since the one before.
 
     Raises:
         LabelConfigError, SettingsError, LabelStudioRefused: the owner has to act.
@@ -51,7 +54,7 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
     heard = job.project.refresh_seq
     job = job.reread()
     project, state = job.project, job.state
-    info = job.gateway.project(project.number)
+    info = job.gateway.project(project.number, JUST_NOW)
     kind = kind_of(info.label_config, job.settings)
     under = _read_under(info, job)
     now = state.now()
@@ -59,7 +62,9 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
     whole = whole or project.read_from is None or project.read_from > clock or project.read_under != under
     whole = whole or not 0 <= now - project.read_whole_at < WHOLE_SECONDS
     asked = frozenset(one.task_id for one in state.team.asked(project.id))
-    whole, misfit = Comparison(job, kind, info.overlap, asked).run(info, whole)
+    comparison = Comparison(job, kind, info.overlap, asked)
+    quick = quick and not whole and not kind.draws and comparison.read_annotations(info)
+    whole, misfit = (False, project.misfit) if quick else comparison.run(info, whole)
     stored = consensus.decided(job, kind, state.labels.all(project.id))
     agreement.keep_agreement(job, kind, stored, fresh=whole)
     state.team.forget_answered(project.id)
@@ -73,9 +78,9 @@ def read_truth(job: Job, *, whole: bool = False) -> Truth:
         title=info.title,
         label_config=info.label_config,
         overlap=info.overlap,
-        checked_at=state.now(),
+        checked_at=project.checked_at if quick else state.now(),
         new_annotations=truth.new_annotations,
-        read_from=clock - OVERLAP_SECONDS,
+        read_from=project.read_from if quick else clock - OVERLAP_SECONDS,
         read_under=under,
         misfit=misfit,
         control=truth.control.arm.history or None,

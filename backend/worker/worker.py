@@ -75,6 +75,8 @@ class Worker:
         self.due = Due(self.state, settings)
         self._last: dict[int, Work] = {}
         """By project: what was done for it last."""
+        self._seen: dict[int, dict[int, str]] = {}
+        """By project: see :attr:`backend.worker.job.Job.seen`."""
         self._leftovers_due = 0.0
         self.lanes = Lanes(settings.projects_at_once)
         self._turns = {work: Turn() for work in Work}
@@ -178,6 +180,7 @@ class Worker:
             self.device,
             check,
             self._show or (lambda phase, done, total: None),
+            self._seen.setdefault(project.id, {}),
             partial(self._turns[work].wait, check),
         )
 
@@ -186,7 +189,7 @@ class Worker:
 
         try:
             connection.require(job)
-            truth = sync.read_truth(job)
+            truth = sync.read_truth(job, quick=True)
             budget = job.settings.budget_after(self.state.versions.learned(job.project.id))
             # the budget counts annotations that exist, not webhooks
             if job.project.train_requested or truth.new_annotations >= budget:
@@ -268,4 +271,6 @@ class Worker:
 def _import_ahead() -> None:
     """Import slow modules in advance, so that the first order does not have to wait for them."""
     import_ahead()
+    import torch._dynamo  # noqa: F401  (by every optimizer of torch, when it is first used)
+
     from backend import cycle  # noqa: F401  (torch)

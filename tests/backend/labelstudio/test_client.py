@@ -475,6 +475,15 @@ def test_annotations_that_label_studio_has_not_counted_are_found(
     assert changed == {ids[0]: 0, ids[1]: 1, ids[2]: 0, ids[3]: 0}  # the other one is missed in the project's count
 
 
+def test_a_project_that_was_read_just_now_need_not_be_read_again(api: Any, gateway: LabelStudio, project: int) -> None:
+    assert gateway.project(project).title == "test"
+    api("PATCH", f"projects/{project}/", json={"title": "another"})
+    assert gateway.project(project, 60.0).title == "test"
+    assert gateway.project(project).title == gateway.project(project, 60.0).title == "another"
+    gateway.update_project(project, title="ours")
+    assert gateway.project(project, 60.0).title == "ours", "what was read before our own change is forgotten"
+
+
 def test_annotated(api: Any, gateway: LabelStudio, project: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labelstudio, "_ANNOTATED_A_PAGE", 3)
     ids = add_tasks(api, project, 12)
@@ -503,6 +512,26 @@ def test_annotated(api: Any, gateway: LabelStudio, project: int, monkeypatch: py
     assert class_of(again.annotations, SPEC) == "owl"
     assert dict(KIND.counted(again.annotations))[two] > before  # an edit is news
     assert found[-1].annotations[0]["id"] == last
+
+
+def test_what_was_annotated_since_is_told_without_what_only_got_a_prediction(
+    api: Any, gateway: LabelStudio, project: int
+) -> None:
+    tasks = add_tasks(api, project, 4)
+    began = gateway.project(project).clock
+    assert began is not None
+    assert gateway.annotated_since(project, began - 60) == {}
+    result = [{"from_name": "class", "to_name": "image", "type": "choices", "value": {"choices": ["cat"]}}]
+    gateway.predictions.create(tasks[0], result, 0.5, "v")
+    api("POST", f"tasks/{tasks[1]}/annotations/", json={"result": result})
+    api("POST", f"tasks/{tasks[2]}/annotations/", json={"result": [], "was_cancelled": True})
+    found = gateway.annotated_since(project, began - 60)
+    assert found.keys() == {tasks[1], tasks[2]}
+    number = next(gateway.annotations_of(project, [tasks[1]])).annotations[0]["id"]
+    api("PATCH", f"annotations/{number}/", json={"result": []})
+    again = gateway.annotated_since(project, began - 60)
+    assert again[tasks[1]] > found[tasks[1]] and again[tasks[2]] == found[tasks[2]]
+    assert gateway.annotated_since(project, began + 3600) == {}
 
 
 def test_annotations_of_chosen_tasks(api: Any, gateway: LabelStudio, project: int) -> None:

@@ -125,7 +125,7 @@ class ModelStudio:
 
     # -- what the backend asks ---------------------------------------------------------------------------------------
 
-    def project(self, project_id: int) -> ProjectInfo:
+    def project(self, project_id: int, max_age: float = 0.0) -> ProjectInfo:
         every = [one for task in self.contents.values() for one in task.annotations.values()]
         skipped = sum(one["was_cancelled"] for one in every)
         return ProjectInfo(
@@ -158,6 +158,13 @@ class ModelStudio:
     def some_tasks(self, project_id: int, count: int, rng: Random) -> Iterator[ChangedTask]:
         for task in rng.sample(sorted(self.contents), count):
             yield ChangedTask(task, self.contents[task].data, len(self.contents[task].annotations))
+
+    def annotated_since(self, project_id: int, since: float) -> dict[int, str]:
+        return {
+            task: _stamp(one.updated_at)
+            for task, one in self.contents.items()
+            if one.annotations and one.updated_at > since
+        }
 
     def changed(self, project_id: int, since: float, newest_id: int) -> Iterator[ChangedTask]:
         for task, one in sorted(self.contents.items()):

@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 from backend.labelstudio.client import LabelStudio
 from backend.settings.core import Settings
 from backend.state import State, StoredLabel
+from backend.tasks.records import Label
 from backend.worker import sample, sync
 from backend.worker.job import Job
 from backend.worker.sync import read_truth
@@ -45,13 +46,18 @@ def job_on(studio: ModelStudio, folder: Path, **changes: Any) -> Job:
     return Job(project, own, state, gateway, OWNER, torch.device("cpu"), lambda: None)
 
 
-def assert_is_truth(truth: Truth, studio: ModelStudio, state: State) -> None:
-    """``truth`` and the state say what is in ``studio``."""
-    expected = {
+def labels_in(studio: ModelStudio, truth: Truth) -> dict[int, Label]:
+    """What the annotations in ``studio`` say."""
+    return {
         task: label
         for task, one in studio.contents.items()
         if (label := truth.kind.label_of(list(one.annotations.values()), "")) is not None
     }
+
+
+def assert_is_truth(truth: Truth, studio: ModelStudio, state: State) -> None:
+    """``truth`` and the state say what is in ``studio``."""
+    expected = labels_in(studio, truth)
     assert truth.labels == expected
     assert truth.tasks.tolist() == sorted(studio.contents)
     assert truth.unlabeled.tolist() == sorted(studio.contents.keys() - expected.keys())
@@ -174,6 +180,16 @@ class Reading(RuleBasedStateMachine):
     def compare(self) -> None:
         assert_is_truth(read_truth(self.job), self.studio, self.job.state)
 
+    @precondition(lambda self: not self.hidden)
+    @rule()
+    def compare_labels(self) -> None:
+        """Quickly. No two changes of a task fall on the same microsecond, as they would with this clock."""
+        self.studio.now += 0.01
+        found = read_truth(self.job, quick=True)
+        assert found.labels == labels_in(self.studio, found)
+        every = [list(one.annotations.values()) for one in self.studio.contents.values()]
+        assert found.annotations == {number: stamp for one in every for number, stamp in found.kind.counted(one)}
+
     @rule()
     def compare_with_everything(self) -> None:
         assert_is_truth(read_truth(self.job, whole=True), self.studio, self.job.state)
@@ -215,6 +231,46 @@ def test_everything_is_read_once_and_then_no_more(studio: ModelStudio, tmp_path:
     assert studio.read_whole == 1
 
 
+def test_a_quick_look_reads_each_annotation_once_and_leaves_the_rest_to_the_next(
+    studio: ModelStudio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_on(studio, tmp_path)
+    read_truth(job)
+    read: list[list[int]] = []
+    ask = studio.annotations_of
+    monkeypatch.setattr(
+        studio, "annotations_of", lambda project, tasks, **more: read.append(list(tasks)) or ask(project, tasks, **more)
+    )
+    for task in (20, 21):
+        studio.now += 10.0
+        studio.annotate(task, "dog")
+        studio.change_data(30, f"http://host/{task}.png")
+        assert task in read_truth(job, quick=True).labels
+    assert [task for tasks in read for task in tasks if task >= 20] == [20, 21], (
+        "each once, though both are of the last minute"
+    )
+    assert job.state.tasks.sources(1, [30]) != {30: "http://host/21.png"}
+    read_truth(job)
+    assert job.state.tasks.sources(1, [30]) == {30: "http://host/21.png"}
+
+
+@pytest.mark.parametrize("what", ["annotation", "task"])
+def test_a_quick_look_notices_what_is_gone(studio: ModelStudio, tmp_path: Path, what: str) -> None:
+    """Although as many annotations are there as before."""
+    job = job_on(studio, tmp_path)
+    read_truth(job)
+    studio.now += 1000.0
+    read_truth(job)
+    if what == "annotation":
+        studio.delete_annotation(1, min(studio.contents[1].annotations))
+    else:
+        studio.delete_task(1)
+        studio.import_tasks(1)
+    studio.annotate(max(studio.contents), "dog")
+    truth = read_truth(job, quick=True)
+    assert 1 not in truth.labels and max(studio.contents) in truth.labels
+
+
 def test_a_deletion_that_leaves_no_stamp_shows_in_the_counts(studio: ModelStudio, tmp_path: Path) -> None:
     job = job_on(studio, tmp_path)
     read_truth(job)
@@ -230,7 +286,9 @@ def test_counts_that_never_fit_make_nobody_read_everything_each_time(
 ) -> None:
     job = job_on(studio, tmp_path)
     tell = studio.project
-    monkeypatch.setattr(studio, "project", lambda number: replace(tell(number), submitted=tell(number).submitted + 3))
+    monkeypatch.setattr(
+        studio, "project", lambda number, *_: replace(tell(number), submitted=tell(number).submitted + 3)
+    )
     for _ in range(5):
         studio.now += 1000.0
         studio.annotate(40, "dog")
