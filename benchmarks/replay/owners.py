@@ -5,7 +5,7 @@ Axis letters: L labels, F features, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,10 @@ import numpy as np
 from backend.replay.trials import Trained
 
 SAMPLER = "margin"
+
+CERTAIN = "certain"
+"""Asks first for what the classifier is surest of, the reverse of margin. None of the product's samplers: it stands for
+another one that does well where margin does badly, and the other way round."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,15 @@ OWNERS: Mapping[str, tuple[Callable[[np.random.Generator, int], Owner], str]] = 
 }
 """Name -> how the owner's labels are made, and what a replay should say of `margin`."""
 
+FALLBACKS: Sequence[tuple[str, str, str]] = (
+    ("helps", SAMPLER, ""),
+    ("helps", CERTAIN, SAMPLER),
+    ("cannot", SAMPLER, ""),
+    ("cannot", "random", ""),
+    ("hurts", SAMPLER, CERTAIN),
+)
+"""Owner, the sampler of the project, and which one it should fall back to; "" where it should keep its own."""
+
 
 @dataclass(frozen=True)
 class Linear:
@@ -71,10 +84,11 @@ class Linear:
 
     def order(self, rows: np.ndarray) -> np.ndarray:
         mixed = np.random.default_rng(self.seed).permutation(rows)
-        if self.sampler != SAMPLER:
+        if self.sampler not in (SAMPLER, CERTAIN):
             return mixed
         outputs = np.sort(self._outputs(mixed), axis=1)
-        return mixed[np.argsort(outputs[:, -1] - outputs[:, -2])]
+        margin = outputs[:, -1] - outputs[:, -2]
+        return mixed[np.argsort(margin if self.sampler == SAMPLER else -margin)]
 
     def _outputs(self, rows: np.ndarray) -> np.ndarray:
         return _with_one(self.owner.features[rows]) @ self.weight
