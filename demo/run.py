@@ -179,8 +179,8 @@ def stay(site: Site, narrator: Narrator) -> None:
             time.sleep(0.5)
 
 
-def play_oracle(options: argparse.Namespace, site: Site, narrator: Narrator) -> None:
-    """Labels what is served, round after round; prints the table even when a check failed."""
+def play_oracle(options: argparse.Namespace, site: Site, narrator: Narrator) -> list[Round]:
+    """Labels what is served, round after round; prints the table even when a check failed. Returns the rounds."""
     oracle = Oracle(site.annotator, site.state, site.project, site.subject)
     rounds: list[Round] = []
     if SAMPLERS[options.sampler].prepares:
@@ -218,6 +218,7 @@ def play_oracle(options: argparse.Namespace, site: Site, narrator: Narrator) -> 
         )
     if site.subject.must_rise:
         check_rise(rounds, site.subject, narrator)
+    return rounds
 
 
 def wait_for_preparation(site: Site, narrator: Narrator, timeout: float) -> None:

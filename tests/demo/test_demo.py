@@ -8,12 +8,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import requests
 
+from backend.reporting.snapshot import snapshot
+from backend.settings.core import Settings
 from backend.state import Cycle, State, Version
 from backend.tasks import KINDS
 from benchmarks.data.datasets import Dataset
@@ -23,10 +28,11 @@ from demo.generated import Recognizer
 from demo.narration import Narrator
 from demo.oracle import Oracle, QueueError, Round
 from demo.report import LearnedNothing, check_rise, table
-from demo.run import FAILURES, parse
+from demo.run import FAILURES, parse, play_oracle, set_up
 from demo.subjects import DEMOS
 from demo.subjects.base import Result
 from demo.subjects.classification import SingleItems
+from models.intervals import exact_interval
 from samplers import SAMPLERS
 from tests.rig.processes import REPOSITORY, children_of
 from tests.rig.servers import LabelStudioServer
@@ -229,6 +235,49 @@ def test_the_oracle_labels_what_is_served_and_reports(tmp_path: Path) -> None:
     assert re.search(r"Watch it at http://127\.0\.0\.1:\d+", output[: output.index("Importing the images")])
     assert list((tmp_path / "tmp").glob("active-learning-demo-*")) == []
     assert left_running(tmp_path) == []
+
+
+@pytest.mark.long
+def test_the_page_that_the_oracle_leaves_says_what_the_oracle_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With so many random labels that they are compared. Of what is filled in, the oracle knows whether it is right; of
+    the network, how often it is right on 2,000 other images. The page measures that on some 30, so that its interval is
+    taken so wide that one run in a thousand would miss it."""
+    filled_in: list[bool] = []
+    submit = Annotator.submit
+
+    def noting(self: Annotator, task: int, result: Result, shown: Any = ()) -> int:
+        if shown and shown[0]["result"]:
+            filled_in.append(shown[0]["result"][0]["value"] == result[0]["value"])
+        return submit(self, task, result, shown)
+
+    monkeypatch.setattr(Annotator, "submit", noting)
+    monkeypatch.setattr(SingleItems, "settings", {"control_fraction": 0.5})
+    words = ("--oracle", "--sampler", "margin", "--tasks", "260", "--budget", "40", "--rounds", "3")
+    options = parse([*words, "--held-out", "2000"])
+    with ExitStack() as stack:
+        site = set_up(options, tmp_path, Narrator(), stack)
+        rounds = play_oracle(options, site, Narrator())
+        settings = Settings.from_env({"MODEL_DIR": str(site.backend.directory)})
+        (found,) = snapshot(site.state, settings)["projects"]
+        address = f"{site.backend.url}/projects/{site.project}"
+        page = requests.get(address, headers={"Accept": "text/html"}, timeout=60).text
+    for row in rounds[1:]:
+        assert f"<td>{row.labels} labels</td>" in page, "the curve has a point of each version"
+
+    control, quality = found["control"], rounds[-1].quality
+    low, high = exact_interval(round(control["value"] * control["n"]), control["n"], 0.999)
+    assert control["n"] >= 20 and quality is not None and low <= quality <= high
+    assert f"On <strong>{control['n']}</strong> random images that nothing learned from" in page
+    saved = found["labels_saved"]
+    assert saved.get("why") or saved["low"] <= saved["value"] <= saved["high"]
+    assert ("Labels saved: not known" in page) == (saved["value"] is None)
+
+    accepted = found["acceptance"]
+    assert accepted["n"] == len(filled_in) > 0
+    assert accepted["value"] == pytest.approx(sum(filled_in) / len(filled_in), abs=1e-4)
+    assert accepted["sentence"] in page
 
 
 @pytest.mark.long
