@@ -41,16 +41,16 @@ class Load:
 
     size: tuple[int, int] = SIZE
     pool: int = 300
-    test: int = 200
+    test: int = 600
     labels: int = 50
-    draws: int = 7
+    draws: int = 15
 
 
 SMALL = Load(size=(60, 80), pool=20, test=8, labels=10, draws=2)
 
 
 def measure(folder: Path, small: bool) -> Measured:
-    """Seven draws of 50 labels (two of ten when ``small``)."""
+    """Fifteen draws of 50 labels (two of ten when ``small``)."""
     load = SMALL if small else Load()
     project = _Project.made(folder / "photographs", load)
     cycles = [project.cycle(seed, load) for seed in range(load.draws)]

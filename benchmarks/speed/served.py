@@ -23,7 +23,7 @@ from demo.choices import choose
 from tests.rig.servers import BackendServer, LabelStudioServer
 
 MEDIAN_SECONDS = 3.0
-_PATIENCE = 300.0
+_PATIENCE = 900.0
 _EVERY = 0.05  # seconds between two looks
 
 
@@ -31,7 +31,7 @@ _EVERY = 0.05  # seconds between two looks
 class Load:
     """``tasks`` in the project, ``rounds`` of ``budget`` labels."""
 
-    tasks: int = 2_000
+    tasks: int = 10_000
     budget: int = 30
     rounds: int = 4
 
@@ -40,7 +40,7 @@ SMALL = Load(tasks=60, budget=6, rounds=1)
 
 
 def measure(folder: Path, server: LabelStudioServer, small: bool) -> Measured:
-    """Four rounds of 30 labels with 2,000 tasks (one of six with 60 when ``small``)."""
+    """Four rounds of 30 labels with 10,000 tasks (one of six with 60 when ``small``)."""
     load = SMALL if small else Load()
     token = server.personal_access_token()
     annotator = Annotator(server.url, token)
