@@ -180,11 +180,19 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks bench", description=__doc__)
     parser.add_argument("--only", action="append", choices=list(ROWS), metavar="ROW", help=", ".join(ROWS))
     parser.add_argument("--small", action="store_true", help="every row's code on a tiny input; ratios mean nothing")
-    parser.add_argument("--write", action="store_true", help=f"store the table in benchmarks/results/{RESULTS.name}")
+    where = f"store the table, the whole one in benchmarks/results/{RESULTS.name} unless there is another FILE"
+    parser.add_argument("--write", nargs="?", type=Path, const=RESULTS, metavar="FILE", help=where)
     options = parser.parse_args(arguments)
-    if options.write and (options.small or options.only):
-        parser.error("--write stores the whole table at full size: leave --small and --only out")
+    if options.write and options.small:
+        parser.error("--write stores a table at full size: leave --small out")
+    if options.write == RESULTS and options.only:
+        parser.error(f"{RESULTS.name} has the whole table: give --write another FILE, or leave --only out")
     return options
+
+
+def _command(only: Sequence[str] | None) -> str:
+    """What gives this table."""
+    return " ".join(["python -m benchmarks bench", *(f"--only {row}" for row in only)]) if only else "make bench"
 
 
 def main(
@@ -211,6 +219,6 @@ def main(
     if options.small:
         console.print("Taken on tiny inputs: these ratios mean nothing.")
     if options.write:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(as_markdown(outcomes, facts, "make bench"))
+        options.write.parent.mkdir(parents=True, exist_ok=True)
+        options.write.write_text(as_markdown(outcomes, facts, _command(options.only)))
     return 0 if all(outcome.measured for outcome in outcomes) else 1

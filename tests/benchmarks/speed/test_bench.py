@@ -127,14 +127,17 @@ def test_a_failing_row_takes_no_other_with_it(
     assert bench.main(["--only", "fine"], console=Console(file=shown, width=160)) == 0
 
 
-def test_the_table_is_stored_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_table_is_stored_whole_or_some_rows_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(bench, "ROWS", {"fine": lambda session: row()})
     monkeypatch.setattr(bench, "RESULTS", tmp_path / "results" / "bench.md")
     assert bench.main(["--write"], console=Console(file=io.StringIO())) == 0
     assert "this ÷ that" in bench.RESULTS.read_text() and "`make bench`" in bench.RESULTS.read_text()
     for partly in (["--small"], ["--only", "fine"]):
         with pytest.raises(SystemExit):
-            bench.parse(["--write", *partly])
+            bench.parse([*partly, "--write"])
+    some = tmp_path / "some.md"
+    assert bench.main(["--only", "fine", "--write", str(some)], console=Console(file=io.StringIO())) == 0
+    assert "`python -m benchmarks bench --only fine`" in some.read_text()
 
 
 @pytest.mark.parametrize("shape", [(480, 640), (1536, 1100)])
