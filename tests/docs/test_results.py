@@ -81,6 +81,12 @@ def test_the_rows_of_the_speed_table_are_those_that_were_measured() -> None:
     assert [line for line in lines if line not in stored] == []
 
 
+def test_the_rows_of_heads_and_features_are_those_that_were_measured() -> None:
+    stored = (RESULTS / "bench-features.md").read_text().splitlines()
+    lines = [line for line in between(PAGE.read_text(), "bench-features").splitlines() if line.startswith("| ")]
+    assert len(lines) == 1 + 7 and [line for line in lines if line not in stored] == []
+
+
 def test_the_readme_quotes_what_was_measured() -> None:
     """What the first order is ahead, and the labels that two samplers save; the default is the best one, and ahead of
     random order wherever it was played."""

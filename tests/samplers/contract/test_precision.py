@@ -13,7 +13,7 @@ from models.inference import fused
 from models.networks.base import TaskNet
 from models.training.schedule import Recipe
 from models.training.task_network import train_network
-from tests.samplers.worlds import CPU, EVERY_TASK, Fitted, data_for, net_for, sampler_for
+from tests.samplers.worlds import CPU, EVERY_TASK_OR_FAMILY, Fitted, data_for, net_for, sampler_for
 
 ROUNDING = 1e-4  # of the scores' range; float32 has 6e-8 of a number, and a score is the work of some twenty layers
 EPOCHS = 15
@@ -43,7 +43,7 @@ def fitted_to_trained(name: str, task: str) -> Fitted:
     return Fitted(sampler, net, data)
 
 
-@EVERY_TASK
+@EVERY_TASK_OR_FAMILY
 def test_a_fused_network_gives_the_same_order(name: str, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """But for images whose scores are closer than rounding: sorted by the one scores, the others are sorted as well."""
     world = fitted_to_trained(name, task)
@@ -57,7 +57,7 @@ def test_a_fused_network_gives_the_same_order(name: str, task: str, monkeypatch:
     np.testing.assert_allclose(plain[np.argsort(found, kind="stable")], np.sort(plain), rtol=0, atol=2 * closest)
 
 
-@EVERY_TASK
+@EVERY_TASK_OR_FAMILY
 def test_scores_in_bfloat16_are_finite_and_like_the_others(name: str, task: str) -> None:
     """Few digits are left, so the order is another one; but it is not a wrong number's."""
     world = fitted_to_trained(name, task)

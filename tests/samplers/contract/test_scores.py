@@ -17,7 +17,6 @@ from tests.samplers.worlds import (
     CLASSES,
     CPU,
     EVERY,
-    EVERY_TASK,
     EVERY_TASK_OR_FAMILY,
     OPTIONS,
     UNLABELED,
@@ -98,7 +97,7 @@ ROUNDING = 1e-3
 SIZES = [28, 500, *(pytest.param(size, marks=pytest.mark.long) for size in (1, 7, UNLABELED))]
 
 
-@EVERY_TASK
+@EVERY_TASK_OR_FAMILY
 @pytest.mark.parametrize("batch", SIZES)
 def test_scores_do_not_depend_on_batch_size_or_order(name: str, task: str, batch: int) -> None:
     world = fitted(name, 3, task)
@@ -109,7 +108,7 @@ def test_scores_do_not_depend_on_batch_size_or_order(name: str, task: str, batch
     np.testing.assert_allclose(world.score(rows[order], batch=batch), expected[order], atol=ROUNDING * spread)
 
 
-@EVERY_TASK
+@EVERY_TASK_OR_FAMILY
 def test_scores_of_a_part_are_part_of_the_scores(name: str, task: str) -> None:
     world = fitted(name, 3, task)
     rows = world.data.unlabeled
@@ -119,7 +118,7 @@ def test_scores_of_a_part_are_part_of_the_scores(name: str, task: str) -> None:
     np.testing.assert_allclose(world.score(rows[3:4]), expected[3:4], atol=ROUNDING * spread)
 
 
-@EVERY_TASK
+@EVERY_TASK_OR_FAMILY
 def test_a_memory_mapped_pool_gives_the_same_scores(name: str, task: str, tmp_path: Path) -> None:
     world = fitted(name, 3, task)
     np.save(tmp_path / "pixels.npy", world.data.pixels)
@@ -131,7 +130,7 @@ def test_a_memory_mapped_pool_gives_the_same_scores(name: str, task: str, tmp_pa
 # --- what scoring leaves alone ---
 
 
-@EVERY_TASK
+@EVERY_TASK_OR_FAMILY
 @pytest.mark.parametrize("training", [True, False])
 def test_scoring_changes_nothing(name: str, task: str, training: bool) -> None:
     world = own(name, 3, task)
@@ -152,7 +151,7 @@ def test_scoring_changes_nothing(name: str, task: str, training: bool) -> None:
     assert all(parameter.grad is None for parameter in world.net.parameters())
 
 
-@EVERY_TASK
+@EVERY_TASK_OR_FAMILY
 def test_scoring_reads_no_labels(name: str, task: str) -> None:
     world = own(name, 3, task)
     expected = world.score(world.data.unlabeled)
@@ -169,7 +168,7 @@ def test_scoring_reads_no_labels(name: str, task: str) -> None:
     assert (world.score(world.data.unlabeled) == expected).all()
 
 
-@EVERY_TASK
+@EVERY_TASK_OR_FAMILY
 def test_fit_leaves_the_task_net_as_it_was(name: str, task: str) -> None:
     data = data_for(task, 3)
     net, sampler, runtime = net_for(data), sampler_for(name, data), Runtime(CPU, 0)
@@ -222,7 +221,7 @@ def test_fit_and_training_read_no_labels_of_the_pool(name: str) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-@EVERY_TASK
+@EVERY_TASK_OR_FAMILY
 def test_on_cuda_scores_are_close_to_the_cpus(name: str, task: str, tmp_path: Path) -> None:
     cuda = torch.device("cuda")
     world = own(name, 3, task)

@@ -15,7 +15,6 @@ from models.data import Runtime
 from tests.samplers.worlds import (
     CPU,
     EVERY,
-    EVERY_TASK,
     EVERY_TASK_OR_FAMILY,
     LABELED,
     UNLABELED,
@@ -36,7 +35,7 @@ from tests.samplers.worlds import (
 )
 
 
-@EVERY_TASK
+@EVERY_TASK_OR_FAMILY
 def test_state_goes_through_a_checkpoint_and_scores_the_same_also_rows_never_seen(
     name: str, task: str, tmp_path: Path
 ) -> None:

@@ -19,7 +19,7 @@ from tests.samplers.worlds import (
     CLASSES,
     CPU,
     EVERY,
-    EVERY_TASK,
+    EVERY_TASK_OR_FAMILY,
     FRAME,
     LABELED,
     NOBODY,
@@ -60,7 +60,7 @@ def test_rows_that_do_not_exist_are_refused(name: str) -> None:
             world.score(np.array([0, bad]))
 
 
-@EVERY_TASK
+@EVERY_TASK_OR_FAMILY
 @pytest.mark.parametrize("missing", ["unlabeled", "labeled", pytest.param("both", marks=pytest.mark.long)])
 def test_fit_without_unlabeled_or_labeled_rows_leaves_a_usable_sampler(name: str, task: str, missing: str) -> None:
     data = data_for(task, 3)
@@ -146,7 +146,7 @@ def test_the_objective_trains_trunk_and_head_with_masks(name: str) -> None:
     check_gradients(name, make_masked_data(3))
 
 
-@EVERY_TASK
+@EVERY_TASK_OR_FAMILY
 def test_work_can_be_stopped_through_progress(name: str, task: str) -> None:
     class Stop(Exception):
         pass
@@ -174,7 +174,7 @@ def test_work_can_be_stopped_through_progress(name: str, task: str) -> None:
 # --- broken networks ---
 
 
-@EVERY_TASK
+@EVERY_TASK_OR_FAMILY
 def test_broken_networks_are_an_error_that_names_the_sampler(name: str, task: str) -> None:
     world = own(name, 3, task)
     expected = world.score(world.data.unlabeled)
