@@ -77,8 +77,8 @@ class Simulated:
 
     # -- what LabelStudio has ----------------------------------------------------------------------------------------
 
-    def project(self, project_id: int) -> ProjectInfo:
-        self.calls["project"] += 1
+    def project(self, project_id: int, max_age: float = 0.0) -> ProjectInfo:
+        self.calls["project"] += max_age == 0
         config = choices_config(CLASSES)
         return ProjectInfo(
             project_id, "1.1", "A million", config, self.version, self.sampling, self.rows, len(self.labels), 0,
@@ -92,6 +92,10 @@ class Simulated:
     def tasks(self, project_id: int, after_id: int = 0) -> Iterator[TaskRef]:
         self.calls["tasks"] += self.rows // 500
         return (TaskRef(task, {"image": f"http://host/{task}.png"}) for task in range(after_id + 1, self.rows + 1))
+
+    def annotated_since(self, project_id: int, since: float) -> dict[int, str]:
+        self.calls["annotated_since"] += 1
+        return {task: str(self.changed_at[task]) for task in self.labels if self.changed_at[task] > since}
 
     def changed(self, project_id: int, since: float, newest_id: int) -> Iterator[ChangedTask]:
         self.calls["changed"] += 1

@@ -10,7 +10,7 @@ from benchmarks.speed import million
 def test_a_cycle_asks_for_as_much_of_a_large_pool_as_of_a_small_one(tmp_path: Path) -> None:
     results = [million.run(tmp_path / str(rows), rows, 4) for rows in (2_000, 6_000)]
     small, large = (result["cycles"][1:] for result in results)
-    counted = ("project", "changed", "update_project", "model_versions", "predictions")
+    counted = ("project", "changed", "annotated_since", "update_project", "model_versions", "predictions")
     for one, other in zip(small, large, strict=True):
         assert [one["calls"].get(name) for name in counted] == [other["calls"].get(name) for name in counted]
         assert other["calls"].get("tasks") is None  # nothing was listed whole
