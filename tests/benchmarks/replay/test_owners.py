@@ -56,7 +56,7 @@ def test_the_products_own_head_learns_from_an_owner() -> None:
 @pytest.mark.long
 @pytest.mark.parametrize(("name", "sampler", "expected"), FALLBACKS)
 def test_over_200_runs_projects_fall_back_as_often_as_is_stated(name: str, sampler: str, expected: str) -> None:
-    """Wrongly in 3.5 % at most, to the wrong one never, and where it should as often as another one is shown to help."""
+    """Wrongly in 3.5 % at most, to the wrong one never, and rightly as often as another one is shown to help."""
     told = Counter(falls_back_to(replayed(name, run, 240, 10, (SAMPLER, CERTAIN)), sampler) for run in range(200))
     fewest = {"": 190, SAMPLER: 150, CERTAIN: 95}[expected]  # 193, 158 and 104
     assert told[expected] >= fewest
