@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -131,11 +132,11 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
             version = store_version(job, truth, scored, cycle, name, learner)
             joining.add_unfinished(job, version, truth, features, learner)
 
-        connection.require(job)
+        standing = connection.require(job)
         report("publish", 0, len(pool))
         synthetic.ask_first(job, version)
         asking.put_in_front(job, version)
-        version = publisher.publish(job, version, lambda done, total: report("publish", done, total), whole=False)
+        version = publisher.publish(job, version, partial(report, "publish"), whole=False, info=standing.info)
     log.info("Project %s: version %s is published: %s", job.project.id, version.name, cycle.metrics["seconds"])
     return version
 

@@ -10,7 +10,6 @@ The times below were measured with Label Studio 1.23.2 on SQLite and two cores, 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from random import Random
@@ -43,10 +42,6 @@ _SOMEBODY_ANNOTATED = {"filter": "filter:tasks:annotators", "operator": "empty",
 those of accounts that were deleted."""
 
 _ANNOTATION_FIELDS = "id,was_cancelled,ground_truth,created_at,updated_at,completed_by,lead_time"
-
-
-JUST_NOW = 2.0
-"""Seconds in which the steps of one job that follow each other need not read the project again."""
 
 
 def _changed_task(item: dict[str, Any]) -> ChangedTask:
@@ -89,7 +84,6 @@ class LabelStudio:
         self.connections = Connections(self._connection)
         self.own_tasks = OwnTasks(self._connection)
         self.team = Team(self._connection)
-        self._last_read: dict[int, tuple[ProjectInfo, float]] = {}
 
     @classmethod
     def of_project(cls, settings: Settings, project: Project, *, timeout: float = 60.0) -> LabelStudio:
@@ -114,16 +108,8 @@ class LabelStudio:
 
     # -- projects ----------------------------------------------------------------------------------------------------
 
-    def project(self, project_id: int, max_age: float = 0.0) -> ProjectInfo:
-        """The project with this id, as it is now or was at most ``max_age`` seconds ago. Raises NotFound."""
-        known, read_at = self._last_read.get(project_id, (None, 0.0))
-        if known is not None and time.monotonic() - read_at <= max_age:
-            return known
-        read_at = time.monotonic()
-        self._last_read[project_id] = (known := self._read_project(project_id), read_at)
-        return known
-
-    def _read_project(self, project_id: int) -> ProjectInfo:
+    def project(self, project_id: int) -> ProjectInfo:
+        """The project with this id. Raises NotFound."""
         found = self._connection.get(f"api/projects/{project_id}/")
         created = datetime.fromisoformat(found["created_at"])
         return ProjectInfo(
@@ -149,7 +135,6 @@ class LabelStudio:
 
     def update_project(self, project_id: int, **fields: Any) -> None:
         """Set fields such as ``model_version`` and ``sampling``. Label Studio refuses a version without predictions."""
-        self._last_read.pop(project_id, None)
         self._connection.patch(f"api/projects/{project_id}/", fields)
 
     # -- reading -----------------------------------------------------------------------------------------------------

@@ -12,12 +12,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from backend.errors import HandsOff
 from backend.files import VERSION_NAME
-from backend.labelstudio.records import MLBackend
+from backend.labelstudio.records import MLBackend, ProjectInfo
 from backend.labelstudio.webhook import basic_auth, same_address
 from backend.state import Project
 from backend.worker.job import Job
@@ -40,13 +40,14 @@ class Standing:
 
     ``row``: the connection that is ours, None if that could not be told. ``reason``: why the project is not ours to
     work on, in words; empty if it is. ``rival``: the id of the connection that has the queue instead. ``warning``:
-    another backend put its version in force, and we take the queue back.
+    another backend put its version in force, and we take the queue back. ``info``: the project, where it was asked for.
     """
 
     row: MLBackend | None = None
     reason: str = ""
     rival: int | None = None
     warning: str = ""
+    info: ProjectInfo | None = None
 
 
 def require(job: Job) -> Standing:
@@ -110,12 +111,14 @@ def _standing(job: Job) -> Standing:
     if not job.settings.manage_queue:
         return Standing(ours[-1])
     names = {version.name for version in job.state.versions.of_project(project.id)}
-    standing = judge(ours[-1], rows, job.gateway.project(project.number).model_version, names, project.yields_to)
+    info = job.gateway.project(project.number)
+    standing = judge(ours[-1], rows, info.model_version, names, project.yields_to)
     if standing.warning and any(row.answers and not row.model_version and row.id > ours[-1].id for row in rows):
         time.sleep(ASK_AGAIN_SECONDS)  # perhaps that was its first version
         rows = job.gateway.connections.of_project(project.number)
-        standing = judge(ours[-1], rows, job.gateway.project(project.number).model_version, names, project.yields_to)
-    return standing
+        info = job.gateway.project(project.number)
+        standing = judge(ours[-1], rows, info.model_version, names, project.yields_to)
+    return replace(standing, info=info)
 
 
 def _only(job: Job, row: MLBackend) -> list[MLBackend]:

@@ -25,7 +25,7 @@ from backend import head
 from backend.errors import BackendError, LabelStudioUnavailable
 from backend.events import UNCERTAINTY
 from backend.head import WHOLE_POOL
-from backend.labelstudio.client import JUST_NOW
+from backend.labelstudio.records import ProjectInfo
 from backend.state import StoredPrediction, Version
 from backend.worker import reading_back
 from backend.worker.gaps import Gaps
@@ -48,11 +48,12 @@ def publish(
     progress: Callable[[int, int], None] = lambda done, total: None,
     *,
     whole: bool = True,
+    info: ProjectInfo | None = None,
 ) -> Version:
     """Publish ``version``. Resumes what an earlier call began, and writes nothing twice.
 
     ``progress`` receives how many predictions are written, out of how many. Not ``whole``: leave the rest of a head to
-    :func:`complete` as soon as enough tasks are ready to be labeled.
+    :func:`complete` as soon as enough tasks are ready to be labeled. ``info``: the project, if it was read just now.
 
     Raises:
         LabelStudioUnavailable: call again later; publishing continues where it stopped.
@@ -67,8 +68,8 @@ def publish(
     total = len(rows)
     if job.reread().project.current_version_id != version.id:
         shortlist, rows = _shortlist(job, rows)
-        write_singly(job, version, shortlist)
-        switch(job, version)
+        write_singly(job, version, shortlist, info)
+        switch(job, version, info)
     progress(total - len(rows), total)
     write_rest(job, version, rows, None if whole else lambda left: left >= job.settings.shortlist)
     progress(total, total)
@@ -120,7 +121,7 @@ def names_taken(job: Job) -> set[str]:
     return job.state.versions.names(job.project.id) | set(job.gateway.predictions.versions(job.project.number))
 
 
-def switch(job: Job, version: Version) -> None:
+def switch(job: Job, version: Version, info: ProjectInfo | None = None) -> None:
     """Make ``version`` the one that orders the queue and serves ``/predict``.
 
     Label Studio refuses a version without predictions, so the version of an empty pool is set in Label Studio only once
@@ -128,7 +129,7 @@ def switch(job: Job, version: Version) -> None:
     """
     job.check()
     if job.settings.manage_queue and job.state.scores.has_written(version):
-        info = job.gateway.project(job.project.number, JUST_NOW)
+        info = job.gateway.project(job.project.number) if info is None else info
         wanted = {"model_version": version.name, "sampling": UNCERTAINTY}
         changed = {key: value for key, value in wanted.items() if getattr(info, key) != value}
         if changed:
@@ -136,10 +137,10 @@ def switch(job: Job, version: Version) -> None:
     job.state.versions.switch_to(version, job.owner)
 
 
-def write_singly(job: Job, version: Version, rows: Sequence[StoredPrediction]) -> None:
+def write_singly(job: Job, version: Version, rows: Sequence[StoredPrediction], info: ProjectInfo | None = None) -> None:
     """Write predictions one by one, those that an order begins with: people wait for them. Forgets tasks that were
     deleted in Label Studio."""
-    results = Results.of(job, version)
+    results = Results.of(job, version, info)
     gaps = Gaps(job)
     for row in rows:
         job.check()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backend.files import predictions_folder
-from backend.labelstudio.client import JUST_NOW
+from backend.labelstudio.records import ProjectInfo
 from backend.state import StoredPrediction, Version
 from backend.tasks import kind_of
 from backend.tasks.base import AnyTaskKind
@@ -14,9 +14,11 @@ from backend.tasks.records import Result
 from backend.worker.job import Job
 
 
-def project_kind(job: Job) -> AnyTaskKind:
-    """The kind of task of the current label config: Label Studio refuses predictions that do not fit it."""
-    return kind_of(job.gateway.project(job.project.number, JUST_NOW).label_config, job.settings)
+def project_kind(job: Job, info: ProjectInfo | None = None) -> AnyTaskKind:
+    """The kind of task of the current label config: Label Studio refuses predictions that do not fit it. ``info``: the
+    project, if it was read a moment ago."""
+    found = job.gateway.project(job.project.number) if info is None else info
+    return kind_of(found.label_config, job.settings)
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,9 @@ class Results:
     kept: Any
 
     @classmethod
-    def of(cls, job: Job, version: Version) -> Results:
+    def of(cls, job: Job, version: Version, info: ProjectInfo | None = None) -> Results:
         """Of ``version``, with the label config as Label Studio has it now."""
-        kind = project_kind(job).serving(version.metrics)
+        kind = project_kind(job, info).serving(version.metrics)
         return cls(kind, kind.open_kept(predictions_folder(job.folder, version.name)))
 
     def __call__(self, stored: StoredPrediction) -> Result:

@@ -188,8 +188,8 @@ class Worker:
         from backend import cycle  # here: it imports torch
 
         try:
-            connection.require(job)
-            truth = sync.read_truth(job, quick=True)
+            standing = connection.require(job)
+            truth = sync.read_truth(job, quick=True, info=standing.info)
             budget = job.settings.budget_after(self.state.versions.learned(job.project.id))
             # the budget counts annotations that exist, not webhooks
             if job.project.train_requested or truth.new_annotations >= budget:

@@ -77,8 +77,8 @@ class Simulated:
 
     # -- what LabelStudio has ----------------------------------------------------------------------------------------
 
-    def project(self, project_id: int, max_age: float = 0.0) -> ProjectInfo:
-        self.calls["project"] += max_age == 0
+    def project(self, project_id: int) -> ProjectInfo:
+        self.calls["project"] += 1
         config = choices_config(CLASSES)
         return ProjectInfo(
             project_id, "1.1", "A million", config, self.version, self.sampling, self.rows, len(self.labels), 0,

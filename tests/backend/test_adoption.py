@@ -41,7 +41,7 @@ class Studio:
             raise found
         return found
 
-    def project(self, number: int, max_age: float = 0.0) -> ProjectInfo:
+    def project(self, number: int) -> ProjectInfo:
         return ProjectInfo(number, f"{number}.100", "Pets", "<View/>" if number == 3 else CONFIG, "", "", 0)
 
 

@@ -475,15 +475,6 @@ def test_annotations_that_label_studio_has_not_counted_are_found(
     assert changed == {ids[0]: 0, ids[1]: 1, ids[2]: 0, ids[3]: 0}  # the other one is missed in the project's count
 
 
-def test_a_project_that_was_read_just_now_need_not_be_read_again(api: Any, gateway: LabelStudio, project: int) -> None:
-    assert gateway.project(project).title == "test"
-    api("PATCH", f"projects/{project}/", json={"title": "another"})
-    assert gateway.project(project, 60.0).title == "test"
-    assert gateway.project(project).title == gateway.project(project, 60.0).title == "another"
-    gateway.update_project(project, title="ours")
-    assert gateway.project(project, 60.0).title == "ours", "what was read before our own change is forgotten"
-
-
 def test_annotated(api: Any, gateway: LabelStudio, project: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labelstudio, "_ANNOTATED_A_PAGE", 3)
     ids = add_tasks(api, project, 12)

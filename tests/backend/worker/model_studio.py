@@ -125,7 +125,7 @@ class ModelStudio:
 
     # -- what the backend asks ---------------------------------------------------------------------------------------
 
-    def project(self, project_id: int, max_age: float = 0.0) -> ProjectInfo:
+    def project(self, project_id: int) -> ProjectInfo:
         every = [one for task in self.contents.values() for one in task.annotations.values()]
         skipped = sum(one["was_cancelled"] for one in every)
         return ProjectInfo(

@@ -286,9 +286,7 @@ def test_counts_that_never_fit_make_nobody_read_everything_each_time(
 ) -> None:
     job = job_on(studio, tmp_path)
     tell = studio.project
-    monkeypatch.setattr(
-        studio, "project", lambda number, *_: replace(tell(number), submitted=tell(number).submitted + 3)
-    )
+    monkeypatch.setattr(studio, "project", lambda number: replace(tell(number), submitted=tell(number).submitted + 3))
     for _ in range(5):
         studio.now += 1000.0
         studio.annotate(40, "dog")
