@@ -93,6 +93,7 @@ if TYPE_CHECKING:
     import models.pixels
     import models.tasks.base
     import models.tasks.classifiers
+    import models.threads
     import models.training.adversarial
     import models.training.adversarial_trainers
     import models.training.augmentation

@@ -80,12 +80,16 @@ MODELS: dict[str, set[str]] = {
     "pixels": set(),
     "checkpoint": set(),
     "intervals": set(),
-    "geometry": {"data"},
+    "threads": set(),
+    "geometry": {"data", "threads"},
     "index_masks": {"data", "inference"},
     "networks": {"data", "geometry", "inference", "pixels"},
     "inference": {"data", "networks", "pixels"},
     "losses": {"data", "index_masks", "inference", "networks", "pixels", "training"},
-    "training": {"data", "geometry", "index_masks", "inference", "intervals", "losses", "networks", "pixels", "tasks"},
+    "training": {
+        *("data", "geometry", "index_masks", "inference", "intervals", "losses", "networks", "pixels", "tasks"),
+        "threads",
+    },
     "tasks": {"data", "index_masks", "inference", "losses", "networks", "training"},
 }
 # Rooms of which parts stand on each other: no circle of modules comes of it, as the last test sees.

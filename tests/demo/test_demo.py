@@ -253,7 +253,7 @@ def test_the_page_that_the_oracle_leaves_says_what_the_oracle_knows(
         return submit(self, task, result, shown)
 
     monkeypatch.setattr(Annotator, "submit", noting)
-    monkeypatch.setattr(SingleItems, "settings", {"control_fraction": 0.5})
+    monkeypatch.setattr(SingleItems, "settings", {"control_fraction": 0.5, "preannotate_above": 0.0})
     words = ("--oracle", "--sampler", "margin", "--tasks", "260", "--budget", "40", "--rounds", "3")
     options = parse([*words, "--held-out", "2000"])
     with ExitStack() as stack:
