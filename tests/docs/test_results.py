@@ -107,5 +107,10 @@ def test_the_readme_quotes_what_was_measured() -> None:
     assert f"**From there to some hundreds, `{best}`, the default for classification.**" in readme
     assert f"it needed {first} fewer labels than random's 400 on Fashion-MNIST, and {second} fewer on digits" in readme
     assert "`dast-al` saved {} and {}.".format(*saved["dast-al"][:2]) in readme
+    late = suite.stored()["fashion-mnist-by-500"]
+    labels = late.plan.labels()
+    spared = {one.arm: f"{100 * one.saved.value:.0f} %" for one in compared(labels, late.curves(), at_of(labels))}
+    assert f"`margin`, which costs nothing, needed {spared['margin']} fewer than random's {labels[-1]:,}" in readme
+    assert f"`uherding` {spared['uherding']}." in readme
     points = ahead["fashion-mnist"]
     assert f"it was {points[20]} points ahead of random labels at 20, and {points[50]} at 50" in readme
