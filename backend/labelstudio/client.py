@@ -168,12 +168,11 @@ class LabelStudio:
             found = self._page(project_id, [], _TASKS_A_PAGE, page=page, include=_CHANGED_FIELDS)
             yield from map(_changed_task, found)
 
-    def annotated_since(self, project_id: int, since: float) -> dict[int, str]:
-        """The tasks with annotations that changed after ``since``, a page of them at most, and when each did. It takes
-        0.05 s, and 1 ms for each of them."""
+    def annotated_since(self, project_id: int, since: float) -> dict[int, str] | None:
+        """The tasks with annotations that changed after ``since``, and when each did; None if they fill a page."""
         annotated = {"child_filter": _SOMEBODY_ANNOTATED}
         page = self._page(project_id, [_updated_after(since) | annotated], _TASKS_A_PAGE, include="id,updated_at")
-        return {item["id"]: item["updated_at"] for item in page}
+        return {item["id"]: item["updated_at"] for item in page} if len(page) < _TASKS_A_PAGE else None
 
     def changed(self, project_id: int, since: float, newest_id: int) -> Iterator[ChangedTask]:
         """The tasks that changed after ``since``, in seconds since the epoch by Label Studio's clock, and all with an

@@ -57,8 +57,8 @@ class Comparison:
         job, seen = self.job, self.job.seen
         assert job.project.read_from is not None
         found = job.gateway.annotated_since(job.project.number, job.project.read_from)
-        if len(job.state.tasks.sources(job.project.id, found)) < len(found):
-            return False  # tasks are new, and others may be gone
+        if found is None or len(job.state.tasks.sources(job.project.id, found)) < len(found):
+            return False  # there is more than that, or tasks are new, and others may be gone
         wanted = [task for task, changed_at in found.items() if seen.get(task) != changed_at]
         self._store(
             item for item in job.gateway.annotations_of(job.project.number, wanted, **self._wanted) if item.annotations

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from backend.replay.trials import Trained
+from backend.reporting.learning_curves import BASELINE
 
 SAMPLER = "margin"
 
@@ -63,7 +64,7 @@ FALLBACKS: Sequence[tuple[str, str, str]] = (
     ("helps", SAMPLER, ""),
     ("helps", CERTAIN, SAMPLER),
     ("cannot", SAMPLER, ""),
-    ("cannot", "random", ""),
+    ("cannot", BASELINE, ""),
     ("hurts", SAMPLER, CERTAIN),
 )
 """Owner, the sampler of the project, and which one it should fall back to; "" where it should keep its own."""

@@ -21,7 +21,7 @@ from models.networks.base import TaskNet
 from models.networks.pretrained import FinetunedClassifier, FrozenClassifier
 from models.pixels import normalize
 from models.threads import threads_for
-from models.training.blending import MOST_ROWS, blended
+from models.training.blending import blended
 from models.training.calibration import Calibration
 from models.training.label_doubts import Judged
 from models.training.logistic import Scale, cross_validated, minimum, row_losses, usual_strength
@@ -62,18 +62,6 @@ def train_head(
     """
     if len(data.labeled) == 0:
         raise DataError("there is no labeled row to train on")
-    rows = len(data.labeled) + (MOST_ROWS if recipe.semi_supervised else 0)
-    with threads_for(rows * net.feature_channels * net.num_classes):
-        return _train_head(net, data, objective, recipe, runtime)
-
-
-def _train_head(
-    net: FrozenClassifier | FinetunedClassifier,
-    data: CycleData,
-    objective: Objective,
-    recipe: Recipe,
-    runtime: Runtime,
-) -> dict[str, float]:
     started = time.perf_counter()
     deadline = runtime.deadline
     net.to(runtime.device)
@@ -113,7 +101,8 @@ def _train_head(
             net.head.bias.copy_(bias)
             reached = float(loss(weight, bias)) / len(features)
         if in_steps:
-            reached, more = _in_steps(net, kept, targets, objective, recipe, runtime, scale, strength)
+            with threads_for(recipe.batch_size * kept.shape[1] * net.num_classes):
+                reached, more = _in_steps(net, kept, targets, objective, recipe, runtime, scale, strength)
             iterations += more
     finally:
         objective.finish()

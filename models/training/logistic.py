@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.threads import threads_for
 from models.training.calibration import LeftOut
 
 STRENGTHS = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
@@ -34,7 +35,7 @@ COMPARING_STEPS = 60
 BIAS_PENALTY = 0.1  # of a bias b: b² / 20. A class without labels gets a small probability and not none.
 MOST_STEPS = 400
 TOLERANCE = 1e-4  # of the largest derivative, as a share of the labels
-ROUGH = 1e-3  # the same on the way from one head to another, which learns from guesses, too
+ROUGH = 1e-3  # the same on the way from one head to another
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Weight (C, F) and bias (C,) of a head -> its loss, summed over the labels, ()."""
@@ -74,9 +75,9 @@ def minimum(
 ) -> tuple[Tensor, Tensor, int]:
     """Weight (C, F) and bias (C,) of the head that minimizes the loss and the penalty of variance `strength`, for
     features as they are, and how many steps that took. L-BFGS (Nocedal & Wright 2006, section 7.2) from 0 to
-    convergence, or from such a head, `start`, until it is about there; or until `over` says so after a step.
+    convergence, or from another head, `start`, until the derivatives are `ROUGH`; or until `over` says so after a step.
     """
-    weight, bias = torch.zeros(classes, len(scale.mean), device=scale.mean.device), torch.zeros(classes).to(scale.mean)
+    weight, bias = scale.mean.new_zeros(classes, len(scale.mean)), scale.mean.new_zeros(classes)
     if start is not None:
         weight, bias = start[0] * scale.spread, start[1] + start[0] @ scale.mean
     for one in (weight, bias):
@@ -102,13 +103,14 @@ def minimum(
         return total
 
     steps = 0
-    while True:
-        optimizer.step(evaluate)
-        taken = int(optimizer.state[weight]["n_iter"])
-        ended = taken - steps < 20 or taken >= MOST_STEPS
-        steps = taken
-        if ended or over():
-            break
+    with threads_for(labels * weight.numel()):
+        while True:
+            optimizer.step(evaluate)
+            taken = int(optimizer.state[weight]["n_iter"])
+            ended = taken - steps < 20 or taken >= MOST_STEPS
+            steps = taken
+            if ended or over():
+                break
     with torch.no_grad():
         found_weight, found_bias = plain()
     return found_weight, found_bias, steps
@@ -267,18 +269,19 @@ def solved(
     bias = torch.zeros(1, problems, classes, device=rows.device)
     ahead, ahead_bias, momentum = weight, bias, torch.ones(problems, 1, device=rows.device)
     mask, wanted = learned.T[:, :, None].to(rows.dtype), targets[:, None, :]
-    for _ in range(COMPARING_STEPS):
-        logits = (rows @ ahead.flatten(1)).view(count, problems, classes) + ahead_bias
-        said = logits.softmax(dim=2) if exclusive else logits.sigmoid()
-        wrong = (said - wanted) * mask  # (L, P, C)
-        slope = (rows.T @ wrong.flatten(1)).view_as(weight) + ahead / variances
-        slope_bias = wrong.sum(dim=0, keepdim=True) + BIAS_PENALTY * ahead_bias
-        new, new_bias = ahead - step * slope, ahead_bias - step_bias * slope_bias
-        uphill = (slope * (new - weight)).sum(dim=(0, 2)) + (slope_bias * (new_bias - bias)).sum(dim=(0, 2))
-        momentum = torch.where(uphill[:, None] > 0, 1.0, momentum)
-        following = (1 + (1 + 4 * momentum.square()).sqrt()) / 2
-        share = (momentum - 1) / following
-        ahead, ahead_bias = new + share * (new - weight), new_bias + share * (new_bias - bias)
-        weight, bias, momentum = new, new_bias, following
+    with threads_for(rows.numel() * problems * classes):
+        for _ in range(COMPARING_STEPS):
+            logits = (rows @ ahead.flatten(1)).view(count, problems, classes) + ahead_bias
+            said = logits.softmax(dim=2) if exclusive else logits.sigmoid()
+            wrong = (said - wanted) * mask  # (L, P, C)
+            slope = (rows.T @ wrong.flatten(1)).view_as(weight) + ahead / variances
+            slope_bias = wrong.sum(dim=0, keepdim=True) + BIAS_PENALTY * ahead_bias
+            new, new_bias = ahead - step * slope, ahead_bias - step_bias * slope_bias
+            uphill = (slope * (new - weight)).sum(dim=(0, 2)) + (slope_bias * (new_bias - bias)).sum(dim=(0, 2))
+            momentum = torch.where(uphill[:, None] > 0, 1.0, momentum)
+            following = (1 + (1 + 4 * momentum.square()).sqrt()) / 2
+            share = (momentum - 1) / following
+            ahead, ahead_bias = new + share * (new - weight), new_bias + share * (new_bias - bias)
+            weight, bias, momentum = new, new_bias, following
     assert math.isfinite(float(weight.sum()))
     return ((rows @ weight.flatten(1)).view(count, problems, classes) + bias).transpose(0, 1)

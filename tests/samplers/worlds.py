@@ -63,8 +63,8 @@ EVERY = pytest.mark.parametrize("name", SAMPLERS)
 EVERY_TASK = pytest.mark.parametrize(
     ("name", "task"), [(name, task) for name, sampler in SAMPLERS.items() for task in sampler.tasks]
 )
-# The same, for what is the same code whatever the task: every sampler with its first kind of
-# network and one of each family with all, the others in `make test-long`.
+# The same, for what is the same code whatever the task: every sampler with its first kind of network and one of each
+# family with all, the others in `make test-long`.
 OF_EACH_FAMILY = ("entropy", "core-set", "mc-dropout", "learning-loss", "vaal-frozen-vae", "gaal")
 EVERY_TASK_OR_FAMILY = pytest.mark.parametrize(
     ("name", "task"),

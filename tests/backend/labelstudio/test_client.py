@@ -506,7 +506,7 @@ def test_annotated(api: Any, gateway: LabelStudio, project: int, monkeypatch: py
 
 
 def test_what_was_annotated_since_is_told_without_what_only_got_a_prediction(
-    api: Any, gateway: LabelStudio, project: int
+    api: Any, gateway: LabelStudio, project: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tasks = add_tasks(api, project, 4)
     began = gateway.project(project).clock
@@ -523,6 +523,8 @@ def test_what_was_annotated_since_is_told_without_what_only_got_a_prediction(
     again = gateway.annotated_since(project, began - 60)
     assert again[tasks[1]] > found[tasks[1]] and again[tasks[2]] == found[tasks[2]]
     assert gateway.annotated_since(project, began + 3600) == {}
+    monkeypatch.setattr(labelstudio, "_TASKS_A_PAGE", 2)
+    assert gateway.annotated_since(project, began - 60) is None, "there may be more"
 
 
 def test_annotations_of_chosen_tasks(api: Any, gateway: LabelStudio, project: int) -> None:

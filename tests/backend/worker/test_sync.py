@@ -254,6 +254,19 @@ def test_a_quick_look_reads_each_annotation_once_and_leaves_the_rest_to_the_next
     assert job.state.tasks.sources(1, [30]) == {30: "http://host/21.png"}
 
 
+def test_where_more_was_annotated_than_a_quick_look_sees_all_of_it_is_read(
+    studio: ModelStudio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what the counts do not show."""
+    job = job_on(studio, tmp_path)
+    read_truth(job)
+    monkeypatch.setattr(studio, "annotated_since", lambda project, since: None)
+    studio.now += 10.0
+    studio.update(1, min(studio.contents[1].annotations), "dog", skipped=False)
+    truth = read_truth(job, quick=True)
+    assert truth.labels == labels_in(studio, truth)
+
+
 @pytest.mark.parametrize("what", ["annotation", "task"])
 def test_a_quick_look_notices_what_is_gone(studio: ModelStudio, tmp_path: Path, what: str) -> None:
     """Although as many annotations are there as before."""
