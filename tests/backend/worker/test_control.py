@@ -179,11 +179,12 @@ def test_a_cycle_serves_the_arm_in_between_and_learns_from_half_of_it(
             bench.project.annotate(task, kinds[task])
         version = cycle.run_cycle(bench.job.reread())
         held_out = arm.measures(np.array(drawn[:8]))
-        assert version.labels == 24 - held_out.sum() > 16
+        assert version.labels == 24 - held_out.sum()
         assert version.metrics["control_fraction"] == pytest.approx(1 / 3)
         order = bench.order(version)
         assert sorted(order) == sorted(set(bench.tasks) - set(first[:24]))
-        assert order[2::3][:4] == [task for task in drawn if task not in first[:24]][:4]
+        left = drawn[8:][:4]  # how many of 60 tasks are drawn is chance: about 20, and sometimes fewer than 12
+        assert order[2::3][: len(left)] == left
         assert all(row.label is not None for row in bench.state.scores.all(version))
         assert last_learner([version], bench.job.device) is not None
 
