@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from backend.settings.core import Settings
     from backend.state import Project
 
+_PROJECT_FIELDS = (
+    "id,created_at,title,label_config,model_version,sampling,maximum_annotations,overlap_cohort_percentage,"
+    "task_number,total_annotations_number,skipped_annotations_number"
+)
 _CHANGED_FIELDS = "id,data,total_annotations,cancelled_annotations,is_labeled"
 _TASKS_A_PAGE, _FIRST_NEW_TASKS, _ANNOTATED_A_PAGE = 500, 100, 500
 """A page of 1,000 uploads fails on SQLite ("Expression tree is too large"); with 500, a task costs no more."""
@@ -109,8 +113,9 @@ class LabelStudio:
     # -- projects ----------------------------------------------------------------------------------------------------
 
     def project(self, project_id: int) -> ProjectInfo:
-        """The project with this id. Raises NotFound."""
-        found = self._connection.get(f"api/projects/{project_id}/")
+        """The project with this id. Raises NotFound. Requesting only the needed fields, it takes a third of the time
+        with 10,000 tasks: Label Studio counts for each of the others."""
+        found = self._connection.get(f"api/projects/{project_id}/", include=_PROJECT_FIELDS)
         created = datetime.fromisoformat(found["created_at"])
         return ProjectInfo(
             id=found["id"],
@@ -134,8 +139,9 @@ class LabelStudio:
             return False
 
     def update_project(self, project_id: int, **fields: Any) -> None:
-        """Set fields such as ``model_version`` and ``sampling``. Label Studio refuses a version without predictions."""
-        self._connection.patch(f"api/projects/{project_id}/", fields)
+        """Set fields such as ``model_version`` and ``sampling``. Label Studio refuses a version without predictions, and
+        ignores fields that the response is not to include; its webhooks need the id there."""
+        self._connection.patch(f"api/projects/{project_id}/", fields, include=",".join(["id", *fields]))
 
     # -- reading -----------------------------------------------------------------------------------------------------
 

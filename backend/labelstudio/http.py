@@ -74,9 +74,9 @@ class Connection:
         """The JSON response to a POST. Sent exactly once: see ``LabelStudioUnavailable.maybe_written``."""
         return self._send("POST", path, body=body, timeout=timeout)
 
-    def patch(self, path: str, body: Any) -> Any:
+    def patch(self, path: str, body: Any, **params: Any) -> Any:
         """The JSON response to a PATCH. Retried, because setting the same values twice is harmless."""
-        return self.with_retries(lambda: self._send("PATCH", path, body=body))
+        return self.with_retries(lambda: self._send("PATCH", path, body=body, params=params))
 
     def delete(self, path: str, body: Any = None, *, timeout: float | None = None) -> Any:
         """The JSON response to a DELETE. Retried."""

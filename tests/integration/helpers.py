@@ -247,7 +247,8 @@ class LabelProject:
 
     def version(self) -> str:
         """The version that orders the queue now."""
-        return str(self.info()["model_version"] or "")
+        found = self.studio.get(f"/api/projects/{self.id}/", include="model_version")
+        return str(found["model_version"] or "")
 
     def predictions(self, version: str | None = None) -> list[dict[str, Any]]:
         """All predictions of ``version``, or of all versions."""
