@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import io
 import json
 import re
 import subprocess
@@ -133,12 +134,17 @@ def test_every_command_of_the_backend_and_its_options_exist(path: Path) -> None:
             assert option in known, f"{BACKEND} {' '.join(words)}"
 
 
+@cache
+def help_of_the_benchmarks(*command: str) -> str:
+    with contextlib.redirect_stdout(io.StringIO()) as written, contextlib.suppress(SystemExit):
+        benchmarks([*command, "--help"])  # in this process: a new one would import torch
+    return written.getvalue()
+
+
 @pages
-def test_every_command_of_the_benchmarks_and_its_options_exist(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_of_the_benchmarks_and_its_options_exist(path: Path) -> None:
     for words in commands(path, BENCHMARKS):
-        with contextlib.suppress(SystemExit):
-            benchmarks([*words[:1], "--help"])  # in this process: a new one would import torch
-        known = capsys.readouterr().out
+        known = help_of_the_benchmarks(*words[:1])
         for option in (word for word in words if word.startswith("--")):
             assert option in known, f"{BENCHMARKS} {' '.join(words)}"
 

@@ -67,8 +67,15 @@ def opened(browser: Browser, address: str, width: int = 1400, scheme: Any = "lig
     return page
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 390])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (1400, "light"),
+        (390, "dark"),
+        pytest.param(1400, "dark", marks=pytest.mark.long),
+        pytest.param(390, "light", marks=pytest.mark.long),
+    ],
+)
 def test_it_looks_as_it_should_on_any_screen(
     browser: Browser, backend: BackendServer, project: LabelProject, tmp_path: Path, width: int, scheme: str
 ) -> None:
