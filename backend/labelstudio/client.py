@@ -45,7 +45,7 @@ _SOMEBODY_ANNOTATED = {"filter": "filter:tasks:annotators", "operator": "empty",
 """Finds annotations that Label Studio has not counted, because it was killed in the middle of a Submit. The counts find
 those of accounts that were deleted."""
 
-_ANNOTATION_FIELDS = "id,was_cancelled,ground_truth,created_at,updated_at,completed_by,lead_time"
+_ANNOTATION_FIELDS = "id,was_cancelled,ground_truth,created_at,updated_at,completed_by,lead_time,parent_prediction"
 
 
 def _changed_task(item: dict[str, Any]) -> ChangedTask:
@@ -139,8 +139,8 @@ class LabelStudio:
             return False
 
     def update_project(self, project_id: int, **fields: Any) -> None:
-        """Set fields such as ``model_version`` and ``sampling``. Label Studio refuses a version without predictions, and
-        ignores fields that the response is not to include; its webhooks need the id there."""
+        """Set fields such as ``model_version`` and ``sampling``. Label Studio refuses a version without predictions. It
+        ignores fields that the response is not to include, and its webhooks need the id there."""
         self._connection.patch(f"api/projects/{project_id}/", fields, include=",".join(["id", *fields]))
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ class LabelStudio:
         Args:
             results: include what each annotation says. With strokes of 60,000 numbers, 1,000 tasks take 18 s.
             drawn: the results contain strokes; use smaller pages, so that memory use stays flat.
-            shown: include the predictions of each task, and which of them the editor began each annotation from.
+            shown: include the predictions of each task.
         """
         size = _DRAWN_A_PAGE if results and drawn else _ANNOTATED_A_PAGE
         last, pause = 0, Pause()
@@ -253,7 +253,7 @@ class LabelStudio:
         if results:
             fields += ",result"
         if shown:
-            fields += ",parent_prediction,predictions"
+            fields += ",predictions"
         for item in self._page(project_id, filters, size, conjunction, fields="all", include=fields):
             predictions = item.get("predictions", ())
             yield TaskAnnotations(item["id"], item["annotations"], item["is_labeled"], item["overlap"], predictions)

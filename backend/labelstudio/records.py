@@ -61,10 +61,10 @@ class TaskWork:
 class TaskAnnotations:
     """The submitted annotations of one task, including skipped ones.
 
-    Each has ``id``, ``was_cancelled``, ``ground_truth``, ``created_at``, ``updated_at``, ``completed_by`` and
-    ``lead_time``; if requested, ``result`` and ``parent_prediction``. ``is_labeled``: the task has as many annotations
-    as its ``overlap`` requires, and is no longer served. ``predictions``: those of the task, if requested, with ``id``,
-    ``result`` and ``model_version``.
+    Each has ``id``, ``was_cancelled``, ``ground_truth``, ``created_at``, ``updated_at``, ``completed_by``,
+    ``lead_time``, ``parent_prediction`` (the prediction that the editor began it from) and, if requested, ``result``.
+    ``is_labeled``: the task has as many annotations as its ``overlap`` requires, and is no longer served.
+    ``predictions``: those of the task, if requested, with ``id``, ``result`` and ``model_version``.
     """
 
     task_id: int

@@ -60,7 +60,7 @@ class Acceptance:
 
 
 def acceptance_of(project: Project) -> Acceptance | None:
-    """None where no label is known to have been begun from a pre-annotation, and for masks."""
+    """None where no label is known to have been begun from a pre-annotation."""
     found = project.acceptance
     if not found:
         return None

@@ -154,6 +154,11 @@ class TaskKind(ABC, Generic[Spec, Kept]):
         label, or this kind compares none."""
         return None
 
+    def content_of(self, result: Result) -> Any | None:
+        """What a result says, in a form that is equal where two say the same, so that an annotation can be compared
+        with the prediction that was filled in; None where it is not to be compared."""
+        return self.answer_of({"result": result})
+
     def weighed(self, answers: Mapping[int, Answers]) -> dict[int, Any]:
         """Task → its label in that form, by the votes of its annotators, weighed by how often each of them is right.
         Asked only where ``consensuses`` has "weighted"."""

@@ -8,7 +8,7 @@ that when the prediction is removed, as those of superseded versions are. So wha
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from backend.labelstudio.records import TaskAnnotations
@@ -23,19 +23,47 @@ DIGITS = 4
 
 def begun_from(kind: AnyTaskKind, item: TaskAnnotations, before: Sequence[Any] | None) -> Sequence[Any] | None:
     """Of a task's first annotation that is a label: [its id, the version whose pre-annotation it was begun from, what
-    that said in the form of :meth:`TaskKind.answer_of`]. None where nothing was filled in, or that is not known.
-    ``before``: what this was when the task was last read."""
-    first = min((one for one in item.annotations if kind.answer_of(one) is not None), key=_number, default=None)
+    that said in the form of :meth:`TaskKind.content_of`]. None where nothing was filled in, or that is not known.
+    ``before``: what this was when the task was last read.
+
+    Where people draw, what annotations say is kept nowhere else. So there the list goes on: what the annotation says,
+    None if its result was not read since it was changed, and when it had last been changed as it was read."""
+    first = _first_label(kind, item)
     if first is None:
         return None
-    if before is not None and before[0] == _number(first):
-        return before
+    known = before if before is not None and before[0] == _number(first) else None
+    if kind.draws and "result" not in first:
+        return known and [*known[:3], known[3] if known[4] == first["updated_at"] else None, known[4]]
+    filled_in = _filled_in(kind, first, item) if known is None else known[1:3]
+    if filled_in is None:
+        return None
+    drawn = [kind.content_of(first["result"] or []), first["updated_at"]] if kind.draws else []
+    return [_number(first), *filled_in, *drawn]
+
+
+def to_be_read(kind: AnyTaskKind, items: Iterable[TaskAnnotations], before: Mapping[int, Sequence[Any]]) -> list[int]:
+    """Those of these drawn tasks, read without results, whose results and predictions are needed to tell whether their
+    first label was accepted. ``before``: of each of them, where it is known, what this was."""
+    found = []
+    for item in items:
+        first, begun = _first_label(kind, item), begun_from(kind, item, before.get(item.task_id))
+        if begun[3] is None if begun else first is not None and first.get("parent_prediction"):
+            found.append(item.task_id)
+    return found
+
+
+def _first_label(kind: AnyTaskKind, item: TaskAnnotations) -> Annotation | None:
+    return min((one for one in item.annotations if kind.why_not(one) is None), key=_number, default=None)
+
+
+def _filled_in(kind: AnyTaskKind, first: Annotation, item: TaskAnnotations) -> Sequence[Any] | None:
+    """[version, content] of the prediction that the editor began the annotation from."""
     parent = first.get("parent_prediction")
     shown = next((one for one in item.predictions if one["id"] == parent), None)
     if shown is None or not shown["result"]:
         return None
-    filled_in = kind.answer_of({"result": shown["result"]})
-    return None if filled_in is None else [_number(first), str(shown["model_version"]), filled_in]
+    content = kind.content_of(shown["result"])
+    return None if content is None else [str(shown["model_version"]), content]
 
 
 def figures(stored: Sequence[StoredLabel], cycles: Mapping[str, int]) -> dict[str, Any] | None:
@@ -47,10 +75,12 @@ def figures(stored: Sequence[StoredLabel], cycles: Mapping[str, int]) -> dict[st
     for one in stored:
         if one.preannotated is None or one.preannotated[1] not in cycles:
             continue
-        number, version, filled_in = one.preannotated
+        number, version, filled_in, *drawn = one.preannotated
+        if drawn and drawn[0] is None:
+            continue
         said = {answer.annotation: answer.said for answer in answers_from(one.answers)}
         tasks[cycles[version]] += 1
-        unchanged[cycles[version]] += said.get(number) == filled_in
+        unchanged[cycles[version]] += (drawn[0] if drawn else said.get(number)) == filled_in
     if not tasks:
         return None
     by_cycle = [{"cycle": cycle, **_share(unchanged[cycle], tasks[cycle])} for cycle in sorted(tasks)]

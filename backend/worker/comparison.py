@@ -8,13 +8,15 @@ again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from backend.labelstudio.records import ChangedTask, ProjectInfo, TaskAnnotations, TaskRef
 from backend.tasks.base import AnyTaskKind
 from backend.tasks.label_config import image_source
 from backend.tasks.synthetic import mark_of
+from backend.worker import acceptance
 from backend.worker.job import Job
 from backend.worker.stored_labels import stored_label
 
@@ -22,6 +24,9 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 """How often changes are read again while Label Studio's counts do not fit, because people go on annotating."""
+
+_DRAWN_AT_A_TIME = 10
+"""Tasks whose drawn regions, with those of their predictions, are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +104,9 @@ class Comparison:
             annotated.add(item.task_id)
             batch.append(item)
             if len(batch) == 100:
-                self._store(batch)
+                self._store_all(batch)
                 batch = []
-        self._store(batch)
+        self._store_all(batch)
         gone = {one.task_id for one in state.labels.all(project_id)} - annotated
         state.labels.remove(project_id, sorted(gone))
 
@@ -123,9 +128,11 @@ class Comparison:
         # Label Studio's count is no reason to forget a label: see backend.labelstudio.client.
         doubted = state.labels.among(project.id, found.keys() - annotated)
         wanted = [*annotated, *doubted]
-        items = list(job.gateway.annotations_of(project.number, wanted, **self._wanted))
-        state.labels.remove(project.id, doubted - {item.task_id for item in items if item.annotations})
-        self._store(item for item in items if item.annotations)
+        items = [one for one in job.gateway.annotations_of(project.number, wanted, **self._wanted) if one.annotations]
+        state.labels.remove(project.id, doubted - {item.task_id for item in items})
+        self._store(items)
+        if self.kind.draws:
+            self._compare_drawn(items)
 
     def _misfit(self, info: ProjectInfo) -> list[int]:
         """By how much Label Studio's counts of tasks, submitted and skipped annotations exceed those of the state
@@ -180,13 +187,29 @@ class Comparison:
         job.check()
         sources = state.tasks.sources(project_id, [item.task_id for item in items])
         generated = state.synthetic.among(project_id, sources)
-        before = state.labels.preannotated(project_id, sources) if self.kind.compares else {}
+        before = state.labels.preannotated(project_id, sources)
         found = [
             stored_label(self.kind, item, sources[task], task in generated, self._unfinished(item), before.get(task))
             for item in items
             if (task := item.task_id) in sources
         ]
         state.labels.put(project_id, found)
+
+    def _store_all(self, items: Sequence[TaskAnnotations]) -> None:
+        """The same where everything is read: what is drawn is read again only where it was compared before."""
+        self._store(items)
+        if self.kind.draws:
+            known = self.job.state.labels.preannotated(self.job.project.id, [item.task_id for item in items])
+            self._compare_drawn([item for item in items if item.task_id in known])
+
+    def _compare_drawn(self, items: Sequence[TaskAnnotations]) -> None:
+        """Of labels that were begun from a prediction: whether they were accepted. What is drawn is large, so it is
+        read in small parts, and only where that is not known."""
+        job, project = self.job, self.job.project
+        before = job.state.labels.preannotated(project.id, [item.task_id for item in items])
+        unread = iter(acceptance.to_be_read(self.kind, items, before))
+        while tasks := list(islice(unread, _DRAWN_AT_A_TIME)):
+            self._store(job.gateway.annotations_of(project.number, tasks, results=True, shown=True))
 
     def _unfinished(self, item: TaskAnnotations) -> bool:
         """Whether Label Studio serves the task to further annotators. With an overlap of 1, a task that is not labeled

@@ -145,7 +145,7 @@ def _shape(region: Mapping[str, Any], kind: Kind, size: Size, image_size: Size |
     value = region.get("value")
     if not isinstance(value, Mapping):
         raise _Unreadable("it has no value")
-    drawn_on = _drawn_on(region)
+    drawn_on = size_drawn_on(region)
     if drawn_on and image_size:
         _compare(drawn_on, image_size)
     if kind == "brush":
@@ -182,7 +182,7 @@ def _brush(value: Mapping[str, Any], size: Size, drawn_on: Size | None) -> np.nd
     return pixels[_nearest(size[0], height)][:, _nearest(size[1], width)]
 
 
-def _drawn_on(region: Mapping[str, Any]) -> Size | None:
+def size_drawn_on(region: Mapping[str, Any]) -> Size | None:
     """(H, W) of the image that a region was drawn on, if the region says so."""
     height, width = region.get("original_height"), region.get("original_width")
     valid = all(isinstance(side, int | float) and 1 <= side < 1 << 31 and side == int(side) for side in (height, width))
