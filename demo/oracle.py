@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from backend.head import SHORTEST_HEAD, WHOLE_POOL
+from backend.head import WHOLE_POOL
 from backend.state import Cycle, State, Version
 from demo.annotator import Annotator, PreannotationError, Prediction, image_index
 from demo.generated import is_generated, pixels_of
+from demo.judge import Judge, Judgment
 from demo.subjects.base import Proposal, Subject
 from samplers import SAMPLERS
 
@@ -36,17 +37,21 @@ class BackendFailed(RuntimeError):
 
 @dataclass
 class Round:
-    """One version: what it was trained on, how good it is and what it proposes at the head of its queue (both in
-    [0, 1], see :class:`Subject`), what it cost, and what of its order was served."""
+    """One version: what it was trained on, how good it is (as soon as that is ``judged``) and what it proposes at the
+    head of its queue (both in [0, 1], see :class:`Subject`), what it cost, and what of its order was served."""
 
     version: str
     labels: int
-    quality: float | None
+    judged: Judgment
     seconds: dict[str, float]
     waited: float
     agreement: float | None = None
     served: int = 0
     published: list[int] = field(default_factory=list, repr=False)
+
+    @property
+    def quality(self) -> float | None:
+        return self.judged()
 
 
 class Oracle:
@@ -57,6 +62,7 @@ class Oracle:
         self.state = state
         self.project = project
         self.subject = subject
+        self.judge = Judge(subject)
         self.labeled: set[int] = set()
         self.generated: set[int] = set()
         self.recognized = self.skipped = 0
@@ -89,8 +95,8 @@ class Oracle:
         seconds = {phase: float(spent) for phase, spent in cycle.metrics.get("seconds", {}).items()}
         labels = int(cycle.metrics.get("labels", 0))
         agreement = self._agreement(version, predictions)
-        quality = self.subject.quality(version)
-        return Round(version.name, labels, quality, seconds, waited, agreement, published=tasks)
+        judged = self.judge.judge(version)
+        return Round(version.name, labels, judged, seconds, waited, agreement, published=tasks)
 
     @property
     def _unlabeled(self) -> int:
@@ -125,7 +131,7 @@ class Oracle:
             QueueError: see above. A task that was served out of order is not labeled.
         """
         for done in range(count):
-            task = self.served(current, self._due(current))
+            task = self.served(current)
             if task is None:
                 return done
             self.labeled.add(int(task["id"]))
@@ -144,11 +150,15 @@ class Oracle:
             self.skipped += 1
             self.annotator.skip(number)
 
-    def served(self, current: Round, due: int | None) -> dict[str, Any] | None:
-        """What ``next`` serves now, which must be task ``due`` of the current round."""
+    def served(self, current: Round) -> dict[str, Any] | None:
+        """What ``next`` serves now, which must be the first published task that is not labeled. Of a large pool only
+        the head is published, which is filled up as it is used, and tasks may join it: where another task is served
+        than was due, what is published is read again."""
         task = self.annotator.next_task(self.project)
         came = None if task is None else int(task["id"])
-        if came != due:
+        if came != self._due(current) and self._unlabeled:
+            current.published = [row.task for row in self.annotator.predictions(self.project, current.version)]
+        if came != (due := self._due(current)):
             position = current.published.index(came) + 1 if came in current.published else "nowhere"
             raise QueueError(
                 f"{current.version}: Label Studio served task {came} (published position {position} of "
@@ -159,16 +169,11 @@ class Oracle:
 
     def check_next(self, current: Round) -> None:
         """Checks the next task without labeling it."""
-        self.served(current, self._due(current))
+        self.served(current)
 
     def _due(self, current: Round) -> int | None:
-        """The first published task that is not labeled. Of a large pool only the head is published, which is filled up
-        as it is used: once less than half of it is left, what is published is read again."""
-        left = [task for task in current.published if task not in self.labeled]
-        if len(left) < SHORTEST_HEAD // 2 and self._unlabeled > len(left):
-            current.published = [row.task for row in self.annotator.predictions(self.project, current.version)]
-            left = [task for task in current.published if task not in self.labeled]
-        return left[0] if left else None
+        """The first published task that is not labeled."""
+        return next((task for task in current.published if task not in self.labeled), None)
 
 
 def finished_version(state: State, project: int, after: str | None) -> tuple[Version, Cycle] | None:

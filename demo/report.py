@@ -20,7 +20,7 @@ class LearnedNothing(Exception):
 
 def say_round(row: Round, subject: Subject, narrator: Narrator) -> None:
     """How good the new version is, where its pre-annotations are compared too."""
-    if row.quality is not None and row.agreement is not None:
+    if row.agreement is not None and row.quality is not None:  # which is waited for
         narrator.say(
             f"{row.version}: {subject.measure} {row.quality:.1%} of {subject.held_out:,} held-out images after "
             f"{row.labels} labels; {row.agreement:.1%} of what is proposed at the head of the queue"

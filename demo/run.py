@@ -206,6 +206,9 @@ def play_oracle(options: argparse.Namespace, site: Site, narrator: Narrator) -> 
             rounds.append(oracle.open_round(version, cycle, time.monotonic() - began))
             say_round(rounds[-1], site.subject, narrator)
         oracle.check_next(rounds[-1])
+    except BaseException:
+        oracle.judge.stop()
+        raise
     finally:
         if rounds:
             narrator.show(table(rounds, site.subject))

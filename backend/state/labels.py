@@ -22,8 +22,8 @@ class StoredLabel:
     asks for, so that Label Studio serves it to further annotators; how many are ``ignored``, for each reason, None
     if none is; and the ``answers``, in the order in which they were given: (annotation id, id of the annotator or None,
     what they say in the form of the kind of task, whether they are marked as ground truth), None where the kind of task
-    compares none, and for generated images; and, where the first label was begun from what was ``preannotated``, (the id
-    of its annotation, the name of the version that this was of, what this was, …): see
+    compares none, and for generated images; and, where the first label was begun from what was ``preannotated``, (its
+    annotation's id, the name of the version that this was of, what this was, …): see
     :func:`backend.worker.acceptance.begun_from`."""
 
     task_id: int

@@ -5,6 +5,7 @@ One kind of task is one file in this folder and one line of :data:`demo.subjects
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -30,6 +31,14 @@ Proposal = tuple[int, Result]
 """The number of an image, and the ``result`` of its prediction."""
 
 
+EMBEDDED_AT_A_TIME = 32
+"""Images; of more, a backbone's maps are larger than a processor's caches, which takes half as long again."""
+
+
+class Stopped(Exception):
+    """Nobody waits for what is being judged any more."""
+
+
 class Subject(ABC):
     """The project's images are numbered 0 .. ``count - 1``.
 
@@ -48,6 +57,8 @@ class Subject(ABC):
         self.classes = classes
         self.count = count
         self.held_out = held_out
+        self.stop = threading.Event()
+        """Once it is set, whoever judges raises Stopped soon."""
         self._embedded: dict[tuple[str, tuple[int, int]], np.ndarray] = {}
 
     @classmethod
@@ -83,9 +94,14 @@ class Subject(ABC):
         nothing, or it is not known."""
         return None
 
-    @abstractmethod
     def quality(self, version: Version) -> float | None:
         """Of the version's own checkpoint on the held-out images, in [0, 1]; None when there is no model yet."""
+        learner = self.learner(version)
+        return None if learner is None else self.judge(learner)
+
+    @abstractmethod
+    def judge(self, learner: Learner) -> float:
+        """How good a version's networks are on the held-out images, in [0, 1]. Raises Stopped."""
 
     def agreement(self, proposed: Iterable[Proposal]) -> float | None:
         """Of what is proposed at the head of the queue with the ground truth, in [0, 1]; None where it is not compared.
@@ -106,7 +122,7 @@ class Subject(ABC):
     def runtime(self, learner: Learner, pixels: np.ndarray) -> Runtime:
         """For predictions of the held-out ``pixels`` (N, H, W, 3), all of them, by the network of ``learner``. What a
         frozen backbone says of them is kept from version to version."""
-        runtime, net = Runtime(device=learner.device, seed=0), learner.net
+        runtime, net = Runtime(device=learner.device, seed=0, progress=self.go_on), learner.net
         if not isinstance(net, FrozenClassifier):
             return runtime
         key = (learner.net_config.name, learner.frame)
@@ -115,8 +131,14 @@ class Subject(ABC):
             def embed(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
                 return (net.embed(normalize(images)),)
 
-            (self._embedded[key],) = map_rows(pixels, np.arange(len(pixels)), runtime, embed, "embed")
+            few = replace(runtime, eval_batch_size=EMBEDDED_AT_A_TIME)
+            (self._embedded[key],) = map_rows(pixels, np.arange(len(pixels)), few, embed, "embed")
         return replace(runtime, features=self._embedded[key])
+
+    def go_on(self, *_: object) -> None:
+        """Raises Stopped where that is wanted; as a :class:`models.ProgressFn`."""
+        if self.stop.is_set():
+            raise Stopped
 
     def learner(self, version: Version) -> Learner | None:
         """The version's checkpoint; None when it was made without a model. Raises BackendError for one of another kind

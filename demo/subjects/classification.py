@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from backend.state import Version
+from backend.learning.learner import Learner
 from benchmarks.data.datasets import Dataset, fashion_mnist
 from demo.annotator import as_png
 from demo.choices import choices_config, choose
@@ -54,11 +54,8 @@ class SingleItems(Subject):
         found = self._recognizer.recognize(pixels)
         return None if found is None else choose([self.classes[found]])
 
-    def quality(self, version: Version) -> float | None:
+    def judge(self, learner: Learner) -> float:
         """Share of the held-out images that are classified correctly."""
-        learner = self.learner(version)
-        if learner is None:
-            return None
         pixels = self._held_out(learner.frame)
         found = predict(learner.net, pixels, np.arange(len(pixels)), self.runtime(learner, pixels))
         names = np.array(learner.classes)[found.predicted]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 
-from backend.state import Version
+from backend.learning.learner import Learner
 from benchmarks.data.datasets import Dataset, fashion_mnist
 from benchmarks.data.scenes import CATALOG, Scenes, cut_out
 from demo.annotator import as_png
@@ -61,13 +61,10 @@ class TickedScenes(Subject):
     def ground_truth(self, index: int) -> Result:
         return choose(self._classes_in(self._scenes, index))
 
-    def quality(self, version: Version) -> float | None:
+    def judge(self, learner: Learner) -> float:
         """The mean over the classes of each one's average precision over the held-out scenes."""
         from torchmetrics.classification import MultilabelAveragePrecision  # here: slow to import
 
-        learner = self.learner(version)
-        if learner is None:
-            return None
         pixels, truth = self._held_out(learner.frame)
         found = predict(learner.net, pixels, np.arange(len(pixels)), self.runtime(learner, pixels))
         ours = [learner.classes.index(name) for name in self.classes]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 import torch
 
-from backend.state import Version
+from backend.learning.learner import Learner
 from benchmarks.data.datasets import Dataset, fashion_mnist
 from benchmarks.data.scenes import Scenes, cut_out
 from demo.annotator import PreannotationError, as_png
@@ -62,13 +62,10 @@ class PaintedScenes(Subject):
     def ground_truth(self, index: int) -> Result:
         return paint(self._scenes.scene(index)[1], self.classes)
 
-    def quality(self, version: Version) -> float | None:
+    def judge(self, learner: Learner) -> float:
         """Mean IoU of all classes, the background among them, over the held-out scenes."""
-        learner = self.learner(version)
-        if learner is None:
-            return None
         ours = np.array([0, *(1 + self.classes.index(name) for name in learner.classes)])
-        runtime = Runtime(device=learner.device, seed=0)
+        runtime = Runtime(device=learner.device, seed=0, progress=self.go_on)
         index = self._mean_iou()
         for start in range(0, self.held_out, AT_A_TIME):
             rows = range(start, min(start + AT_A_TIME, self.held_out))

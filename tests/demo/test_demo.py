@@ -346,7 +346,7 @@ def test_each_kind_of_task_has_a_sampler_that_serves_it(capsys: pytest.CaptureFi
 
 
 def a_round(name: str, quality: float | None, agreement: float | None = None) -> Round:
-    return Round(name, 40, quality, {"train": 1.25}, 2.0, agreement)
+    return Round(name, 40, lambda: quality, {"train": 1.25}, 2.0, agreement)
 
 
 def test_a_quality_that_did_not_rise_is_a_failure(dataset: Dataset, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 
 from backend.settings.core import Settings
 from backend.tasks.label_config import Annotation, age
-from backend.tasks.records import ELSEWHERE, EMPTY, SKIPPED, Result
+from backend.tasks.records import ELSEWHERE, EMPTY, SKIPPED
 from backend.tasks.segmentation.config import SegmentationSpec
-from backend.tasks.segmentation.masks import regions_to_mask, size_drawn_on
-
-_COMPARED_AT = 1024
-"""The maximum of the longer side, in pixels, at which two masks are compared."""
 
 
 def decisive_annotation(
@@ -59,15 +54,6 @@ def mask_digest(annotation: Annotation, source: str, spec: SegmentationSpec, set
     reading = [spec.to_name, spec.classes, controls, settings.unlabelled, settings.rectangles]
     inputs = [int(annotation["id"]), str(annotation.get("updated_at") or ""), source, *reading]
     return hashlib.blake2b(json.dumps(inputs).encode(), digest_size=16).hexdigest()
-
-
-def drawing_digest(result: Result, spec: SegmentationSpec) -> str:
-    """32 hex digits that are the same for all regions that make the same mask, whatever draws them. A large image is
-    compared at a fraction of its size."""
-    drawn_on = next((size for region in result if (size := size_drawn_on(region))), (1, 1))
-    step = math.ceil(max(drawn_on) / _COMPARED_AT)
-    mask, _ = regions_to_mask(result, spec, (math.ceil(drawn_on[0] / step), math.ceil(drawn_on[1] / step)))
-    return hashlib.blake2b(mask.tobytes() if mask.any() else b"", digest_size=16).hexdigest()
 
 
 def _with_result(annotation: Annotation) -> Annotation:

@@ -16,13 +16,7 @@ from backend.tasks.backbones import BUNDLED, SEGMENTERS, check_segmenter, segmen
 from backend.tasks.base import TaskKind
 from backend.tasks.label_config import Annotation
 from backend.tasks.records import Fetched, FreshPrediction, ReadAnnotations, Result, Size, TrainingLabels
-from backend.tasks.segmentation.annotations import (
-    decisive_annotation,
-    drawing_digest,
-    drawn_annotations,
-    mask_digest,
-    why_not_drawn,
-)
+from backend.tasks.segmentation.annotations import decisive_annotation, drawn_annotations, mask_digest, why_not_drawn
 from backend.tasks.segmentation.config import BACKGROUND, SegmentationSpec, segmentation_spec
 from backend.tasks.segmentation.predictions import KeptMasks, regions_of, write_masks
 from backend.tasks.whole_images import log_width
@@ -103,6 +97,8 @@ class Segmentation(TaskKind[SegmentationSpec, KeptMasks]):
         return why_not_drawn(annotation, self.spec, self.settings)
 
     def content_of(self, result: Result) -> str:
+        from backend.tasks.segmentation.masks import drawing_digest
+
         return drawing_digest(result, self.spec)
 
     # -- images and training -----------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -18,13 +19,16 @@ import cv2
 import numpy as np
 
 from backend.images.decoding import MAX_PIXELS
-from backend.tasks.records import Size
+from backend.tasks.records import Result, Size
 from backend.tasks.segmentation import brush, polygons
 from backend.tasks.segmentation.config import Control, Kind, SegmentationSpec
 from models import IGNORE
 
 SMALLEST = 0.0005
 """A connected part of a predicted class is left out if it is smaller than this share of the image."""
+
+_COMPARED_AT = 1024
+"""The maximum of the longer side, in pixels, at which two masks are compared."""
 
 TOLERANCE = 1.0
 """The maximum distance of a polygon from the mask's outline, in pixels of the mask."""
@@ -71,6 +75,15 @@ def regions_to_mask(
     if not lost:
         mask[~covered] = unlabeled
     return mask, list(dict.fromkeys(problems))
+
+
+def drawing_digest(result: Result, spec: SegmentationSpec) -> str:
+    """32 hex digits that are the same for all regions that make the same mask, whatever draws them. A large image is
+    compared at a fraction of its size."""
+    drawn_on = next((size for region in result if (size := size_drawn_on(region))), (1, 1))
+    step = math.ceil(max(drawn_on) / _COMPARED_AT)
+    mask, _ = regions_to_mask(result, spec, (math.ceil(drawn_on[0] / step), math.ceil(drawn_on[1] / step)))
+    return hashlib.blake2b(mask.tobytes() if mask.any() else b"", digest_size=16).hexdigest()
 
 
 def mask_to_regions(

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backend.tasks.segmentation.annotations import drawing_digest
 from backend.tasks.segmentation.config import segmentation_spec
+from backend.tasks.segmentation.masks import drawing_digest
 from backend.worker.sync import read_truth
 from tests.backend.workbench import (
     SCENE,
@@ -21,7 +21,6 @@ from tests.backend.workbench import (
     painted,
     workbench,
 )
-from tests.backend.worker.test_sync import OWNER
 from tests.integration.helpers import FRUIT
 from tests.rig.servers import LabelStudioServer
 
@@ -65,10 +64,10 @@ def test_a_large_drawing_is_compared_at_a_fraction_of_its_size() -> None:
 def bench(label_studio: LabelStudioServer, tmp_path: Path) -> Iterator[Workbench]:
     with workbench(label_studio, tmp_path, tasks=8, masks=True) as made:
         number = made.state.cycles.next_number(made.job.project.id)
-        made.state.cycles.start(made.job.project.id, OWNER, number, "random", 0)
+        made.state.cycles.start(made.job.project.id, made.job.owner, number, "random", 0)
         version = made.state.versions.add(
             made.job.project.id,
-            OWNER,
+            made.job.owner,
             cycle=number,
             name=OURS,
             sampler="random",
@@ -80,7 +79,7 @@ def bench(label_studio: LabelStudioServer, tmp_path: Path) -> Iterator[Workbench
             class_index=None,
             confidence=None,
         )
-        made.state.versions.switch_to(version, OWNER)
+        made.state.versions.switch_to(version, made.job.owner)
         read_truth(made.job)
         yield made
 
