@@ -31,7 +31,8 @@ def begun_from(kind: AnyTaskKind, item: TaskAnnotations, before: Sequence[Any] |
     first = _first_label(kind, item)
     if first is None:
         return None
-    known = before if before is not None and before[0] == _number(first) else None
+    # a project whose label config asks for another kind of task now has what was known in the form of the other
+    known = before if before and before[0] == _number(first) and (len(before) > 3) == kind.draws else None
     if kind.draws and "result" not in first:
         return known and [*known[:3], known[3] if known[4] == first["updated_at"] else None, known[4]]
     filled_in = _filled_in(kind, first, item) if known is None else known[1:3]

@@ -9,8 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from backend.labelstudio.records import TaskAnnotations
+from backend.settings.core import Settings
+from backend.tasks.classification import Classification
 from backend.tasks.segmentation.config import segmentation_spec
+from backend.tasks.segmentation.kind import Segmentation
 from backend.tasks.segmentation.masks import drawing_digest
+from backend.worker.acceptance import begun_from
 from backend.worker.sync import read_truth
 from tests.backend.workbench import (
     SCENE,
@@ -21,7 +26,7 @@ from tests.backend.workbench import (
     painted,
     workbench,
 )
-from tests.integration.helpers import FRUIT
+from tests.integration.helpers import FRUIT, choices_config
 from tests.rig.servers import LabelStudioServer
 
 OURS = "random-c1-abcdef12"
@@ -55,6 +60,21 @@ def test_a_large_drawing_is_compared_at_a_fraction_of_its_size() -> None:
     whole, most = np.ones(sides, bool), np.ones(sides, bool)
     most[:, 4000:] = False
     assert drawing_digest([painted(FRUIT[0], whole)], SPEC) != drawing_digest([painted(FRUIT[0], most)], SPEC)
+
+
+def test_what_was_known_of_another_kind_of_task_is_not_compared() -> None:
+    """The label config was exchanged: the id is the same, what was filled in a class."""
+    stamp = "2026-01-01T00:00:00Z"
+    annotation: dict[str, Any] = {"id": 7, "was_cancelled": False, "updated_at": stamp, "parent_prediction": 9}
+    shown = {"id": 9, "result": [brushed()], "model_version": OURS}
+    masks = Segmentation.read(masks_config(FRUIT), Settings())
+    assert begun_from(masks, TaskAnnotations(1, [annotation]), [7, OURS, FRUIT[0]]) is None
+    read = TaskAnnotations(1, [annotation | {"result": [brushed()]}], predictions=[shown])
+    begun = begun_from(masks, read, [7, OURS, FRUIT[0]])
+    assert begun == [7, OURS, *2 * [drawing_digest([brushed()], SPEC)], stamp]
+    classes = Classification.read(choices_config(FRUIT), Settings())
+    choice = {"from_name": "kind", "to_name": "picture", "type": "choices", "value": {"choices": [FRUIT[0]]}}
+    assert begun_from(classes, TaskAnnotations(1, [annotation | {"result": [choice]}]), begun) is None
 
 
 # -- in comparisons ----------------------------------------------------------------------------------------------------
