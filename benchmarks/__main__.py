@@ -1,4 +1,4 @@
-"""``python -m benchmarks <command>``: bench, curves, copies, demo, papers, gan, gpu, replay."""
+"""``python -m benchmarks <command>``: bench, curves, copies, demo, papers, gan, gpu, replay, scale."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ COMMANDS = {
     "gan": ("benchmarks.gan", "how well the GAN of asal and gaal learns from a pool, beside real images"),
     "gpu": ("benchmarks.gpu.command", "the papers' cycles on a CUDA device: seconds, iterations/s, share of the peak"),
     "replay": ("benchmarks.replay.command", "how often a replay of simulated owners says what it should"),
+    "scale": ("benchmarks.scale", "what a project of so many images and annotators takes, on paper"),
 }
 """Each is a module with ``main(arguments)``, imported when asked for: `gpu` runs where the others cannot."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 
 from backend.settings.table import settings_table
+from benchmarks import scale
 from benchmarks.curves import suite
 from benchmarks.papers.pages import papers_page
 from samplers import SAMPLERS
@@ -74,6 +75,10 @@ def papers() -> str:
     return papers_page() + "\n"
 
 
+def scale_plan() -> str:
+    return scale.tables(scale.IMAGES, scale.ANNOTATORS, scale.SECONDS, scale.LABELS, scale.PRICE) + "\n"
+
+
 PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("settings.md", "settings"): settings_table,
     ("samplers.md", "samplers"): samplers_table,
@@ -81,6 +86,7 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("samplers.md", "presets"): presets_table,
     ("papers.md", "papers"): papers,
     ("results.md", "features"): features,
+    ("scale.md", "plan"): scale_plan,
 }
 """(page of docs/, name of the part) → what belongs there."""
 
