@@ -29,7 +29,7 @@ LONG = {"epochs": 100}
 """Trains long enough to be struck in the middle of it, and to be waited for once."""
 
 SINGLE = ("POST", "^/api/predictions/$")
-SWITCH = ("PATCH", r"^/api/projects/\d+/$")
+SWITCH = ("PATCH", r"^/api/projects/\d+/\?")
 BULK = ("POST", "/import/predictions$")
 IMPORT = ("POST", r"/projects/\d+/import$")
 

@@ -29,7 +29,7 @@ from tests.rig.waiting import PATIENCE, wait_for
 pytestmark = pytest.mark.slow
 
 SINGLE = ("POST", "^/api/predictions/$")
-SWITCH = ("PATCH", r"^/api/projects/\d+/$")
+SWITCH = ("PATCH", r"^/api/projects/\d+/\?")
 BULK = ("POST", "/import/predictions$")
 TASKS, SHORTLIST = 12, 3
 
