@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     import models.networks.classifier
     import models.networks.discriminator
     import models.networks.drn
+    import models.networks.folding
     import models.networks.gan
     import models.networks.precision
     import models.networks.pretrained

@@ -29,24 +29,26 @@ from tests.rig.servers import BackendServer
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 SCREENSHOT = os.environ.get("PAGE_SCREENSHOT", "")
-TASKS, ROUNDS = (240, (30, 30, 30, 30)) if SCREENSHOT else (40, (21,))
+TASKS, ROUNDS, CONTROL = (900, (80, 80, 80, 80), 0.25) if SCREENSHOT else (40, (21,), 0.0)
 
 
 @pytest.fixture(scope="module")
 def project(backend: BackendServer, studio: Studio) -> Iterator[LabelProject]:
-    """Pieces of clothing, labeled in the published order."""
+    """Pieces of clothing, labeled in the published order, each begun from what was filled in, as by the editor."""
     images, labels, *_, classes, _ = fashion_mnist()
     names = [classes[label] for label in labels[:TASKS]]
     files = {f"{place:04d}.png": png(images[place]) for place in range(TASKS)}
     project = studio.make_project("Clothes", classes, files)
-    project.connected(backend.url, {"sampler": "margin", "budget": 1000, "task_width": 0})
+    settings = {"sampler": "margin", "budget": 1000, "task_width": 0, "control_fraction": CONTROL}
+    project.connected(backend.url, settings)
     project.wait_for_cycle(0)
     truths = dict(zip(sorted(project.tasks()), names, strict=True))  # the tasks are numbered in the files' order
     for number, count in enumerate(ROUNDS, 1):
         open_ones = project.unlabelled()
         order = [task for task in project.published_order() if task in open_ones]
+        shown = {one["task"]: one["id"] for one in project.predictions(project.version()) if one["result"]}
         for task in order[:count]:
-            project.annotate(task, truths[task])
+            project.annotate(task, truths[task], parent_prediction=shown.get(task))
         project.start_training()
         project.wait_for_cycle(number, timeout=PATIENCE)
     yield project
