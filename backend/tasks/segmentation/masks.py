@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from backend.images.decoding import MAX_PIXELS
-from backend.tasks.records import Result, Size
+from backend.tasks.records import Size
 from backend.tasks.segmentation import brush, polygons
 from backend.tasks.segmentation.config import Control, Kind, SegmentationSpec
 from models import IGNORE
@@ -77,12 +77,13 @@ def regions_to_mask(
     return mask, list(dict.fromkeys(problems))
 
 
-def drawing_digest(result: Result, spec: SegmentationSpec) -> str:
+def drawing_digest(result: Sequence[Any], spec: SegmentationSpec) -> str:
     """32 hex digits that are the same for all regions that make the same mask, whatever draws them. A large image is
     compared at a fraction of its size."""
-    drawn_on = next((size for region in result if (size := size_drawn_on(region))), (1, 1))
+    ours = [region for region in result if spec.kind_of(region)]
+    drawn_on = next((size for region in ours if (size := _drawn_on(region))), (1, 1))
     step = math.ceil(max(drawn_on) / _COMPARED_AT)
-    mask, _ = regions_to_mask(result, spec, (math.ceil(drawn_on[0] / step), math.ceil(drawn_on[1] / step)))
+    mask, _ = regions_to_mask(ours, spec, (math.ceil(drawn_on[0] / step), math.ceil(drawn_on[1] / step)))
     return hashlib.blake2b(mask.tobytes() if mask.any() else b"", digest_size=16).hexdigest()
 
 
@@ -158,7 +159,7 @@ def _shape(region: Mapping[str, Any], kind: Kind, size: Size, image_size: Size |
     value = region.get("value")
     if not isinstance(value, Mapping):
         raise _Unreadable("it has no value")
-    drawn_on = size_drawn_on(region)
+    drawn_on = _drawn_on(region)
     if drawn_on and image_size:
         _compare(drawn_on, image_size)
     if kind == "brush":
@@ -195,7 +196,7 @@ def _brush(value: Mapping[str, Any], size: Size, drawn_on: Size | None) -> np.nd
     return pixels[_nearest(size[0], height)][:, _nearest(size[1], width)]
 
 
-def size_drawn_on(region: Mapping[str, Any]) -> Size | None:
+def _drawn_on(region: Mapping[str, Any]) -> Size | None:
     """(H, W) of the image that a region was drawn on, if the region says so."""
     height, width = region.get("original_height"), region.get("original_width")
     valid = all(isinstance(side, int | float) and 1 <= side < 1 << 31 and side == int(side) for side in (height, width))

@@ -55,6 +55,12 @@ def test_drawings_are_the_same_when_their_masks_are() -> None:
     )
 
 
+def test_what_is_no_region_draws_nothing() -> None:
+    odd: list[Any] = ["words", None, {"type": "choices", "value": {"choices": ["a"]}}]
+    assert drawing_digest([*odd, brushed()], SPEC) == drawing_digest([brushed()], SPEC)
+    assert drawing_digest(odd, SPEC) == drawing_digest([], SPEC)
+
+
 def test_a_large_drawing_is_compared_at_a_fraction_of_its_size() -> None:
     sides = (5000, 8000)
     whole, most = np.ones(sides, bool), np.ones(sides, bool)
