@@ -113,15 +113,8 @@ WORKSHOP: dict[str, set[str]] = {
     "benchmarks.papers": {"benchmarks.curves", "benchmarks.data", "benchmarks.speed"},
     "benchmarks.replay": set(),
     "benchmarks.__main__": {
-        *(
-            "benchmarks.copies",
-            "benchmarks.scale",
-            "benchmarks.curves",
-            "benchmarks.data",
-            "benchmarks.gan",
-            "benchmarks.gpu",
-        ),
-        *("benchmarks.papers", "benchmarks.replay"),
+        *("benchmarks.copies", "benchmarks.curves", "benchmarks.data", "benchmarks.gan", "benchmarks.gpu"),
+        *("benchmarks.papers", "benchmarks.replay", "benchmarks.scale"),
         "benchmarks.speed",
     },
 }

@@ -32,7 +32,7 @@ Proposal = tuple[int, Result]
 
 
 EMBEDDED_AT_A_TIME = 32
-"""Images; of more, a backbone's maps are larger than a processor's caches, which takes half as long again."""
+"""Images; of many more, a backbone's maps do not fit into a processor's caches."""
 
 
 class Stopped(Exception):
@@ -73,7 +73,7 @@ class Subject(ABC):
 
     @property
     def measure(self) -> str:
-        """What :meth:`quality` is, in words."""
+        """What :meth:`judge` measures, in words."""
         return KINDS[self.task].metric
 
     @property
@@ -93,11 +93,6 @@ class Subject(ABC):
         """What can be recognized in an image (H, W, 3) uint8 that is none of them, because it was generated; None:
         nothing, or it is not known."""
         return None
-
-    def quality(self, version: Version) -> float | None:
-        """Of the version's own checkpoint on the held-out images, in [0, 1]; None when there is no model yet."""
-        learner = self.learner(version)
-        return None if learner is None else self.judge(learner)
 
     @abstractmethod
     def judge(self, learner: Learner) -> float:

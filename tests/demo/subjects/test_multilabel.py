@@ -18,6 +18,7 @@ from benchmarks.data.datasets import FASHION_CLASSES, Dataset
 from benchmarks.data.scenes import CATALOG, Scenes, cut_out
 from demo.annotator import Annotator, PreannotationError, image_index
 from demo.choices import choose, chosen
+from demo.judge import Judge
 from demo.oracle import Oracle, QueueError
 from demo.subjects.multilabel import TickedScenes
 from models.data import Runtime
@@ -96,13 +97,13 @@ def test_the_quality_is_the_mean_average_precision_of_the_held_out_scenes(
     truths = [(masks == 1 + index).any(axis=(1, 2)) for index in range(10)]
     assert all(truth.any() for truth in truths)
     expected = np.mean([average_precision(scores[:, index], truth) for index, truth in enumerate(truths)])
-    assert subject.quality(trained) == pytest.approx(expected, abs=1e-5)
-    assert subject.quality(version("untrained", None)) is None
+    assert Judge(subject).judge(trained)() == pytest.approx(expected, abs=1e-5)
+    assert Judge(subject).judge(version("untrained", None))() is None
 
 
 def test_a_version_of_another_kind_of_task_is_refused(subject: TickedScenes, tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="by-hand has a network for classification"):
-        subject.quality(initialized(tmp_path, "classification"))
+        Judge(subject).judge(initialized(tmp_path, "classification"))
 
 
 def test_agreement_is_the_f1_of_what_is_ticked(subject: TickedScenes) -> None:
@@ -143,7 +144,7 @@ def test_the_oracle_compares_what_is_ticked_and_ticks_every_class(
     annotator, number = project
     oracle = Oracle(annotator, State(f"sqlite:///{tmp_path / 'state.sqlite3'}"), number, subject)
     current = oracle.open_round(trained, CYCLE, 0.0)
-    assert current.agreement == 1 and current.quality == subject.quality(trained)
+    assert current.agreement == 1 and current.quality == Judge(subject).judge(trained)()
     assert oracle.label(current, TASKS) == TASKS
     tasks = annotator.call("GET", "/api/tasks/", params={"project": number, "fields": "all"})["tasks"]
     for task in tasks:

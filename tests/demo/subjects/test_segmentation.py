@@ -18,6 +18,7 @@ from benchmarks.data.datasets import FASHION_CLASSES, Dataset
 from benchmarks.data.scenes import Scenes, cut_out
 from demo.annotator import Annotator, PreannotationError, image_index
 from demo.brush import paint, painted
+from demo.judge import Judge
 from demo.oracle import Oracle, QueueError
 from demo.subjects.segmentation import PaintedScenes
 from models.data import Runtime
@@ -86,18 +87,18 @@ def test_the_quality_is_the_mean_iou_over_all_held_out_scenes(
         either = ((found == index) | (masks == index)).sum()
         if either:
             shares.append(((found == index) & (masks == index)).sum() / either)
-    assert subject.quality(trained) == pytest.approx(np.mean(shares), abs=1e-6)
+    assert Judge(subject).judge(trained)() == pytest.approx(np.mean(shares), abs=1e-6)
     assert 0 < np.mean(shares) < 1 and len(np.unique(found)) > 1
-    assert subject.quality(version("untrained", None)) is None
+    assert Judge(subject).judge(version("untrained", None))() is None
 
 
 def test_held_out_scenes_are_not_kept(
     subject: PaintedScenes, trained: Version, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In parts of four, and in one: the same figure."""
-    once = subject.quality(trained)
+    once = Judge(subject).judge(trained)()
     monkeypatch.setattr("demo.subjects.segmentation.AT_A_TIME", 4)
-    assert subject.quality(trained) == pytest.approx(once)
+    assert Judge(subject).judge(trained)() == pytest.approx(once)
 
 
 def test_agreement_is_the_mean_iou_of_what_is_proposed(subject: PaintedScenes) -> None:
@@ -155,7 +156,7 @@ def test_the_oracle_looks_at_the_masks_and_paints(
     propose(annotator, project, subject, SIDE)
     oracle = Oracle(annotator, State(f"sqlite:///{tmp_path / 'state.sqlite3'}"), project, subject)
     current = oracle.open_round(trained, CYCLE, 0.0)
-    assert current.agreement == 1 and current.quality == subject.quality(trained)
+    assert current.agreement == 1 and current.quality == Judge(subject).judge(trained)()
     assert oracle.label(current, 2) == 2
     oracle.check_next(current)
     tasks = annotator.call("GET", "/api/tasks/", params={"project": project, "fields": "all"})["tasks"]
