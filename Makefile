@@ -147,5 +147,6 @@ lock: $(VENV)/.installed
 	$(COMPILE) requirements-uv.in -o requirements-uv.txt
 	$(COMPILE) --override requirements-overrides.txt requirements.in -o requirements.txt
 	$(RUN) .ci/cpu_lock.py < requirements.txt > requirements-cpu.txt
-	$(COMPILE) requirements-dev.in -o requirements-dev.txt
+	$(COMPILE) requirements-ray.in -o requirements-ray.txt
+	$(COMPILE) --override requirements-overrides.txt requirements-dev.in -o requirements-dev.txt
 	$(COMPILE) requirements-label-studio.in -o requirements-label-studio.txt
