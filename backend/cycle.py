@@ -145,7 +145,15 @@ def runtime_of(job: Job, settings: Settings, features: Features, cycle: CycleRec
     """Where and how the cycle computes, with what is kept for it: features, and what was prepared between cycles."""
     dtype = SCORE_DTYPES[settings.score_dtype]
     prepared = ready_state(job.folder, job.device) if SAMPLERS[settings.sampler].prepares else None
-    return Runtime(job.device, cycle.seed, cycle.report, score_dtype=dtype, features=features.rows, prepared=prepared)
+    return Runtime(
+        job.device,
+        cycle.seed,
+        cycle.report,
+        score_dtype=dtype,
+        features=features.rows,
+        prepared=prepared,
+        executor=job.executor,
+    )
 
 
 def cold_start(job: Job, truth: Truth, *, whole: bool = False) -> Version:

@@ -100,7 +100,8 @@ def _score_joining(
         return ScoredPool.shuffled(tasks, seed)
     kept = features.rows_for(learner)
     tasks = tasks if kept is None else features.present(tasks)
-    runtime = replace(learner.runtime(seed, lambda phase, done, total: job.check()), features=kept)
+    runtime = learner.runtime(seed, lambda phase, done, total: job.check())
+    runtime = replace(runtime, features=kept, executor=job.executor)
     with job.turn():
         scored = device_memory.scored(learner, cache, tasks, runtime)
         truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)

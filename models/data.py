@@ -20,6 +20,7 @@ from models import IGNORE as IGNORE
 from models import ProgressFn as ProgressFn
 
 if TYPE_CHECKING:
+    from models.inference.executors import Executor
     from models.training.kept_maps import EncodedImages
 
 T = TypeVar("T", bound="Targets")
@@ -232,6 +233,7 @@ class Runtime:
                      as it is asked for. None = each training has its own.
     prepared         what a sampler's networks learned from the images apart from cycles, as `fit` takes it over; {} =
                      nothing yet. None = nobody sees to that, and `fit` trains them itself.
+    executor         who computes large passes over the pool; None = this process.
     """
 
     device: torch.device
@@ -243,6 +245,7 @@ class Runtime:
     features: np.ndarray | None = None
     encoded: EncodedImages | None = None
     prepared: Mapping[str, Any] | None = None
+    executor: Executor | None = None
 
     def generator(self, purpose: str, device: torch.device | str | None = None) -> torch.Generator:
         """A fresh torch.Generator for one purpose, on `device` (default: the runtime's).

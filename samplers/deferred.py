@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     import models.inference.disagreement
     import models.inference.dropout
     import models.inference.epmcm
+    import models.inference.executors
     import models.inference.fused
     import models.inference.per_class
     import models.inference.per_pixel
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     import models.networks.drn
     import models.networks.folding
     import models.networks.gan
+    import models.networks.kept_backbones
     import models.networks.precision
     import models.networks.pretrained
     import models.networks.pretrained_segmenter

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from backend.labelstudio.client import LabelStudio
     from backend.settings.core import Settings
     from backend.state import Project, State
+    from models.inference.executors import Executor
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Job:
     """Also receives the progress that is stored in the state."""
     seen: dict[int, str] = field(default_factory=dict)
     """By task: when those had changed whose annotations the last quick comparison with Label Studio has read."""
+    executor: Executor | None = None
+    """Who computes large passes over the pool; None: this process."""
     turn: Callable[[], AbstractContextManager[None]] = nullcontext
     """Waits until no other project uses the device for the same kind of work. Network calls stay outside of it."""
 

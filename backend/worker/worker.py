@@ -47,6 +47,7 @@ from backend.worker import (
 )
 from backend.worker.device import choose_device
 from backend.worker.due import Due
+from backend.worker.engine import Engine
 from backend.worker.job import Job
 from backend.worker.lanes import Lanes, Turn, log_failure
 from backend.worker.leases import Leases
@@ -72,6 +73,7 @@ class Worker:
         self._show = show
         self.leases = Leases(self.state, self.name, settings.lease_seconds, self.stop)
         self._device: torch.device | None = None
+        self.engine = Engine(settings)
         self.due = Due(self.state, settings)
         self._last: dict[int, Work] = {}
         """By project: what was done for it last."""
@@ -84,6 +86,7 @@ class Worker:
     def run(self) -> None:
         """Work until :attr:`stop` is set."""
         log.info("Worker %s starts on %s", self.name, self.device)
+        self.engine.start(self.device)
         threading.Thread(target=_import_ahead, name="imports", daemon=True).start()
         threads = [
             threading.Thread(target=target, name=name, daemon=True)
@@ -97,6 +100,7 @@ class Worker:
                 heartbeat.beat(self.settings.directory)
         ended = self.lanes.join(time.monotonic() + STOP_SECONDS)
         self.leases.release_all()
+        self.engine.end()
         log.info("Worker %s ends", self.name)
         if not ended:
             forget_all()  # no image is to blame
@@ -181,6 +185,7 @@ class Worker:
             check,
             self._show or (lambda phase, done, total: None),
             self._seen.setdefault(project.id, {}),
+            self.engine.executor,
             partial(self._turns[work].wait, check),
         )
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from models.data import Runtime
+from models.inference.executors import Pass
 
 READ_AHEAD = 2  # batches that wait, read, while the device works on an earlier one
 FEATURE_BATCH = 4096  # rows of kept features
@@ -111,7 +112,8 @@ def map_rows(
     `beside` if that is given -> tensors of shape (B, ...), as many as it likes; it must not synchronize with the host.
     Returns one array (N, ...) per tensor. `rows` must not be empty and must have been checked
     (`models.data.check_rows`). Batches are made in ascending order of rows, so that a result depends on neither the
-    order nor the neighbors asked for beyond float rounding.
+    order nor the neighbors asked for beyond float rounding. `compute` keeps nothing between batches: the runtime's
+    executor may have them computed elsewhere.
 
     Calls runtime.progress(phase, rows done, N) after every batch.
     """
@@ -119,6 +121,15 @@ def map_rows(
     gathered = _Gathered(len(rows))
     done = 0
     sources = [pixels] if beside is None else [pixels, beside]
+    if runtime.executor is not None:
+        work = Pass(sources, rows, parts, compute, runtime.device, lambda: runtime.progress(phase, done, len(rows)))
+        if (elsewhere := runtime.executor.computed(work)) is not None:
+            with closing(elsewhere):
+                for part, values in elsewhere:
+                    gathered.add(part, tuple(torch.from_numpy(one) for one in values))
+                    done += len(part)
+                    runtime.progress(phase, done, len(rows))
+            return gathered.result()
     with torch.inference_mode(), ExitStack() as open_streams:
         streams = [
             open_streams.enter_context(closing(stream_batches(one, (rows[part] for part in parts), runtime.device)))
