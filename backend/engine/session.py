@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import threading
 import warnings
@@ -22,6 +23,8 @@ from typing import Any
 
 from backend import memory
 from backend.errors import BackendError, OwnerError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 log = logging.getLogger(__name__)
 
@@ -117,10 +120,13 @@ class RaySession:
 def _connect(address: str, folder: Path | None, cores: int, gpus: bool) -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([str(ROOT), *filter(None, path)]))
     options: dict[str, Any] = {}
     if folder is not None:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        if "ray" not in sys.modules:  # it reads this when it is imported
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         options = {
             "num_cpus": cores,
             "num_gpus": None if gpus else 0,
@@ -136,8 +142,8 @@ def _connect(address: str, folder: Path | None, cores: int, gpus: bool) -> None:
     import ray.data
 
     ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("ray", "ray.data"):  # what fails is raised
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     ray.data.DataContext.get_current().enable_progress_bars = False
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import ray
 import torch
+from ray.data.exceptions import SystemException
 from ray.exceptions import RayError
 
 import backend
@@ -51,7 +53,7 @@ def spread(work: Pass, compute: bytes, warm: bool) -> Computed:
                 if number in missing:  # what was repeated counts once
                     del missing[number]
                     yield work.parts[number], values
-        except (RayError, NodeLost) as error:
+        except (RayError, SystemException, NodeLost) as error:
             failure = _words(error)
         finally:
             run.end()
@@ -181,25 +183,20 @@ class _Run:
 
 
 def _known(error: BaseException) -> BaseException:
-    """What computing raised in an actor, if a caller may know how to go on; else the error of Ray."""
-    seen: BaseException | None = error
-    while seen is not None:
-        inner = getattr(seen, "cause", None) or seen.__cause__
-        for one in (seen, inner):
-            if isinstance(one, torch.OutOfMemoryError | BackendError | FileNotFoundError):
-                return _in_words(one)
-        seen = inner if isinstance(inner, BaseException) else None
+    """An error of Ray's, which another run may not meet; or what the owner can do about it."""
+    said = str(error)
+    if missing := re.search(r"No module named '[^']+'", said):
+        return OwnerError(
+            f"A node of Ray cannot run the backend ({missing[0]}): start Ray on every node from an installation of the "
+            "same version, in its folder."
+        )
+    if missing := re.search(r"FileNotFoundError: .*'([^']+)'", said):
+        return OwnerError(
+            f"Ray's node on the worker's machine does not see the worker's file {missing[1]}: start it where MODEL_DIR "
+            "is the same folder."
+        )
     return error if isinstance(error, Exception) else BackendError(f"Ray ended: {error}")
 
 
-def _in_words(error: BaseException) -> BaseException:
-    if isinstance(error, FileNotFoundError):
-        return OwnerError(
-            f"Ray's node on the worker's machine does not see the worker's files ({error.filename}): start it where "
-            "MODEL_DIR is the same folder."
-        )
-    return torch.OutOfMemoryError(str(error)) if isinstance(error, torch.OutOfMemoryError) else error
-
-
 def _words(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
