@@ -92,7 +92,9 @@ def _opened(address: str) -> ObjectStore:
     if address.startswith("file://"):
         return LocalStore(address.removeprefix("file://"), mkdir=True)
     retries: Any = {"max_retries": 5, "retry_timeout": timedelta(seconds=RETRY_SECONDS)}
-    return from_url(address, retry_config=retries, client_options={"connect_timeout": "5s", "timeout": "120s"})
+    # whether it is encrypted, the address says that the owner gave (AWS_ENDPOINT)
+    options: Any = {"connect_timeout": "5s", "timeout": "120s", "allow_http": True}
+    return from_url(address, retry_config=retries, client_options=options)
 
 
 def _delete(obstore: Any, store: ObjectStore, names: list[str]) -> None:

@@ -1,4 +1,7 @@
-"""Two workers on one database, each with its own way to Label Studio: who runs what, who takes over from whom."""
+"""Two workers on one database, each with its own way to Label Studio: who runs what, who takes over from whom.
+
+Over SQLite, they share a folder. Over PostgreSQL, they and the web process are on machines of their own: each has its
+folder, and what they learn goes through an object store."""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.integration.helpers import FAST, LabelProject, Seen, Studio, kill_hard, start_backend, wait_for
+from tests.rig.object_store import ObjectStoreServer, settings_for
 from tests.rig.proxy import Passed, Proxy
 from tests.rig.servers import BackendServer, PostgresServer, WorkerProcess
 
@@ -51,13 +55,16 @@ class Hand:
 
 
 class Rig:
-    """A web process and two workers over one database."""
+    """A web process and two workers over one database. ``of_machines``: settings for machines of their own; without,
+    they share ``folder``."""
 
-    def __init__(self, folder: Path, studio: Studio, database: str) -> None:
-        settings = SETTINGS | ({"DATABASE_URL": database} if database else {})
+    def __init__(self, folder: Path, studio: Studio, of_machines: dict[str, str]) -> None:
+        settings = SETTINGS | of_machines
+        names = ("first", "second")
+        folders = [folder / name if of_machines else folder for name in names]
         self.web: BackendServer = start_backend(folder, studio, worker=False, **settings)
         self.seen = Seen.of(self.web)
-        self.hands = [Hand(folder, studio, name, settings) for name in ("first", "second")]
+        self.hands = [Hand(own, studio, name, settings) for own, name in zip(folders, names, strict=True)]
 
     def at_work(self, project: LabelProject) -> tuple[Hand, Hand]:
         """Whose cycle the project's newest is, and the other one."""
@@ -99,11 +106,12 @@ class Rig:
 def shared_rig(
     request: pytest.FixtureRequest, studio: Studio, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Rig]:
-    database = ""
+    of_machines: dict[str, str] = {}
     if request.param == "postgresql":
         server: PostgresServer = request.getfixturevalue("postgres")
-        database = server.create_database()
-    made = Rig(tmp_path_factory.mktemp(request.param), studio, database)
+        store: ObjectStoreServer = request.getfixturevalue("object_store")
+        of_machines = {"DATABASE_URL": server.create_database(), **settings_for(store.url, "workers")}
+    made = Rig(tmp_path_factory.mktemp(request.param), studio, of_machines)
     yield made
     made.close()
 

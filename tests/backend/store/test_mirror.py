@@ -400,7 +400,6 @@ def test_a_store_that_does_not_respond_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("backend.store.objects.RETRY_SECONDS", 0.1)
     for name, value in {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "ENDPOINT": "http://127.0.0.1:9"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     with pytest.raises(StoreUnavailable, match=r"The store s3://bucket/al \(STORE\) cannot be used"):
         Mirror(Objects("s3://bucket/al"), tmp_path / "7-1700").pull("manifests/1.json")
