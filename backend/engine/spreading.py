@@ -35,6 +35,7 @@ RUN_BATCHES = 20_000
 """Batches of one run of Ray Data, whose plan is in memory."""
 LOOK_SECONDS, STALLED_SECONDS = 1.0, 15.0
 """How often the lease is looked at; and how long nothing has to come, after a node was lost, for a new run to start."""
+END_SECONDS = 5.0
 ATTEMPTS = 3
 """Runs in a row that may bring nothing."""
 
@@ -136,7 +137,8 @@ class _Run:
             num_gpus=actors.gpus,
             scheduling_strategy="SPREAD",
         )
-        threading.Thread(target=self._consume, name="ray data", daemon=True).start()
+        self._thread = threading.Thread(target=self._consume, name="ray data", daemon=True)
+        self._thread.start()
 
     def _consume(self) -> None:
         try:
@@ -177,9 +179,12 @@ class _Run:
     def end(self) -> None:
         """End what is still under way."""
         self._ended = True
-        executor = getattr(self._set, "_current_executor", None)
-        if executor is not None:  # else it ends with the next block
-            executor.shutdown(force=True)
+        until = time.monotonic() + END_SECONDS
+        while self._thread.is_alive() and time.monotonic() < until:  # it may be about to begin
+            if (executor := getattr(self._set, "_current_executor", None)) is not None:
+                executor.shutdown(force=True)
+                return
+            time.sleep(0.05)
 
 
 def _known(error: BaseException) -> BaseException:

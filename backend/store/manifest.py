@@ -1,0 +1,64 @@
+"""What a project has in the store, at one moment: a manifest names all objects, and none of them ever changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CachedRows:
+    """The rows of one cache. ``layout``: of its files, as it stands in the cache's folder; ``chunks``: the number of a
+    chunk → the name of its object."""
+
+    layout: dict[str, Any]
+    chunks: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """``files``: path in the project's folder → object and size. ``caches``: path of a cache → its rows. ``replaced``:
+    objects that the last manifest named and this one does not: somebody may still be reading them, so they are deleted
+    with the next one."""
+
+    files: dict[str, tuple[str, int]] = field(default_factory=dict)
+    caches: dict[str, CachedRows] = field(default_factory=dict)
+    replaced: tuple[str, ...] = ()
+
+    def objects(self) -> Iterator[str]:
+        """All objects that it names as being of use."""
+        yield from (name for name, _ in self.files.values())
+        for cache in self.caches.values():
+            yield from cache.chunks.values()
+
+    def to_json(self) -> dict[str, Any]:
+        caches = {path: {"layout": rows.layout, "chunks": rows.chunks} for path, rows in self.caches.items()}
+        return {"format": FORMAT, "files": self.files, "caches": caches, "replaced": list(self.replaced)}
+
+    @classmethod
+    def from_json(cls, read: Any) -> Manifest:
+        """Raises ValueError if it is none, or of another version."""
+        try:
+            if read["format"] != FORMAT:
+                raise ValueError(f"a manifest of format {read['format']}, not {FORMAT}")
+            files = {str(path): (str(name), int(size)) for path, (name, size) in read["files"].items()}
+            caches = {
+                str(path): CachedRows(
+                    dict(rows["layout"]), {int(number): str(name) for number, name in rows["chunks"].items()}
+                )
+                for path, rows in read["caches"].items()
+            }
+            return cls(files, caches, tuple(map(str, read["replaced"])))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a manifest: {error!r}") from error
+
+    def encoded(self) -> bytes:
+        return json.dumps(self.to_json()).encode()
+
+    @classmethod
+    def decoded(cls, data: bytes) -> Manifest:
+        return cls.from_json(json.loads(data))
