@@ -148,8 +148,8 @@ def runtime_of(job: Job, settings: Settings, features: Features, cycle: CycleRec
     """Where and how the cycle computes, with what is kept for it: features, and what was prepared between cycles."""
     dtype = SCORE_DTYPES[settings.score_dtype]
     prepared = ready_state(job.folder, job.device) if SAMPLERS[settings.sampler].prepares else None
-    runtime = Runtime(job.device, cycle.seed, cycle.report, score_dtype=dtype, features=features.rows, prepared=prepared)
-    return replace(runtime, executor=job.executor)
+    runtime = Runtime(job.device, cycle.seed, cycle.report, score_dtype=dtype, executor=job.executor)
+    return replace(runtime, features=features.rows, prepared=prepared)
 
 
 def cold_start(job: Job, truth: Truth, *, whole: bool = False) -> Version:

@@ -77,11 +77,10 @@ def _packed_error(error: Exception) -> bytes:
     return data
 
 
-def keep_warm(count: int, cpus: float) -> None:
+def keep_warm(count: int, cpus: float) -> list[ray.ObjectRef[None]]:
     """Have `count` processes load what an actor loads, and wait for the next pass. Does not wait itself."""
     task = _load.options(num_cpus=cpus, scheduling_strategy="SPREAD")
-    for _ in range(count):
-        task.remote()
+    return [task.remote() for _ in range(count)]
 
 
 @ray.remote(max_retries=0)
