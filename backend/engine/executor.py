@@ -38,4 +38,4 @@ class RayExecutor:
         except shipping.CannotTravel as error:
             log.info("A pass over %d rows is computed by the worker itself: %s", len(work.rows), error)
             return None
-        return spreading.spread(work, compute, self.warm)
+        return spreading.spread(work, compute, here=not self.session.address, warm=self.warm)

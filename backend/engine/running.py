@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,19 @@ class Computing:
     """An actor: loads the network once, and computes batches. What fails goes back as a result: Ray Data would keep no
     more of it than its text."""
 
-    def __init__(self, shipped: ray.ObjectRef[bytes], device: str, threads: int, version: str) -> None:
+    def __init__(
+        self,
+        shipped: ray.ObjectRef[bytes],
+        device: str,
+        threads: int,
+        version: str,
+        sources: Sequence[Callable[[], np.ndarray]],
+    ) -> None:
+        """``sources``: what to read rows of; without them, the rows come in the batches."""
         self.failure: Exception | None = None
         try:
             self._load(shipped, device, threads, version)
+            self.sources = [source() for source in sources]
         except Exception as error:
             self.failure = error
 
@@ -54,9 +64,14 @@ class Computing:
         if self.failure is not None:
             raise self.failure
         count = int(batch["count"][0])
-        columns = [batch[f"rows{index}"][0][:count] for index in range(len(batch) - 2)]
+        if self.sources:
+            from models.inference.streaming import read_rows
+
+            read = [read_rows(source, batch["rows"][0][:count], self.device) for source in self.sources]
+        else:
+            read = [torch.from_numpy(batch[f"rows{index}"][0][:count]) for index in range(len(batch) - 2)]
         with torch.inference_mode():
-            values = self.compute(*(torch.from_numpy(one).to(self.device) for one in columns))
+            values = self.compute(*(one.to(self.device) for one in read))
             return [one.cpu().numpy() for one in values]
 
 

@@ -40,15 +40,22 @@ ATTEMPTS = 3
 """Runs in a row that may bring nothing."""
 
 
-def spread(work: Pass, compute: bytes, warm: bool) -> Computed:
-    """The results of a pass whose computation is ``packed``, as they come."""
+def spread(work: Pass, compute: bytes, *, here: bool, warm: bool) -> Computed:
+    """The results of a pass whose computation is ``packed``, as they come.
+
+    here: all processors are of this machine, so that actors read rows themselves: it costs less than a way through
+    Ray's memory. For a GPU other processes read, so that it does not wait.
+    """
+    direct = here and work.device.type == "cpu"
     missing = dict.fromkeys(range(len(work.parts)))
     shipped, sources = ray.put(compute), [source_of(one) for one in work.sources]
     failures = 0
+    if work.device.type == "cuda":  # an actor may be on the same GPU
+        torch.cuda.empty_cache()
     while missing:
         before, failure = len(missing), ""
         with_actors = Actors.of_cluster(work.device, torch.get_num_threads())
-        run = _Run(work, sources, list(missing)[:RUN_BATCHES], shipped, with_actors)
+        run = _Run(work, sources, direct, list(missing)[:RUN_BATCHES], shipped, with_actors)
         try:
             for number, values in run.results(work.waiting):
                 if number in missing:  # what was repeated counts once
@@ -110,6 +117,7 @@ class _Run:
         self,
         work: Pass,
         sources: Sequence[Callable[[], np.ndarray]],
+        direct: bool,
         numbers: Sequence[int],
         shipped: ray.ObjectRef[bytes],
         actors: Actors,
@@ -119,7 +127,7 @@ class _Run:
         self._ended = False
         self._found: queue.Queue[Any] = queue.Queue(maxsize=64)
         here = ray.get_runtime_context().get_node_id()
-        batches = Batches(work, sources, numbers)
+        batches = Batches(work, () if direct else sources, numbers, actors.count)
         read = ray.data.read_datasource(
             batches,
             override_num_blocks=len(batches.tasks),
@@ -129,13 +137,15 @@ class _Run:
         )
         self._set = read.map_batches(
             running.Computing,
-            fn_constructor_args=(shipped, work.device.type, actors.threads, backend.__version__),
+            fn_constructor_args=(
+                *(shipped, work.device.type, actors.threads, backend.__version__),
+                sources if direct else (),
+            ),
             batch_size=1,
             batch_format="numpy",
             compute=ray.data.ActorPoolStrategy(size=actors.count),
             num_cpus=actors.cpus,
             num_gpus=actors.gpus,
-            scheduling_strategy="SPREAD",
         )
         self._thread = threading.Thread(target=self._consume, name="ray data", daemon=True)
         self._thread.start()

@@ -15,10 +15,12 @@ import torch
 
 from backend.engine.executor import RayExecutor
 from backend.engine.session import QUIET, ROOT, RaySession
-from benchmarks.speed.pool import trained_learner
+from backend.learning.learner import Learner
 from models.data import Runtime
 from models.inference.streaming import map_rows
-from tests.backend.engine.passes import CPU, WHOLE, Counting, assert_same_bits, pool_of_images, scores
+from models.pixels import normalize
+from tests.backend.engine.passes import CPU, WHOLE, Counting, pool_of_images
+from tests.integration.helpers import FRUIT
 
 pytestmark = [
     pytest.mark.slow,
@@ -26,7 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),  # Ray's own
     pytest.mark.skipif(find_spec("ray") is None, reason="requirements-ray.txt is not installed"),
 ]
-RUNTIME = Runtime(CPU, seed=3)
+ROWS = 4_800
 
 
 @pytest.fixture
@@ -52,37 +54,34 @@ def ray_of_two(cluster: Any) -> Iterator[RayExecutor]:
 def test_both_nodes_compute_and_what_a_killed_one_had_is_computed_by_the_other(
     cluster: Any, ray_of_two: RayExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Scores to the bit as by one process, and each batch once."""
-    monkeypatch.setattr("backend.engine.reading.BLOCK_BYTES", 1 << 18)
+    """To the bit what one process computes, and each batch once. Which node computed a batch is known by the parent of
+    the process; the other node is killed once both have brought some, while most are still to come."""
     monkeypatch.setattr("backend.engine.spreading.STALLED_SECONDS", 5.0)
-    cache = pool_of_images(tmp_path, 6_000)
-    learner, _ = trained_learner(cache, WHOLE)
-    counted = Counting(ray_of_two)
+    cache = pool_of_images(tmp_path, ROWS)
+    net = Learner.fresh(WHOLE, FRUIT, 32, CPU, seed=0).net.eval()
 
-    def kill_in_the_middle() -> None:
-        if len(counted.batches) == 5:
+    def logits_and_node(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        import time
+
+        time.sleep(0.1)
+        return net(normalize(images)), torch.full((len(images),), os.getppid())
+
+    nodes: set[int] = set()
+    counted = Counting(ray_of_two)
+    killed_after: list[int] = []
+
+    def kill_in_the_middle(values: tuple[np.ndarray, ...]) -> None:
+        nodes.update(values[1].tolist())
+        if len(nodes) == 2 and not killed_after:
+            killed_after.append(len(counted.batches))
             (other,) = cluster.worker_nodes
             cluster.remove_node(other, allow_graceful=False)
 
     counted.after_batch = kill_in_the_middle
-    rows = np.arange(6_000)
-    there = scores(learner, cache.pixels, rows, RUNTIME, counted)
-    assert not cluster.worker_nodes
+    runtime = Runtime(CPU, seed=3, eval_batch_size=16)
+    rows = np.arange(ROWS)
+    there, _ = map_rows(cache.pixels, rows, replace(runtime, executor=counted), logits_and_node)
+    assert killed_after and killed_after[0] < ROWS // 16 // 2 and not cluster.worker_nodes
     assert sorted(np.concatenate(counted.batches).tolist()) == rows.tolist(), "every row, and none twice"
-    assert_same_bits(there, scores(learner, cache.pixels, rows, RUNTIME, None))
-
-
-def test_rows_go_to_the_other_node_and_not_paths(ray_of_two: RayExecutor, tmp_path: Path) -> None:
-    """Both nodes compute, by the ids of their processes' parents."""
-
-    def who(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        import time
-
-        time.sleep(0.2)
-        return images.sum(dim=(1, 2, 3)), torch.full((len(images),), os.getppid())
-
-    cache = pool_of_images(tmp_path, 300)
-    runtime = replace(RUNTIME, eval_batch_size=5, executor=ray_of_two)
-    sums, parents = map_rows(cache.pixels, np.arange(300), runtime, who)
-    assert sums.tolist() == cache.pixels.sum(axis=(1, 2, 3), dtype=np.int64).tolist()
-    assert len(set(parents.tolist())) == 2
+    here, _ = map_rows(cache.pixels, rows, runtime, lambda images: (net(normalize(images)), images))
+    assert there.tobytes() == here.tobytes()
