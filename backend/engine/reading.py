@@ -62,7 +62,7 @@ class MappedRows:
         return found
 
 
-class Batches(Datasource):  # type: ignore[misc]
+class Batches(Datasource):
     """Batches of a pass, by their ``numbers``: rows of ``number``, ``count``, and one column for each source; without
     sources one of the rows' numbers, which actors on this machine read themselves."""
 
@@ -97,7 +97,12 @@ class Batches(Datasource):  # type: ignore[misc]
 def source_of(array: np.ndarray) -> Callable[[], np.ndarray]:
     """How a task on this machine gets at an array: by its file, or out of Ray's memory."""
     mapped = MappedRows.of(array)
-    return mapped.opened if mapped else functools.partial(ray.get, ray.put(np.ascontiguousarray(array)))
+    return mapped.opened if mapped else functools.partial(_gotten, ray.put(np.ascontiguousarray(array)))
+
+
+def _gotten(kept: ray.ObjectRef[np.ndarray]) -> np.ndarray:
+    found: np.ndarray = ray.get(kept)
+    return found
 
 
 def _read(
