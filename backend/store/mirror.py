@@ -24,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from backend.errors import StoreUnavailable
 from backend.files import DRAFT
 from backend.images.row_cache import LAYOUT
 from backend.images.row_log import FORMAT
@@ -60,7 +61,7 @@ class Mirror:
         be done.
 
         Raises:
-            StoreUnavailable: the store does not respond.
+            StoreUnavailable: the store does not respond, or what it has is of another version of this backend.
         """
         with locked(self.folder):
             record = self._record()
@@ -262,9 +263,9 @@ class Mirror:
         except NoObject:
             log.warning("The store %s has no %s of %s", self._objects.address, name, self.folder.name)
             return None
-        except ValueError as error:
-            log.warning("The manifest %s of %s cannot be read: %s", name, self.folder.name, error)
-            return None
+        except ValueError as error:  # going on without it could overwrite what a newer version of this backend stored
+            words = f"{self._prefix}/{name} in the store {self._objects.address} (STORE) cannot be read: {error}"
+            raise StoreUnavailable(words) from error
 
     def _stored_files(self) -> Iterator[str]:
         """The paths of all files of the folder that are stored as a whole."""
