@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 FORMAT = 1
+
+MANIFESTS = "manifests/"
+"""Where they are, in a project's folder of the store."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,12 @@ class Manifest:
     @classmethod
     def decoded(cls, data: bytes) -> Manifest:
         return cls.from_json(json.loads(data))
+
+
+def later_name(name: str) -> str:
+    """A manifest's name that sorts behind ``name``, whatever the clock of the machine that gave that one."""
+    before = int(name.removeprefix(MANIFESTS).partition("-")[0]) if name else 0
+    return f"{MANIFESTS}{max(time.time_ns(), before + 1):020d}-{secrets.token_hex(4)}.json"
 
 
 def _inside(path: str) -> str:

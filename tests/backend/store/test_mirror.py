@@ -200,7 +200,7 @@ def test_a_clock_that_is_behind_does_not_make_a_manifest_older(
     one.write("map.npz", "map")
     one.push()
     two.pull()
-    monkeypatch.setattr("backend.store.mirror.time.time_ns", lambda: 1)
+    monkeypatch.setattr("backend.store.manifest.time.time_ns", lambda: 1)
     two.write("map.npz", "a later map")
     two.push()
     one.counts[0] = ""
