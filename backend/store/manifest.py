@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 FORMAT = 1
+
+MANIFESTS = "manifests/"
+"""Where they are, in a project's folder of the store."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,9 @@ class Manifest:
         try:
             if read["format"] != FORMAT:
                 raise ValueError(f"a manifest of format {read['format']}, not {FORMAT}")
-            files = {str(path): (str(name), int(size)) for path, (name, size) in read["files"].items()}
+            files = {_inside(path): (str(name), int(size)) for path, (name, size) in read["files"].items()}
             caches = {
-                str(path): CachedRows(
+                _inside(path): CachedRows(
                     dict(rows["layout"]), {int(number): str(name) for number, name in rows["chunks"].items()}
                 )
                 for path, rows in read["caches"].items()
@@ -62,3 +68,17 @@ class Manifest:
     @classmethod
     def decoded(cls, data: bytes) -> Manifest:
         return cls.from_json(json.loads(data))
+
+
+def later_name(name: str) -> str:
+    """A manifest's name that sorts behind ``name``, whatever the clock of the machine that gave that one."""
+    before = int(name.removeprefix(MANIFESTS).partition("-")[0]) if name else 0
+    return f"{MANIFESTS}{max(time.time_ns(), before + 1):020d}-{secrets.token_hex(4)}.json"
+
+
+def _inside(path: str) -> str:
+    """A path that leads nowhere but into the project's folder: whoever can write to the store gets no further."""
+    parts = PurePosixPath(path).parts
+    if not parts or parts[0] == "/" or ".." in parts:
+        raise ValueError(f"a manifest names {path!r}")
+    return path

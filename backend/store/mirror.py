@@ -17,17 +17,17 @@ from __future__ import annotations
 
 import logging
 import secrets
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from backend.errors import StoreUnavailable
 from backend.files import DRAFT
 from backend.images.row_cache import LAYOUT
 from backend.images.row_log import FORMAT
-from backend.store.manifest import CachedRows, Manifest
+from backend.store.manifest import MANIFESTS, CachedRows, Manifest, later_name
 from backend.store.objects import NoObject, Objects
 from backend.store.record import LOCK, RECORD, Record, Stamp, locked, stamp_of
 from backend.store.row_chunks import ChunkedRows, caches_in, open_rows
@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 
 _NOT_STORED = (RECORD, LOCK, "lock", "index", LAYOUT)
 _NOT_STORED_FOLDERS = ("trying",)
-_MANIFESTS = "manifests/"
 _AT_A_TIME = 4  # objects in flight, each of up to some megabytes
 
 _Item = TypeVar("_Item")
@@ -60,7 +59,7 @@ class Mirror:
         be done.
 
         Raises:
-            StoreUnavailable: the store does not respond.
+            StoreUnavailable: the store does not respond, or what it has is of another version of this backend.
         """
         with locked(self.folder):
             record = self._record()
@@ -224,7 +223,7 @@ class Mirror:
             return
         replaced = (before - after) | ({record.name} if record.name else set())
         manifest = replace(manifest, replaced=tuple(sorted(replaced)))
-        name = _later_than(record.name)
+        name = later_name(record.name)
         check()
         self._objects.put(f"{self._prefix}/{name}", manifest.encoded())
         commit(name)
@@ -237,6 +236,11 @@ class Mirror:
     def remove(self) -> None:
         """Delete all that the store has of the project. Raises StoreUnavailable."""
         self._objects.delete(self._objects.names(f"{self._prefix}/"))
+
+    def is_current(self, name: str) -> bool:
+        """Whether all of the folder is, or goes on from, what the manifest ``name`` has."""
+        record = self._record()
+        return record.whole and record.name == name
 
     def release_caches(self) -> list[Path]:
         """Say that the caches in the folder have to be fetched again, so that they may be deleted: (path) of each. For
@@ -252,7 +256,7 @@ class Mirror:
         self._objects.delete([one for one in self._objects.names(f"{self._prefix}/") if one not in named])
 
     def _newest(self) -> str:
-        found = self._objects.names(f"{self._prefix}/{_MANIFESTS}")
+        found = self._objects.names(f"{self._prefix}/{MANIFESTS}")
         return found[-1].removeprefix(f"{self._prefix}/") if found else ""
 
     def _manifest(self, name: str) -> Manifest | None:
@@ -262,9 +266,9 @@ class Mirror:
         except NoObject:
             log.warning("The store %s has no %s of %s", self._objects.address, name, self.folder.name)
             return None
-        except ValueError as error:
-            log.warning("The manifest %s of %s cannot be read: %s", name, self.folder.name, error)
-            return None
+        except ValueError as error:  # going on without it could overwrite what a newer version of this backend stored
+            words = f"{self._prefix}/{name} in the store {self._objects.address} (STORE) cannot be read: {error}"
+            raise StoreUnavailable(words) from error
 
     def _stored_files(self) -> Iterator[str]:
         """The paths of all files of the folder that are stored as a whole."""
@@ -287,12 +291,6 @@ def _in_threads(items: Sequence[_Item], do: Callable[[_Item], None]) -> None:
     with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="store") as executor:
         for start in range(0, len(items), _AT_A_TIME):
             list(executor.map(do, items[start : start + _AT_A_TIME]))
-
-
-def _later_than(name: str) -> str:
-    """A manifest's name that sorts behind ``name``, whatever the clock of the machine that gave that one."""
-    before = int(name.removeprefix(_MANIFESTS).partition("-")[0]) if name else 0
-    return f"{_MANIFESTS}{max(time.time_ns(), before + 1):020d}-{secrets.token_hex(4)}.json"
 
 
 def _last(name: str) -> str:

@@ -6,6 +6,7 @@ Credentials are read from the variables that each of these services documents fo
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -116,7 +117,9 @@ def _in_words(address: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise NoObject(f"The store {address} (STORE) has no such object: {_first_line(error)}") from error
-    except (PermissionError, BaseError) as error:
+    except (OSError, BaseError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise  # of a disk: see backend.errors.understood
         words = f"The store {address} (STORE) cannot be used: {_first_line(error)}"
         raise StoreUnavailable(words) from error
 

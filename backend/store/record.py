@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,4 +64,13 @@ def locked(folder: Path, wait: bool = True) -> Iterator[bool]:
         except BlockingIOError:
             yield False
         else:
+            os.utime(lock.fileno())
             yield True
+
+
+def last_used(folder: Path) -> float:
+    """When the folder was last brought up to date, stored, or looked at here, in seconds since the epoch; 0: never."""
+    try:
+        return (folder / LOCK).stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

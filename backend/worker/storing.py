@@ -14,6 +14,7 @@ from backend.files import project_folder
 from backend.settings.core import Settings
 from backend.state import Project, State
 from backend.store.reading import mirror_of
+from backend.store.record import last_used
 from backend.worker.job import Job
 from backend.worker.leases import Leases
 
@@ -78,15 +79,13 @@ def make_room(settings: Settings, state: State, leases: Leases, busy: Collection
         return
     folders = {project_folder(settings.model_dir, one.folder_key): one for one in state.projects.all()}
     sizes = {folder: _bytes_in(folder) for folder in folders if folder.is_dir()}
-    for folder in sorted(sizes, key=lambda folder: folder.stat().st_mtime):
+    for folder in sorted(sizes, key=last_used):
         if sum(sizes.values()) <= settings.cache_gb * _GB:
             return
         project = folders[folder]
         if project.id not in busy:
             sizes[folder] -= _release(settings, state, leases, project.id)
-    if sum(sizes.values()) > settings.cache_gb * _GB:
-        used, limit = sum(sizes.values()) / _GB, settings.cache_gb
-        log.warning("The projects being worked on take %.1f GB of disk, more than CACHE_GB, which is %g", used, limit)
+    log.info("The projects take %.1f GB of disk, more than CACHE_GB", sum(sizes.values()) / _GB)
 
 
 def _release(settings: Settings, state: State, leases: Leases, project_id: int) -> int:
@@ -101,8 +100,8 @@ def _release(settings: Settings, state: State, leases: Leases, project_id: int) 
             state.projects.update(project_id, owner, stored=name)
 
         try:
-            mirror.pull(project.stored)
-            mirror.push(commit, partial(leases.check, owner), rows=True)
+            if mirror.is_current(project.stored):  # else another machine has gone on, and what is here is outdated
+                mirror.push(commit, partial(leases.check, owner), rows=True)
         except (StoreUnavailable, LeaseLost, Stopped) as error:
             log.info("Project %s keeps its caches here: %s", project.name, error)
             return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -199,7 +200,7 @@ def test_a_clock_that_is_behind_does_not_make_a_manifest_older(
     one.write("map.npz", "map")
     one.push()
     two.pull()
-    monkeypatch.setattr("backend.store.mirror.time.time_ns", lambda: 1)
+    monkeypatch.setattr("backend.store.manifest.time.time_ns", lambda: 1)
     two.write("map.npz", "a later map")
     two.push()
     one.counts[0] = ""
@@ -403,3 +404,18 @@ def test_a_store_that_does_not_respond_is_named(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     with pytest.raises(StoreUnavailable, match=r"The store s3://bucket/al \(STORE\) cannot be used"):
         Mirror(Objects("s3://bucket/al"), tmp_path / "7-1700").pull("manifests/1.json")
+
+
+@pytest.mark.parametrize("path", ["../../state.sqlite3", "/etc/passwd", "checkpoints/../../../x", ""])
+def test_a_manifest_that_names_files_elsewhere_is_refused(machines: tuple[Machine, Machine], path: str) -> None:
+    """Whoever can write to the store can write into a project's folder, and nowhere else."""
+    one, two = machines
+    one.write("map.npz", "map")
+    one.push()
+    mirror, name = one.mirror, f"projects/7-1700/{one.counts[0]}"
+    content = mirror._objects.get(name).replace(b'"map.npz"', json.dumps(path).encode())
+    mirror._objects.put(name, content)
+    with pytest.raises(StoreUnavailable, match="cannot be read"):
+        two.pull()
+    assert [found for found in two.folder.parent.parent.rglob("*") if found.name in ("passwd", "x")] == []
+    assert two.files() == {}
