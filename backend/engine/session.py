@@ -39,7 +39,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_BACKEND_LOG_LEVEL": "error",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
 }
 """Ray's own variables. One that is set already stays as it is."""
