@@ -2,7 +2,8 @@
 
 A Ray of this machine listens to nobody without its secret, has no page and no statistics that leave the machine, keeps
 its files where only this user reads them, and ends with the worker, however that ends: the kernel ends its processes
-with the thread that started them, which therefore lives as long as the worker.
+with the thread that started them, which therefore lives as long as the worker. (If it is killed, two small ones go on
+for a minute, in which they try to report that; `serve` ends these too, with the worker's process group.)
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import subprocess
@@ -76,6 +77,8 @@ def test_folders_of_killed_workers_are_removed_and_no_others(tmp_path: Path, mon
     assert mine.stat().st_mode & 0o077 == 0
 
 
+AGENT_SECONDS = 180
+"""Two small processes of Ray try to report for a minute that its others are gone."""
 START = """
 import sys, time
 from backend.engine.session import RaySession
@@ -103,9 +106,11 @@ def test_ray_ends_with_its_worker_however_it_ends(how: str) -> None:
         assert len(of_session(worker.pid)) > 3, "Ray runs"
         worker.send_signal(getattr(signal, how))
     worker.wait(120)
-    until = time.monotonic() + 60
+    died = time.monotonic()
     while left := of_session(worker.pid):
-        assert time.monotonic() < until, left
+        computing = [command for command in left if not re.match(r"ray::\w+Agent\b", command)]
+        assert time.monotonic() < died + 30 or not computing, left
+        assert time.monotonic() < died + AGENT_SECONDS, left
         time.sleep(0.2)
 
 
