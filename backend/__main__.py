@@ -154,13 +154,13 @@ def _run_cycle(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _replay(args: argparse.Namespace, settings: Settings) -> int:
-    from backend.worker.device import choose_device, share_cores
+    from backend.worker.device import choose_devices, share_cores
 
     share_cores(settings.worker_niceness)
     from backend.replay import command  # imports torch
 
     samplers = [name for name in args.samplers.replace(" ", "").split(",") if name]
-    state, device = _state(settings), choose_device(settings.device)
+    state, device = _state(settings), choose_devices(settings.device)[0]
     command.run(state, settings, args.project, samplers, args.trials, args.seed, device, args.json)
     return 0
 

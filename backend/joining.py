@@ -70,8 +70,8 @@ def add_unfinished(job: Job, version: Version, truth: Truth, features: Features,
         return
     seed = cycle_seed(job.settings.seed, version.cycle)
     runtime = learner.runtime(seed, lambda phase, done, total: job.check())
-    runtime = replace(runtime, features=features.rows_for(learner))
-    with job.turn():
+    runtime = replace(runtime, features=features.rows_for(learner), idle=job.idle)
+    with job.turn(learner.device):
         scored = device_memory.scored(learner, cache, tasks, runtime)
         truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
     _add(job, version, truth, scored, seed)
@@ -93,15 +93,16 @@ def _score_joining(
         return ScoredPool.shuffled(missing, seed)
     cache = features.cache
     tasks = cache.present(missing)
-    learner = last_learner([version], job.device) if len(tasks) else None
-    if learner is None:
+    if version.checkpoint is None or not len(tasks):
         return ScoredPool.shuffled(tasks, seed, (0.5, 1.0) if version.checkpoint is None else (0.0, 1.0))
-    if (learner.task, learner.frame) != (truth.kind.name, cache.frame):
-        return ScoredPool.shuffled(tasks, seed)
-    kept = features.rows_for(learner)
-    tasks = tasks if kept is None else features.present(tasks)
-    runtime = replace(learner.runtime(seed, lambda phase, done, total: job.check()), features=kept)
-    with job.turn():
+    with job.turn() as device:
+        learner = last_learner([version], device)
+        if learner is None or (learner.task, learner.frame) != (truth.kind.name, cache.frame):
+            return ScoredPool.shuffled(tasks, seed)
+        kept = features.rows_for(learner)
+        tasks = tasks if kept is None else features.present(tasks)
+        runtime = learner.runtime(seed, lambda phase, done, total: job.check())
+        runtime = replace(runtime, features=kept, idle=job.idle)
         scored = device_memory.scored(learner, cache, tasks, runtime)
         truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
     return scored

@@ -22,7 +22,8 @@ from backend.tasks.backbones import BUNDLED
 from benchmarks.data.datasets import DOWNLOADS, NAMED
 from models.data import Runtime
 from models.inference.synthesis import network_input
-from models.networks.backbones import IMAGENET, kept_backbone
+from models.networks.backbones import IMAGENET
+from models.networks.kept_backbones import kept_backbone
 from models.training.gan import GanTraining
 from models.training.gan_health import generator_health
 from samplers import build_sampler

@@ -18,6 +18,7 @@ import torch
 # Also names of this module; they stand where they need no torch.
 from models import IGNORE as IGNORE
 from models import ProgressFn as ProgressFn
+from models.lending import Lend
 
 if TYPE_CHECKING:
     from models.training.kept_maps import EncodedImages
@@ -232,6 +233,8 @@ class Runtime:
                      as it is asked for. None = each training has its own.
     prepared         what a sampler's networks learned from the images apart from cycles, as `fit` takes it over; {} =
                      nothing yet. None = nobody sees to that, and `fit` trains them itself.
+    idle             lends, for a pass over rows of the pool, the other devices of the same type that nobody uses; it is
+                     told which one is used anyway. None = there is none.
     """
 
     device: torch.device
@@ -243,6 +246,7 @@ class Runtime:
     features: np.ndarray | None = None
     encoded: EncodedImages | None = None
     prepared: Mapping[str, Any] | None = None
+    idle: Lend | None = None
 
     def generator(self, purpose: str, device: torch.device | str | None = None) -> torch.Generator:
         """A fresh torch.Generator for one purpose, on `device` (default: the runtime's).

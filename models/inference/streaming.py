@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import mmap
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, nullcontext
+from itertools import chain
 
 import numpy as np
 import torch
@@ -20,6 +21,10 @@ from models.data import Runtime
 READ_AHEAD = 2  # batches that wait, read, while the device works on an earlier one
 FEATURE_BATCH = 4096  # rows of kept features
 FLUSH_EVERY = 32  # batches whose results gather on the device before one copy brings them to the host
+
+
+Passing = Callable[[np.ndarray, Sequence[np.ndarray], Runtime], Generator[tuple[Tensor, ...], None, None]]
+"""Pixels, the row numbers of each batch, runtime -> the tensors of each batch."""
 
 
 def stream_batches(
@@ -104,11 +109,14 @@ def map_rows(
     compute: Callable[..., tuple[Tensor, ...]],
     phase: str = "score",
     beside: np.ndarray | None = None,
+    through: Passing | None = None,
 ) -> tuple[np.ndarray, ...]:
     """`compute` on every row, in one pass in inference mode; its results in the order of `rows`.
 
     compute: images (B, H, W, 3) uint8 on the device, or whatever else the rows of `pixels` are, and the same rows of
     `beside` if that is given -> tensors of shape (B, ...), as many as it likes; it must not synchronize with the host.
+    through: what each batch goes through first, on its own: a `models.inference.several_devices.passed_through` without
+    its first arguments. `compute` is given the tensors that come of that, in place of the rows of `pixels`.
     Returns one array (N, ...) per tensor. `rows` must not be empty and must have been checked
     (`models.data.check_rows`). Batches are made in ascending order of rows, so that a result depends on neither the
     order nor the neighbors asked for beyond float rounding.
@@ -118,17 +126,24 @@ def map_rows(
     parts = batches_of(rows, runtime, pixels)
     gathered = _Gathered(len(rows))
     done = 0
-    sources = [pixels] if beside is None else [pixels, beside]
+    asked = [rows[part] for part in parts]
     with torch.inference_mode(), ExitStack() as open_streams:
-        streams = [
-            open_streams.enter_context(closing(stream_batches(one, (rows[part] for part in parts), runtime.device)))
-            for one in sources
-        ]
-        for part, *read in zip(parts, *streams, strict=True):
-            gathered.add(part, compute(*read))
+        streams = [_one_each(pixels, asked, runtime) if through is None else through(pixels, asked, runtime)]
+        streams += [] if beside is None else [_one_each(beside, asked, runtime)]
+        opened = [open_streams.enter_context(closing(stream)) for stream in streams]
+        for part, *read in zip(parts, *opened, strict=True):
+            gathered.add(part, compute(*chain(*read)))
             done += len(part)
             runtime.progress(phase, done, len(rows))
         return gathered.result()
+
+
+def _one_each(
+    pixels: np.ndarray, batches: Sequence[np.ndarray], runtime: Runtime
+) -> Generator[tuple[Tensor, ...], None, None]:
+    with closing(stream_batches(pixels, batches, runtime.device)) as stream:
+        for read in stream:
+            yield (read,)
 
 
 class _Gathered:

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.networks.base import PretrainedUnavailable
-from models.networks.folding import folded
 from models.pixels import MEAN, STD
 
 BUNDLED = "tf_efficientnet_lite0"
@@ -40,7 +39,6 @@ SMALLEST_SIDE = 112
 """Smaller images are enlarged to this side: the strides of such a network leave too little of them otherwise."""
 
 TAPS = 4
-_KEPT = 2  # loaded backbones in a process
 
 
 @dataclass(frozen=True)
@@ -133,21 +131,6 @@ def build_backbone(name: str, weights: str, image_size: int) -> Backbone:
     if known.get("fixed_input_size"):
         side = int(known["input_size"][-1])
     return Backbone(model, side, known["mean"], known["std"]).eval()
-
-
-@lru_cache(maxsize=_KEPT)
-def kept_backbone(name: str, weights: str, image_size: int, device: torch.device) -> Backbone:
-    """The same function on a device, for reading only, one for all who ask. It is not to be trained."""
-    with torch.inference_mode(False):  # else no gradient could ever pass through it, to an image or a generator
-        backbone = build_backbone(name, weights, image_size).to(device).to(memory_format=torch.channels_last)
-        return folded(backbone.requires_grad_(False), _said_of_noise)
-
-
-def _said_of_noise(backbone: Backbone) -> Sequence[Tensor]:
-    """Features and taps of two images."""
-    noise = torch.randn(2, 3, SMALLEST_SIDE, SMALLEST_SIDE, generator=torch.Generator().manual_seed(0))
-    features, taps = backbone.features_and_taps(noise.to(next(backbone.buffers()).device))
-    return [features, *taps]
 
 
 def dimensions_of(name: str) -> Dimensions:

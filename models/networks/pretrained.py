@@ -22,9 +22,9 @@ from models.networks.backbones import (
     build_backbone,
     digest_of,
     dimensions_of,
-    kept_backbone,
 )
 from models.networks.base import PretrainedUnavailable, TaskConfig, TaskNet
+from models.networks.kept_backbones import kept_backbone
 
 COLORS = 3  # channels of an image, which a row of features is not as short as
 

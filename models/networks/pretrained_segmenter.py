@@ -29,10 +29,10 @@ from models.networks.backbones import (
     Backbone,
     build_backbone,
     digest_of,
-    kept_backbone,
     stages_of,
 )
 from models.networks.base import PretrainedUnavailable, TaskConfig, TaskNet
+from models.networks.kept_backbones import kept_backbone
 from models.networks.pretrained import COLORS
 from models.networks.segmenter import enlarge
 

@@ -20,9 +20,9 @@ from models.networks.backbones import (
     bundled_file,
     digest_of,
     dimensions_of,
-    kept_backbone,
 )
 from models.networks.base import PretrainedUnavailable
+from models.networks.kept_backbones import kept_backbone
 from models.pixels import normalize
 
 TINY = "test_efficientnet"

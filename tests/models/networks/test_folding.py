@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.networks.backbones import BUNDLED, IMAGENET, NOTHING, Backbone, build_backbone, kept_backbone
+from models.networks.backbones import BUNDLED, IMAGENET, NOTHING, Backbone, build_backbone
 from models.networks.folding import folded
+from models.networks.kept_backbones import kept_backbone
 
 CPU = torch.device("cpu")
 IMAGES = torch.randn(3, 3, 40, 40, generator=torch.Generator().manual_seed(1))
