@@ -7,12 +7,10 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from backend import joining
 from backend.control import history_after
@@ -48,6 +46,9 @@ from backend.worker.training_labels import held_out_labels, training_labels
 from backend.worker.truth import Truth
 from models.data import SCORE_DTYPES, CycleData, Runtime
 from samplers import SAMPLERS
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -147,8 +148,8 @@ def runtime_of(job: Job, settings: Settings, features: Features, cycle: CycleRec
     """Where and how the cycle computes, with what is kept for it: features, and what was prepared between cycles."""
     dtype = SCORE_DTYPES[settings.score_dtype]
     prepared = ready_state(job.folder, device) if SAMPLERS[settings.sampler].prepares else None
-    runtime = Runtime(device, cycle.seed, cycle.report, score_dtype=dtype, features=features.rows, prepared=prepared)
-    return replace(runtime, idle=job.idle)
+    kept = features.rows
+    return Runtime(device, cycle.seed, cycle.report, 0, dtype, features=kept, prepared=prepared, idle=job.idle)
 
 
 def cold_start(job: Job, truth: Truth, *, whole: bool = False) -> Version:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from backend.images.cache import ImageCache
 from backend.images.features import FeatureCache
 from backend.learning.learner import Learner
 from backend.tasks.base import TaskKind
 from models import ProgressFn
+from models.data import Runtime
+from models.inference.several_devices import Through
+from models.lending import Lend
 from models.networks.base import TaskConfig
 from models.networks.pretrained import FrozenClassifier
 from models.pixels import normalize
@@ -73,11 +79,14 @@ class Features:
         """Those of ``tasks`` (N,) that a network can be asked about, in their order."""
         return self.cache.present(tasks) if self.kept is None else self.kept.present(tasks)
 
-    def fill(self, tasks: np.ndarray, report: ProgressFn, seconds: float | None = None) -> bool:
+    def fill(
+        self, tasks: np.ndarray, report: ProgressFn, seconds: float | None = None, idle: Lend | None = None
+    ) -> bool:
         """Embed those of ``tasks`` (N,) that have an image without features, in their order.
 
         Args:
             seconds: how long to go on; None: until all are there. Some are embedded in any case.
+            idle: lends further devices; see :class:`models.data.Runtime`.
 
         Returns:
             Whether all are there.
@@ -87,27 +96,34 @@ class Features:
         missing = self.kept.missing(tasks)
         if not len(missing):
             return True
-        net = task_named(self.task).build(self.config, 0).to(self.device)
-        assert isinstance(net, FrozenClassifier)
         until = None if seconds is None else time.monotonic() + seconds
         waiting: list[np.ndarray] = []
         saved, since = 0, time.monotonic()
         report("features", 0, len(missing))
-        for start in range(0, len(missing), _BATCH):
-            part = missing[start : start + _BATCH]
-            waiting.append(self._embedded(net, part))
-            done, now = start + len(part), time.monotonic()
-            late = until is not None and now >= until
-            if late or done == len(missing) or done - saved >= _SAVE_ROWS or now - since >= _SAVE_SECONDS:
-                self.kept.write(missing[saved:done], np.concatenate(waiting))
-                waiting, saved, since = [], done, now
-            report("features", done, len(missing))
-            if late and done < len(missing):
-                return False
+        done = 0
+        with closing(self._embedded(missing, idle)) as embedded:
+            for (part,) in embedded:
+                waiting.append(part.cpu().numpy())
+                done, now = done + len(part), time.monotonic()
+                late = until is not None and now >= until
+                if late or done == len(missing) or done - saved >= _SAVE_ROWS or now - since >= _SAVE_SECONDS:
+                    self.kept.write(missing[saved:done], np.concatenate(waiting))
+                    waiting, saved, since = [], done, now
+                report("features", done, len(missing))
+                if late and done < len(missing):
+                    return False
         log.info("%d images were embedded by %s", len(missing), self.config.name)
         return True
 
-    def _embedded(self, net: FrozenClassifier, tasks: np.ndarray) -> np.ndarray:
-        images = torch.from_numpy(self.cache.pixels[self.cache.rows(tasks)]).to(self.device)
-        with torch.inference_mode():
-            return net.embed(normalize(images)).cpu().numpy()
+    def _embedded(self, tasks: np.ndarray, idle: Lend | None) -> Generator[tuple[Tensor, ...], None, None]:
+        """Of each batch of ``tasks``: (B, E) float16 on the device."""
+        net = task_named(self.task).build(self.config, 0).to(self.device)
+        assert isinstance(net, FrozenClassifier)
+        rows = self.cache.rows(tasks)
+        parts = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
+        runtime = Runtime(self.device, 0, idle=idle)
+        return Through(_embed, [net]).stream(self.cache.pixels, parts, runtime)
+
+
+def _embed(net: FrozenClassifier, images: Tensor) -> tuple[Tensor, ...]:
+    return (net.embed(normalize(images)),)

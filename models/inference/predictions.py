@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.data import Runtime, check_pixels, check_rows
 from models.inference.fused import scoring_copy
-from models.inference.several_devices import through
+from models.inference.several_devices import Through
 from models.inference.streaming import batches_of, map_rows, stream_batches
 from models.networks.base import TaskNet
 from models.networks.segmenter import enlarge
@@ -83,7 +83,7 @@ def measure(
     if source is not pixels:
         source = source[:, : net.feature_channels]
 
-    return map_rows(source, rows, runtime, compute, phase, through=through(_features_and_logits, copied))
+    return map_rows(source, rows, runtime, compute, phase, through=Through(_features_and_logits, [copied]))
 
 
 def _features_and_logits(net: TaskNet, read: Tensor) -> tuple[Tensor, ...]:
@@ -154,7 +154,7 @@ def measure_forward(
         return compute(ForwardPass(images, features, taps, logits))
 
     beside = pixels if apart else None
-    return map_rows(source, rows, runtime, batch, phase, beside=beside, through=through(ask, copied))
+    return map_rows(source, rows, runtime, batch, phase, beside=beside, through=Through(ask, [copied]))
 
 
 def predict_and_measure_forward(

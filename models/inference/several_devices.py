@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 
 from models.data import Runtime
 from models.inference.fused import placed_copy
-from models.inference.streaming import READ_AHEAD, Passing, stream_batches
+from models.inference.streaming import READ_AHEAD, stream_batches
 from models.lending import Lent
 
 FEWEST = 4
@@ -36,45 +35,40 @@ LOOK_SECONDS = 0.2
 """How often a device that waits looks whether somebody wants it."""
 
 
-def through(ask: Callable[..., tuple[Tensor, ...]], *networks: nn.Module) -> Passing:
-    """What `models.inference.streaming.map_rows` lets each batch go through: `Through.ask` of these `networks`."""
-    return partial(passed_through, Through(networks, ask))
-
-
 @dataclass(frozen=True)
 class Through:
     """What a batch goes through: `networks` in eval mode (see `models.inference.fused.scoring_copy`), and what is asked
-    of these or of copies of them, for rows (B, ...) on their device -> tensors (B, ...) there."""
+    of these or of copies of them, for rows (B, ...) on their device -> tensors (B, ...) there. It keeps nothing between
+    batches, and is asked in several threads at a time."""
 
-    networks: Sequence[nn.Module]
     ask: Callable[..., tuple[Tensor, ...]]
+    networks: Sequence[nn.Module]
 
     def __call__(self, read: Tensor) -> tuple[Tensor, ...]:
         return self.ask(*self.networks, read)
 
     def on(self, device: torch.device) -> Through:
         """The same on another device."""
-        return Through([placed_copy(one, device) for one in self.networks], self.ask)
+        return Through(self.ask, [placed_copy(one, device) for one in self.networks])
 
+    def stream(
+        self, pixels: np.ndarray, parts: Sequence[np.ndarray], runtime: Runtime
+    ) -> Generator[tuple[Tensor, ...], None, None]:
+        """For each array of row numbers in `parts`, in their order, what comes of these rows of `pixels`, on the
+        runtime's device: in inference mode.
 
-def passed_through(
-    through: Through, pixels: np.ndarray, parts: Sequence[np.ndarray], runtime: Runtime
-) -> Generator[tuple[Tensor, ...], None, None]:
-    """For each array of row numbers in `parts`, in their order, what comes of these rows of `pixels`, on the runtime's
-    device: in inference mode.
-
-    With `runtime.idle`, images are spread over the devices that this lends. Rows of anything else, such as kept
-    features, are not: reading them costs more than what is asked of them.
-    """
-    if runtime.idle is None or pixels.dtype != np.uint8 or len(parts) < FEWEST:
-        yield from _alone(pixels, parts, runtime, through)
-        return
-    with runtime.idle(runtime.device) as lent:
-        if lent:
-            with closing(_spread(pixels, parts, runtime, through, lent)) as stream:
-                yield from stream
-        else:
-            yield from _alone(pixels, parts, runtime, through)
+        With `runtime.idle`, images are spread over the devices that this lends. Rows of anything else, such as kept
+        features, are not: reading them costs more than what is asked of them.
+        """
+        if runtime.idle is None or pixels.dtype != np.uint8 or len(parts) < FEWEST:
+            yield from _alone(pixels, parts, runtime, self)
+            return
+        with runtime.idle(runtime.device) as lent:
+            if lent:
+                with closing(_spread(pixels, parts, runtime, self, lent)) as stream:
+                    yield from stream
+            else:
+                yield from _alone(pixels, parts, runtime, self)
 
 
 def _alone(

@@ -25,7 +25,7 @@ from models.inference.disagreement import StreamingFigure
 from models.inference.dropout import draw_masks
 from models.inference.fused import scoring_copy
 from models.inference.predictions import Predictions
-from models.inference.several_devices import through
+from models.inference.several_devices import Through
 from models.inference.streaming import map_rows
 from models.networks.base import TaskNet, drop_channels
 from models.pixels import inputs_of
@@ -81,6 +81,6 @@ def predict_and_disagree(
         done += len(found[0])
         return found
 
-    asking = through(ask, scoring_copy(net, runtime))
+    asking = Through(ask, [scoring_copy(net, runtime)])
     predicted, confidence, values = map_rows(net.reads(pixels, runtime), rows, runtime, gathered, through=asking)
     return Predictions(predicted, confidence.astype(np.float64)), values.astype(np.float64)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from itertools import chain
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,8 +24,14 @@ FEATURE_BATCH = 4096  # rows of kept features
 FLUSH_EVERY = 32  # batches whose results gather on the device before one copy brings them to the host
 
 
-Passing = Callable[[np.ndarray, Sequence[np.ndarray], Runtime], Generator[tuple[Tensor, ...], None, None]]
-"""Pixels, the row numbers of each batch, runtime -> the tensors of each batch."""
+class Passing(Protocol):
+    """What each batch goes through on its own: a `models.inference.several_devices.Through`."""
+
+    def __call__(self, read: Tensor) -> tuple[Tensor, ...]: ...
+
+    def stream(
+        self, pixels: np.ndarray, parts: Sequence[np.ndarray], runtime: Runtime
+    ) -> Generator[tuple[Tensor, ...], None, None]: ...
 
 
 def stream_batches(
@@ -115,8 +122,8 @@ def map_rows(
 
     compute: images (B, H, W, 3) uint8 on the device, or whatever else the rows of `pixels` are, and the same rows of
     `beside` if that is given -> tensors of shape (B, ...), as many as it likes; it must not synchronize with the host.
-    through: what each batch goes through first, on its own: a `models.inference.several_devices.passed_through` without
-    its first arguments. `compute` is given the tensors that come of that, in place of the rows of `pixels`.
+    through: what each batch goes through first; `compute` is given the tensors that come of that, in place of the rows
+    of `pixels`.
     Returns one array (N, ...) per tensor. `rows` must not be empty and must have been checked
     (`models.data.check_rows`). Batches are made in ascending order of rows, so that a result depends on neither the
     order nor the neighbors asked for beyond float rounding.
@@ -128,7 +135,7 @@ def map_rows(
     done = 0
     asked = [rows[part] for part in parts]
     with torch.inference_mode(), ExitStack() as open_streams:
-        streams = [_one_each(pixels, asked, runtime) if through is None else through(pixels, asked, runtime)]
+        streams = [_one_each(pixels, asked, runtime) if through is None else through.stream(pixels, asked, runtime)]
         streams += [] if beside is None else [_one_each(beside, asked, runtime)]
         opened = [open_streams.enter_context(closing(stream)) for stream in streams]
         for part, *read in zip(parts, *opened, strict=True):

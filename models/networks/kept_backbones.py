@@ -1,12 +1,9 @@
-"""Backbones that stay as they are, loaded once on each device that they are asked for on.
-
-Apart from `models.networks.backbones`, which builds them. The last few are kept: a worker's projects usually share one.
-"""
+"""Frozen backbones of timm, loaded once on a device for all networks that read them there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+import threading
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,21 +11,29 @@ from torch import Tensor
 from models.networks.backbones import SMALLEST_SIDE, Backbone, build_backbone
 from models.networks.folding import folded
 
-_KEPT = 2  # on each device
+KEPT = 2
+"""Loaded backbones on each device: what is loaded on another one drives none of them out."""
+
+Key = tuple[str, str, int, torch.device]
+"""Name, weights, side of the images, device."""
+
+_loaded: dict[Key, Backbone] = {}  # the one used last stands last
+_lock = threading.Lock()
 
 
 def kept_backbone(name: str, weights: str, image_size: int, device: torch.device) -> Backbone:
-    """`build_backbone` on a device, for reading only, one for all who ask. It is not to be trained."""
-    return _kept_on(device)(name, weights, image_size, device)
+    """`models.networks.backbones.build_backbone` on a device, for reading only, one for all who ask. It is not to be
+    trained."""
+    key = (name, weights, image_size, device)
+    with _lock:
+        backbone = _loaded.pop(key, None) or _built(*key)
+        _loaded[key] = backbone
+        for last in [one for one in _loaded if one[3] == device][:-KEPT]:
+            del _loaded[last]
+    return backbone
 
 
-@cache
-def _kept_on(_: torch.device) -> Callable[[str, str, int, torch.device], Backbone]:
-    """Those of one device: what is loaded on another one drives none of them out."""
-    return lru_cache(maxsize=_KEPT)(_placed)
-
-
-def _placed(name: str, weights: str, image_size: int, device: torch.device) -> Backbone:
+def _built(name: str, weights: str, image_size: int, device: torch.device) -> Backbone:
     with torch.inference_mode(False):  # else no gradient could ever pass through it, to an image or a generator
         backbone = build_backbone(name, weights, image_size).to(device).to(memory_format=torch.channels_last)
         return folded(backbone.requires_grad_(False), _said_of_noise)

@@ -23,7 +23,7 @@ from models.data import CycleData, Runtime
 from models.inference.disagreement import StreamingFigure
 from models.inference.fused import scoring_copy
 from models.inference.predictions import Predictions
-from models.inference.several_devices import through
+from models.inference.several_devices import Through
 from models.inference.streaming import map_rows
 from models.networks.base import TaskConfig, TaskNet
 from models.pixels import inputs_of
@@ -105,7 +105,7 @@ def predict_and_disagree(
             streaming.add(member.head(member.features(inputs)))
         return (*net.predict(own), streaming.result())
 
-    asking = through(batch, *(scoring_copy(one, runtime) for one in (net, *members)))
+    asking = Through(batch, [scoring_copy(one, runtime) for one in (net, *members)])
     source = net.reads(pixels, runtime)
     predicted, confidence, values = map_rows(source, rows, runtime, lambda *found: found, through=asking)
     return Predictions(predicted, confidence.astype(np.float64)), values.astype(np.float64)

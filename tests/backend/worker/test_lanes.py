@@ -5,14 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from backend.errors import Stopped
 from backend.state import State
-from backend.worker.lanes import Lanes, Turn
+from backend.worker.lanes import Lanes
 from backend.worker.leases import Leases
 from tests.rig.waiting import PATIENCE, wait_for
 
@@ -79,28 +77,6 @@ def test_work_that_fails_ends_its_lane_alone(work: Work, caplog: pytest.LogCaptu
     wait_for("the end", lambda: not lanes.projects)
     assert "The disk is full (/data/state.sqlite3)" in caplog.text and "Traceback" not in caplog.text
     assert started(lanes, work, 1, 2) == [False, True]  # it rests a little, the others do not
-
-
-def test_a_turn_is_one_project_at_a_time_and_whoever_waits_looks_whether_it_may_go_on() -> None:
-    turn, looks = Turn(), []
-
-    def stopped() -> None:
-        looks.append(turn.taken)
-        raise Stopped("now")
-
-    with turn.wait(lambda: None):
-        waiting = threading.Thread(target=lambda: _enter(turn, stopped))
-        waiting.start()
-        waiting.join(PATIENCE)
-        assert looks == [True]
-    assert not turn.taken
-    with turn.wait(stopped):
-        assert turn.taken
-
-
-def _enter(turn: Turn, check: object) -> None:
-    with suppress(Stopped), turn.wait(check):  # type: ignore[arg-type]
-        raise AssertionError("it was not its turn")
 
 
 # -- leases of a clock that was ahead ----------------------------------------------------------------------------------
