@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from backend import logs
 from backend.arguments import parser
-from backend.errors import BackendError, OwnerError, SettingsError, understood
+from backend.errors import BackendError, DatabaseUnavailable, OwnerError, SettingsError, understood
 from backend.files import keep_private
 from backend.plain import shown
 from backend.settings.core import Settings
@@ -57,9 +57,9 @@ def _state(settings: Settings) -> State:
 
     try:
         return State.for_settings(settings)
-    except BackendError:
-        raise
     except Exception as error:
+        if isinstance(error, BackendError) and not isinstance(error, DatabaseUnavailable):
+            raise
         reason = logs.Redactor(settings.secrets())((str(error).strip() or type(error).__name__).splitlines()[0])
         name = "DATABASE_URL" if settings.database_url else "MODEL_DIR"
         raise SettingsError(f"{name}: the state's database cannot be opened: {reason}") from error

@@ -8,6 +8,7 @@ BackendError                  everything this package raises on purpose
 │   ├── NoLabels              training was requested before anything was labeled
 │   └── HandsOff              the project is not ours to work on: write nothing
 ├── LabelStudioUnavailable    no connection, a timeout or a 5xx: the same call may work later
+├── DatabaseUnavailable       the state's database cannot be reached: the same query may work later
 ├── NoSpace                   a disk is full
 ├── ImageError                one image cannot be used; it is set aside
 │   └── ImageLater            nothing is known to be wrong with it: it has to be asked for again later
@@ -59,6 +60,10 @@ class LabelStudioUnavailable(BackendError):
     def __init__(self, message: str = "", *, maybe_written: bool = False) -> None:
         super().__init__(message)
         self.maybe_written = maybe_written
+
+
+class DatabaseUnavailable(BackendError):
+    """The server of the state's database cannot be connected to. Trying again later may work."""
 
 
 class NoSpace(BackendError):

@@ -78,8 +78,9 @@ class ProcessSettings:
         between(0, 3650),
     )
     projects_at_once: int = setting(
-        8, "Projects that a worker works on at a time; one of them on each GPU trains, the others read "
-        "and publish.", between(1, 64)
+        8,
+        "Projects that a worker works on at a time; one of them on each GPU trains, the others read and publish.",
+        between(1, 64),
     )
     download_workers: int = setting(8, "Images fetched at a time.", between(1, 64))
     image_hosts: str = setting(
