@@ -49,7 +49,7 @@ from backend.worker import (
 from backend.worker.device import choose_devices
 from backend.worker.due import Due
 from backend.worker.job import Job
-from backend.worker.lanes import Lanes, log_failure
+from backend.worker.lanes import REST_SECONDS, Lanes, log_failure
 from backend.worker.leases import Leases
 from backend.worker.turns import Turns
 from models import ProgressFn
@@ -116,6 +116,7 @@ class Worker:
     def _look(self) -> None:
         """Look for due work, again and again, and start lanes for it."""
         while not self.stop.is_set():
+            pause = self.settings.poll_seconds
             try:
                 if self._leftovers_due <= time.monotonic():
                     self._leftovers_due = time.monotonic() + leftovers.LOOK_SECONDS
@@ -129,7 +130,8 @@ class Worker:
                         self.lanes.start(project.id, self._studio(project), studios, project.failures > 0, do)
             except Exception as error:  # for example, the database cannot be reached
                 log_failure("Looking for due work failed", error)
-            self.lanes.wait(self.settings.poll_seconds)
+                pause = max(pause, REST_SECONDS)
+            self.lanes.wait(pause)
 
     def _next(self, project: Project) -> Work | None:
         """What to do for a project now. Its cycle comes first, unless others train on all devices, or it has just had

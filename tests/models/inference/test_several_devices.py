@@ -184,3 +184,20 @@ def test_a_placed_copy_has_tensors_of_its_own_on_its_device(net: Classifier) -> 
     assert {one.device for one in (*placed.parameters(), *placed.buffers(), placed.judge)} == {meta}
     assert {one.device for one in (*scoring.parameters(), *scoring.buffers(), *net.parameters(), net.judge)} == {CPU}
     assert placed.head(torch.zeros(2, net.feature_channels, device=meta)).device == meta
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_say_what_one_says(net: Classifier, pixels: np.ndarray) -> None:
+    first, second = torch.device("cuda:0"), torch.device("cuda:1")
+
+    @contextmanager
+    def lend(besides: torch.device) -> Iterator[Sequence[Lent]]:
+        yield [Lent(second, lambda: False)]
+
+    net = net.to(first)
+    alone, spread = (
+        predict(net, pixels, ROWS, Runtime(first, 0, eval_batch_size=4, idle=idle)) for idle in (None, lend)
+    )
+    assert np.array_equal(alone.predicted, spread.predicted)
+    assert np.array_equal(alone.confidence, spread.confidence)
