@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -148,8 +149,8 @@ def runtime_of(job: Job, settings: Settings, features: Features, cycle: CycleRec
     """Where and how the cycle computes, with what is kept for it: features, and what was prepared between cycles."""
     dtype = SCORE_DTYPES[settings.score_dtype]
     prepared = ready_state(job.folder, device) if SAMPLERS[settings.sampler].prepares else None
-    kept = features.rows
-    return Runtime(device, cycle.seed, cycle.report, 0, dtype, features=kept, prepared=prepared, idle=job.idle)
+    runtime = Runtime(device, cycle.seed, cycle.report, score_dtype=dtype, features=features.rows, prepared=prepared)
+    return replace(runtime, idle=job.idle, executor=job.executor)
 
 
 def cold_start(job: Job, truth: Truth, *, whole: bool = False) -> Version:

@@ -102,7 +102,7 @@ def _score_joining(
         kept = features.rows_for(learner)
         tasks = tasks if kept is None else features.present(tasks)
         runtime = learner.runtime(seed, lambda phase, done, total: job.check())
-        runtime = replace(runtime, features=kept, idle=job.idle)
+        runtime = replace(runtime, features=kept, idle=job.idle, executor=job.executor)
         scored = device_memory.scored(learner, cache, tasks, runtime)
         truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
     return scored

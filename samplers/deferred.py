@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     import models.inference.disagreement
     import models.inference.dropout
     import models.inference.epmcm
+    import models.inference.executors
     import models.inference.fused
     import models.inference.per_class
     import models.inference.per_pixel

@@ -398,14 +398,17 @@ def test_makefile_and_dockerfile_install_alike(tmp_path: Path) -> None:
     )
 
     def install_commands(lines: list[str]) -> list[str]:
-        """Less the development tools, and whatever the Python is called."""
+        """Less the development tools and what an extra adds, and whatever the Python is called."""
         commands = [part.strip() for line in lines for part in re.split(r"&&|;|\bthen\b|\belse\b", line)]
         commands = [line for line in commands if re.search(r"-m (pip install|uv pip)", line)]
         return [re.sub(r"\S*\bpython\b", "PYTHON", line).replace(" requirements-dev.txt", "") for line in commands]
 
     made = install_commands(printed.stdout.splitlines())
     assert len(made) == 2
-    first, for_cpu, otherwise = install_commands(instructions("RUN"))
+    extra = " ${EXTRAS:+requirements-$EXTRAS.txt}"
+    first, *others = install_commands(instructions("RUN"))
+    assert all(line.endswith(extra) for line in others) and "EXTRAS=" in instructions("ARG")
+    for_cpu, otherwise = (line.removesuffix(extra) for line in others)
     assert made == [first, otherwise]
     assert for_cpu == otherwise.replace("--quiet", "--quiet --torch-backend cpu").replace(
         " requirements.txt", " requirements-cpu.txt"

@@ -43,6 +43,7 @@ BACKEND: dict[str, set[str]] = {
     "images": {"errors", "files", "labelstudio", "memory", "settings"},
     "tasks": {"errors", "files", "images", "labelstudio", "plain", "settings", "state"},
     "learning": {"control", "errors", "files", "images", "settings", "state", "tasks"},
+    "engine": {"errors", "memory"},
     "events": {"errors", "state"},
     "head": {"settings", "state"},
     "backup": {"errors", "files", "settings", "state"},
@@ -58,8 +59,8 @@ BACKEND: dict[str, set[str]] = {
         *("settings", "state", "tasks", "worker"),
     },
     "worker": {
-        *("adoption", "control", "cycle", "errors", "events", "files", "head", "images", "joining", "labelstudio"),
-        *("learning", "memory", "replay", "reporting", "settings", "state", "tasks"),
+        *("adoption", "control", "cycle", "engine", "errors", "events", "files", "head", "images", "joining"),
+        *("labelstudio", "learning", "memory", "replay", "reporting", "settings", "state", "tasks"),
     },
     "supervisor": {"errors", "logs"},
     "web": {
@@ -138,6 +139,7 @@ ONLY_IN: dict[str, set[str]] = {
     "prometheus_client": {"web.acceptance_metrics", "web.control_metrics", "web.metrics", "web.team_metrics"},
     "PIL": {"images.decoding", "images.encoding", "images.thumbnails"},
     "cv2": {"tasks.segmentation"},
+    "ray": {"engine"},
     "waitress": {"web.door"},
     "label_studio_ml": {"web.app", "web.compat", "web.plugin"},
     "flask": {
@@ -149,7 +151,7 @@ ONLY_IN: dict[str, set[str]] = {
 
 # Only these rooms of backend/ need torch when they are imported: it takes seconds and hundreds of megabytes, which
 # neither the web process at its start nor an idle worker should pay. These few names of models/ come without it.
-WITH_TORCH = {"cycle", "joining", "learning", "replay"}
+WITH_TORCH = {"cycle", "engine", "joining", "learning", "replay"}
 WITHOUT_TORCH = {
     *("models.IGNORE", "models.ProgressFn", "models.intervals.student_deviations", "models.intervals.wilson_interval"),
     *("models.lending.Lend", "models.lending.Lent"),

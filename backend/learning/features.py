@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from backend.images.cache import ImageCache
 from backend.images.features import FeatureCache
@@ -20,6 +19,7 @@ from backend.learning.learner import Learner
 from backend.tasks.base import TaskKind
 from models import ProgressFn
 from models.data import Runtime
+from models.inference.executors import Executor, Pass
 from models.inference.several_devices import Through
 from models.lending import Lend
 from models.networks.base import TaskConfig
@@ -36,16 +36,20 @@ _SAVE_ROWS, _SAVE_SECONDS = 512, 5.0  # how much work a kill may lose
 @dataclass(frozen=True)
 class Features:
     """What a frozen backbone says of the images of a project. ``kept`` is None for a network that reads the images
-    themselves: all of them are present then, as far as this is concerned. ``config``: of that network."""
+    themselves: all of them are present then, as far as this is concerned. ``config``: of that network. ``executor``:
+    who embeds many; None: this process."""
 
     cache: ImageCache
     config: TaskConfig
     kept: FeatureCache | None
     task: str
     device: torch.device
+    executor: Executor | None = None
 
     @classmethod
-    def open(cls, kind: TaskKind[Any, Any], cache: ImageCache, device: torch.device) -> Features:
+    def open(
+        cls, kind: TaskKind[Any, Any], cache: ImageCache, device: torch.device, executor: Executor | None = None
+    ) -> Features:
         """Those that the network of ``kind``'s settings reads.
 
         Raises:
@@ -54,7 +58,7 @@ class Features:
         config = kind.net_config(kind.settings, max(1, len(kind.classes)), cache.frame, device)
         key = config.feature_key
         kept = FeatureCache(cache, key, config.embedding) if key else None
-        return cls(cache, config, kept, kind.name, device)
+        return cls(cache, config, kept, kind.name, device, executor)
 
     @property
     def rows(self) -> np.ndarray | None:
@@ -97,33 +101,52 @@ class Features:
         if not len(missing):
             return True
         until = None if seconds is None else time.monotonic() + seconds
-        waiting: list[np.ndarray] = []
-        saved, since = 0, time.monotonic()
         report("features", 0, len(missing))
-        done = 0
-        with closing(self._embedded(missing, idle)) as embedded:
-            for (part,) in embedded:
-                waiting.append(part.cpu().numpy())
-                done, now = done + len(part), time.monotonic()
+        done, since = 0, time.monotonic()
+        waiting: list[tuple[np.ndarray, np.ndarray]] = []
+        with closing(self._embedded(missing, lambda: report("features", done, len(missing)), idle)) as embedded:
+            for places, values in embedded:
+                waiting.append((places, values))
+                done, now = done + len(places), time.monotonic()
                 late = until is not None and now >= until
-                if late or done == len(missing) or done - saved >= _SAVE_ROWS or now - since >= _SAVE_SECONDS:
-                    self.kept.write(missing[saved:done], np.concatenate(waiting))
-                    waiting, saved, since = [], done, now
+                unsaved = sum(len(part) for part, _ in waiting)
+                if late or done == len(missing) or unsaved >= _SAVE_ROWS or now - since >= _SAVE_SECONDS:
+                    self.kept.write(missing[np.concatenate([part for part, _ in waiting])], _joined(waiting))
+                    waiting, since = [], now
                 report("features", done, len(missing))
                 if late and done < len(missing):
                     return False
         log.info("%d images were embedded by %s", len(missing), self.config.name)
         return True
 
-    def _embedded(self, tasks: np.ndarray, idle: Lend | None) -> Generator[tuple[Tensor, ...], None, None]:
-        """Of each batch of ``tasks``: (B, E) float16 on the device."""
+    def _embedded(
+        self, tasks: np.ndarray, check: Callable[[], None], idle: Lend | None
+    ) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+        """For each batch of ``tasks`` (N,) its places (B,) in them, and the features (B, E) float16."""
         net = task_named(self.task).build(self.config, 0).to(self.device)
         assert isinstance(net, FrozenClassifier)
         rows = self.cache.rows(tasks)
-        parts = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
-        runtime = Runtime(self.device, 0, idle=idle)
-        return Through(_embed, [net]).stream(self.cache.pixels, parts, runtime)
+        parts = np.split(np.arange(len(tasks)), range(_BATCH, len(tasks), _BATCH))
+        elsewhere = None
+        if self.executor is not None:
+            net.trunk  # noqa: B018  (loaded here, it goes along: its file need not be elsewhere)
+            work = Pass([self.cache.pixels], rows, parts, partial(_features_of, net), self.device, check)
+            elsewhere = self.executor.computed(work)
+        if elsewhere is not None:
+            with closing(elsewhere):
+                for places, (values,) in elsewhere:
+                    yield places, values
+            return
+        asked, runtime = [rows[places] for places in parts], Runtime(self.device, 0, idle=idle)
+        with closing(Through(_features_of, [net]).stream(self.cache.pixels, asked, runtime)) as here:
+            for places, (found,) in zip(parts, here, strict=True):
+                yield places, found.cpu().numpy()
 
 
-def _embed(net: FrozenClassifier, images: Tensor) -> tuple[Tensor, ...]:
+def _features_of(net: FrozenClassifier, images: torch.Tensor) -> tuple[torch.Tensor]:
+    """Of images (B, S, S, 3) uint8: (B, E) float16."""
     return (net.embed(normalize(images)),)
+
+
+def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    return np.concatenate([values for _, values in parts])

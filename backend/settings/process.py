@@ -44,6 +44,18 @@ class ProcessSettings:
         "or the CPU where there is none.",
         matching(r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:N"),
     )
+    executor: str = setting(
+        "local",
+        "Who computes large passes over the pool, scoring and embedding: local, the worker itself; ray, a cluster of "
+        "[Ray](machines.md#on-ray), which requirements-ray.txt installs.",
+        one_of("local", "ray"),
+    )
+    ray_address: str = setting(
+        "",
+        "The Ray cluster of EXECUTOR=ray: host:port of its head, or auto, the one that this machine is a node of; "
+        "empty: a Ray of this machine that the worker starts.",
+        matching(r"(auto|[^\s/]+:\d{1,5})?", "host:port, auto, or empty"),
+    )
     worker_niceness: int = setting(
         10,
         "By how much a worker lowers its priority, so that Label Studio and the web process respond while it trains on "

@@ -28,7 +28,7 @@ def open_features(
     """
     from backend.learning.features import Features  # here: it imports torch
 
-    features = Features.open(truth.kind, cache, job.device)
+    features = Features.open(truth.kind, cache, job.device, job.executor)
     if wanted is None:
         wanted = np.random.default_rng([job.settings.seed, len(truth.tasks)]).permutation(truth.unlabeled)
     features.fill(cache.present([*truth.to_learn, *truth.held_out]), report, idle=job.idle)

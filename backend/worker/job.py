@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from backend.labelstudio.client import LabelStudio
     from backend.settings.core import Settings
     from backend.state import Project, State
+    from models.inference.executors import Executor
     from models.lending import Lend
 
 
@@ -42,6 +43,8 @@ class Job:
     """See :meth:`turn`."""
     idle: Lend | None = None
     """See :class:`models.data.Runtime`."""
+    executor: Executor | None = None
+    """Who computes large passes over the pool; None: this process."""
 
     @property
     def folder(self) -> Path:

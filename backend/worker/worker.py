@@ -48,6 +48,7 @@ from backend.worker import (
 )
 from backend.worker.device import choose_devices
 from backend.worker.due import Due
+from backend.worker.engine import Engine
 from backend.worker.job import Job
 from backend.worker.lanes import REST_SECONDS, Lanes, log_failure
 from backend.worker.leases import Leases
@@ -77,6 +78,7 @@ class Worker:
         self._show = show
         self.leases = Leases(self.state, self.name, settings.lease_seconds, self.stop)
         self._devices = devices
+        self.engine = Engine(settings)
         self.due = Due(self.state, settings)
         self._last: dict[int, Work] = {}
         """By project: what was done for it last."""
@@ -88,6 +90,7 @@ class Worker:
     def run(self) -> None:
         """Work until :attr:`stop` is set."""
         log.info("Worker %s starts on %s", self.name, ", ".join(map(str, self.turns.devices)))
+        self.engine.start(self.turns.devices[0])
         threading.Thread(target=_import_ahead, name="imports", daemon=True).start()
         threads = [
             threading.Thread(target=target, name=name, daemon=True)
@@ -101,6 +104,7 @@ class Worker:
                 heartbeat.beat(self.settings.directory)
         ended = self.lanes.join(time.monotonic() + STOP_SECONDS)
         self.leases.release_all()
+        self.engine.end()
         log.info("Worker %s ends", self.name)
         if not ended:
             forget_all()  # no image is to blame
@@ -187,6 +191,7 @@ class Worker:
             self._seen.setdefault(project.id, {}),
             partial(self.turns.wait, work, project.id, check),
             self.turns.idle,
+            self.engine.executor,
         )
 
     def _cycle(self, job: Job) -> None:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, nullcontext
+from functools import partial
 from itertools import chain
 from typing import Protocol
 
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from models.data import Runtime
+from models.inference.executors import Pass
 
 READ_AHEAD = 2  # batches that wait, read, while the device works on an earlier one
 FEATURE_BATCH = 4096  # rows of kept features
@@ -126,7 +128,8 @@ def map_rows(
     of `pixels`.
     Returns one array (N, ...) per tensor. `rows` must not be empty and must have been checked
     (`models.data.check_rows`). Batches are made in ascending order of rows, so that a result depends on neither the
-    order nor the neighbors asked for beyond float rounding.
+    order nor the neighbors asked for beyond float rounding. `compute` keeps nothing between batches: the runtime's
+    executor may have them computed elsewhere.
 
     Calls runtime.progress(phase, rows done, N) after every batch.
     """
@@ -134,6 +137,17 @@ def map_rows(
     gathered = _Gathered(len(rows))
     done = 0
     asked = [rows[part] for part in parts]
+    whole = compute if through is None else partial(_after, through, compute)
+    sources = [pixels] if beside is None else [pixels, beside]
+    if runtime.executor is not None:
+        work = Pass(sources, rows, parts, whole, runtime.device, lambda: runtime.progress(phase, done, len(rows)))
+        if (elsewhere := runtime.executor.computed(work)) is not None:
+            with closing(elsewhere):
+                for part, values in elsewhere:
+                    gathered.add(part, tuple(torch.from_numpy(one) for one in values))
+                    done += len(part)
+                    runtime.progress(phase, done, len(rows))
+            return gathered.result()
     with torch.inference_mode(), ExitStack() as open_streams:
         streams = [_one_each(pixels, asked, runtime) if through is None else through.stream(pixels, asked, runtime)]
         streams += [] if beside is None else [_one_each(beside, asked, runtime)]
@@ -151,6 +165,12 @@ def _one_each(
     with closing(stream_batches(pixels, batches, runtime.device)) as stream:
         for read in stream:
             yield (read,)
+
+
+def _after(
+    through: Passing, compute: Callable[..., tuple[Tensor, ...]], read: Tensor, *beside: Tensor
+) -> tuple[Tensor, ...]:
+    return compute(*through(read), *beside)
 
 
 class _Gathered:

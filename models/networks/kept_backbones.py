@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -31,6 +31,18 @@ def kept_backbone(name: str, weights: str, image_size: int, device: torch.device
         for last in [one for one in _loaded if one[3] == device][:-KEPT]:
             del _loaded[last]
     return backbone
+
+
+def loaded_backbones() -> dict[Key, Backbone]:
+    """Those that are loaded."""
+    with _lock:
+        return dict(_loaded)
+
+
+def take_over(backbones: Mapping[Key, Backbone]) -> None:
+    """Keep what another process has loaded: its files need not be here."""
+    with _lock:
+        _loaded.update(backbones)
 
 
 def _built(name: str, weights: str, image_size: int, device: torch.device) -> Backbone:

@@ -1,0 +1,1 @@
+"""``EXECUTOR=ray``: large passes over the pool are computed by Ray, on as many machines as its cluster has."""

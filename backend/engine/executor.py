@@ -1,0 +1,41 @@
+"""The executor of ``EXECUTOR=ray``. Ray is imported when there is a pass for it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from backend.engine.session import RaySession
+from models.inference.executors import Computed, Pass
+
+log = logging.getLogger(__name__)
+
+FEWEST_IMAGES, FEWEST_FEATURES = 2_000, 400_000
+"""Rows of a pass that is given away: of fewer, this process has computed some before an actor is ready."""
+
+
+@dataclass
+class RayExecutor:
+    """See :class:`models.inference.executors.Executor`."""
+
+    session: RaySession
+    fewest: tuple[int, int] = (FEWEST_IMAGES, FEWEST_FEATURES)
+    warm: bool = True
+    """Keep processes ready that have loaded torch already, for the next pass."""
+
+    def computed(self, work: Pass) -> Computed | None:
+        """The pass on Ray. Raises OwnerError where there is none, or it has no GPU while the worker has one."""
+        images = work.sources[0].dtype == np.uint8
+        if len(work.rows) < self.fewest[0 if images else 1]:
+            return None
+        self.session.connect()
+        from backend.engine import shipping, spreading
+
+        try:
+            compute = shipping.packed(work.compute, images=images)
+        except shipping.CannotTravel as error:
+            log.info("A pass over %d rows is computed by the worker itself: %s", len(work.rows), error)
+            return None
+        return spreading.spread(work, compute, self.warm)
