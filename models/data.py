@@ -226,15 +226,13 @@ class Runtime:
     eval_batch_size  rows per batch while scoring; 0 = chosen by device and image size.
     score_dtype      what convolutions compute in while scoring: one of SCORE_DTYPES.
     deadline         when every loop of training steps has to end; None = none of them is cut short.
-    features         (M, E) float16, usually a read-only np.memmap: what a frozen backbone says of the pool's rows, as
-                     `models.networks.pretrained.FrozenClassifier.embed` gives it. Only rows that are asked for have to
-                     be filled. None = pixels are read instead.
+    features         (M, E) float16, usually a read-only np.memmap: what `models.networks.pretrained.FrozenClassifier`
+                     keeps of the pool's rows; filled where rows are asked for. None = pixels are read instead.
     encoded          what a segmenter's frozen encoder says of the labeled images, for all trainings of a cycle; filled
                      as it is asked for. None = each training has its own.
     prepared         what a sampler's networks learned from the images apart from cycles, as `fit` takes it over; {} =
                      nothing yet. None = nobody sees to that, and `fit` trains them itself.
-    idle             lends, for a pass over rows of the pool, the other devices of the same type that nobody uses; it is
-                     told which one is used anyway. None = there is none.
+    idle             lends further devices of its type for a pass over rows of the pool. None = there is none.
     """
 
     device: torch.device

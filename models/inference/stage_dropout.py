@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from functools import cache
 
 import numpy as np
 import torch
@@ -62,7 +61,7 @@ def predict_and_disagree(
     """
     generator = runtime.generator("dropout draws", "cpu")  # a GPU's stream of the same seed is another one
     drawn = draw_stage_masks(net, draws, rate, generator)
-    masks_on = cache(lambda device: [mask.to(device) for mask in drawn])
+    masks_on = _OnDevices(drawn)
     done, reporter = 0, threading.get_ident()
 
     def ask(copied: TaskNet, read: Tensor) -> tuple[Tensor, ...]:
@@ -84,3 +83,16 @@ def predict_and_disagree(
     asking = Through(ask, [scoring_copy(net, runtime)])
     predicted, confidence, values = map_rows(net.reads(pixels, runtime), rows, runtime, gathered, through=asking)
     return Predictions(predicted, confidence.astype(np.float64)), values.astype(np.float64)
+
+
+class _OnDevices:
+    """Tensors on each device that they are asked for on: copied there once."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._tensors = tensors
+        self._there: dict[torch.device, list[Tensor]] = {}
+
+    def __call__(self, device: torch.device) -> list[Tensor]:
+        if device not in self._there:
+            self._there[device] = [one.to(device) for one in self._tensors]
+        return self._there[device]
