@@ -69,9 +69,11 @@ def add_unfinished(job: Job, version: Version, truth: Truth, features: Features,
     if not len(tasks):
         return
     seed = cycle_seed(job.settings.seed, version.cycle)
-    runtime = learner.runtime(seed, lambda phase, done, total: job.check())
-    runtime = replace(runtime, features=features.rows_for(learner), idle=job.idle)
-    with job.turn(learner.device):
+    with job.turn() as device:
+        if device != learner.device:
+            learner = last_learner([version], device) or learner
+        runtime = learner.runtime(seed, lambda phase, done, total: job.check())
+        runtime = replace(runtime, features=features.rows_for(learner), idle=job.idle)
         scored = device_memory.scored(learner, cache, tasks, runtime)
         truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
     _add(job, version, truth, scored, seed)

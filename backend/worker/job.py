@@ -39,7 +39,7 @@ class Job:
     """Also receives the progress that is stored in the state."""
     seen: dict[int, str] = field(default_factory=dict)
     """By task: when those had changed whose annotations the last quick comparison with Label Studio has read."""
-    turns: Callable[[torch.device | None], AbstractContextManager[torch.device]] | None = None
+    turns: Callable[[], AbstractContextManager[torch.device]] | None = None
     """See :meth:`turn`."""
     idle: Lend | None = None
     """See :class:`models.data.Runtime`."""
@@ -51,10 +51,10 @@ class Job:
         """The project's folder in ``MODEL_DIR``."""
         return project_folder(self.settings.model_dir, self.project.folder_key)
 
-    def turn(self, device: torch.device | None = None) -> AbstractContextManager[torch.device]:
-        """Waits until no other project uses some device, or this one, for the same kind of work; then the project has
-        it for the block. Network calls stay outside of it."""
-        return nullcontext(self.device) if self.turns is None else self.turns(device)
+    def turn(self) -> AbstractContextManager[torch.device]:
+        """Waits until no other project uses some device for the same kind of work; then the project has that device for
+        the block. Network calls stay outside of it."""
+        return nullcontext(self.device) if self.turns is None else self.turns()
 
     def reread(self) -> Job:
         """The same job with the project's current row, and the settings of before: a step ends under those that it

@@ -45,12 +45,10 @@ class Turns:
             return self._settle(project_id, self._best(project_id, self._unused() or self.devices))
 
     @contextmanager
-    def wait(
-        self, work: Work, project_id: int, check: Callable[[], None], wanted: torch.device | None = None
-    ) -> Iterator[torch.device]:
+    def wait(self, work: Work, project_id: int, check: Callable[[], None]) -> Iterator[torch.device]:
         """Have a turn for the block, on the device that is given. ``check`` is called while waiting for it; what it
-        raises ends the wait. ``wanted``: that device and no other."""
-        while (device := self._take(work, project_id, wanted)) is None:
+        raises ends the wait."""
+        while (device := self._take(work, project_id)) is None:
             check()
         try:
             with _current(device):
@@ -72,21 +70,17 @@ class Turns:
             with self._changed:
                 self._lent.difference_update(found)
 
-    def _take(self, work: Work, project_id: int, wanted: torch.device | None) -> torch.device | None:
+    def _take(self, work: Work, project_id: int) -> torch.device | None:
         """The device on which the project has its turn now; None: none is free yet, although it was waited for."""
         with self._changed:
-            free = self._free(work, wanted)
-            if not free:
+            if self.taken(work):
                 self._changed.wait(LOOK_SECONDS)
-                free = self._free(work, wanted)
+            free = [one for one in self.devices if (work, one) not in self._taken]
             if not free:
                 return None
             device = self._settle(project_id, self._best(project_id, free))
             self._taken.add((work, device))
             return device
-
-    def _free(self, work: Work, wanted: torch.device | None) -> list[torch.device]:
-        return [one for one in self.devices if (work, one) not in self._taken and wanted in (None, one)]
 
     def _unused(self) -> list[torch.device]:
         return [one for one in self.devices if not self._is_used(one)]

@@ -32,9 +32,9 @@ def no_check() -> None:
 class Turn:
     """A project's turn, had until it is let go of."""
 
-    def __init__(self, turns: Turns, project: int, work: Work = Work.CYCLE, wanted: torch.device | None = None) -> None:
+    def __init__(self, turns: Turns, project: int, work: Work = Work.CYCLE) -> None:
         self._ends = ExitStack()
-        self.device = self._ends.enter_context(turns.wait(work, project, no_check, wanted))
+        self.device = self._ends.enter_context(turns.wait(work, project, no_check))
 
     def end(self) -> None:
         self._ends.close()
@@ -88,7 +88,9 @@ def test_a_project_keeps_its_device_while_that_is_free_and_takes_another_one_rat
         two = Turn(turns, 2)
         assert two.device == SECOND
         two.end()
-    other = Turn(turns, 3, wanted=SECOND)
+    first, other = Turn(turns, 1), Turn(turns, 3)
+    assert (first.device, other.device) == (FIRST, SECOND)
+    first.end()
     moved = Turn(turns, 2)
     assert moved.device == FIRST
     for turn in (other, moved):
@@ -103,18 +105,6 @@ def test_a_new_project_gets_the_device_that_is_used_least(turns: Turns) -> None:
     assert third.device == FIRST, "another one trains on the second, none on the first"
     fresh = Turns([FIRST, SECOND])
     assert [fresh.home(number) for number in (1, 2, 3, 1)] == [FIRST, SECOND, FIRST, FIRST]
-
-
-def test_a_turn_on_a_certain_device_waits_for_that_one(turns: Turns) -> None:
-    first = Turn(turns, 1)
-    got: list[Turn] = []
-    waiting = threading.Thread(target=lambda: got.append(Turn(turns, 2, wanted=FIRST)))
-    waiting.start()
-    waiting.join(0.3)
-    assert not got and not turns.taken(Work.CYCLE)
-    first.end()
-    waiting.join(PATIENCE)
-    assert got[0].device == FIRST
 
 
 def test_only_a_device_that_nobody_uses_is_lent_and_to_one_only_until_somebody_has_a_turn(turns: Turns) -> None:
