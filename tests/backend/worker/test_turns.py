@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from backend import joining
 from backend.errors import OwnerError, Stopped
 from backend.events import Work
 from backend.settings.core import Settings
@@ -20,6 +22,7 @@ from backend.worker.device import choose_devices
 from backend.worker.job import Job
 from backend.worker.turns import Turns
 from backend.worker.worker import Worker
+from models.data import Runtime
 from tests.rig.waiting import PATIENCE, wait_for
 
 FIRST, SECOND = torch.device("cpu:0"), torch.device("cpu:1")
@@ -154,6 +157,38 @@ def test_a_device_that_is_not_there_is_said(four_gpus: None, monkeypatch: pytest
     assert names("auto") == names("cpu") == ["cpu"]
     with pytest.raises(OwnerError, match="DEVICE"):
         choose_devices("cuda:1")
+
+
+# -- a learner and its device ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("given", "reads"), [(FIRST, 0), (SECOND, 1)])
+def test_after_training_a_learner_is_read_again_only_where_another_device_is_free(
+    given: torch.device, reads: int, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would wait for its own one for as long as another project trains there."""
+
+    def learner(device: torch.device) -> Any:
+        return SimpleNamespace(device=device, runtime=lambda seed, progress: Runtime(device, seed, progress))
+
+    read: list[torch.device] = []
+    scored: list[tuple[torch.device, torch.device]] = []
+
+    def last_learner(versions: object, device: torch.device) -> Any:
+        read.append(device)
+        return learner(device)
+
+    monkeypatch.setattr(joining, "last_learner", last_learner)
+    monkeypatch.setattr(joining, "_add", lambda *_: None)
+    monkeypatch.setattr(
+        joining.device_memory, "scored", lambda who, cache, tasks, how: scored.append((who.device, how.device))
+    )
+    project: Any = SimpleNamespace(id=1, folder_key="1-1")
+    job = Job(project, settings, None, None, "", FIRST, no_check, turns=lambda: nullcontext(given))  # type: ignore[arg-type]
+    features: Any = SimpleNamespace(cache=None, present=lambda tasks: tasks, rows_for=lambda learner: None)
+    truth: Any = SimpleNamespace(unfinished=[7], kind=SimpleNamespace(keep_predictions=lambda *_: None))
+    joining.add_unfinished(job, SimpleNamespace(cycle=1, name="v"), truth, features, learner(FIRST))  # type: ignore[arg-type]
+    assert scored == [(given, given)] and read == [SECOND] * reads
 
 
 # -- a worker ----------------------------------------------------------------------------------------------------------
