@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -47,6 +47,9 @@ from backend.worker.training_labels import held_out_labels, training_labels
 from backend.worker.truth import Truth
 from models.data import SCORE_DTYPES, CycleData, Runtime
 from samplers import SAMPLERS
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -98,15 +101,15 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
             features = open_features(job, truth, cache, report, FEATURE_SECONDS)
             pool, drawn = pool_tasks(truth, features, seed)
             data = cycle_data(cache, labels, pool, truth)
-            with job.turn():
+            with job.turn() as device:
                 report("train", 0, 1)
                 job.state.cycles.report(
                     report.cycle_id, "train", 0, 1, labels=len(data.real.labeled), sampler=settings.sampler
                 )
                 versions = job.state.versions.of_project(job.project.id)
-                before = (job.folder, versions, job.device, cycle.metrics)
+                before = (job.folder, versions, device, cycle.metrics)
                 previous = last_learner(*before) if settings.warm_start else None
-                runtime = runtime_of(job, settings, features, cycle)
+                runtime = runtime_of(job, settings, features, cycle, device)
                 learner, metrics = device_memory.trained(settings, kind.classes, data, runtime, previous)
                 cycle.metrics.update(metrics | judged_figures(learner, labels.tasks, data))
                 if truth.control.arm.fraction:
@@ -144,12 +147,12 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
     return version
 
 
-def runtime_of(job: Job, settings: Settings, features: Features, cycle: CycleRecord) -> Runtime:
+def runtime_of(job: Job, settings: Settings, features: Features, cycle: CycleRecord, device: torch.device) -> Runtime:
     """Where and how the cycle computes, with what is kept for it: features, and what was prepared between cycles."""
     dtype = SCORE_DTYPES[settings.score_dtype]
-    prepared = ready_state(job.folder, job.device) if SAMPLERS[settings.sampler].prepares else None
-    runtime = Runtime(job.device, cycle.seed, cycle.report, score_dtype=dtype, executor=job.executor)
-    return replace(runtime, features=features.rows, prepared=prepared)
+    prepared = ready_state(job.folder, device) if SAMPLERS[settings.sampler].prepares else None
+    runtime = Runtime(device, cycle.seed, cycle.report, score_dtype=dtype, features=features.rows, prepared=prepared)
+    return replace(runtime, idle=job.idle, executor=job.executor)
 
 
 def cold_start(job: Job, truth: Truth, *, whole: bool = False) -> Version:
@@ -211,13 +214,13 @@ def _spread_first(job: Job, truth: Truth, cycle: CycleRecord) -> tuple[ScoredPoo
     if not len(pool):
         return ScoredPool.ranked(pool, np.arange(0)), cache, None
     features = open_features(job, truth, cache, report, FIRST_FEATURE_SECONDS, wanted=pool)
-    runtime = Runtime(device=job.device, seed=cycle.seed, progress=report)
     arm = truth.control.arm
     drawn = arm.of(pool)
     rest = np.setdiff1d(pool, drawn)
     chosen = ScoredPool.unordered(rest)
     if len(rest):
-        with job.turn():
+        with job.turn() as device:
+            runtime = Runtime(device, cycle.seed, report)
             chosen = first_order(features, rest, cache.present(truth.real_to_learn), runtime)
     return with_drawn(chosen, ScoredPool.unordered(drawn), arm.fraction, cycle.seed), cache, features
 

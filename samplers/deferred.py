@@ -58,10 +58,12 @@ if TYPE_CHECKING:
     import models.inference.per_class
     import models.inference.per_pixel
     import models.inference.predictions
+    import models.inference.several_devices
     import models.inference.stage_dropout
     import models.inference.streaming
     import models.inference.synthesis
     import models.intervals
+    import models.lending
     import models.losses.agreement_discrepancy
     import models.losses.binary_cross_entropy
     import models.losses.dense

@@ -248,7 +248,7 @@ def test_the_backend_asks_for_a_password_where_it_is_reached_from_outside() -> N
     ("right", "wrong"),
     [
         ("healthcheck:", "healthchek:"),
-        ("count: 1", "count: several"),
+        ("count: all", "count: several"),
         ("condition: service_healthy", "condition: service_happy"),
         ("backend-data:/data", "no-such-volume:/data"),
     ],

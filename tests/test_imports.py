@@ -78,7 +78,8 @@ BACKEND: dict[str, set[str]] = {
 }
 MODELS: dict[str, set[str]] = {
     "annotators": set(),
-    "data": set(),
+    "lending": set(),
+    "data": {"lending"},
     "pixels": set(),
     "checkpoint": set(),
     "intervals": set(),
@@ -86,7 +87,7 @@ MODELS: dict[str, set[str]] = {
     "geometry": {"data", "threads"},
     "index_masks": {"data", "inference"},
     "networks": {"data", "geometry", "inference", "pixels"},
-    "inference": {"data", "networks", "pixels"},
+    "inference": {"data", "lending", "networks", "pixels"},
     "losses": {"data", "index_masks", "inference", "networks", "pixels", "training"},
     "training": {
         *("data", "geometry", "index_masks", "inference", "intervals", "losses", "networks", "pixels", "tasks"),
@@ -154,6 +155,7 @@ ONLY_IN: dict[str, set[str]] = {
 WITH_TORCH = {"cycle", "engine", "joining", "learning", "replay"}
 WITHOUT_TORCH = {
     *("models.IGNORE", "models.ProgressFn", "models.intervals.student_deviations", "models.intervals.wilson_interval"),
+    *("models.lending.Lend", "models.lending.Lent"),
     *("models.intervals.exact_interval", "models.annotators.votes.weighed_votes"),
     *(f"models.annotators.agreement.{name}" for name in ("cohens_kappa", "jaccard", "krippendorffs_alpha")),
 }
