@@ -10,11 +10,12 @@ They label in each of them for a while, in turns, so that a machine that grows s
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,15 @@ from demo.annotator import Annotator
 from demo.choices import choose
 from tests.rig.accounts import sign_up
 from tests.rig.json_server import JsonServer
+from tests.rig.processes import Server, children_of
 from tests.rig.scaled_studio import ScaledStudio, missing
 from tests.rig.servers import LabelStudioServer, PostgresServer
 
 VERSION, ACTION = "published-once", "ANNOTATION_CREATED"
-HEADS = "Label Studio", "labels/s", "`next`", "Submit", "labels", "served twice", "places early", "webhooks"
+HEADS = (
+    *("Label Studio", "labels/s", "`next`", "Submit", "core s a label"),
+    *("labels", "served twice", "places early", "webhooks"),
+)
 
 
 @dataclass
@@ -40,6 +45,8 @@ class Served:
     """What one Label Studio did for all annotators."""
 
     seconds: float = 0.0
+    computed: tuple[float, float] = (0.0, 0.0)
+    """Processor seconds of Label Studio's processes, and of everything around them."""
     next: list[float] = field(default_factory=list)
     submit: list[float] = field(default_factory=list)
     tasks: list[int] = field(default_factory=list)
@@ -50,8 +57,11 @@ class Queue:
     """A project of a running Label Studio: ``head`` of its ``tasks`` tasks have a prediction, by which they are served
     to ``people``."""
 
-    def __init__(self, name: str, server: LabelStudioServer, tasks: int, head: int, people: int) -> None:
-        self.name, self.url, self.served = name, server.url, Served()
+    def __init__(self, name: str, servers: Sequence[Server], tasks: int, head: int, people: int) -> None:
+        """``servers``: the Label Studio, and everything around it."""
+        server, *self._around = servers
+        assert isinstance(server, LabelStudioServer)
+        self.name, self.url, self.served, self._server = name, server.url, Served(), server
         owner = Annotator(server.url, server.personal_access_token())
         self.project = import_project(owner, tasks)
         page = {"project": self.project, "page_size": head, "fields": "task_only"}
@@ -75,11 +85,12 @@ class Queue:
     def warm_up(self, seconds: float = 2.0) -> None:
         """The first requests of a process take longer: their seconds do not count, what is served does."""
         self.label(seconds)
-        self.served.seconds, self.served.next, self.served.submit = 0.0, [], []
+        self.served = Served(tasks=self.served.tasks)
 
     def label(self, seconds: float) -> None:
         """Everybody labels for so long. Raises what stopped one of them."""
-        started, failures = time.perf_counter(), list[BaseException]()
+        before, failures = self._computed(), list[BaseException]()
+        started = time.perf_counter()
         threads = [
             threading.Thread(target=self._person, args=(token, started + seconds, failures)) for token in self._tokens
         ]
@@ -88,6 +99,9 @@ class Queue:
         for thread in threads:
             thread.join()
         self.served.seconds += time.perf_counter() - started
+        self.wait_for_webhooks()
+        spent = [after - earlier for after, earlier in zip(self._computed(), before, strict=True)]
+        self.served.computed = (self.served.computed[0] + spent[0], self.served.computed[1] + spent[1])
         if failures:
             raise failures[0]
 
@@ -99,16 +113,21 @@ class Queue:
         return self.reported
 
     def row(self) -> str:
-        served, reported = self.served, self.wait_for_webhooks()
+        served, reported = self.served, self.reported
         waits = [
             f"{percentile(times, 0.5):.2f}, {percentile(times, 0.99):.2f}" for times in (served.next, served.submit)
         ]
-        labels = len(served.tasks)
-        cells = [self.name, f"{len(served.submit) / served.seconds:.1f}", *waits, f"{labels}", f"{twice(served.tasks)}"]
-        return f"| {' | '.join([*cells, f'{early(served.tasks, self.order)}', f'{reported} of {labels}'])} |"
+        measured, labels = len(served.submit), len(served.tasks)
+        cells = [self.name, f"{measured / served.seconds:.1f}", *waits]
+        cells.append(" + ".join(f"{seconds / measured:.2f}" for seconds in served.computed))
+        cells += [f"{labels}", f"{twice(served.tasks)}", f"{early(served.tasks, self.order)}"]
+        return f"| {' | '.join([*cells, f'{reported} of {labels}'])} |"
 
     def close(self) -> None:
         self._receiver.close()
+
+    def _computed(self) -> tuple[float, float]:
+        return processor_seconds(self._server), sum(map(processor_seconds, self._around))
 
     def _person(self, token: str, until: float, failures: list[BaseException]) -> None:
         try:
@@ -144,6 +163,15 @@ class Queue:
         return 200, {}
 
 
+def processor_seconds(server: Server) -> float:
+    """Of a server's process and all that it has started, those that have ended by themselves included (Linux)."""
+    ticks = 0
+    for pid in (server.pid, *children_of(server.pid)):
+        with suppress(OSError):
+            ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def twice(tasks: Sequence[int]) -> int:
     """How often a task was served that somebody had been given before."""
     return len(tasks) - len(set(tasks))
@@ -157,22 +185,20 @@ def early(tasks: Sequence[int], order: Sequence[int]) -> int:
 
 
 @contextmanager
-def servers(
-    folder: Path, processes: Sequence[int], without_redis: Sequence[int]
-) -> Iterator[dict[str, LabelStudioServer]]:
-    """All that are compared, running; by what they are called in the table."""
+def servers(folder: Path, processes: Sequence[int], without_redis: Sequence[int]) -> Iterator[dict[str, list[Server]]]:
+    """All that are compared, running: what one is called in the table → the Label Studio, and everything around it."""
     with ExitStack() as stack:
         postgres = PostgresServer()
         stack.enter_context(postgres)
-        found: dict[str, LabelStudioServer] = {
-            "`label-studio start`, SQLite": LabelStudioServer(folder / "start"),
-        }
+        start = LabelStudioServer(folder / "start")
+        stack.enter_context(start)
+        found: dict[str, list[Server]] = {"`label-studio start`, SQLite": [start]}
         for redis, counts in ((True, processes), (False, without_redis)):
             for count in counts:
+                scaled = ScaledStudio(folder / f"{count}-{redis}", postgres, count, redis=redis)
+                stack.enter_context(scaled)
                 name = f"{count} process{'es' * (count > 1)}{'' if redis else ' without Redis'}"
-                found[name] = ScaledStudio(folder / f"{count}-{redis}", postgres, count, redis=redis)
-        for server in found.values():
-            stack.enter_context(server)
+                found[name] = [scaled, *scaled.around, postgres]
         yield found
 
 
@@ -182,7 +208,8 @@ def report(queues: Sequence[Queue], options: argparse.Namespace) -> str:
     facts += [
         f"- {options.tasks:,} tasks, of which the first {options.head:,} are in order; {options.annotators} annotators "
         f"who never think; {options.rounds} × {options.seconds:g} s of each, in turns",
-        "- `next`, Submit: seconds, median and 99th percentile; labels: with those before the measurement",
+        "- `next`, Submit: seconds, median and 99th percentile; core s: processor seconds of Label Studio's processes + "
+        "of PostgreSQL, Redis, the job worker and nginx; labels: with those before the measurement",
     ]
     lines = [f"| {' | '.join(HEADS)} |", f"| {' | '.join('---' for _ in HEADS)} |", *(queue.row() for queue in queues)]
     return "\n".join([*facts, "", *lines])
@@ -203,7 +230,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--tasks", type=int, default=5_000, help="in the project (default: %(default)s)")
     parser.add_argument("--head", type=int, default=900, help="of them with a prediction (default: %(default)s)")
     parser.add_argument("--annotators", type=int, default=8, help="at once (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=12.0, help="of each turn (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each turn (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each (default: %(default)s)")
     options = parser.parse_args(arguments)
     if not 0 < options.head <= min(options.tasks, 998) or min(options.annotators, options.rounds) < 1:

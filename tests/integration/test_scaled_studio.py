@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +21,12 @@ from tests.integration.helpers import (
     wait_for,
     wait_until_quiet,
 )
-from tests.rig.scaled_studio import ScaledStudio, missing
-from tests.rig.servers import BackendServer, PostgresServer
+from tests.rig.scaled_studio import CHECK_JOBS, ScaledStudio, missing
+from tests.rig.servers import BackendServer, PostgresServer, label_studio_program
 
 pytestmark = [pytest.mark.long, pytest.mark.postgres]
 PEOPLE, EACH, TASKS = 4, 5, 40
+TRUSTED = "https://labels.example.com"
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,7 @@ def scaled(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -
     if words := missing():
         pytest.skip(words)
     server = ScaledStudio(tmp_path_factory.mktemp("scaled"), postgres, processes=2)
+    server.extra_env |= {"CSRF_TRUSTED_ORIGINS": TRUSTED, "LABEL_STUDIO_HOST": ""}
     server.start()
     yield server
     server.stop()
@@ -68,6 +71,14 @@ def test_the_loop_runs_against_two_processes_and_several_people(scaled: ScaledSt
     assert all(task["total_annotations"] <= 1 for task in project.tasks().values())
 
 
+def at_work(studio: ScaledStudio) -> bool:
+    """What the compose file's health check says of the job workers."""
+    python = label_studio_program().with_name("python")
+    run = subprocess.run([str(python), str(CHECK_JOBS)], env=studio.environment(), capture_output=True, text=True)
+    assert not run.stderr, run.stderr
+    return run.returncode == 0
+
+
 def test_labels_are_heard_of_only_while_a_job_worker_runs(scaled: ScaledStudio, backend: BackendServer) -> None:
     """Why the compose file asks for the health of the job workers. What was not done meanwhile is done later."""
     seen = Seen.of(backend)
@@ -76,7 +87,9 @@ def test_labels_are_heard_of_only_while_a_job_worker_runs(scaled: ScaledStudio, 
     project.wait_for_cycle(0)
     wait_until_quiet(seen, project)
     (worker,) = scaled.workers
+    assert at_work(scaled)
     worker.stop()
+    assert not at_work(scaled)
     try:
         project.label_served(3)
         time.sleep(1.0)
@@ -87,16 +100,17 @@ def test_labels_are_heard_of_only_while_a_job_worker_runs(scaled: ScaledStudio, 
 
 
 def test_who_logs_in_through_the_proxy_is_logged_in_to_each_process(scaled: ScaledStudio) -> None:
-    with requests.Session() as session:
-        page = f"{scaled.url}/user/login/"
-        session.get(page, timeout=60)
-        form = {
-            "email": scaled.email,
-            "password": scaled.password,
-            "csrfmiddlewaretoken": session.cookies["csrftoken"],
-        }
-        elsewhere = session.post(page, data=form, headers={"Origin": "https://labels.example.com"}, timeout=60)
-        assert elsewhere.status_code == 403  # what CSRF_TRUSTED_ORIGINS is for
-        session.post(page, data=form, headers={"Origin": scaled.url}, timeout=60).raise_for_status()
-        answers = [session.get(f"{scaled.url}/api/current-user/whoami", timeout=60) for _ in range(6)]
-        assert [answer.json()["email"] for answer in answers] == [scaled.email] * 6
+    assert [log_in(scaled, origin)[0] for origin in ("https://elsewhere.example.com", TRUSTED)] == [403, 302]
+    status, session = log_in(scaled, scaled.url)
+    assert status == 302
+    answers = [session.get(f"{scaled.url}/api/current-user/whoami", timeout=60) for _ in range(6)]
+    assert [answer.json()["email"] for answer in answers] == [scaled.email] * 6
+
+
+def log_in(studio: ScaledStudio, origin: str) -> tuple[int, requests.Session]:
+    """The status of the form that a browser at ``origin`` sends."""
+    session, page = requests.Session(), f"{studio.url}/user/login/"
+    session.get(page, timeout=60)
+    form = {"email": studio.email, "password": studio.password, "csrfmiddlewaretoken": session.cookies["csrftoken"]}
+    said = {"Origin": origin, "Referer": f"{origin}/user/login/"}
+    return session.post(page, data=form, headers=said, timeout=60, allow_redirects=False).status_code, session

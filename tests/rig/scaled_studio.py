@@ -24,6 +24,9 @@ from tests.rig.servers import LabelStudioServer, PostgresServer, label_studio_pr
 CONFIGURATION = REPOSITORY / "docker" / "label-studio"
 PROXY = CONFIGURATION / "proxy.conf"
 LABEL_STUDIO_SETTINGS, WITH_REDIS = "core.settings.label_studio", "label_studio_redis"
+CHECK_JOBS = CONFIGURATION / "check_jobs.py"
+JOBS = ["rqworker", "--with-scheduler", "critical", "high", "default", "low"]
+"""What a job worker runs; the queues in the order in which it looks into them."""
 THREADS = 4
 """Of each process, as in the compose file."""
 NEEDED = {"nginx": "nginx-light", "redis-server": "redis-server"}
@@ -119,7 +122,7 @@ class JobWorker(Server):
         self._environment = dict(environment)
 
     def command(self) -> list[str]:
-        return [*_manage(), "rqworker", "--with-scheduler", "critical", "high", "default", "low"]
+        return [*_manage(), *JOBS]
 
     def environment(self) -> dict[str, str]:
         return self._environment
@@ -193,6 +196,11 @@ class ScaledStudio(LabelStudioServer):
         super().stop()
         if self.redis is not None:
             self.redis.stop()
+
+    @property
+    def around(self) -> list[Server]:
+        """What runs beside Label Studio and PostgreSQL."""
+        return [self.proxy, *self.workers, *([self.redis] if self.redis else [])]
 
     def healthy(self) -> bool:
         return answers(f"http://{HOST}:{self.port}/health")
