@@ -208,8 +208,8 @@ def report(queues: Sequence[Queue], options: argparse.Namespace) -> str:
     facts += [
         f"- {options.tasks:,} tasks, of which the first {options.head:,} are in order; {options.annotators} annotators "
         f"who never think; {options.rounds} × {options.seconds:g} s of each, in turns",
-        "- `next`, Submit: seconds, median and 99th percentile; core s: processor seconds of Label Studio's processes + "
-        "of PostgreSQL, Redis, the job worker and nginx; labels: with those before the measurement",
+        "- `next`, Submit: seconds, median and 99th percentile; core s: processor seconds of Label Studio's processes "
+        "+ of PostgreSQL, Redis, the job worker and nginx; labels: with those before the measurement",
     ]
     lines = [f"| {' | '.join(HEADS)} |", f"| {' | '.join('---' for _ in HEADS)} |", *(queue.row() for queue in queues)]
     return "\n".join([*facts, "", *lines])
