@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import label_studio
+from benchmarks.scale import PROCESSES, RESULTS
+from tests.docs.markdown import ROOT
 
 
 def test_a_task_that_was_served_again_is_counted() -> None:
@@ -48,3 +50,18 @@ def test_without_the_programs_it_says_what_to_install(
         label_studio.main([])
     assert ended.value.code == 1
     assert "apt-get install nginx-light redis-server" in capsys.readouterr().err
+
+
+def test_the_documentation_says_what_was_measured() -> None:
+    def cells(page: str) -> dict[str, list[str]]:
+        lines = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+        return {name.removesuffix(", as in the file"): rest for name, *rest in lines}
+
+    measured = cells((RESULTS / PROCESSES).read_text())
+    page = (ROOT / "docs" / "operations.md").read_text()
+    shown = cells(page[page.index("**What it brings**") : page.index("One process computes")])
+    heads = list(label_studio.HEADS[1:])
+    for name in measured.keys() & shown.keys():
+        row = dict(zip(heads, measured[name], strict=True))
+        assert shown[name] == [row["core s a label"], f"{row['served twice']} of {row['labels']}"]
+    assert len(measured.keys() & shown.keys()) == 3
