@@ -8,6 +8,7 @@
 # make fuzz [REQUESTS=10000]    every endpoint gets requests that no client would send
 # make soak [MINUTES=10]    labels at speed while processes are killed and Label Studio fails, and counts what is lost
 # make test-compat LABEL_STUDIO=1.20.0 [TOKENS=legacy]    the loop against another version of Label Studio
+# make test-machines    workers on machines of their own, one of which is cut off; nodes of Ray, one of which is killed
 # make test | test-long | lint | bench | audit | test-gpu
 #
 # Everything depends on setup, which runs again only when a requirement file changed.
@@ -32,7 +33,7 @@ INSTALL = $(RUN) -m uv pip sync --quiet
 # torch's parts are hundreds of megabytes each
 export UV_HTTP_TIMEOUT ?= 300
 
-.PHONY: help setup demo test test-long test-gpu test-compat fuzz soak bench lint audit lock
+.PHONY: help setup demo test test-long test-machines test-gpu test-compat fuzz soak bench lint audit lock
 .PHONY: curves curves-scratch curves-segmentation
 
 help:
@@ -83,6 +84,10 @@ test: setup
 # What would make `make test` too long: whole demos and kills with masks, and repetitions with other sizes and databases.
 test-long: setup
 	$(RUN) -m pytest -m long $(PYTEST_ARGS)
+
+# Workers on machines of their own, of which one is cut off, and a cluster of Ray that loses a node. The first needs root.
+test-machines: setup
+	$(RUN) -m pytest -m machines $(PYTEST_ARGS)
 
 # Another version of Label Studio, in an environment of its own, with what it asks for today; TOKENS=legacy uses no
 # personal access token, which older versions do not have anyway.

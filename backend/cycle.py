@@ -34,7 +34,7 @@ from backend.reporting import outlook
 from backend.settings.core import Settings
 from backend.state import Version
 from backend.tasks.records import TrainingLabels
-from backend.worker import asking, connection, publisher, synthetic
+from backend.worker import asking, connection, publisher, storing, synthetic
 from backend.worker.features import open_features
 from backend.worker.images import open_images
 from backend.worker.job import Job
@@ -103,7 +103,8 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
                     report.cycle_id, "train", 0, 1, labels=len(data.real.labeled), sampler=settings.sampler
                 )
                 versions = job.state.versions.of_project(job.project.id)
-                previous = last_learner(versions, job.device, cycle.metrics) if settings.warm_start else None
+                before = (job.folder, versions, job.device, cycle.metrics)
+                previous = last_learner(*before) if settings.warm_start else None
                 runtime = runtime_of(job, settings, features, cycle)
                 learner, metrics = device_memory.trained(settings, kind.classes, data, runtime, previous)
                 cycle.metrics.update(metrics | judged_figures(learner, labels.tasks, data))
@@ -127,6 +128,7 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
                 cycle.metrics.update(synthetic.figures(truth, made))
                 name = save_learner(job.folder, learner, cycle.number, publisher.names_taken(job))
                 kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, name), runtime)
+            storing.store_files(job)
             if made is not None:
                 synthetic.plan(job, name, made)
             version = store_version(job, truth, scored, cycle, name, learner)

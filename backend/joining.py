@@ -17,6 +17,7 @@ from backend.learning.learner import Learner, cycle_seed
 from backend.learning.pool import ScoredPool
 from backend.learning.scores import joining_priority_scores
 from backend.state import Version
+from backend.worker import storing
 from backend.worker.features import open_features
 from backend.worker.images import open_images
 from backend.worker.job import Job
@@ -74,6 +75,7 @@ def add_unfinished(job: Job, version: Version, truth: Truth, features: Features,
     with job.turn():
         scored = device_memory.scored(learner, cache, tasks, runtime)
         truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
+    storing.store_files(job)
     _add(job, version, truth, scored, seed)
 
 
@@ -93,7 +95,7 @@ def _score_joining(
         return ScoredPool.shuffled(missing, seed)
     cache = features.cache
     tasks = cache.present(missing)
-    learner = last_learner([version], job.device) if len(tasks) else None
+    learner = last_learner(job.folder, [version], job.device) if len(tasks) else None
     if learner is None:
         return ScoredPool.shuffled(tasks, seed, (0.5, 1.0) if version.checkpoint is None else (0.0, 1.0))
     if (learner.task, learner.frame) != (truth.kind.name, cache.frame):
@@ -104,6 +106,7 @@ def _score_joining(
     with job.turn():
         scored = device_memory.scored(learner, cache, tasks, runtime)
         truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
+    storing.store_files(job)
     return scored
 
 

@@ -179,7 +179,8 @@ def test_what_a_kill_before_the_version_is_there_leaves_is_swept(
         state.versions.drop_drafts(bench.project.id, OWNER)
         sweep(bench)
         assert files(bench) == [f"{first.name}.pt"]
-        assert last_learner(state.versions.of_project(bench.project.id), torch.device("cpu")) is not None
+        versions = state.versions.of_project(bench.project.id)
+        assert last_learner(bench.job.folder, versions, torch.device("cpu")) is not None
     assert cycle.run_cycle(bench.job).status == "current"
 
 
