@@ -63,7 +63,7 @@ $(VENV)/.installed: $(REQUIREMENTS) | $(VENV)/bin/python
 
 $(STUDIO)/.installed: requirements-label-studio.txt | $(STUDIO)/bin/python
 	$(INSTALL) --python $(STUDIO)/bin/python requirements-label-studio.txt
-	@rm -f $(STUDIO)/migrated.sqlite3
+	@rm -f $(STUDIO)/migrated.sqlite3 $(STUDIO)/migrated-*.dump
 	$(RUN) -c "from tests.rig.servers import migrated_database; migrated_database()"
 	@touch $@
 

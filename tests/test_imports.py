@@ -113,11 +113,12 @@ WORKSHOP: dict[str, set[str]] = {
     "benchmarks.scale": set(),
     "benchmarks.gan": {"benchmarks.data"},
     "benchmarks.gpu": {"benchmarks.data", "benchmarks.speed"},
+    "benchmarks.label_studio": {"benchmarks.speed", "demo", "tests.rig"},
     "benchmarks.papers": {"benchmarks.curves", "benchmarks.data", "benchmarks.speed"},
     "benchmarks.replay": set(),
     "benchmarks.__main__": {
         *("benchmarks.copies", "benchmarks.curves", "benchmarks.data", "benchmarks.gan", "benchmarks.gpu"),
-        *("benchmarks.papers", "benchmarks.replay", "benchmarks.scale"),
+        *("benchmarks.label_studio", "benchmarks.papers", "benchmarks.replay", "benchmarks.scale"),
         "benchmarks.speed",
     },
 }
