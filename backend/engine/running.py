@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import pickle
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import ray
-
-WARM_SECONDS = 0.5
-"""How long a process that has loaded torch keeps its place, so that others have to be started for others."""
 
 
 class Computing:
@@ -90,18 +86,3 @@ def _packed_error(error: Exception) -> bytes:
     except Exception:
         return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
     return data
-
-
-def keep_warm(count: int, cpus: float) -> list[ray.ObjectRef[None]]:
-    """Have `count` processes load what an actor loads, and wait for the next pass. Does not wait itself."""
-    task = _load.options(num_cpus=cpus, scheduling_strategy="SPREAD")
-    return [task.remote() for _ in range(count)]
-
-
-@ray.remote(max_retries=0)
-def _load() -> None:
-    import torch  # noqa: F401
-
-    import models.inference.predictions  # noqa: F401
-
-    time.sleep(WARM_SECONDS)

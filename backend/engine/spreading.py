@@ -40,7 +40,7 @@ ATTEMPTS = 3
 """Runs in a row that may bring nothing."""
 
 
-def spread(work: Pass, compute: bytes, *, here: bool, warm: bool) -> Computed:
+def spread(work: Pass, compute: bytes, *, here: bool) -> Computed:
     """The results of a pass whose computation is ``packed``, as they come.
 
     here: all processors are of this machine, so that actors read rows themselves: it costs less than a way through
@@ -70,8 +70,6 @@ def spread(work: Pass, compute: bytes, *, here: bool, warm: bool) -> Computed:
             raise BackendError(f"Ray could not compute a pass over {len(work.rows)} rows: {failure}")
         if failure:
             log.warning("Ray: %s; %d of %d batches are computed again", failure, len(missing), len(work.parts))
-    if warm:
-        running.keep_warm(with_actors.count, with_actors.cpus)
 
 
 class NodeLost(Exception):

@@ -47,7 +47,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 @pytest.fixture
 def ray_of_two(cluster: Any) -> Iterator[RayExecutor]:
     session = RaySession(cluster.address)
-    yield RayExecutor(session, fewest=(0, 0), warm=False)
+    yield RayExecutor(session, fewest=(0, 0))
     session.end()
 
 
