@@ -24,7 +24,7 @@ PRODUCT = ("backend", "models", "samplers")
 
 # Top-level names that a package may import besides the standard library; those that are not here, any.
 MAY_IMPORT = {
-    "models": {"models", "torch", "torchvision", "timm", "safetensors", "numpy", "scipy"},
+    "models": {"models", "torch", "torchvision", "timm", "safetensors", "numpy", "scipy", "faiss"},
     "samplers": {"samplers", "models", "torch", "numpy"},
 }
 
@@ -84,7 +84,7 @@ MODELS: dict[str, set[str]] = {
     "geometry": {"data", "threads"},
     "index_masks": {"data", "inference"},
     "networks": {"data", "geometry", "inference", "pixels"},
-    "inference": {"data", "networks", "pixels"},
+    "inference": {"data", "geometry", "networks", "pixels"},
     "losses": {"data", "index_masks", "inference", "networks", "pixels", "training"},
     "training": {
         *("data", "geometry", "index_masks", "inference", "intervals", "losses", "networks", "pixels", "tasks"),

@@ -47,6 +47,11 @@ def one_by_one(pixels: np.ndarray, rows: np.ndarray) -> Generator[Tensor, None, 
     return stream_batches(pixels, rows[:, None], torch.device("cpu"))
 
 
+def read_rows(pixels: np.ndarray, rows: np.ndarray) -> Tensor:
+    """These rows (B,), which have been checked, in host memory at once: (B, ...)."""
+    return _read(pixels, rows, torch.device("cpu"))
+
+
 def _read(pixels: np.ndarray, rows: np.ndarray, device: torch.device) -> Tensor:
     """Rows in host memory, pinned on their way to a CUDA device (torch keeps such a buffer until copied)."""
     on_cuda = device.type == "cuda"
