@@ -23,6 +23,7 @@ ACTIVE = 0.05  # the share of the rows that the next picks come from; the others
 FEWEST_ACTIVE = 2_000
 VERIFIED = 128  # rows that are compared with centers at a time
 CENTERS = 512  # centers that all rows are compared with at a time
+PAIRS = 4_096  # rows and centers whose distance is computed at a time
 ROUNDING = 1e-4  # of a squared distance in single precision, as a share of it
 FIRST = 1_024  # rows among which the one nearest to the mean is looked for
 
@@ -44,7 +45,7 @@ def greedy_of_all(
         chosen[0], radii[0] = known.middle(), torch.inf
         known.pick(int(chosen[0]))
         place = 1
-    with threads_for(VERIFIED * known.full.shape[1] * CENTERS):
+    with threads_for(FEWEST_ACTIVE * known.full.shape[1]):
         while place < count:
             known.look_around()
             while place < count and (found := known.farthest()) is not None:
@@ -145,8 +146,8 @@ class _Known:
             centers = self._short[start : min(self.count, start + CENTERS)]
             points, norms = self._points[positions], self._norms[positions]
             least = torch.addmm(centers.square().sum(1), points, centers.T, alpha=-2.0).min(1).values + norms
-            nearer = least < self.nearest[positions] * (1.0 + ROUNDING) + ROUNDING * norms
-            self._stale[positions] |= nearer & (self.nearest[positions] >= 0)
+            nearest = self.nearest[positions]
+            self._stale[positions] |= _below(least[:, None], nearest, norms)[:, 0] & (nearest >= 0)
 
     def farthest(self) -> int | None:
         """The position of the row that is farthest from all centers; None if it may be one that is not active."""
@@ -165,14 +166,17 @@ class _Known:
         return None
 
     def _verify(self, positions: Tensor) -> None:
-        """Compare rows with the centers that they have not been compared with."""
-        points = self._features(positions).double()
-        norms, found = points.square().sum(1), torch.full((len(points),), torch.inf, dtype=torch.float64)
+        """Compare rows with those centers that they have not been compared with and may be nearer to."""
+        points, nearest = self._features(positions), self.nearest[positions]
+        short, norms = self._points[positions], self._norms[positions]
         for start in range(int(self._before[positions].min()), self.count, CENTERS):
-            centers = self.full[start : min(self.count, start + CENTERS)].double()
-            squared = torch.addmm(centers.square().sum(1), points, centers.T, alpha=-2.0).min(1).values
-            found = torch.minimum(found, squared + norms)
-        self.nearest[positions] = torch.minimum(self.nearest[positions], found.clamp_min(0.0).float())
+            centers = self._short[start : min(self.count, start + CENTERS)]
+            least = torch.addmm(centers.square().sum(1), short, centers.T, alpha=-2.0) + norms[:, None]
+            row, center = _below(least, nearest, norms).nonzero(as_tuple=True)
+            for some, others in zip(row.split(PAIRS), (center + start).split(PAIRS), strict=True):
+                away = (points[some] - self.full[others]).square().sum(1)
+                nearest.scatter_reduce_(0, some, away, "amin")
+        self.nearest[positions] = nearest
         self._before[positions], self._stale[positions] = self.count, False
 
     def _features(self, positions: Tensor) -> Tensor:
@@ -181,3 +185,8 @@ class _Known:
         found = torch.empty_like(read)
         found[order] = read
         return found
+
+
+def _below(least: Tensor, nearest: Tensor, norms: Tensor) -> Tensor:
+    """Whether distances that are at least so large (B, C) may be below those known (B,); norms (B,): of the rows."""
+    return least < (nearest * (1.0 + ROUNDING) + ROUNDING * norms)[:, None]

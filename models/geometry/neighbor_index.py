@@ -27,10 +27,10 @@ from torch import Tensor
 from models.data import Runtime, no_progress
 from models.geometry.space import PART, Read, Space, in_parts
 
-PROBED = 16  # cells that a question looks through
+PROBED = 32  # cells that a question looks through
 CANDIDATES = 4  # times as many rows as are asked for are compared by all of their features
-CELLS_PER_ROOT = 2  # times the root of the number of rows: so many cells
-TRAINED = 64  # rows for each cell that the cells are found by
+CELLS_PER_ROOT = 4  # times the root of the number of rows: so many cells
+TRAINED = 32  # rows for each cell that the cells are found by
 STEPS = 8  # of k-means
 ADDED = 1 << 16  # rows added at a time
 OUTGROWN = 1.5  # times as many cells as it has: then it is made anew

@@ -24,9 +24,9 @@ ROUNDS: Sequence[int] = (10, 20, 50, 100, 200, 400)
 """Numbers of clusters, one after the other."""
 NEIGHBORS = 20  # of a point, in its cluster, that say how typical it is
 LARGEST_SAMPLE = 5_000  # points that are clustered by `typical_first`
-CLUSTERED = 50_000  # of all points of a large pool: so many find the clusters
+CLUSTERED = 20_000  # of all points of a large pool: so many find the clusters
 ASKED = 1 << 15  # points whose neighbors are looked for at a time
-PROBED = 16  # cells that neighbors are looked for in
+PROBED = 12  # cells that neighbors are looked for in
 LLOYD_STEPS = 15
 _CHUNK = 1 << 22
 
