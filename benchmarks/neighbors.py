@@ -44,7 +44,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Cost:
-    """Wall-clock and processor seconds, and by how many bytes the process's own memory grew at most."""
+    """Seconds by the clock and of a processor, and by how many bytes the process's own memory grew at most."""
 
     wall: float
     processor: float
@@ -146,7 +146,8 @@ def of_index(rows: np.ndarray, read: Read, runtime: Runtime, folder: Path, say: 
     close, comparing = cost_of(lambda: index.nearest(questions, NEIGHBORS, read)[1])
     say(
         f"{NEIGHBORS} neighbors, by coordinates | {asking.wall / QUESTIONS * 1e3:.1f} ms a question; recall "
-        f"{shared(near, short.which):.3f} of the nearest by coordinates, {shared(near, exact.which):.3f} by all features"
+        f"{shared(near, short.which):.3f} of the nearest by coordinates, "
+        f"{shared(near, exact.which):.3f} by all features"
     )
     say(
         f"{NEIGHBORS} neighbors, compared by all features | {comparing.wall / QUESTIONS * 1e3:.1f} ms a question; "
@@ -255,12 +256,9 @@ def measure(rows: np.ndarray, read: Read, folder: Path, only: Sequence[str], say
     runtime = Runtime(CPU, SEED)
     if "index" in only:
         of_index(rows, read, runtime, folder, say)
-    if "k-center" in only:
-        of_k_center(rows, read, runtime, say)
-    if "typical" in only:
-        of_typical(rows, read, runtime, say)
-    if "herding" in only:
-        of_herding(rows, read, runtime, say)
+    for part, work in (("k-center", of_k_center), ("typical", of_typical), ("herding", of_herding)):
+        if part in only:
+            work(rows, read, runtime, say)
 
 
 PARTS = ("index", "k-center", "typical", "herding")

@@ -110,11 +110,12 @@ WORKSHOP: dict[str, set[str]] = {
     "benchmarks.scale": set(),
     "benchmarks.gan": {"benchmarks.data"},
     "benchmarks.gpu": {"benchmarks.data", "benchmarks.speed"},
+    "benchmarks.neighbors": {"benchmarks.speed"},
     "benchmarks.papers": {"benchmarks.curves", "benchmarks.data", "benchmarks.speed"},
     "benchmarks.replay": set(),
     "benchmarks.__main__": {
         *("benchmarks.copies", "benchmarks.curves", "benchmarks.data", "benchmarks.gan", "benchmarks.gpu"),
-        *("benchmarks.papers", "benchmarks.replay", "benchmarks.scale"),
+        *("benchmarks.neighbors", "benchmarks.papers", "benchmarks.replay", "benchmarks.scale"),
         "benchmarks.speed",
     },
 }
@@ -277,6 +278,12 @@ def test_models_and_samplers_import_only_what_they_may(package: str) -> None:
     assert [str(found) for found in all_imports(package) if found.name.split(".")[0] not in allowed] == []
 
 
+def test_the_index_of_neighbors_has_one_door() -> None:
+    """faiss, which nothing loads before it is needed."""
+    users = [found for package in PACKAGES for found in all_imports(package) if found.is_within("faiss")]
+    assert {(found.importer, found.at_start) for found in users} == {("models.geometry.neighbor_index", False)}
+
+
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_models_and_samplers_never_read_the_environment(package: str) -> None:
     reads = []
@@ -396,6 +403,7 @@ HEAVY = {"torch", "torchvision", "cv2", "PIL", "label_studio_sdk.label_interface
         ("backend.cycle", {*SLOW_IN_TORCH, "cv2"}),
         ("backend.learning.learner", SLOW_IN_TORCH),
         ("backend.tasks", HEAVY),
+        ("models.geometry.typical", {"faiss"}),
         ("samplers", {"torch", "torchvision"}),
         ("models", {"torch", "torchvision", "numpy"}),
         ("models.intervals", {"torch", "torchvision"}),

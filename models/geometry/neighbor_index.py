@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ STEPS = 8  # of k-means
 ADDED = 1 << 16  # rows added at a time
 OUTGROWN = 1.5  # times as many cells as it has: then it is made anew
 NOBODY = -1
+UNREADABLE = (OSError, EOFError, ValueError, KeyError, RuntimeError, BadZipFile)
 
 
 class NeighborIndex:
@@ -136,7 +138,7 @@ class NeighborIndex:
         if path is not None and path.exists():
             try:
                 found = cls.load(path)
-            except (OSError, ValueError, KeyError, RuntimeError):  # damaged, or of another version
+            except UNREADABLE:  # damaged, or of another version
                 found = None
         if found is not None and cells_for(len(np.union1d(found.rows, rows))) > OUTGROWN * found.cells:
             found = None
@@ -168,7 +170,7 @@ class NeighborIndex:
 
     @classmethod
     def load(cls, path: Path) -> NeighborIndex:
-        """What `save` wrote. Raises OSError or ValueError where it cannot be read."""
+        """What `save` wrote. Raises one of `UNREADABLE` where it cannot be read."""
         faiss = _faiss()
         with np.load(path) as kept:
             found: Mapping[str, np.ndarray] = {name: kept[name] for name in kept.files}
