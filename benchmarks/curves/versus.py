@@ -35,11 +35,11 @@ def at_of(labels: Sequence[int]) -> int:
 
 
 def sections(plan: Plan, curves: Curves, lines: Sequence[Line], words: str) -> list[str]:
-    """All of it as lines of Markdown; nothing where there are too few trials to compare."""
+    """All of it as lines of Markdown; where there are too few trials to compare, only what candidates cost."""
     labels = plan.labels()
     found = compared(labels, curves, at_of(labels))
     if not found:
-        return []
+        return _candidates(labels, curves)
     return [
         *_against_random(found, at_of(labels), words),
         *_first_orders(plan, curves),
