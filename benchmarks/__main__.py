@@ -1,4 +1,4 @@
-"""``python -m benchmarks <command>``: bench, curves, copies, demo, papers, gan, gpu, label-studio, replay,
+"""``python -m benchmarks <command>``: bench, curves, copies, demo, papers, gan, gpu, label-studio, neighbors, replay,
 scale."""
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ COMMANDS = {
     "gpu": ("benchmarks.gpu.command", "the papers' cycles on a CUDA device: seconds, iterations/s, share of the peak"),
     "label-studio": ("benchmarks.label_studio", "labels a second and waits, by Label Studio's number of processes"),
     "replay": ("benchmarks.replay.command", "how often a replay of simulated owners says what it should"),
+    "neighbors": (
+        "benchmarks.neighbors",
+        "an index of neighbors in a large pool, and what it replaces: seconds and recall",
+    ),
     "scale": ("benchmarks.scale", "what a project of so many images and annotators takes, on paper"),
 }
 """Each is a module with ``main(arguments)``, imported when asked for: `gpu` runs where the others cannot."""

@@ -24,7 +24,7 @@ PRODUCT = ("backend", "models", "samplers")
 
 # Top-level names that a package may import besides the standard library; those that are not here, any.
 MAY_IMPORT = {
-    "models": {"models", "torch", "torchvision", "timm", "safetensors", "numpy", "scipy"},
+    "models": {"models", "torch", "torchvision", "timm", "safetensors", "numpy", "scipy", "faiss"},
     "samplers": {"samplers", "models", "torch", "numpy"},
 }
 
@@ -87,7 +87,7 @@ MODELS: dict[str, set[str]] = {
     "geometry": {"data", "threads"},
     "index_masks": {"data", "inference"},
     "networks": {"data", "geometry", "inference", "pixels"},
-    "inference": {"data", "lending", "networks", "pixels"},
+    "inference": {"data", "geometry", "lending", "networks", "pixels"},
     "losses": {"data", "index_masks", "inference", "networks", "pixels", "training"},
     "training": {
         *("data", "geometry", "index_masks", "inference", "intervals", "losses", "networks", "pixels", "tasks"),
@@ -114,11 +114,13 @@ WORKSHOP: dict[str, set[str]] = {
     "benchmarks.gan": {"benchmarks.data"},
     "benchmarks.gpu": {"benchmarks.data", "benchmarks.speed"},
     "benchmarks.label_studio": {"benchmarks.speed", "demo", "tests.rig"},
+    "benchmarks.neighbors": {"benchmarks.speed"},
     "benchmarks.papers": {"benchmarks.curves", "benchmarks.data", "benchmarks.speed"},
     "benchmarks.replay": set(),
     "benchmarks.__main__": {
         *("benchmarks.copies", "benchmarks.curves", "benchmarks.data", "benchmarks.gan", "benchmarks.gpu"),
-        *("benchmarks.label_studio", "benchmarks.papers", "benchmarks.replay", "benchmarks.scale"),
+        *("benchmarks.label_studio", "benchmarks.neighbors", "benchmarks.papers", "benchmarks.replay"),
+        "benchmarks.scale",
         "benchmarks.speed",
     },
 }
@@ -283,6 +285,12 @@ def test_models_and_samplers_import_only_what_they_may(package: str) -> None:
     assert [str(found) for found in all_imports(package) if found.name.split(".")[0] not in allowed] == []
 
 
+def test_the_index_of_neighbors_has_one_door() -> None:
+    """faiss, which nothing loads before it is needed."""
+    users = [found for package in PACKAGES for found in all_imports(package) if found.is_within("faiss")]
+    assert {(found.importer, found.at_start) for found in users} == {("models.geometry.neighbor_index", False)}
+
+
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_models_and_samplers_never_read_the_environment(package: str) -> None:
     reads = []
@@ -402,6 +410,7 @@ HEAVY = {"torch", "torchvision", "cv2", "PIL", "label_studio_sdk.label_interface
         ("backend.cycle", {*SLOW_IN_TORCH, "cv2"}),
         ("backend.learning.learner", SLOW_IN_TORCH),
         ("backend.tasks", HEAVY),
+        ("models.geometry.typical", {"faiss"}),
         ("samplers", {"torch", "torchvision"}),
         ("models", {"torch", "torchvision", "numpy"}),
         ("models.intervals", {"torch", "torchvision"}),
