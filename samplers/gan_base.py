@@ -142,7 +142,7 @@ class GanSampler(Sampler[GanT]):
     def synthesize(self, net: TaskNet, start: Tensor, runtime: Runtime) -> Synthesized:
         """Generated images that `net`, as it is scored with, is least sure of, as many as there are starts (R G, Z) for
         R = `synthetic_restarts` of each: phase "synthesis", for `synthetic_seconds`."""
-        deadline = models.data.Deadline.after(float(self.options.synthetic_seconds))
+        deadline = models.deadline.Deadline.after(float(self.options.synthetic_seconds))
         if runtime.deadline is not None and runtime.deadline.left() < deadline.left():
             deadline = runtime.deadline
         measure = models.inference.synthesis.near_boundary if self.num_classes == 2 else predictive_entropy

@@ -54,7 +54,7 @@ def prepare_gan(
     left = until - training.seconds
     if training.taken < last and (left > SLACK_SECONDS or training.taken == began["taken"]):
         seconds = left if runtime.deadline is None else min(left, runtime.deadline.left())
-        piece = replace(runtime, deadline=models.data.Deadline.after(seconds))
+        piece = replace(runtime, deadline=models.deadline.Deadline.after(seconds))
         training.run(pixels, some_rows(rows, training.taken, runtime), last, piece, enough)
     over = training.taken >= last or until - training.seconds <= SLACK_SECONDS
     learned_from = len(rows) if not known or not known["enough_for"] or len(rows) > known["enough_for"] else 0

@@ -24,7 +24,8 @@ from backend.learning.scores import priority_scores
 from backend.settings.core import Settings
 from backend.tasks import KINDS
 from models import ProgressFn, checkpoint
-from models.data import SCORE_DTYPES, CycleData, Deadline, Runtime, no_progress
+from models.data import SCORE_DTYPES, CycleData, Runtime, no_progress
+from models.deadline import Deadline
 from models.inference.predictions import Predictions, predict
 from models.networks.base import PretrainedUnavailable, TaskConfig, TaskNet
 from models.tasks import task_name_of, task_named

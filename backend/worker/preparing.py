@@ -39,7 +39,8 @@ def prepare(job: Job, truth: Truth, other_work: Callable[[], bool]) -> None:
         return
     from backend.learning import preparation  # here: it imports torch
     from backend.learning.learner import cycle_seed
-    from models.data import Deadline, Runtime
+    from models.data import Runtime
+    from models.deadline import Deadline
     from models.training.task_network import TrainingDiverged
 
     real = np.setdiff1d(truth.tasks, truth.synthetic.tasks)

@@ -13,7 +13,8 @@ from backend.learning import preparation
 from backend.settings.core import Settings
 from benchmarks.curves.plan import Plan
 from benchmarks.curves.tasks.base import CurveTask
-from models.data import Deadline, Runtime
+from models.data import Runtime
+from models.deadline import Deadline
 from samplers import SAMPLERS, build_sampler
 
 PIECE_SECONDS = 30.0  # what a kill costs at most

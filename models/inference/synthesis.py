@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.data import Deadline
+from models.deadline import Deadline
 from models.networks.base import TaskNet
 from models.networks.gan import Generator
 from models.pixels import MEAN, STD

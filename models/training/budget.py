@@ -13,7 +13,7 @@ from collections import deque
 
 import torch
 
-from models.data import Deadline
+from models.deadline import Deadline
 
 MEASURED = 3  # steps whose fastest says how many more the time will do for; the first ones are slow
 CUDA_LEAD = 4  # steps that the host may be ahead of the device, so that its clock tells the device's time

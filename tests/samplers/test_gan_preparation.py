@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.data import CycleData, Deadline, Runtime
+from models.data import CycleData, Runtime
+from models.deadline import Deadline
 from samplers import asal, gan_preparation
 from samplers.base import Answered, Preparation, Sampler
 from samplers.gan_base import MISSING

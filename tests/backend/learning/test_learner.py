@@ -19,7 +19,8 @@ from backend.settings.core import Settings
 from backend.tasks.segmentation.kind import DRN_CPU_WIDTH
 from backend.tasks.whole_images import CLASSIFIER_CPU_WIDTH, CLASSIFIER_WIDTH
 from models import IGNORE, checkpoint
-from models.data import ClassTargets, CycleData, Deadline, MaskTargets, MultilabelTargets, Runtime
+from models.data import ClassTargets, CycleData, MaskTargets, MultilabelTargets, Runtime
+from models.deadline import Deadline
 from models.inference.predictions import predict_masks
 from models.networks.backbones import BUNDLED
 from models.networks.classifier import NetConfig

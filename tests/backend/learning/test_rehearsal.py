@@ -13,7 +13,8 @@ from backend.learning import learner as learners
 from backend.learning import rehearsal
 from backend.learning.learner import Learner
 from backend.settings.core import Settings
-from models.data import ClassTargets, CycleData, Deadline, MaskTargets, Runtime
+from models.data import ClassTargets, CycleData, MaskTargets, Runtime
+from models.deadline import Deadline
 from models.inference.predictions import predict
 from models.networks.pretrained import FinetunedClassifier
 from models.networks.pretrained_segmenter import PretrainedSegmenter

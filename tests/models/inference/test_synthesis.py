@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.data import Deadline
+from models.deadline import Deadline
 from models.inference.synthesis import Synthesized, near_boundary, network_input, synthesize
 from models.networks.gan import GANConfig, build_gan
 from models.pixels import normalize

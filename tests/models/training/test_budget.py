@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.data import ClassTargets, CycleData, Deadline, Runtime
+from models.data import ClassTargets, CycleData, Runtime
+from models.deadline import Deadline
 from models.inference.predictions import predict
 from models.losses.agreement_discrepancy import AgreementDiscrepancy
 from models.losses.objectives import CrossEntropy

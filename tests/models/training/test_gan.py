@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from models import checkpoint
-from models.data import DataError, Deadline, Runtime
+from models.data import DataError, Runtime
+from models.deadline import Deadline
 from models.networks.gan import KINDS, GANConfig, build_gan
 from models.networks.vae import prepare
 from models.training.gan import GanTraining

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from models.data import ClassTargets, CycleData, DataError, Deadline, MultilabelTargets, Runtime
+from models.data import ClassTargets, CycleData, DataError, MultilabelTargets, Runtime
+from models.deadline import Deadline
 from models.losses.isda import ISDA, class_covariance, isda_loss, semantic_table
 from models.losses.objectives import CrossEntropy, Objective
 from models.networks.backbones import NOTHING
