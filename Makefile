@@ -6,7 +6,8 @@
 # make curves-scratch    every sampler's curve with a network that is trained from scratch, likewise
 # make curves-segmentation    some samplers' curves of mean IoU, likewise
 # make fuzz [REQUESTS=10000]    every endpoint gets requests that no client would send
-# make soak [MINUTES=10]    labels at speed while processes are killed and Label Studio fails, and counts what is lost
+# make soak [MINUTES=10] [SOAK_ARGS="--database sqlite"]    labels at speed while every part is killed, two workers and
+#                PostgreSQL among them, and Label Studio fails; counts what is lost, and what is there twice
 # make test-compat LABEL_STUDIO=1.20.0 [TOKENS=legacy]    the loop against another version of Label Studio
 # make test-machines    workers on machines of their own, one of which is cut off; nodes of Ray, one of which is killed
 # make test | test-long | lint | bench | audit | test-gpu
@@ -62,7 +63,7 @@ $(VENV)/.installed: $(REQUIREMENTS) | $(VENV)/bin/python
 
 $(STUDIO)/.installed: requirements-label-studio.txt | $(STUDIO)/bin/python
 	$(INSTALL) --python $(STUDIO)/bin/python requirements-label-studio.txt
-	@rm -f $(STUDIO)/migrated.sqlite3
+	@rm -f $(STUDIO)/migrated.sqlite3 $(STUDIO)/migrated-*.dump
 	$(RUN) -c "from tests.rig.servers import migrated_database; migrated_database()"
 	@touch $@
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from backend import logs
 from backend.arguments import parser
-from backend.errors import BackendError, OwnerError, SettingsError, understood
+from backend.errors import BackendError, DatabaseUnavailable, OwnerError, SettingsError, understood
 from backend.files import keep_private
 from backend.plain import shown
 from backend.settings.core import Settings
@@ -57,9 +57,9 @@ def _state(settings: Settings) -> State:
 
     try:
         return State.for_settings(settings)
-    except BackendError:
-        raise
     except Exception as error:
+        if isinstance(error, BackendError) and not isinstance(error, DatabaseUnavailable):
+            raise
         reason = logs.Redactor(settings.secrets())((str(error).strip() or type(error).__name__).splitlines()[0])
         name = "DATABASE_URL" if settings.database_url else "MODEL_DIR"
         raise SettingsError(f"{name}: the state's database cannot be opened: {reason}") from error
@@ -154,13 +154,13 @@ def _run_cycle(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _replay(args: argparse.Namespace, settings: Settings) -> int:
-    from backend.worker.device import choose_device, share_cores
+    from backend.worker.device import choose_devices, share_cores
 
     share_cores(settings.worker_niceness)
     from backend.replay import command  # imports torch
 
     samplers = [name for name in args.samplers.replace(" ", "").split(",") if name]
-    state, device = _state(settings), choose_device(settings.device)
+    state, device = _state(settings), choose_devices(settings.device)[0]
     command.run(state, settings, args.project, samplers, args.trials, args.seed, device, args.json)
     return 0
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from backend.files import checkpoint_path, predictions_folder
 from backend.head import SMALL_FIRST_ORDER
 from backend.images.cache import ImageCache
 from backend.learning import device_memory
+from backend.learning.candidates import Candidates, asks_network
 from backend.learning.checkpoints import last_learner, save_learner
 from backend.learning.control_figures import control_figures
 from backend.learning.control_order import with_drawn
@@ -27,7 +28,7 @@ from backend.learning.doubts import judged_figures
 from backend.learning.features import Features
 from backend.learning.first_order import first_order
 from backend.learning.health import checked
-from backend.learning.learner import Learner, random_subset
+from backend.learning.learner import Learner
 from backend.learning.pool import ScoredPool, predicted_shares
 from backend.learning.preparation import ready_state
 from backend.learning.relabeling import relabeling_figures
@@ -47,6 +48,9 @@ from backend.worker.training_labels import held_out_labels, training_labels
 from backend.worker.truth import Truth
 from models.data import SCORE_DTYPES, CycleData, Runtime
 from samplers import SAMPLERS
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -96,17 +100,17 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
             labels = training_labels(job, truth, cache, report)
             held_out = held_out_labels(job, truth, cache, report)
             features = open_features(job, truth, cache, report, FEATURE_SECONDS)
-            pool, drawn = pool_tasks(truth, features, seed)
-            data = cycle_data(cache, labels, pool, truth)
-            with job.turn():
+            with job.turn() as device:
                 report("train", 0, 1)
-                job.state.cycles.report(
-                    report.cycle_id, "train", 0, 1, labels=len(data.real.labeled), sampler=settings.sampler
-                )
                 versions = job.state.versions.of_project(job.project.id)
-                before = (job.folder, versions, job.device, cycle.metrics)
-                previous = last_learner(*before) if settings.warm_start else None
-                runtime = runtime_of(job, settings, features, cycle)
+                wanted = settings.warm_start or asks_network(settings)
+                previous = last_learner(job.folder, versions, device, cycle.metrics) if wanted else None
+                runtime = runtime_of(job, settings, features, cycle, device)
+                candidates = Candidates.among(features, labels.tasks, settings, previous, runtime)
+                pool, drawn = candidates.of_pool(truth.unlabeled, truth.control.arm)
+                data = cycle_data(cache, labels, pool, truth)
+                counted = {"labels": len(data.real.labeled), "sampler": settings.sampler}
+                job.state.cycles.report(report.cycle_id, "train", 0, 1, **counted)
                 learner, metrics = device_memory.trained(settings, kind.classes, data, runtime, previous)
                 cycle.metrics.update(metrics | judged_figures(learner, labels.tasks, data))
                 if truth.control.arm.fraction:
@@ -144,12 +148,12 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
     return version
 
 
-def runtime_of(job: Job, settings: Settings, features: Features, cycle: CycleRecord) -> Runtime:
+def runtime_of(job: Job, settings: Settings, features: Features, cycle: CycleRecord, device: torch.device) -> Runtime:
     """Where and how the cycle computes, with what is kept for it: features, and what was prepared between cycles."""
     dtype = SCORE_DTYPES[settings.score_dtype]
-    prepared = ready_state(job.folder, job.device) if SAMPLERS[settings.sampler].prepares else None
-    runtime = Runtime(job.device, cycle.seed, cycle.report, score_dtype=dtype, executor=job.executor)
-    return replace(runtime, features=features.rows, prepared=prepared)
+    prepared = ready_state(job.folder, device) if SAMPLERS[settings.sampler].prepares else None
+    runtime = Runtime(device, cycle.seed, cycle.report, score_dtype=dtype, features=features.rows, prepared=prepared)
+    return replace(runtime, index=features.neighbors, idle=job.idle, executor=job.executor)
 
 
 def cold_start(job: Job, truth: Truth, *, whole: bool = False) -> Version:
@@ -211,29 +215,15 @@ def _spread_first(job: Job, truth: Truth, cycle: CycleRecord) -> tuple[ScoredPoo
     if not len(pool):
         return ScoredPool.ranked(pool, np.arange(0)), cache, None
     features = open_features(job, truth, cache, report, FIRST_FEATURE_SECONDS, wanted=pool)
-    runtime = Runtime(device=job.device, seed=cycle.seed, progress=report)
     arm = truth.control.arm
     drawn = arm.of(pool)
     rest = np.setdiff1d(pool, drawn)
     chosen = ScoredPool.unordered(rest)
     if len(rest):
-        with job.turn():
+        with job.turn() as device:
+            runtime = Runtime(device, cycle.seed, report)
             chosen = first_order(features, rest, cache.present(truth.real_to_learn), runtime)
     return with_drawn(chosen, ScoredPool.unordered(drawn), arm.fraction, cycle.seed), cache, features
-
-
-def pool_tasks(truth: Truth, features: Features, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The unlabeled tasks to score, all that have an image or the random subset R of them: those that the sampler
-    chooses from (N,), and those of the control arm (K,), which are served in this order."""
-    found, arm = features.present(truth.unlabeled), truth.control.arm
-    drawn = arm.of(found)
-    pool = np.setdiff1d(found, drawn)
-    size = truth.kind.settings.subset
-    if 0 < size < len(found):
-        drawn = drawn[: round(arm.fraction * size)]
-        size -= len(drawn)
-        pool = pool[random_subset(len(pool), size, seed)] if size < len(pool) else pool
-    return pool, drawn
 
 
 def prospects(job: Job, truth: Truth, cycle: CycleRecord) -> dict[str, Any]:

@@ -9,6 +9,7 @@ BackendError                  everything this package raises on purpose
 │   └── HandsOff              the project is not ours to work on: write nothing
 ├── LabelStudioUnavailable    no connection, a timeout or a 5xx: the same call may work later
 ├── StoreUnavailable          the object store does not respond, or refuses: the same call may work later
+├── DatabaseUnavailable       the state's database cannot be reached: the same query may work later
 ├── NoSpace                   a disk is full
 ├── ImageError                one image cannot be used; it is set aside
 │   └── ImageLater            nothing is known to be wrong with it: it has to be asked for again later
@@ -64,6 +65,10 @@ class LabelStudioUnavailable(BackendError):
 
 class StoreUnavailable(BackendError):
     """The object store of the setting ``store`` did not respond, or refused. Trying again later may work."""
+
+
+class DatabaseUnavailable(BackendError):
+    """The server of the state's database cannot be connected to. Trying again later may work."""
 
 
 class NoSpace(BackendError):

@@ -70,9 +70,11 @@ def add_unfinished(job: Job, version: Version, truth: Truth, features: Features,
     if not len(tasks):
         return
     seed = cycle_seed(job.settings.seed, version.cycle)
-    runtime = learner.runtime(seed, lambda phase, done, total: job.check())
-    runtime = replace(runtime, features=features.rows_for(learner))
-    with job.turn():
+    with job.turn() as device:
+        if device != learner.device:
+            learner = last_learner(job.folder, [version], device) or learner
+        runtime = learner.runtime(seed, lambda phase, done, total: job.check())
+        runtime = replace(runtime, features=features.rows_for(learner), idle=job.idle)
         scored = device_memory.scored(learner, cache, tasks, runtime)
         truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
     storing.store_files(job)
@@ -95,16 +97,16 @@ def _score_joining(
         return ScoredPool.shuffled(missing, seed)
     cache = features.cache
     tasks = cache.present(missing)
-    learner = last_learner(job.folder, [version], job.device) if len(tasks) else None
-    if learner is None:
+    if version.checkpoint is None or not len(tasks):
         return ScoredPool.shuffled(tasks, seed, (0.5, 1.0) if version.checkpoint is None else (0.0, 1.0))
-    if (learner.task, learner.frame) != (truth.kind.name, cache.frame):
-        return ScoredPool.shuffled(tasks, seed)
-    kept = features.rows_for(learner)
-    tasks = tasks if kept is None else features.present(tasks)
-    runtime = learner.runtime(seed, lambda phase, done, total: job.check())
-    runtime = replace(runtime, features=kept, executor=job.executor)
-    with job.turn():
+    with job.turn() as device:
+        learner = last_learner(job.folder, [version], device)
+        if learner is None or (learner.task, learner.frame) != (truth.kind.name, cache.frame):
+            return ScoredPool.shuffled(tasks, seed)
+        kept = features.rows_for(learner)
+        tasks = tasks if kept is None else features.present(tasks)
+        runtime = learner.runtime(seed, lambda phase, done, total: job.check())
+        runtime = replace(runtime, features=kept, idle=job.idle, executor=job.executor)
         scored = device_memory.scored(learner, cache, tasks, runtime)
         truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
     storing.store_files(job)

@@ -46,7 +46,8 @@ def load(path: Path, map_location: torch.device | str = "cpu") -> dict[str, Any]
     Raises CheckpointError.
     """
     try:
-        payload = torch.load(path, map_location=map_location, weights_only=True)
+        on_host = torch.device(map_location).type == "cpu"  # whatever its number
+        payload = torch.load(path, map_location="cpu" if on_host else map_location, weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"checkpoint {path} is missing") from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:

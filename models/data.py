@@ -10,6 +10,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 # Also names of this module; they stand where they need no torch.
 from models import IGNORE as IGNORE
 from models import ProgressFn as ProgressFn
+from models.lending import Lend
 
 if TYPE_CHECKING:
     from models.inference.executors import Executor
@@ -226,13 +228,15 @@ class Runtime:
     eval_batch_size  rows per batch while scoring; 0 = chosen by device and image size.
     score_dtype      what convolutions compute in while scoring: one of SCORE_DTYPES.
     deadline         when every loop of training steps has to end; None = none of them is cut short.
-    features         (M, E) float16, usually a read-only np.memmap: what a frozen backbone says of the pool's rows, as
-                     `models.networks.pretrained.FrozenClassifier.embed` gives it. Only rows that are asked for have to
-                     be filled. None = pixels are read instead.
+    features         (M, E) float16, usually a read-only np.memmap: what `models.networks.pretrained.FrozenClassifier`
+                     keeps of the pool's rows; filled where rows are asked for. None = pixels are read instead.
     encoded          what a segmenter's frozen encoder says of the labeled images, for all trainings of a cycle; filled
                      as it is asked for. None = each training has its own.
+    index            the file that an index of the neighbors among `features` is kept in from cycle to cycle
+                     (`models.geometry.neighbor_index`); None = one is built when it is needed, and not kept.
     prepared         what a sampler's networks learned from the images apart from cycles, as `fit` takes it over; {} =
                      nothing yet. None = nobody sees to that, and `fit` trains them itself.
+    idle             lends further devices of its type for a pass over rows of the pool. None = there is none.
     executor         who computes large passes over the pool; None = this process.
     """
 
@@ -245,6 +249,8 @@ class Runtime:
     features: np.ndarray | None = None
     encoded: EncodedImages | None = None
     prepared: Mapping[str, Any] | None = None
+    index: Path | None = None
+    idle: Lend | None = None
     executor: Executor | None = None
 
     def generator(self, purpose: str, device: torch.device | str | None = None) -> torch.Generator:

@@ -24,7 +24,7 @@ PRODUCT = ("backend", "models", "samplers")
 
 # Top-level names that a package may import besides the standard library; those that are not here, any.
 MAY_IMPORT = {
-    "models": {"models", "torch", "torchvision", "timm", "safetensors", "numpy", "scipy"},
+    "models": {"models", "torch", "torchvision", "timm", "safetensors", "numpy", "scipy", "faiss"},
     "samplers": {"samplers", "models", "torch", "numpy"},
 }
 
@@ -78,7 +78,8 @@ BACKEND: dict[str, set[str]] = {
 }
 MODELS: dict[str, set[str]] = {
     "annotators": set(),
-    "data": set(),
+    "lending": set(),
+    "data": {"lending"},
     "pixels": set(),
     "checkpoint": set(),
     "intervals": set(),
@@ -86,7 +87,7 @@ MODELS: dict[str, set[str]] = {
     "geometry": {"data", "threads"},
     "index_masks": {"data", "inference"},
     "networks": {"data", "geometry", "inference", "pixels"},
-    "inference": {"data", "networks", "pixels"},
+    "inference": {"data", "geometry", "lending", "networks", "pixels"},
     "losses": {"data", "index_masks", "inference", "networks", "pixels", "training"},
     "training": {
         *("data", "geometry", "index_masks", "inference", "intervals", "losses", "networks", "pixels", "tasks"),
@@ -112,11 +113,14 @@ WORKSHOP: dict[str, set[str]] = {
     "benchmarks.scale": set(),
     "benchmarks.gan": {"benchmarks.data"},
     "benchmarks.gpu": {"benchmarks.data", "benchmarks.speed"},
+    "benchmarks.label_studio": {"benchmarks.speed", "demo", "tests.rig"},
+    "benchmarks.neighbors": {"benchmarks.speed"},
     "benchmarks.papers": {"benchmarks.curves", "benchmarks.data", "benchmarks.speed"},
     "benchmarks.replay": set(),
     "benchmarks.__main__": {
         *("benchmarks.copies", "benchmarks.curves", "benchmarks.data", "benchmarks.gan", "benchmarks.gpu"),
-        *("benchmarks.papers", "benchmarks.replay", "benchmarks.scale"),
+        *("benchmarks.label_studio", "benchmarks.neighbors", "benchmarks.papers", "benchmarks.replay"),
+        "benchmarks.scale",
         "benchmarks.speed",
     },
 }
@@ -154,6 +158,7 @@ ONLY_IN: dict[str, set[str]] = {
 WITH_TORCH = {"cycle", "engine", "joining", "learning", "replay"}
 WITHOUT_TORCH = {
     *("models.IGNORE", "models.ProgressFn", "models.intervals.student_deviations", "models.intervals.wilson_interval"),
+    *("models.lending.Lend", "models.lending.Lent"),
     *("models.intervals.exact_interval", "models.annotators.votes.weighed_votes"),
     *(f"models.annotators.agreement.{name}" for name in ("cohens_kappa", "jaccard", "krippendorffs_alpha")),
 }
@@ -280,6 +285,12 @@ def test_models_and_samplers_import_only_what_they_may(package: str) -> None:
     assert [str(found) for found in all_imports(package) if found.name.split(".")[0] not in allowed] == []
 
 
+def test_the_index_of_neighbors_has_one_door() -> None:
+    """faiss, which nothing loads before it is needed."""
+    users = [found for package in PACKAGES for found in all_imports(package) if found.is_within("faiss")]
+    assert {(found.importer, found.at_start) for found in users} == {("models.geometry.neighbor_index", False)}
+
+
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_models_and_samplers_never_read_the_environment(package: str) -> None:
     reads = []
@@ -399,6 +410,7 @@ HEAVY = {"torch", "torchvision", "cv2", "PIL", "label_studio_sdk.label_interface
         ("backend.cycle", {*SLOW_IN_TORCH, "cv2"}),
         ("backend.learning.learner", SLOW_IN_TORCH),
         ("backend.tasks", HEAVY),
+        ("models.geometry.typical", {"faiss"}),
         ("samplers", {"torch", "torchvision"}),
         ("models", {"torch", "torchvision", "numpy"}),
         ("models.intervals", {"torch", "torchvision"}),

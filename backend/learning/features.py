@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,10 @@ from backend.images.features import FeatureCache
 from backend.learning.learner import Learner
 from backend.tasks.base import TaskKind
 from models import ProgressFn
+from models.data import Runtime
 from models.inference.executors import Executor, Pass
+from models.inference.several_devices import Through
+from models.lending import Lend
 from models.networks.base import TaskConfig
 from models.networks.pretrained import FrozenClassifier
 from models.pixels import normalize
@@ -62,6 +66,11 @@ class Features:
         """(M, E) float16, a row for each of the image cache; see :class:`models.data.Runtime`."""
         return None if self.kept is None else self.kept.rows
 
+    @property
+    def neighbors(self) -> Path | None:
+        """The file of an index of these, which is there once one was needed; see :class:`models.data.Runtime`."""
+        return None if self.kept is None else self.kept.directory / "neighbors.npz"
+
     def of(self, tasks: np.ndarray) -> np.ndarray:
         """The features (N, F) float16 of ``tasks`` (N,), all of them present."""
         assert self.kept is not None
@@ -80,11 +89,14 @@ class Features:
         """Those of ``tasks`` (N,) that a network can be asked about, in their order."""
         return self.cache.present(tasks) if self.kept is None else self.kept.present(tasks)
 
-    def fill(self, tasks: np.ndarray, report: ProgressFn, seconds: float | None = None) -> bool:
+    def fill(
+        self, tasks: np.ndarray, report: ProgressFn, seconds: float | None = None, idle: Lend | None = None
+    ) -> bool:
         """Embed those of ``tasks`` (N,) that have an image without features, in their order.
 
         Args:
             seconds: how long to go on; None: until all are there. Some are embedded in any case.
+            idle: lends further devices; see :class:`models.data.Runtime`.
 
         Returns:
             Whether all are there.
@@ -98,7 +110,7 @@ class Features:
         report("features", 0, len(missing))
         done, since = 0, time.monotonic()
         waiting: list[tuple[np.ndarray, np.ndarray]] = []
-        with closing(self._embedded(missing, lambda: report("features", done, len(missing)))) as embedded:
+        with closing(self._embedded(missing, lambda: report("features", done, len(missing)), idle)) as embedded:
             for places, values in embedded:
                 waiting.append((places, values))
                 done, now = done + len(places), time.monotonic()
@@ -114,7 +126,7 @@ class Features:
         return True
 
     def _embedded(
-        self, tasks: np.ndarray, check: Callable[[], None]
+        self, tasks: np.ndarray, check: Callable[[], None], idle: Lend | None
     ) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
         """For each batch of ``tasks`` (N,) its places (B,) in them, and the features (B, E) float16."""
         net = task_named(self.task).build(self.config, 0).to(self.device)
@@ -131,10 +143,10 @@ class Features:
                 for places, (values,) in elsewhere:
                     yield places, values
             return
-        for places in parts:
-            images = torch.from_numpy(self.cache.pixels[rows[places]]).to(self.device)
-            with torch.inference_mode():
-                yield places, _features_of(net, images)[0].cpu().numpy()
+        asked, runtime = [rows[places] for places in parts], Runtime(self.device, 0, idle=idle)
+        with closing(Through(_features_of, [net]).stream(self.cache.pixels, asked, runtime)) as here:
+            for places, (found,) in zip(parts, here, strict=True):
+                yield places, found.cpu().numpy()
 
 
 def _features_of(net: FrozenClassifier, images: torch.Tensor) -> tuple[torch.Tensor]:

@@ -54,7 +54,8 @@ class ProcessSettings:
     log_level: str = setting("INFO", "How much is logged.", one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
     device: str = setting(
         "auto",
-        "Where networks run; auto: CUDA when there is one.",
+        "Where networks run. cuda: on [all GPUs](machines.md#many-gpus); cuda:1: on that one alone; auto: on all GPUs, "
+        "or the CPU where there is none.",
         matching(r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:N"),
     )
     executor: str = setting(
@@ -103,7 +104,9 @@ class ProcessSettings:
         between(0, 3650),
     )
     projects_at_once: int = setting(
-        8, "Projects that a worker works on at a time; one of them trains, the others read and publish.", between(1, 64)
+        8,
+        "Projects that a worker works on at a time; one of them on each GPU trains, the others read and publish.",
+        between(1, 64),
     )
     download_workers: int = setting(8, "Images fetched at a time.", between(1, 64))
     image_hosts: str = setting(

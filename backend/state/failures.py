@@ -6,7 +6,7 @@ import sqlite3
 
 import sqlalchemy as sa
 
-from backend.errors import BackendError, NoSpace
+from backend.errors import BackendError, DatabaseUnavailable, NoSpace
 
 _SQLITE: dict[int, tuple[type[BackendError], str]] = {
     sqlite3.SQLITE_FULL: (NoSpace, "The disk is full: the state's database cannot be written. Make room in MODEL_DIR."),
@@ -27,7 +27,18 @@ def in_words(context: sa.engine.ExceptionContext) -> BaseException | None:
     # What a look before use finds is mended by connecting again.
     if context.is_disconnect and context.connection is not None and not context.is_pre_ping:
         return BackendError(_CLOSED)
-    return _known(context.original_exception)
+    known = _known(context.original_exception)
+    if known is None and context.connection is None and not context.is_pre_ping:
+        return _unreachable(context.original_exception)
+    return known
+
+
+def _unreachable(error: Exception) -> BackendError | None:
+    """A server that could not be connected to; None where there is none, but a file."""
+    if isinstance(error, sqlite3.Error):
+        return None
+    reason = str(error).strip().partition("\n")[0]
+    return DatabaseUnavailable(f"The database cannot be reached ({reason}): see whether its server runs.")
 
 
 def _known(error: BaseException) -> BackendError | None:

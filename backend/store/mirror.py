@@ -34,7 +34,7 @@ from backend.store.row_chunks import ChunkedRows, caches_in, open_rows
 
 log = logging.getLogger(__name__)
 
-_NOT_STORED = (RECORD, LOCK, "lock", "index", LAYOUT)
+_NOT_STORED = (RECORD, LOCK, "lock", "index", LAYOUT, "neighbors.npz")  # quickly made again
 _NOT_STORED_FOLDERS = ("trying",)
 _AT_A_TIME = 4  # objects in flight, each of up to some megabytes
 

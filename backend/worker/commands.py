@@ -32,7 +32,7 @@ def run_cycle_now(settings: Settings, name: str, report: ProgressFn) -> Version:
         BackendError: as :func:`backend.cycle.run_cycle`.
     """
     worker = Worker(settings, report)
-    worker.engine.start(worker.device)
+    worker.engine.start(worker.turns.devices[0])
     project_id = worker.state.projects.find(name).id
     from backend import cycle  # imports torch
 

@@ -1,4 +1,4 @@
-"""The device a worker runs its networks on, and how it shares the machine with the web process."""
+"""The devices a worker runs its networks on, and how it shares the machine with the web process."""
 
 from __future__ import annotations
 
@@ -13,20 +13,29 @@ if TYPE_CHECKING:
     import torch
 
 
-def choose_device(name: str) -> torch.device:
-    """The torch device for a value of the setting ``device``; "auto" means CUDA if it is available, else the CPU.
+def choose_devices(name: str) -> tuple[torch.device, ...]:
+    """The torch devices for a value of the setting ``device``: "cuda" means all GPUs that torch sees, "cuda:1" that one
+    alone, and "auto" the GPUs if there are any, else the CPU.
 
     Raises:
-        OwnerError: the setting asks for CUDA, but it is not available.
+        OwnerError: the setting asks for a GPU that is not there.
     """
     import torch
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
+    device, alone = torch.device(name), ":" in name
+    if device.type != "cuda":
+        return (device,)
+    if not torch.cuda.is_available():
         raise OwnerError(f"DEVICE is {name}, but torch sees no GPU here: set DEVICE=auto or DEVICE=cpu.")
-    return device
+    count = torch.cuda.device_count()
+    if alone and device.index >= count:
+        known = ", ".join(f"cuda:{number}" for number in range(count))
+        raise OwnerError(f"DEVICE is {name}, but torch sees no such GPU here, only {known}: set DEVICE to one of them.")
+    if alone or count == 1:
+        return (device,)
+    return tuple(torch.device("cuda", number) for number in range(count))
 
 
 def share_cores(nice: int) -> None:

@@ -31,7 +31,7 @@ def open_features(
     features = Features.open(truth.kind, cache, job.device, job.executor)
     if wanted is None:
         wanted = np.random.default_rng([job.settings.seed, len(truth.tasks)]).permutation(truth.unlabeled)
-    features.fill(cache.present([*truth.to_learn, *truth.held_out]), report)
-    if not features.fill(wanted, report, seconds):
+    features.fill(cache.present([*truth.to_learn, *truth.held_out]), report, idle=job.idle)
+    if not features.fill(wanted, report, seconds, job.idle):
         job.state.hints.add(job.project.id, tasks=True)
     return features

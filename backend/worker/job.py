@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from backend.settings.core import Settings
     from backend.state import Project, State
     from models.inference.executors import Executor
+    from models.lending import Lend
 
 
 @dataclass(frozen=True)
@@ -31,21 +32,29 @@ class Job:
     gateway: LabelStudio
     owner: str
     device: torch.device
+    """For what is computed without a turn; all devices of a worker are of one type."""
     check: Callable[[], None]
     """Raises LeaseLost or Stopped if work must not go on. Called before every write, and often in between."""
     show: ProgressFn = lambda phase, done, total: None
     """Also receives the progress that is stored in the state."""
     seen: dict[int, str] = field(default_factory=dict)
     """By task: when those had changed whose annotations the last quick comparison with Label Studio has read."""
+    turns: Callable[[], AbstractContextManager[torch.device]] | None = None
+    """See :meth:`turn`."""
+    idle: Lend | None = None
+    """See :class:`models.data.Runtime`."""
     executor: Executor | None = None
     """Who computes large passes over the pool; None: this process."""
-    turn: Callable[[], AbstractContextManager[None]] = nullcontext
-    """Waits until no other project uses the device for the same kind of work. Network calls stay outside of it."""
 
     @property
     def folder(self) -> Path:
         """The project's folder in ``MODEL_DIR``."""
         return project_folder(self.settings.model_dir, self.project.folder_key)
+
+    def turn(self) -> AbstractContextManager[torch.device]:
+        """Waits until no other project uses some device for the same kind of work; then the project has that device for
+        the block. Network calls stay outside of it."""
+        return nullcontext(self.device) if self.turns is None else self.turns()
 
     def reread(self) -> Job:
         """The same job with the project's current row, and the settings of before: a step ends under those that it

@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from backend.errors import BackendError, understood
@@ -100,27 +99,6 @@ class Lanes:
         for lane in list(self._lanes.values()):
             lane.thread.join(max(0.0, until - time.monotonic()))
         return not self._lanes
-
-
-class Turn:
-    """One project at a time may use the device. Waiting for the turn, the others still look whether they may go on."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-
-    @property
-    def taken(self) -> bool:
-        return self._lock.locked()
-
-    @contextmanager
-    def wait(self, check: Callable[[], None]) -> Iterator[None]:
-        """Have the turn for the block. ``check`` is called while waiting for it; what it raises ends the wait."""
-        while not self._lock.acquire(timeout=0.2):
-            check()
-        try:
-            yield
-        finally:
-            self._lock.release()
 
 
 def log_failure(what: str, error: Exception) -> None:

@@ -50,12 +50,12 @@ def prepare(job: Job, truth: Truth, other_work: Callable[[], bool]) -> None:
     rows = np.sort(cache.rows(cache.present(real)))
     if len(rows) < FEWEST_IMAGES or _is_settled(job.project.preparation, key, len(rows), is_ready):
         return
-    sampler = preparation.sampler_to_prepare(kind, max(cache.frame), job.device)
     watch = _Watch(job, key, other_work)
     try:
-        with job.turn():
+        with job.turn() as device:
+            sampler = preparation.sampler_to_prepare(kind, max(cache.frame), device)
             deadline = Deadline.after(PIECE_SECONDS)
-            runtime = Runtime(job.device, cycle_seed(job.settings.seed, 0), watch.progress, deadline=deadline)
+            runtime = Runtime(device, cycle_seed(job.settings.seed, 0), watch.progress, deadline=deadline)
             found = preparation.go_on(job.folder, sampler, cache.pixels, rows, runtime, watch.enough, job.check)
     except TrainingDiverged as error:  # again with the same settings, it would diverge again
         log.warning("Project %s: %s", job.project.name, error)

@@ -37,14 +37,14 @@ def replay(job: Job, other_work: Callable[[], bool]) -> None:
 
     watch = _Watch(job, other_work)
     try:
-        with job.turn():
+        with job.turn() as device:
             watch.begin()
             found = replay_piece(
                 state,
                 job.settings,
                 project,
                 job.folder,
-                job.device,
+                device,
                 progress=watch.progress,
                 often=watch.often,
                 check=job.check,

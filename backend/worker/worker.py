@@ -1,9 +1,9 @@
 """The worker process: leases projects with work due, does the work on its device, and keeps renewing the leases.
 
-Each project is worked on in a lane of its own (:mod:`backend.worker.lanes`). One cycle at a time trains, and one upkeep
-at a time scores. So a project that is connected while another one trains for an hour still gets its first order within
-seconds, and a Label Studio that hangs keeps only its own projects waiting. Projects are taken by a lease, and any
-number of workers on any number of machines use the same mechanism.
+Each project is worked on in a lane of its own (:mod:`backend.worker.lanes`). On each device one cycle at a time trains,
+and one upkeep at a time scores (:mod:`backend.worker.turns`). So a project that is connected while another one trains
+for an hour still gets its first order within seconds, and a Label Studio that hangs keeps only its own projects
+waiting. Projects are taken by a lease, and any number of workers on any number of machines use the same mechanism.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import socket
 import threading
 import time
 import uuid
-from functools import partial
+from collections.abc import Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from backend import head, memory
@@ -46,12 +47,13 @@ from backend.worker import (
     synthetic,
     unfinished,
 )
-from backend.worker.device import choose_device
+from backend.worker.device import choose_devices
 from backend.worker.due import Due
 from backend.worker.engine import Engine
 from backend.worker.job import Job
-from backend.worker.lanes import Lanes, Turn, log_failure
+from backend.worker.lanes import REST_SECONDS, Lanes, log_failure
 from backend.worker.leases import Leases
+from backend.worker.turns import Turns
 from models import ProgressFn
 
 if TYPE_CHECKING:
@@ -63,9 +65,12 @@ STOP_SECONDS = 5.0
 
 
 class Worker:
-    """Does the work that is due, project by project, until it is stopped."""
+    """Does the work that is due, project by project, until it is stopped. ``devices``: in place of those that the
+    setting ``device`` names."""
 
-    def __init__(self, settings: Settings, show: ProgressFn | None = None) -> None:
+    def __init__(
+        self, settings: Settings, show: ProgressFn | None = None, devices: Sequence[torch.device] = ()
+    ) -> None:
         self.settings = settings
         self.state = State.for_settings(settings)
         memory.configure(settings.memory_mb, settings.projects_at_once * settings.download_workers)
@@ -73,7 +78,7 @@ class Worker:
         self.stop = threading.Event()
         self._show = show
         self.leases = Leases(self.state, self.name, settings.lease_seconds, self.stop)
-        self._device: torch.device | None = None
+        self._devices = devices
         self.engine = Engine(settings)
         self.due = Due(self.state, settings)
         self._last: dict[int, Work] = {}
@@ -82,12 +87,11 @@ class Worker:
         """By project: see :attr:`backend.worker.job.Job.seen`."""
         self._leftovers_due = self._room_due = 0.0
         self.lanes = Lanes(settings.projects_at_once)
-        self._turns = {work: Turn() for work in Work}
 
     def run(self) -> None:
         """Work until :attr:`stop` is set."""
-        log.info("Worker %s starts on %s", self.name, self.device)
-        self.engine.start(self.device)
+        log.info("Worker %s starts on %s", self.name, ", ".join(map(str, self.turns.devices)))
+        self.engine.start(self.turns.devices[0])
         threading.Thread(target=_import_ahead, name="imports", daemon=True).start()
         threads = [
             threading.Thread(target=target, name=name, daemon=True)
@@ -107,18 +111,17 @@ class Worker:
             forget_all()  # no image is to blame
             os._exit(0)  # some lane is in a long computation or call: this is as safe as a kill, and cannot hang
 
-    @property
-    def device(self) -> torch.device:
-        """The device of the setting ``device``, chosen when it is first needed."""
-        if self._device is None:
-            self._device = choose_device(self.settings.device)
-        return self._device
+    @cached_property
+    def turns(self) -> Turns:
+        """The turns on the devices of the setting ``device``, which are chosen when they are first needed."""
+        return Turns(self._devices or choose_devices(self.settings.device))
 
     # -- finding work ------------------------------------------------------------------------------------------------
 
     def _look(self) -> None:
         """Look for due work, again and again, and start lanes for it."""
         while not self.stop.is_set():
+            pause = self.settings.poll_seconds
             try:
                 if self._leftovers_due <= time.monotonic():
                     self._leftovers_due = time.monotonic() + leftovers.LOOK_SECONDS
@@ -135,14 +138,15 @@ class Worker:
                         self.lanes.start(project.id, self._studio(project), studios, project.failures > 0, do)
             except Exception as error:  # for example, the database cannot be reached
                 log_failure("Looking for due work failed", error)
-            self.lanes.wait(self.settings.poll_seconds)
+                pause = max(pause, REST_SECONDS)
+            self.lanes.wait(pause)
 
     def _next(self, project: Project) -> Work | None:
-        """What to do for a project now. Its cycle comes first, unless another one is training, or it has just had one:
-        either may be due again and again, upkeep for as long as images are missing."""
+        """What to do for a project now. Its cycle comes first, unless others train on all devices, or it has just had
+        one: either may be due again and again, upkeep for as long as images are missing."""
         due = self.due.work(project)
         upkeep_next = Work.UPKEEP in due and self._last.get(project.id) is Work.CYCLE
-        if Work.CYCLE in due and not upkeep_next and not self._turns[Work.CYCLE].taken:
+        if Work.CYCLE in due and not upkeep_next and not self.turns.taken(Work.CYCLE):
             return Work.CYCLE
         return Work.UPKEEP if Work.UPKEEP in due else None
 
@@ -187,12 +191,13 @@ class Worker:
             self.state,
             LabelStudio.of_project(settings, project),
             owner,
-            self.device,
+            self.turns.home(project.id),
             check,
             self._show or (lambda phase, done, total: None),
             self._seen.setdefault(project.id, {}),
+            partial(self.turns.wait, work, project.id, check),
+            self.turns.idle,
             self.engine.executor,
-            partial(self._turns[work].wait, check),
         )
 
     def _cycle(self, job: Job) -> None:
@@ -258,7 +263,7 @@ class Worker:
         """Fill up the head of the current version if it is used up. Returns False if that gave way to a cycle."""
 
         def enough(left: int) -> bool:
-            can_begin = left >= job.settings.shortlist and not self._turns[Work.CYCLE].taken
+            can_begin = left >= job.settings.shortlist and not self.turns.taken(Work.CYCLE)
             return can_begin and Work.CYCLE in self.due.work(job.reread().project)
 
         current = self.state.versions.current(job.project.id)
@@ -269,7 +274,7 @@ class Worker:
     def _is_wanted_elsewhere(self, job: Job) -> bool:
         """Whether the project has work that is more urgent than training in upkeep: a cycle, or a head to fill up."""
         fresh = job.reread().project
-        if Work.CYCLE in self.due.work(fresh) and not self._turns[Work.CYCLE].taken:
+        if Work.CYCLE in self.due.work(fresh) and not self.turns.taken(Work.CYCLE):
             return True
         current = self.state.versions.current(fresh.id)
         return current is not None and head.is_used_up(self.state, job.settings, fresh, current)

@@ -11,12 +11,12 @@ the same but for images whose scores are closer to each other than that rounding
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.data import Runtime
@@ -39,7 +39,7 @@ def scoring_copy(net: NetT, runtime: Runtime) -> NetT:
     would reach it in part. Hooks of `net` are called with the copy's modules; what has a hook is not fused, so that the
     hook sees what it always saw.
     """
-    copied = _on_the_same_memory(net, {})
+    copied = _copy(net, {})
     _fuse(copied)
     for module in copied.modules():
         if isinstance(module, ReducedScoring):
@@ -47,19 +47,35 @@ def scoring_copy(net: NetT, runtime: Runtime) -> NetT:
     return copied
 
 
-def _on_the_same_memory(module: NetT, made: dict[int, nn.Module]) -> NetT:
-    """A copy in eval mode with dictionaries of its own for modules, parameters and buffers, which stay the same
-    tensors. A module that is in several places is so in the copy."""
+def placed_copy(net: NetT, device: torch.device) -> NetT:
+    """A network of `scoring_copy` on another device, for one pass as well. `net` stays where it is."""
+    return _copy(net, {}, lambda tensor: _placed(tensor, device))
+
+
+def _placed(tensor: Tensor, device: torch.device) -> Tensor:
+    moved = tensor.detach().to(device)
+    return nn.Parameter(moved, requires_grad=False) if isinstance(tensor, nn.Parameter) else moved
+
+
+def _copy(
+    module: NetT, made: dict[int, nn.Module], tensor_of: Callable[[Tensor], Tensor] = lambda tensor: tensor
+) -> NetT:
+    """A copy in eval mode with dictionaries of its own for modules, parameters and buffers; without `tensor_of` these
+    stay the same tensors. A module that is in several places is so in the copy."""
+
+    def own(values: dict[str, Any]) -> dict[str, Any]:
+        return {name: tensor_of(one) if isinstance(one, Tensor) else one for name, one in values.items()}
+
     copied = module.__new__(type(module))
-    copied.__dict__ = module.__dict__ | {
+    copied.__dict__ = own(module.__dict__) | {
         "training": False,
-        "_parameters": module._parameters.copy(),
-        "_buffers": module._buffers.copy(),
+        "_parameters": own(module._parameters),
+        "_buffers": own(module._buffers),
     }
     made[id(module)] = copied
     children = module._modules.items()
     copied._modules = {
-        name: child and (made.get(id(child)) or _on_the_same_memory(child, made)) for name, child in children
+        name: child and (made.get(id(child)) or _copy(child, made, tensor_of)) for name, child in children
     }
     return copied
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from models.data import Runtime, check_pixels, check_rows
 from models.inference.fused import scoring_copy
+from models.inference.several_devices import Through
 from models.inference.streaming import batches_of, map_rows, stream_batches
 from models.networks.base import TaskNet
 from models.networks.segmenter import enlarge
@@ -82,11 +83,12 @@ def measure(
     if source is not pixels:
         source = source[:, : net.feature_channels]
 
-    def batch(read: Tensor) -> tuple[Tensor, ...]:
-        features = copied.features(inputs_of(read))
-        return compute(features, copied.head(features))
+    return map_rows(source, rows, runtime, compute, phase, through=Through(_features_and_logits, [copied]))
 
-    return map_rows(source, rows, runtime, batch, phase)
+
+def _features_and_logits(net: TaskNet, read: Tensor) -> tuple[Tensor, ...]:
+    features = net.features(inputs_of(read))
+    return features, net.head(features)
 
 
 def predict(
@@ -142,12 +144,17 @@ def measure_forward(
     source = net.reads(pixels, runtime)
     apart = with_images and source is not pixels
 
-    def batch(read: Tensor, images: Tensor | None = None) -> tuple[Tensor, ...]:
-        features, taps = copied.features_and_taps(inputs_of(read))
-        shown = images if apart else read if with_images else None
-        return compute(ForwardPass(shown, features, taps, copied.head(features)))
+    def ask(net: TaskNet, read: Tensor) -> tuple[Tensor, ...]:
+        features, taps = net.features_and_taps(inputs_of(read))
+        shown = [read] if with_images and not apart else []
+        return features, net.head(features), *taps, *shown
 
-    return map_rows(source, rows, runtime, batch, phase, beside=pixels if apart else None)
+    def batch(features: Tensor, logits: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        taps, images = (others[:-1], others[-1]) if with_images else (others, None)
+        return compute(ForwardPass(images, features, taps, logits))
+
+    beside = pixels if apart else None
+    return map_rows(source, rows, runtime, batch, phase, beside=beside, through=Through(ask, [copied]))
 
 
 def predict_and_measure_forward(

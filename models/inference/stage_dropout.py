@@ -12,6 +12,7 @@ Axis letters: N rows asked for, B batch, C classes, F features, K draws, S_k cha
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -23,6 +24,7 @@ from models.inference.disagreement import StreamingFigure
 from models.inference.dropout import draw_masks
 from models.inference.fused import scoring_copy
 from models.inference.predictions import Predictions
+from models.inference.several_devices import Through
 from models.inference.streaming import map_rows
 from models.networks.base import TaskNet, drop_channels
 from models.pixels import inputs_of
@@ -58,20 +60,39 @@ def predict_and_disagree(
     runtime.progress("score", rows done, N) after every draw of a batch.
     """
     generator = runtime.generator("dropout draws", "cpu")  # a GPU's stream of the same seed is another one
-    masks = [mask.to(runtime.device) for mask in draw_stage_masks(net, draws, rate, generator)]
-    copied, done = scoring_copy(net, runtime), 0
+    drawn = draw_stage_masks(net, draws, rate, generator)
+    masks_on = _OnDevices(drawn)
+    done, reporter = 0, threading.get_ident()
 
-    def batch(read: Tensor) -> tuple[Tensor, ...]:
-        nonlocal done
-        images = inputs_of(read)
+    def ask(copied: TaskNet, read: Tensor) -> tuple[Tensor, ...]:
+        images, masks = inputs_of(read), masks_on(read.device)
         whole = copied.head(copied.features(images))
         streaming = net.task.streaming(figure)
         for draw in range(draws):
             streaming.add(thinned_logits(copied, images, [mask[draw : draw + 1] for mask in masks]))
             # A batch may take as long as many do elsewhere, and whoever waits may want to stop it.
-            runtime.progress("score", done + len(images) * (draw + 1) // draws, len(rows))
-        done += len(images)
+            if threading.get_ident() == reporter:
+                runtime.progress("score", min(len(rows), done + len(images) * (draw + 1) // draws), len(rows))
         return (*net.predict(whole), streaming.result())
 
-    predicted, confidence, values = map_rows(net.reads(pixels, runtime), rows, runtime, batch)
+    def gathered(*found: Tensor) -> tuple[Tensor, ...]:
+        nonlocal done
+        done += len(found[0])
+        return found
+
+    asking = Through(ask, [scoring_copy(net, runtime)])
+    predicted, confidence, values = map_rows(net.reads(pixels, runtime), rows, runtime, gathered, through=asking)
     return Predictions(predicted, confidence.astype(np.float64)), values.astype(np.float64)
+
+
+class _OnDevices:
+    """Tensors on each device that they are asked for on: copied there once."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._tensors = tensors
+        self._there: dict[torch.device, list[Tensor]] = {}
+
+    def __call__(self, device: torch.device) -> list[Tensor]:
+        if device not in self._there:
+            self._there[device] = [one.to(device) for one in self._tensors]
+        return self._there[device]

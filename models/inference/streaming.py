@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import mmap
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, nullcontext
+from functools import partial
+from itertools import chain
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,6 +24,16 @@ from models.inference.executors import Pass
 READ_AHEAD = 2  # batches that wait, read, while the device works on an earlier one
 FEATURE_BATCH = 4096  # rows of kept features
 FLUSH_EVERY = 32  # batches whose results gather on the device before one copy brings them to the host
+
+
+class Passing(Protocol):
+    """What each batch goes through on its own: a `models.inference.several_devices.Through`."""
+
+    def __call__(self, read: Tensor) -> tuple[Tensor, ...]: ...
+
+    def stream(
+        self, pixels: np.ndarray, parts: Sequence[np.ndarray], runtime: Runtime
+    ) -> Generator[tuple[Tensor, ...], None, None]: ...
 
 
 def stream_batches(
@@ -105,11 +118,14 @@ def map_rows(
     compute: Callable[..., tuple[Tensor, ...]],
     phase: str = "score",
     beside: np.ndarray | None = None,
+    through: Passing | None = None,
 ) -> tuple[np.ndarray, ...]:
     """`compute` on every row, in one pass in inference mode; its results in the order of `rows`.
 
     compute: images (B, H, W, 3) uint8 on the device, or whatever else the rows of `pixels` are, and the same rows of
     `beside` if that is given -> tensors of shape (B, ...), as many as it likes; it must not synchronize with the host.
+    through: what each batch goes through first; `compute` is given the tensors that come of that, in place of the rows
+    of `pixels`.
     Returns one array (N, ...) per tensor. `rows` must not be empty and must have been checked
     (`models.data.check_rows`). Batches are made in ascending order of rows, so that a result depends on neither the
     order nor the neighbors asked for beyond float rounding. `compute` keeps nothing between batches: the runtime's
@@ -120,9 +136,11 @@ def map_rows(
     parts = batches_of(rows, runtime, pixels)
     gathered = _Gathered(len(rows))
     done = 0
+    asked = [rows[part] for part in parts]
+    whole = compute if through is None else partial(_after, through, compute)
     sources = [pixels] if beside is None else [pixels, beside]
     if runtime.executor is not None:
-        work = Pass(sources, rows, parts, compute, runtime.device, lambda: runtime.progress(phase, done, len(rows)))
+        work = Pass(sources, rows, parts, whole, runtime.device, lambda: runtime.progress(phase, done, len(rows)))
         if (elsewhere := runtime.executor.computed(work)) is not None:
             with closing(elsewhere):
                 for part, values in elsewhere:
@@ -131,15 +149,28 @@ def map_rows(
                     runtime.progress(phase, done, len(rows))
             return gathered.result()
     with torch.inference_mode(), ExitStack() as open_streams:
-        streams = [
-            open_streams.enter_context(closing(stream_batches(one, (rows[part] for part in parts), runtime.device)))
-            for one in sources
-        ]
-        for part, *read in zip(parts, *streams, strict=True):
-            gathered.add(part, compute(*read))
+        streams = [_one_each(pixels, asked, runtime) if through is None else through.stream(pixels, asked, runtime)]
+        streams += [] if beside is None else [_one_each(beside, asked, runtime)]
+        opened = [open_streams.enter_context(closing(stream)) for stream in streams]
+        for part, *read in zip(parts, *opened, strict=True):
+            gathered.add(part, compute(*chain(*read)))
             done += len(part)
             runtime.progress(phase, done, len(rows))
         return gathered.result()
+
+
+def _one_each(
+    pixels: np.ndarray, batches: Sequence[np.ndarray], runtime: Runtime
+) -> Generator[tuple[Tensor, ...], None, None]:
+    with closing(stream_batches(pixels, batches, runtime.device)) as stream:
+        for read in stream:
+            yield (read,)
+
+
+def _after(
+    through: Passing, compute: Callable[..., tuple[Tensor, ...]], read: Tensor, *beside: Tensor
+) -> tuple[Tensor, ...]:
+    return compute(*through(read), *beside)
 
 
 class _Gathered:

@@ -1,4 +1,4 @@
-"""Frozen backbones of timm, loaded once in a process for all networks that read them."""
+"""Frozen backbones of timm, loaded once on a device for all networks that read them there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.networks.backbones import SMALLEST_SIDE, Backbone, build_backbone
 from models.networks.folding import folded
 
 KEPT = 2
-"""Loaded backbones in a process."""
+"""Loaded backbones on each device: what is loaded on another one drives none of them out."""
 
 Key = tuple[str, str, int, torch.device]
 """Name, weights, side of the images, device."""
@@ -28,8 +28,8 @@ def kept_backbone(name: str, weights: str, image_size: int, device: torch.device
     with _lock:
         backbone = _loaded.pop(key, None) or _built(*key)
         _loaded[key] = backbone
-        while len(_loaded) > KEPT:
-            del _loaded[next(iter(_loaded))]
+        for last in [one for one in _loaded if one[3] == device][:-KEPT]:
+            del _loaded[last]
     return backbone
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from models.data import CycleData, Runtime
 from models.inference.disagreement import StreamingFigure
 from models.inference.fused import scoring_copy
 from models.inference.predictions import Predictions
+from models.inference.several_devices import Through
 from models.inference.streaming import map_rows
 from models.networks.base import TaskConfig, TaskNet
 from models.pixels import inputs_of
@@ -92,9 +94,9 @@ def predict_and_disagree(
     figure: one of `models.inference.disagreement`; of an image it is what the kind of task says
     (`models.tasks.base.Task.streaming`). `rows` must not be empty.
     """
-    first, *others = (scoring_copy(one, runtime) for one in (net, *members))
 
-    def batch(read: Tensor) -> tuple[Tensor, ...]:
+    def batch(*asked: Any) -> tuple[Tensor, ...]:
+        first, *others, read = asked
         inputs = inputs_of(read)
         own = first.head(first.features(inputs))
         streaming = net.task.streaming(figure)
@@ -103,5 +105,7 @@ def predict_and_disagree(
             streaming.add(member.head(member.features(inputs)))
         return (*net.predict(own), streaming.result())
 
-    predicted, confidence, values = map_rows(net.reads(pixels, runtime), rows, runtime, batch)
+    asking = Through(batch, [scoring_copy(one, runtime) for one in (net, *members)])
+    source = net.reads(pixels, runtime)
+    predicted, confidence, values = map_rows(source, rows, runtime, lambda *found: found, through=asking)
     return Predictions(predicted, confidence.astype(np.float64)), values.astype(np.float64)

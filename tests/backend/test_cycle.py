@@ -224,6 +224,16 @@ def test_of_a_subset_only_what_came_later_joins(bench: Workbench) -> None:
     assert set(bench.order(version)) == set(chosen) | (set(bench.tasks) - old)
 
 
+def test_a_subset_is_what_the_last_network_is_least_sure_of(bench: Workbench) -> None:
+    label(bench, 4)
+    whole = bench.state.scores.all(cycle.run_cycle(bench.job))
+    label(bench, 1)
+    left = bench.project.unlabelled()
+    confidence = {row.task_id: row.confidence or 0.0 for row in whole if row.task_id in left}
+    version = cycle.run_cycle(bench.with_settings(subset=5, candidates="uncertainty"))
+    assert set(bench.order(version)) == set(sorted(confidence, key=lambda task: confidence[task])[:5])
+
+
 def test_a_broken_image_of_a_labeled_task_is_tried_again_once_and_then_waits(bench: Workbench) -> None:
     key = bench.project.names[2]
     bench.project.import_tasks([{key: "data:image/png;base64,AAAA", "kind": "apple"}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -11,11 +12,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.rig.processes import HOST, Server, ServerError, free_port
+from tests.rig.processes import HOST, Server, ServerError, children_of, free_port
 
 
 class PostgresServer(Server):
-    """A PostgreSQL server without durability (it holds test data), open to local users.
+    """A PostgreSQL server, open to local users. One that is not ``durable`` loses what it was told last when it is
+    killed, which test data may.
 
     PostgreSQL refuses to run as root, so root runs it as the user ``postgres``; where that user cannot reach
     ``data_dir`` (pytest's directories are private) the files live in a temporary directory that :meth:`stop`
@@ -26,7 +28,8 @@ class PostgresServer(Server):
     stop_signal = signal.SIGINT  # its "fast" shutdown: does not wait for clients to leave
     user = "backend"
 
-    def __init__(self, data_dir: Path | None = None, port: int | None = None) -> None:
+    def __init__(self, data_dir: Path | None = None, port: int | None = None, *, durable: bool = False) -> None:
+        self.durable = durable
         self._as_root = os.geteuid() == 0
         if data_dir is None or (self._as_root and not _open_to_all(data_dir)):
             self._temporary: Path | None = Path(tempfile.mkdtemp(prefix="postgres-"))
@@ -58,9 +61,11 @@ class PostgresServer(Server):
         return options
 
     def command(self) -> list[str]:
-        quick = ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
         where = ["-D", str(self.directory / "db"), "-h", HOST, "-p", str(self.port)]
-        return [str(self._program("postgres")), *where, "-c", "unix_socket_directories=", *quick]
+        options = ["unix_socket_directories="]
+        if not self.durable:
+            options += ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
+        return [str(self._program("postgres")), *where, *(word for one in options for word in ("-c", one))]
 
     def launch(self) -> None:
         if not (self.directory / "db" / "PG_VERSION").exists():
@@ -74,9 +79,34 @@ class PostgresServer(Server):
     def create_database(self, name: str | None = None) -> str:
         """A new, empty database; returns its address."""
         name = name or f"db_{secrets.token_hex(6)}"
-        make = [str(self._program("createdb")), "-h", HOST, "-p", str(self.port), "-U", self.user, name]
-        subprocess.run(make, env=self.environment(), check=True, capture_output=True)
+        self._call("createdb", name)
         return self._address(name)
+
+    def kill(self) -> None:
+        """As ``kill -9`` of every process of it. Started again, it recovers on the same directory and port."""
+        children = children_of(self.pid) if self.running else {}
+        super().kill()
+        for pid in children:  # each leads a group of its own
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    @property
+    def version(self) -> str:
+        """The server's major version."""
+        run = subprocess.run([str(self._program("postgres")), "--version"], check=True, capture_output=True, text=True)
+        return run.stdout.split()[2].split(".")[0]
+
+    def dump(self, address: str, path: Path) -> None:
+        """Everything in the database at ``address``, as an archive."""
+        self._call("pg_dump", "-Fc", "-f", str(path), address.rsplit("/", 1)[1])
+
+    def restore(self, address: str, path: Path) -> None:
+        """What :meth:`dump` stored, into an empty database."""
+        self._call("pg_restore", "--no-owner", "-d", address.rsplit("/", 1)[1], str(path))
+
+    def _call(self, program: str, *arguments: str) -> None:
+        command = [str(self._program(program)), "-h", HOST, "-p", str(self.port), "-U", self.user, *arguments]
+        subprocess.run(command, env=self.environment(), check=True, capture_output=True)
 
     def stop(self) -> None:
         super().stop()

@@ -1,15 +1,17 @@
-"""``python -m tests.soak --minutes 10``: labels at speed while everything fails, then counts what was lost.
+"""``python -m tests.soak --minutes 10``: labels at speed while everything fails, then counts what was lost or doubled.
 
-A real Label Studio, a backend with a web process and two workers over one state, annotators with accounts of their own.
-Meanwhile processes are killed at random instants, Label Studio is killed, slow, or answers 401, 429, 500 or garbage,
-and the disk is full. Every few seconds everybody stops, and the task that Label Studio serves has to be the first of
-the published order. In the end all is made well, and has to come out even:
+A real Label Studio, a web process and two workers over one PostgreSQL, annotators with accounts of their own; with
+`--database sqlite` a web process and its worker over one file. Meanwhile each part is killed at random instants, also
+PostgreSQL and Label Studio, Label Studio is slow, or answers 401, 429, 500 or garbage, and the disk is full. Every few
+seconds everybody stops, and the task that Label Studio serves has to be the first of the published order. In the end
+all is made well, and has to come out even:
 
     annotations given / seen = 1
     predictions of the current version for each readable unlabeled task of the published head = 1
+    predictions of one version for one task, and tabs of the queue: none twice
     served order = published order, at every sample
 
-The exit code is 0 if all three hold. Nothing leaves this machine, and all that is started ends with the soak.
+The exit code is 0 if all of them hold. Nothing leaves this machine, and all that is started ends with the soak.
 """
 
 from __future__ import annotations
@@ -25,11 +27,11 @@ from pathlib import Path
 from backend.settings.core import Settings
 from tests.integration.helpers import FAST, LabelProject, Seen, Studio, drawings
 from tests.rig.proxy import Proxy
-from tests.rig.servers import BackendServer, LabelStudioServer, WorkerProcess
+from tests.rig.servers import BackendServer, LabelStudioServer, PostgresServer, WorkerProcess
 from tests.rig.waiting import wait_for
 from tests.soak import books
 from tests.soak.annotators import Annotator, Floor, Pace, accounts
-from tests.soak.faults import Faults, small_disk
+from tests.soak.faults import Faults, Parts, small_disk
 
 CLASSES = ("apple", "pear", "plum")
 SETTINGS = FAST | {
@@ -59,25 +61,38 @@ def main() -> int:
         tokens = accounts(studio, args.annotators)
         proxy = Proxy(server.url)
         ends.callback(proxy.close)
-        disk = directory / "backend"
-        full = ends.enter_context(small_disk(disk))
-        if not full:
-            _say("A small disk cannot be made here: a full one is not tried.")
-        key = server.personal_access_token()
-        backend = BackendServer(disk, proxy.url, key, env=SETTINGS)
-        backend.log_path = directory / "backend.log"
-        second = WorkerProcess(disk, proxy.url, key, env=SETTINGS)
-        second.log_path = directory / "second.log"
-        for process in (backend, second):
-            process.start()
-            ends.callback(process.stop)
-        project.connected(backend.url)
-        seen = Seen(f"sqlite:///{disk / 'state.sqlite3'}")
+        parts, url = _started(ends, args, directory, server, proxy)
+        project.connected(parts.backend.url)
+        seen = Seen(url)
         project.seen = seen
         wait_for("the first order", lambda: _is_published(project, seen), timeout=600)
-        _say(f"{args.tasks} tasks, connected. {args.minutes:g} minutes begin.")
-        faults = Faults(server, proxy, backend, second, disk if full else None, args.every, args.seed)
-        return _soak(args, project, seen, faults, tokens, directory)
+        running = "serve --no-worker and two workers over PostgreSQL" if parts.database else "serve over SQLite"
+        _say(f"{running}: {args.tasks} tasks, connected. {args.minutes:g} minutes begin.")
+        return _soak(args, project, seen, Faults(parts, args.every, args.seed), tokens, directory)
+
+
+def _started(
+    ends: ExitStack, args: argparse.Namespace, directory: Path, studio: LabelStudioServer, proxy: Proxy
+) -> tuple[Parts, str]:
+    """The backend, on whatever database was asked for, until ``ends`` are closed; the database's address."""
+    disk = directory / "backend"
+    full = ends.enter_context(small_disk(disk))
+    if not full:
+        _say("A small disk cannot be made here: a full one is not tried.")
+    database, url = None, f"sqlite:///{disk / 'state.sqlite3'}"
+    if args.database == "postgresql":
+        database = PostgresServer(durable=True)
+        database.start()
+        ends.callback(database.stop)
+        url = database.create_database()
+    alone, env, key = database is None, SETTINGS | {"DATABASE_URL": url}, studio.personal_access_token()
+    backend = BackendServer(disk, proxy.url, key, env=env, worker=alone)
+    workers = [] if alone else [WorkerProcess(disk, proxy.url, key, env=env) for _ in range(2)]
+    for name, process in zip(("backend", "worker-1", "worker-2"), (backend, *workers), strict=False):
+        process.log_path = directory / f"{name}.log"
+        process.start()
+        ends.callback(process.stop)
+    return Parts(studio, proxy, backend, workers, database, disk if full else None), url
 
 
 def _is_published(project: LabelProject, seen: Seen) -> bool:
@@ -131,9 +146,7 @@ def _report(
     times, _ = books.published(seen, project, settings)
     spread = Counter(times.values())
     lost = floor.confirmed - held
-    kinds = Counter[str]()
-    for kind, count in faults.counts.items():
-        kinds[kind.rstrip(" 0123") if "killed" in kind else kind] += count
+    double = books.twice(project)
     cycles = Counter(cycle.status for cycle in seen.state.cycles.recent(project.id, limit=1000))
     logs = "".join(path.read_text(errors="replace") for path in directory.glob("*.log"))
     seconds = max(1.0, labeled_for)
@@ -142,7 +155,7 @@ def _report(
     _say(
         f"tasks labeled: {labeled}; the others are second annotations of a task that Label Studio served to two at once"
     )
-    _say("faults: " + ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items())))
+    _say("faults: " + ", ".join(f"{kind}: {count}" for kind, count in sorted(faults.counts.items())))
     _say("cycles: " + ", ".join(f"{status}: {count}" for status, count in sorted(cycles.items())))
     _say(f"tracebacks in the backend's log: {logs.count('Traceback')}")
     ratio = len(held & read) / len(held) if held else 1.0
@@ -152,10 +165,12 @@ def _report(
     _say(
         f"served order = published order: {samples.equal} of {compared} samples ({samples.skipped} could not be taken)"
     )
-    problems = [*missing, *samples.different, *faults.failed]
+    unseen, unknown = len(held - read), len(read - held)
+    _say(f"lost: {len(lost)} annotations by Label Studio, {unseen} by the backend; twice: {len(double)}")
+    problems = [*missing, *samples.different, *faults.failed, *double]
     problems += [f"Label Studio lost annotations it had confirmed: {sorted(lost)[:10]}"] if lost else []
     problems += ["nothing could be compared"] if not compared else []
-    problems += [] if held == read else [f"given, not seen: {len(held - read)}; seen, not there: {len(read - held)}"]
+    problems += [] if held == read else [f"given, not seen: {unseen}; seen, not there: {unknown}"]
     problems += [] if set(spread) <= {1} else ["some task has no prediction or several"]
     for problem in problems:
         _say(f"PROBLEM: {problem}")
@@ -175,6 +190,12 @@ def _say(words: str) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10, help="how long people label and things fail; at most 30")
+    parser.add_argument(
+        "--database",
+        choices=("postgresql", "sqlite"),
+        default="postgresql",
+        help="two workers over PostgreSQL, or one worker over SQLite",
+    )
     parser.add_argument("--tasks", type=int, default=3_000, help="people go home earlier if all are labeled")
     parser.add_argument("--annotators", type=int, default=4)
     parser.add_argument("--rate", type=float, default=20, help="annotations a second at most, all annotators together")

@@ -93,6 +93,15 @@ def published(seen: Seen, project: LabelProject, settings: Settings) -> tuple[Co
     return Counter({task: held[task] for task in order}), words
 
 
+def twice(project: LabelProject) -> list[str]:
+    """What stands in Label Studio more than once: predictions of one version for one task, and tabs of the queue."""
+    held = Counter((int(item["task"]), str(item["model_version"])) for item in project.predictions())
+    found = [f"task {task} has {times} predictions of {name}" for (task, name), times in held.items() if times > 1]
+    tabs = project.studio.get("/api/dm/views/", project=project.id)
+    queues = [str(tab["data"]["title"]) for tab in tabs if str(tab["data"]["title"]).startswith("Acquisition queue")]
+    return found + ([f"the tab of the queue is there {len(queues)} times"] if len(queues) > 1 else [])
+
+
 def wait_until_settled(seen: Seen, project: LabelProject, settings: Settings, minutes: float) -> list[str]:
     """Wait until nothing is missing; what still is after ``minutes``."""
     until = time.monotonic() + 60 * minutes

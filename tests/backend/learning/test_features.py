@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from backend.learning.first_order import first_order
 from backend.learning.learner import Learner
 from backend.settings.core import Settings
 from backend.tasks import KINDS
+from backend.worker.turns import Turns
 from models import checkpoint
 from models.data import ClassTargets, CycleData, Runtime, no_progress
 from models.networks.pretrained import FrozenClassifier
@@ -54,6 +56,20 @@ def test_each_image_is_embedded_once(cache: ImageCache, monkeypatch: pytest.Monk
     again = opened(cache)
     assert again.fill(TASKS, no_progress)
     assert again.present(TASKS).tolist() == TASKS.tolist()
+
+
+def test_images_that_several_devices_embed_are_embedded_as_by_one(
+    cache: ImageCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BATCH", 1)
+    alone, order = opened(cache), TASKS[::-1]
+    assert alone.fill(order, no_progress) and alone.kept is not None
+    of_one = alone.of(TASKS).copy()
+    shutil.rmtree(alone.kept.directory)
+    spread = opened(cache)
+    assert not len(spread.present(TASKS))
+    assert spread.fill(order, no_progress, idle=Turns([CPU, torch.device("cpu:1")]).idle)
+    assert np.array_equal(spread.of(TASKS), of_one)
 
 
 def test_what_a_kill_interrupts_goes_on_where_it_was(cache: ImageCache, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def work(bench: Workbench, hand: Worker, turn: Work = Work.UPKEEP) -> bool:
 
 def fill_up(bench: Workbench, hand: Worker) -> bool:
     """Upkeep that gives way to no cycle, because another project trains."""
-    with hand._turns[Work.CYCLE].wait(lambda: None):
+    with hand.turns.wait(Work.CYCLE, 0, lambda: None):
         return work(bench, hand)
 
 

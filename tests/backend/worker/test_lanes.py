@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from backend.errors import Stopped
-from backend.state import State
-from backend.worker.lanes import Lanes, Turn
+from backend.errors import DatabaseUnavailable
+from backend.settings.core import Settings
+from backend.state import Project, State
+from backend.worker.lanes import Lanes
 from backend.worker.leases import Leases
+from backend.worker.worker import Worker
 from tests.rig.waiting import PATIENCE, wait_for
 
 HERE, THERE, ELSEWHERE = "http://here", "http://there", "http://elsewhere"
@@ -81,26 +83,29 @@ def test_work_that_fails_ends_its_lane_alone(work: Work, caplog: pytest.LogCaptu
     assert started(lanes, work, 1, 2) == [False, True]  # it rests a little, the others do not
 
 
-def test_a_turn_is_one_project_at_a_time_and_whoever_waits_looks_whether_it_may_go_on() -> None:
-    turn, looks = Turn(), []
+def test_a_database_that_is_away_is_said_now_and_then_and_work_goes_on_once_it_is_back(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hand, looks = Worker(replace(settings, poll_seconds=0.05)), 0
 
-    def stopped() -> None:
-        looks.append(turn.taken)
-        raise Stopped("now")
+    def away() -> list[Project]:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise DatabaseUnavailable("The database cannot be reached (refused): see whether its server runs.")
+        return []
 
-    with turn.wait(lambda: None):
-        waiting = threading.Thread(target=lambda: _enter(turn, stopped))
-        waiting.start()
-        waiting.join(PATIENCE)
-        assert looks == [True]
-    assert not turn.taken
-    with turn.wait(stopped):
-        assert turn.taken
-
-
-def _enter(turn: Turn, check: object) -> None:
-    with suppress(Stopped), turn.wait(check):  # type: ignore[arg-type]
-        raise AssertionError("it was not its turn")
+    monkeypatch.setattr(hand.state.projects, "all", away)
+    looking = threading.Thread(target=hand._look, daemon=True)
+    looking.start()
+    try:
+        time.sleep(0.5)
+        assert looks == 1, "not as often as the worker looks for work"
+        wait_for("the next looks", lambda: looks > 3)
+        assert caplog.text.count("cannot be reached") == 1 and "Traceback" not in caplog.text
+    finally:
+        hand.stop.set()
+        looking.join(PATIENCE)
 
 
 # -- leases of a clock that was ahead ----------------------------------------------------------------------------------

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from backend.errors import LeaseLost, OwnerError, Stopped
 from backend.events import Work
 from backend.labelstudio import http as labelstudio_http
 from backend.labelstudio.client import LabelStudio
+from backend.learning.learner import Learner
 from backend.state import Project, Version
 from backend.worker import reading_back, removal
 from backend.worker.commands import run_cycle_now
-from backend.worker.device import choose_device
 from backend.worker.worker import Worker
 from tests.backend.small_label_studio import CONFIG, project_key, small_label_studio
 from tests.backend.workbench import OWNER, Workbench, add_tasks, draw, label, masks_config, workbench
@@ -42,10 +43,10 @@ def bench(label_studio: LabelStudioServer, tmp_path: Path, monkeypatch: pytest.M
         yield made
 
 
-def hire(bench: Workbench, **changes: Any) -> Worker:
+def hire(bench: Workbench, devices: Sequence[torch.device] = (), **changes: Any) -> Worker:
     """A worker process's inside, started now, without its threads: each test takes the turns itself."""
     key = {"label_studio_api_key": bench.job.gateway._token}
-    return Worker(replace(bench.job.settings, **{**key, **changes}))
+    return Worker(replace(bench.job.settings, **{**key, **changes}), devices=devices)
 
 
 def row(bench: Workbench) -> Project:
@@ -499,13 +500,17 @@ def test_a_cycle_by_hand_of_a_project_that_is_not_connected(bench: Workbench) ->
         run_cycle_now(hire(bench).settings, "987654", lambda *_: None)
 
 
-def test_a_device_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
-    with pytest.raises(OwnerError, match="DEVICE"):
-        choose_device("cuda:1")
+def test_a_project_is_trained_on_the_device_that_is_free(bench: Workbench) -> None:
+    """And its pool is scored there; the figures of one processor do not depend on what it is called."""
+    label(bench, BUDGET)
+    hand = hire(bench, devices=[torch.device("cpu:0"), torch.device("cpu:1")])
+    with hand.turns.wait(Work.CYCLE, 0, lambda: None), hand.turns.wait(Work.UPKEEP, 0, lambda: None):
+        work_off(bench, hand)
+        assert hand.turns.home(bench.project.id) == torch.device("cpu:1")
+    version = current(bench)
+    assert version.cycle == 1 and version.checkpoint is not None
+    there = Learner.load(version.checkpoint, torch.device("cpu:1"))
+    assert next(there.net.parameters()).device == torch.device("cpu")
 
 
 def test_our_own_address_and_key_come_first(bench: Workbench) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from models import checkpoint
 from models.data import ClassTargets, CycleData, MaskTargets, MultilabelTargets, Runtime
 from models.inference.predictions import Predictions
+from models.lending import Lent
 from samplers import build_sampler
 from tests.samplers.worlds import (
     CLASSES,
@@ -59,6 +62,25 @@ def check_predictions(data: CycleData, predictions: Predictions) -> None:
         return
     assert predictions.predicted.shape == (UNLABELED,)
     assert 0 <= predictions.predicted.min() <= predictions.predicted.max() < data.num_classes
+
+
+@EVERY_TASK_OR_FAMILY
+def test_a_pool_that_is_scored_on_several_devices_has_the_scores_of_one(name: str, task: str) -> None:
+    """To the last bit: all that a row's score depends on is that row. The second device is the processor, too."""
+
+    @contextmanager
+    def lend(besides: torch.device) -> Iterator[Sequence[Lent]]:
+        yield [Lent(torch.device("cpu:1"), lambda: False)]
+
+    world = fitted(name, 3, task)
+    alone, spread = (Runtime(CPU, 0, eval_batch_size=4, idle=idle) for idle in (None, lend))
+    asked = (world.net, world.data.pixels, world.data.unlabeled)
+    one, other = (world.sampler.score(*asked, how) for how in (alone, spread))
+    assert np.array_equal(one.acquisition, other.acquisition)
+    assert (one.predictions is None) == (other.predictions is None)
+    if one.predictions is not None and other.predictions is not None:
+        assert np.array_equal(one.predictions.predicted, other.predictions.predicted)
+        assert np.array_equal(one.predictions.confidence, other.predictions.confidence)
 
 
 @EVERY
