@@ -9,6 +9,7 @@
 # make soak [MINUTES=10] [SOAK_ARGS="--database sqlite"]    labels at speed while every part is killed, two workers and
 #                PostgreSQL among them, and Label Studio fails; counts what is lost, and what is there twice
 # make test-compat LABEL_STUDIO=1.20.0 [TOKENS=legacy]    the loop against another version of Label Studio
+# make test-machines    workers on machines of their own, one of which is cut off; nodes of Ray, one of which is killed
 # make test | test-long | lint | bench | audit | test-gpu
 #
 # Everything depends on setup, which runs again only when a requirement file changed.
@@ -33,7 +34,7 @@ INSTALL = $(RUN) -m uv pip sync --quiet
 # torch's parts are hundreds of megabytes each
 export UV_HTTP_TIMEOUT ?= 300
 
-.PHONY: help setup demo test test-long test-gpu test-compat fuzz soak bench lint audit lock
+.PHONY: help setup demo test test-long test-machines test-gpu test-compat fuzz soak bench lint audit lock
 .PHONY: curves curves-scratch curves-segmentation
 
 help:
@@ -62,7 +63,7 @@ $(VENV)/.installed: $(REQUIREMENTS) | $(VENV)/bin/python
 
 $(STUDIO)/.installed: requirements-label-studio.txt | $(STUDIO)/bin/python
 	$(INSTALL) --python $(STUDIO)/bin/python requirements-label-studio.txt
-	@rm -f $(STUDIO)/migrated.sqlite3
+	@rm -f $(STUDIO)/migrated.sqlite3 $(STUDIO)/migrated-*.dump
 	$(RUN) -c "from tests.rig.servers import migrated_database; migrated_database()"
 	@touch $@
 
@@ -84,6 +85,10 @@ test: setup
 # What would make `make test` too long: whole demos and kills with masks, and repetitions with other sizes and databases.
 test-long: setup
 	$(RUN) -m pytest -m long $(PYTEST_ARGS)
+
+# Workers on machines of their own, of which one is cut off, and a cluster of Ray that loses a node. The first needs root.
+test-machines: setup
+	$(RUN) -m pytest -m machines $(PYTEST_ARGS)
 
 # Another version of Label Studio, in an environment of its own, with what it asks for today; TOKENS=legacy uses no
 # personal access token, which older versions do not have anyway.

@@ -27,6 +27,7 @@ from backend.files import DRAFT, checkpoint_path, predictions_folder, project_fo
 from backend.settings.core import Settings
 from backend.state import Project, State, Version, keeping
 from backend.state.database import Database, database_file
+from backend.store.reading import whole_folder
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ def _write_archive(draft: Path, copied: Path, settings: Settings) -> tuple[str, 
         files, missing, count = [], [], 0
         for project in _every(state):
             count += 1
+            whole_folder(settings, project)
             for version in state.versions.of_project(project.id, removed=False):
                 found = list(_files_of(settings, project, version))
                 files += found

@@ -20,6 +20,7 @@ from backend.files import checkpoint_path, predictions_folder
 from backend.head import SMALL_FIRST_ORDER
 from backend.images.cache import ImageCache
 from backend.learning import device_memory
+from backend.learning.candidates import Candidates, asks_network
 from backend.learning.checkpoints import last_learner, save_learner
 from backend.learning.control_figures import control_figures
 from backend.learning.control_order import with_drawn
@@ -27,7 +28,7 @@ from backend.learning.doubts import judged_figures
 from backend.learning.features import Features
 from backend.learning.first_order import first_order
 from backend.learning.health import checked
-from backend.learning.learner import Learner, random_subset
+from backend.learning.learner import Learner
 from backend.learning.pool import ScoredPool, predicted_shares
 from backend.learning.preparation import ready_state
 from backend.learning.relabeling import relabeling_figures
@@ -35,7 +36,7 @@ from backend.reporting import outlook
 from backend.settings.core import Settings
 from backend.state import Version
 from backend.tasks.records import TrainingLabels
-from backend.worker import asking, connection, publisher, synthetic
+from backend.worker import asking, connection, publisher, storing, synthetic
 from backend.worker.features import open_features
 from backend.worker.images import open_images
 from backend.worker.job import Job
@@ -99,16 +100,17 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
             labels = training_labels(job, truth, cache, report)
             held_out = held_out_labels(job, truth, cache, report)
             features = open_features(job, truth, cache, report, FEATURE_SECONDS)
-            pool, drawn = pool_tasks(truth, features, seed)
-            data = cycle_data(cache, labels, pool, truth)
             with job.turn() as device:
                 report("train", 0, 1)
-                job.state.cycles.report(
-                    report.cycle_id, "train", 0, 1, labels=len(data.real.labeled), sampler=settings.sampler
-                )
                 versions = job.state.versions.of_project(job.project.id)
-                previous = last_learner(versions, device, cycle.metrics) if settings.warm_start else None
+                wanted = settings.warm_start or asks_network(settings)
+                previous = last_learner(job.folder, versions, device, cycle.metrics) if wanted else None
                 runtime = runtime_of(job, settings, features, cycle, device)
+                candidates = Candidates.among(features, labels.tasks, settings, previous, runtime)
+                pool, drawn = candidates.of_pool(truth.unlabeled, truth.control.arm)
+                data = cycle_data(cache, labels, pool, truth)
+                counted = {"labels": len(data.real.labeled), "sampler": settings.sampler}
+                job.state.cycles.report(report.cycle_id, "train", 0, 1, **counted)
                 learner, metrics = device_memory.trained(settings, kind.classes, data, runtime, previous)
                 cycle.metrics.update(metrics | judged_figures(learner, labels.tasks, data))
                 if truth.control.arm.fraction:
@@ -131,6 +133,7 @@ def run_cycle(job: Job, truth: Truth | None = None) -> Version:
                 cycle.metrics.update(synthetic.figures(truth, made))
                 name = save_learner(job.folder, learner, cycle.number, publisher.names_taken(job))
                 kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, name), runtime)
+            storing.store_files(job)
             if made is not None:
                 synthetic.plan(job, name, made)
             version = store_version(job, truth, scored, cycle, name, learner)
@@ -150,7 +153,7 @@ def runtime_of(job: Job, settings: Settings, features: Features, cycle: CycleRec
     dtype = SCORE_DTYPES[settings.score_dtype]
     prepared = ready_state(job.folder, device) if SAMPLERS[settings.sampler].prepares else None
     runtime = Runtime(device, cycle.seed, cycle.report, score_dtype=dtype, features=features.rows, prepared=prepared)
-    return replace(runtime, idle=job.idle, executor=job.executor)
+    return replace(runtime, index=features.neighbors, idle=job.idle, executor=job.executor)
 
 
 def cold_start(job: Job, truth: Truth, *, whole: bool = False) -> Version:
@@ -221,20 +224,6 @@ def _spread_first(job: Job, truth: Truth, cycle: CycleRecord) -> tuple[ScoredPoo
             runtime = Runtime(device, cycle.seed, report)
             chosen = first_order(features, rest, cache.present(truth.real_to_learn), runtime)
     return with_drawn(chosen, ScoredPool.unordered(drawn), arm.fraction, cycle.seed), cache, features
-
-
-def pool_tasks(truth: Truth, features: Features, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The unlabeled tasks to score, all that have an image or the random subset R of them: those that the sampler
-    chooses from (N,), and those of the control arm (K,), which are served in this order."""
-    found, arm = features.present(truth.unlabeled), truth.control.arm
-    drawn = arm.of(found)
-    pool = np.setdiff1d(found, drawn)
-    size = truth.kind.settings.subset
-    if 0 < size < len(found):
-        drawn = drawn[: round(arm.fraction * size)]
-        size -= len(drawn)
-        pool = pool[random_subset(len(pool), size, seed)] if size < len(pool) else pool
-    return pool, drawn
 
 
 def prospects(job: Job, truth: Truth, cycle: CycleRecord) -> dict[str, Any]:

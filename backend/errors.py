@@ -8,6 +8,7 @@ BackendError                  everything this package raises on purpose
 │   ├── NoLabels              training was requested before anything was labeled
 │   └── HandsOff              the project is not ours to work on: write nothing
 ├── LabelStudioUnavailable    no connection, a timeout or a 5xx: the same call may work later
+├── StoreUnavailable          the object store does not respond, or refuses: the same call may work later
 ├── DatabaseUnavailable       the state's database cannot be reached: the same query may work later
 ├── NoSpace                   a disk is full
 ├── ImageError                one image cannot be used; it is set aside
@@ -60,6 +61,10 @@ class LabelStudioUnavailable(BackendError):
     def __init__(self, message: str = "", *, maybe_written: bool = False) -> None:
         super().__init__(message)
         self.maybe_written = maybe_written
+
+
+class StoreUnavailable(BackendError):
+    """The object store of the setting ``store`` did not respond, or refused. Trying again later may work."""
 
 
 class DatabaseUnavailable(BackendError):

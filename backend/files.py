@@ -86,3 +86,10 @@ def learned_picture(folder: Path) -> Path:
 def checkpoint_path(folder: Path, version_name: str) -> Path:
     """Where a version's checkpoint is in the project's ``folder``."""
     return folder / "checkpoints" / f"{version_name}.pt"
+
+
+def checkpoint_here(folder: Path, stored: str) -> Path:
+    """Where a checkpoint of the project's ``folder`` is on this machine. The path in the state, ``stored``, was written
+    by the machine that trained it, whose ``MODEL_DIR`` may be another one."""
+    here = folder / "checkpoints" / Path(stored).name
+    return here if here.exists() else Path(stored)

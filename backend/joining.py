@@ -17,6 +17,7 @@ from backend.learning.learner import Learner, cycle_seed
 from backend.learning.pool import ScoredPool
 from backend.learning.scores import joining_priority_scores
 from backend.state import Version
+from backend.worker import storing
 from backend.worker.features import open_features
 from backend.worker.images import open_images
 from backend.worker.job import Job
@@ -71,11 +72,12 @@ def add_unfinished(job: Job, version: Version, truth: Truth, features: Features,
     seed = cycle_seed(job.settings.seed, version.cycle)
     with job.turn() as device:
         if device != learner.device:
-            learner = last_learner([version], device) or learner
+            learner = last_learner(job.folder, [version], device) or learner
         runtime = learner.runtime(seed, lambda phase, done, total: job.check())
         runtime = replace(runtime, features=features.rows_for(learner), idle=job.idle)
         scored = device_memory.scored(learner, cache, tasks, runtime)
         truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
+    storing.store_files(job)
     _add(job, version, truth, scored, seed)
 
 
@@ -98,7 +100,7 @@ def _score_joining(
     if version.checkpoint is None or not len(tasks):
         return ScoredPool.shuffled(tasks, seed, (0.5, 1.0) if version.checkpoint is None else (0.0, 1.0))
     with job.turn() as device:
-        learner = last_learner([version], device)
+        learner = last_learner(job.folder, [version], device)
         if learner is None or (learner.task, learner.frame) != (truth.kind.name, cache.frame):
             return ScoredPool.shuffled(tasks, seed)
         kept = features.rows_for(learner)
@@ -107,6 +109,7 @@ def _score_joining(
         runtime = replace(runtime, features=kept, idle=job.idle, executor=job.executor)
         scored = device_memory.scored(learner, cache, tasks, runtime)
         truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
+    storing.store_files(job)
     return scored
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from models.networks.backbones import BUNDLED, dimensions_of
 
 RESULTS = Path(__file__).parent / "results"
-BENCH, LARGE = "bench-features.md", "large-projects.md"
+BENCH, LARGE, PROCESSES = "bench-features.md", "large-projects.md", "label-studio-processes.md"
 
 IMAGES, ANNOTATORS, SECONDS, LABELS, PRICE = 10_000_000, 100, 10.0, 500, 0.05
 """The project that ``docs/scale.md`` plans; seconds that a person takes for a label; labels between two cycles; what
@@ -56,10 +56,12 @@ def measured() -> dict[str, Constant]:
     bench, large = ((RESULTS / name).read_text() for name in (BENCH, LARGE))
     million = _row(large, "1,000,000")
     studio = _row(large[large.index("## What Label Studio alone costs") :], "200,000")
+    several = _row((RESULTS / PROCESSES).read_text(), "4 processes")
     return {
         "import": Constant(float(studio[1]), 1e3, LARGE),
         "next": Constant(float(studio[2].split(",")[0]), 2e5, LARGE),
         "submit": Constant(float(studio[3].split(",")[0]), 2e5, LARGE),
+        "label": Constant(sum(map(float, several[4].split(" + "))), 5e3, PROCESSES),
         "first read": Constant(float(million[1]), 1e6, LARGE),
         "cycle": Constant(float(million[2].split()[0]), 1e6, LARGE),
         "memory": Constant(float(million[5].split(",")[1].split()[0]), 1e6, LARGE),
@@ -91,9 +93,14 @@ def always(annotators: int, seconds: float, labels: int) -> Iterator[Phase]:
     busy = known["next"].value + known["submit"].value
     yield Phase("labels", f"{rate:,.1f} a second", f"{annotators:,} people, {seconds:g} s each: assumed")
     yield Phase("time from one cycle to the next", _time(labels / rate), f"{labels:,} labels: assumed")
-    tasks = f"{known['next'].at:,.0f} tasks on SQLite; with more tasks, and with several processes, not measured"
+    tasks = f"{known['next'].at:,.0f} tasks on SQLite; with more tasks, not measured"
     from_ = f"`next` and Submit take {busy:.2f} s: {_link(known['next'])} with {tasks}"
     yield Phase("processes of Label Studio that serve and store them", f"{max(1, math.ceil(rate * busy)):,}", from_)
+    computed = known["label"]
+    tasks = f"{computed.at:,.0f} tasks, on two cores; on more cores, and with more tasks, not measured"
+    from_ = f"a label takes {computed.value:.2f} core s: {_link(computed)} with four processes and {tasks}"
+    cores = f"{max(1, math.ceil(rate * computed.value)):,}"
+    yield Phase("cores for them, PostgreSQL, Redis and the job workers included", cores, from_)
 
 
 def cost(images: int, price: float) -> str:

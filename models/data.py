@@ -10,6 +10,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
@@ -231,6 +232,8 @@ class Runtime:
                      keeps of the pool's rows; filled where rows are asked for. None = pixels are read instead.
     encoded          what a segmenter's frozen encoder says of the labeled images, for all trainings of a cycle; filled
                      as it is asked for. None = each training has its own.
+    index            the file that an index of the neighbors among `features` is kept in from cycle to cycle
+                     (`models.geometry.neighbor_index`); None = one is built when it is needed, and not kept.
     prepared         what a sampler's networks learned from the images apart from cycles, as `fit` takes it over; {} =
                      nothing yet. None = nobody sees to that, and `fit` trains them itself.
     idle             lends further devices of its type for a pass over rows of the pool. None = there is none.
@@ -246,6 +249,7 @@ class Runtime:
     features: np.ndarray | None = None
     encoded: EncodedImages | None = None
     prepared: Mapping[str, Any] | None = None
+    index: Path | None = None
     idle: Lend | None = None
     executor: Executor | None = None
 

@@ -107,7 +107,17 @@ class AsalSampler(GanSampler[AsalOptions]):
         return torch.randn(shape, generator=noise, device=noise.device)
 
     def _match(self, net: TaskNet, wanted: Tensor, data: CycleData, runtime: Runtime) -> Tensor:
-        """The rows (K,) of the unlabeled images that are nearest to those wanted (G, F), each matched once."""
+        """The rows (K,) of the unlabeled images that are nearest to those wanted (G, F), each matched once.
+
+        Of a pool above `models.geometry.matching.LARGEST_EXACT` rows whose features are kept, by an index."""
+        if self.options.asal_space == "backbone" and len(data.unlabeled) > models.geometry.matching.LARGEST_EXACT:
+            features_of = models.inference.kept_rows.kept_rows(net, data.pixels, runtime)
+            if features_of is not None:
+                kept = models.geometry.neighbor_index.NeighborIndex.kept
+                index = kept(runtime.index, data.unlabeled, features_of, runtime)
+                runtime.progress("match", 0, len(wanted))
+                found = models.geometry.matching.matches_by_index(index, wanted, data.unlabeled, features_of)[0]
+                return found.to(self.device)
         nearest = models.geometry.matching.NearestRows(wanted)
         rows, streaming, done = data.unlabeled, models.inference.streaming, 0
         source = net.reads(data.pixels, runtime) if self.options.asal_space == "backbone" else data.pixels

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from models.data import CycleData, Runtime
     from models.geometry.coverage import GreedyOrder
+    from models.geometry.space import Read
     from models.networks.base import TaskNet
 
 NOTHING = 1e-12  # stands for a distance of 0 under the logarithm
@@ -37,10 +38,11 @@ class CoreSetSampler(Sampler[CoreSetOptions]):
 
     `fit` runs greedy over the unlabeled rows, the labeled ones being centers already, and keeps the centers and the
     distance at which each became one. A row's score is the distance at which it becomes a center, so that the queue is
-    greedy's order, and images that come later find their place in it. Of a pool or labeled set above
-    `models.geometry.k_center.MOST_POINTS` rows a random sample is embedded. The paper's second part, a mixed integer
-    program that improves on greedy, is left out, as in all code we know of. A segmenter's features are averaged over
-    the pixels.
+    greedy's order, and images that come later find their place in it. A pool above
+    `models.geometry.k_center.MOST_POINTS` rows is gone through as a whole where features are kept
+    (`models.geometry.k_center_whole`), else a random sample of it is embedded; of a labeled set above that, too. The
+    paper's second part, a mixed integer program that improves on greedy, is left out, as in all code we know of. A
+    segmenter's features are averaged over the pixels.
     """
 
     name: ClassVar[str] = "core-set"
@@ -58,6 +60,11 @@ class CoreSetSampler(Sampler[CoreSetOptions]):
         """Embed, then pick: phases "embed" and "core-set". Nothing of an earlier cycle is used."""
         started = time.perf_counter()
         rng = runtime.rng("core-set sample")
+        read = None
+        if len(data.unlabeled) > models.geometry.k_center.MOST_POINTS:
+            read = models.inference.kept_rows.kept_rows(net, data.pixels, runtime)
+        if read is not None:
+            return self._fit_whole(read, sample(data.labeled, rng), data.unlabeled, runtime, started)
         labeled, pool = (sample(rows, rng) for rows in (data.labeled, data.unlabeled))
         everything = np.concatenate([labeled, pool])
         features = torch.from_numpy(models.inference.predictions.embed(net, data.pixels, everything, runtime))
@@ -69,11 +76,28 @@ class CoreSetSampler(Sampler[CoreSetOptions]):
             self.options.core_set_picks,
             lambda done, count: runtime.progress("core-set", done, count),
         )
+        return self._figures(started, len(labeled), nearest)
+
+    def _fit_whole(
+        self, read: Read, labeled: np.ndarray, pool: np.ndarray, runtime: Runtime, started: float
+    ) -> dict[str, float]:
+        centers = read(labeled)
+        picks = self.options.core_set_picks
+        found = models.geometry.k_center_whole.greedy_of_all(pool, read, picks, centers, runtime)
+        if len(labeled) == 0:  # a first pick without any center: nobody is farther than twice this
+            found.radii[0] = 4.0 * (found.radii[1] if len(found.radii) > 1 else found.nearest.max())
+        rows = pool[found.chosen.numpy()].astype(np.int64)
+        order = (torch.cat([centers, read(rows)]), found.radii.double().sqrt(), torch.from_numpy(rows))
+        self.order = models.geometry.coverage.GreedyOrder(*(part.to(self.device) for part in order))
+        return self._figures(started, len(labeled), found.nearest.sqrt())
+
+    def _figures(self, started: float, centers: int, nearest: Tensor) -> dict[str, float]:
+        assert self.order is not None
         return {
             "seconds": time.perf_counter() - started,
-            "centers": float(len(labeled)),
+            "centers": float(centers),
             "picks": float(len(self.order.rows)),
-            "radius": float(nearest.max()) if len(pool) else 0.0,
+            "radius": float(nearest.max()) if len(nearest) else 0.0,
         }
 
     def _score(self, net: TaskNet, pixels: np.ndarray, rows: np.ndarray, runtime: Runtime) -> Scored:

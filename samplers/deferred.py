@@ -45,9 +45,12 @@ if TYPE_CHECKING:
     import models.geometry.gradients
     import models.geometry.herding
     import models.geometry.k_center
+    import models.geometry.k_center_whole
     import models.geometry.manifolds
     import models.geometry.matching
+    import models.geometry.neighbor_index
     import models.geometry.picks
+    import models.geometry.space
     import models.geometry.typical
     import models.index_masks
     import models.inference.disagreement
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     import models.inference.epmcm
     import models.inference.executors
     import models.inference.fused
+    import models.inference.kept_rows
     import models.inference.per_class
     import models.inference.per_pixel
     import models.inference.predictions

@@ -42,11 +42,17 @@ class TypiClustSampler(PickingSampler[SamplerOptions]):
     Options = SamplerOptions
 
     def choose(self, net: TaskNet, data: CycleData, runtime: Runtime) -> np.ndarray:
-        """The typical images, of up to 5,000 of the pool by chance; none once the time of margin has come."""
+        """The typical images; none once the time of margin has come. Of a pool above 5,000 images all are looked at
+        where features are kept, else 5,000 by chance."""
         counts = net.task.labels_per_class(data)
         if counts.all() or len(data.labeled) >= ENOUGH_LABELS * data.num_classes:
             return data.unlabeled[:0]
         typical = models.geometry.typical
+        if len(data.unlabeled) > typical.LARGEST_SAMPLE:
+            read = models.inference.kept_rows.kept_rows(net, data.pixels, runtime)
+            if read is not None:
+                found = typical.typical_of_all(data.unlabeled, data.labeled, read, runtime, "typiclust")
+                return data.unlabeled[found]
         pool = some_of(data.unlabeled, typical.LARGEST_SAMPLE, runtime)
         labeled = some_of(data.labeled, typical.LARGEST_SAMPLE, runtime)
         both = np.concatenate([pool, labeled])

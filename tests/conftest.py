@@ -84,6 +84,17 @@ def postgres() -> Iterator[object]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """A running server that speaks S3 (tests.rig.object_store.ObjectStoreServer)."""
+    from tests.rig.object_store import ObjectStoreServer
+
+    server = ObjectStoreServer(tmp_path_factory.mktemp("object-store"))
+    server.start()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
 def postgres_url(postgres: object) -> str:
     """The address of a new, empty PostgreSQL database."""

@@ -29,8 +29,14 @@ DOCKERFILE = DOCKER / "Dockerfile"
 COMPOSE = DOCKER / "docker-compose.yml"
 CPU = DOCKER / "docker-compose.cpu.yml"
 EXISTING = DOCKER / "docker-compose.existing.yml"
+SCALE = DOCKER / "docker-compose.scale.yml"
 EXAMPLES = {COMPOSE: DOCKER / ".env.example", EXISTING: DOCKER / ".env.existing.example"}
-MAY_BE_EMPTY = ("BASIC_AUTH_USER", "BASIC_AUTH_PASS", "IMAGE_HOSTS", "SAMPLER")
+LAYERS = {COMPOSE: [COMPOSE, SCALE], EXISTING: [EXISTING]}
+"""The files whose variables are in one example."""
+MAY_BE_EMPTY = (
+    *("BASIC_AUTH_USER", "BASIC_AUTH_PASS", "IMAGE_HOSTS", "SAMPLER"),
+    *("LABEL_STUDIO_HOST", "CSRF_TRUSTED_ORIGINS"),
+)
 """In the main file; the other one requires the password, because there the backend is reached from outside."""
 VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?::([-?])([^}]*))?\}")
 
@@ -44,6 +50,11 @@ def variables(path: Path) -> dict[str, str]:
 def example(file: Path = COMPOSE) -> dict[str, str]:
     """The variables of the example that goes with a compose file."""
     return variables(EXAMPLES[file])
+
+
+def variables_of(file: Path) -> list[tuple[str, str, str]]:
+    """Name, kind and rest of each variable in a compose file and what may be put on top of it."""
+    return [found for layer in LAYERS[file] for found in VARIABLE.findall(layer.read_text())]
 
 
 def filled_in(file: Path = COMPOSE) -> dict[str, str]:
@@ -196,7 +207,7 @@ def test_the_documentation_says_what_the_files_say(page: str) -> None:
     """In the same order, with files that exist."""
     blocks = [content for _, content in Page.read(ROOT / page).blocks if "docker" in content]
     written = [command for block in blocks for command in steps(block)]
-    by_file = [steps(path.read_text()) for path in EXAMPLES]
+    by_file = [steps(path.read_text()) for path in (*EXAMPLES, SCALE)]
     assert written[:2] == by_file[0][:2]
     if page != "README.md":
         assert written == [command for commands in by_file for command in commands]
@@ -267,7 +278,7 @@ def test_docker_compose_itself_accepts_the_files(tmp_path: Path) -> None:
     filled = tmp_path / "filled.env"
     for file in (COMPOSE, EXISTING):
         filled.write_text("".join(f"{name}={value}\n" for name, value in filled_in(file).items()))
-        files = ["-f", str(file), "-f", str(CPU)]
+        files = [part for layer in (*LAYERS[file], CPU) for part in ("-f", str(layer))]
         run = subprocess.run(
             [docker, "compose", "--env-file", str(filled), *files, "config", "--quiet"], capture_output=True, text=True
         )
@@ -279,7 +290,9 @@ def test_the_base_image_is_fixed_by_its_digest() -> None:
 
 
 def test_label_studio_is_pinned_and_lets_the_backend_in(compose: dict[str, Any]) -> None:
-    locked = re.search(r"^label-studio==(.+)$", (ROOT / "requirements-label-studio.in").read_text(), re.MULTILINE)
+    locked = re.search(
+        r"^label-studio\[uwsgi\]==(.+)$", (ROOT / "requirements-label-studio.in").read_text(), re.MULTILINE
+    )
     assert locked is not None
     assert compose["services"]["label-studio"]["image"] == f"heartexlabs/label-studio:{locked[1]}"
     assert environment(compose, "label-studio")["ML_BLOCK_LOCAL_IP"] == "false"
@@ -328,7 +341,7 @@ def test_an_empty_example_leaves_the_defaults() -> None:
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda path: path.name)
 def test_the_example_names_every_variable_and_no_other(file: Path) -> None:
-    used = {name: kind for name, kind, _ in VARIABLE.findall(file.read_text())}
+    used = {name: kind for name, kind, _ in variables_of(file)}
     assert set(example(file)) == set(used)
     required = {name for name, kind in used.items() if kind == "?"}
     assert required == {
@@ -340,7 +353,7 @@ def test_the_example_names_every_variable_and_no_other(file: Path) -> None:
 
 def test_defaults_of_the_example_are_those_of_the_file() -> None:
     for file in EXAMPLES:
-        for name, kind, rest in VARIABLE.findall(file.read_text()):
+        for name, kind, rest in variables_of(file):
             assert kind != "-" or example(file)[name] == rest or name in MAY_BE_EMPTY, name
 
 

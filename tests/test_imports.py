@@ -24,7 +24,7 @@ PRODUCT = ("backend", "models", "samplers")
 
 # Top-level names that a package may import besides the standard library; those that are not here, any.
 MAY_IMPORT = {
-    "models": {"models", "torch", "torchvision", "timm", "safetensors", "numpy", "scipy"},
+    "models": {"models", "torch", "torchvision", "timm", "safetensors", "numpy", "scipy", "faiss"},
     "samplers": {"samplers", "models", "torch", "numpy"},
 }
 
@@ -41,15 +41,16 @@ BACKEND: dict[str, set[str]] = {
     "state": {"errors", "plain"},
     "labelstudio": {"errors", "memory"},
     "images": {"errors", "files", "labelstudio", "memory", "settings"},
+    "store": {"errors", "files", "images", "settings", "state"},
     "tasks": {"errors", "files", "images", "labelstudio", "plain", "settings", "state"},
     "learning": {"control", "errors", "files", "images", "settings", "state", "tasks"},
     "engine": {"errors", "memory"},
     "events": {"errors", "state"},
     "head": {"settings", "state"},
-    "backup": {"errors", "files", "settings", "state"},
+    "backup": {"errors", "files", "settings", "state", "store"},
     "adoption": {"errors", "labelstudio", "settings", "state", "tasks"},
     "exposure": {"settings"},
-    "reporting": {"control", "errors", "exposure", "files", "head", "settings", "state", "tasks"},
+    "reporting": {"control", "errors", "exposure", "files", "head", "settings", "state", "store", "tasks"},
     "replay": {
         *("control", "errors", "files", "images", "learning", "plain", "reporting", "settings", "state", "tasks"),
     },
@@ -60,12 +61,12 @@ BACKEND: dict[str, set[str]] = {
     },
     "worker": {
         *("adoption", "control", "cycle", "engine", "errors", "events", "files", "head", "images", "joining"),
-        *("labelstudio", "learning", "memory", "replay", "reporting", "settings", "state", "tasks"),
+        *("labelstudio", "learning", "memory", "replay", "reporting", "settings", "state", "store", "tasks"),
     },
     "supervisor": {"errors", "logs"},
     "web": {
         *("adoption", "control", "errors", "events", "exposure", "files", "images", "labelstudio", "learning", "logs"),
-        *("memory", "plain", "reporting", "settings", "state", "supervisor", "tasks"),
+        *("memory", "plain", "reporting", "settings", "state", "store", "supervisor", "tasks"),
     },
     "_wsgi": {"web"},
     "status": {"plain", "reporting"},
@@ -86,7 +87,7 @@ MODELS: dict[str, set[str]] = {
     "geometry": {"data", "threads"},
     "index_masks": {"data", "inference"},
     "networks": {"data", "geometry", "inference", "pixels"},
-    "inference": {"data", "lending", "networks", "pixels"},
+    "inference": {"data", "geometry", "lending", "networks", "pixels"},
     "losses": {"data", "index_masks", "inference", "networks", "pixels", "training"},
     "training": {
         *("data", "geometry", "index_masks", "inference", "intervals", "losses", "networks", "pixels", "tasks"),
@@ -112,11 +113,14 @@ WORKSHOP: dict[str, set[str]] = {
     "benchmarks.scale": set(),
     "benchmarks.gan": {"benchmarks.data"},
     "benchmarks.gpu": {"benchmarks.data", "benchmarks.speed"},
+    "benchmarks.label_studio": {"benchmarks.speed", "demo", "tests.rig"},
+    "benchmarks.neighbors": {"benchmarks.speed"},
     "benchmarks.papers": {"benchmarks.curves", "benchmarks.data", "benchmarks.speed"},
     "benchmarks.replay": set(),
     "benchmarks.__main__": {
         *("benchmarks.copies", "benchmarks.curves", "benchmarks.data", "benchmarks.gan", "benchmarks.gpu"),
-        *("benchmarks.papers", "benchmarks.replay", "benchmarks.scale"),
+        *("benchmarks.label_studio", "benchmarks.neighbors", "benchmarks.papers", "benchmarks.replay"),
+        "benchmarks.scale",
         "benchmarks.speed",
     },
 }
@@ -281,6 +285,12 @@ def test_models_and_samplers_import_only_what_they_may(package: str) -> None:
     assert [str(found) for found in all_imports(package) if found.name.split(".")[0] not in allowed] == []
 
 
+def test_the_index_of_neighbors_has_one_door() -> None:
+    """faiss, which nothing loads before it is needed."""
+    users = [found for package in PACKAGES for found in all_imports(package) if found.is_within("faiss")]
+    assert {(found.importer, found.at_start) for found in users} == {("models.geometry.neighbor_index", False)}
+
+
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_models_and_samplers_never_read_the_environment(package: str) -> None:
     reads = []
@@ -400,6 +410,7 @@ HEAVY = {"torch", "torchvision", "cv2", "PIL", "label_studio_sdk.label_interface
         ("backend.cycle", {*SLOW_IN_TORCH, "cv2"}),
         ("backend.learning.learner", SLOW_IN_TORCH),
         ("backend.tasks", HEAVY),
+        ("models.geometry.typical", {"faiss"}),
         ("samplers", {"torch", "torchvision"}),
         ("models", {"torch", "torchvision", "numpy"}),
         ("models.intervals", {"torch", "torchvision"}),

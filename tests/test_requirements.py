@@ -42,7 +42,7 @@ def test_the_environment_is_the_locked_one(lock: str) -> None:
     assert installed == wanted
 
 
-ALL_LOCKS = (*LOCKS, "requirements-label-studio.txt", "requirements-uv.txt", "requirements-cpu.txt")
+ALL_LOCKS = (*LOCKS, *(f"requirements-{name}.txt" for name in ("label-studio", "uv", "cpu", "ray")))
 
 
 @pytest.mark.parametrize("lock", ALL_LOCKS)
@@ -89,6 +89,7 @@ def test_locks_name_one_exact_version_and_no_host(lock: str) -> None:
         ("requirements.in", "requirements.txt"),
         ("requirements.in", "requirements-cpu.txt"),
         ("requirements-uv.in", "requirements-uv.txt"),
+        ("requirements-ray.in", "requirements-ray.txt"),
         ("requirements-dev.in", "requirements-dev.txt"),
         ("requirements-label-studio.in", "requirements-label-studio.txt"),
     ],
@@ -100,9 +101,10 @@ def test_locks_satisfy_their_source(source: str, lock: str) -> None:
 
 
 def test_lock_files_agree_with_each_other() -> None:
-    runtime, development = locked("requirements.txt"), locked("requirements-dev.txt")
-    shared = runtime.keys() & development.keys()
-    assert {name: runtime[name] for name in shared} == {name: development[name] for name in shared}
+    runtime = locked("requirements.txt")
+    for other in (locked("requirements-dev.txt"), locked("requirements-ray.txt")):
+        shared = runtime.keys() & other.keys()
+        assert {name: runtime[name] for name in shared} == {name: other[name] for name in shared}
 
 
 def test_the_lock_needs_nothing_that_it_leaves_out() -> None:

@@ -12,8 +12,9 @@ from models.inference.executors import Computed, Pass
 
 log = logging.getLogger(__name__)
 
-FEWEST_IMAGES, FEWEST_FEATURES = 2_000, 400_000
-"""Rows of a pass that is given away: of fewer, this process has computed some before an actor is ready."""
+FEWEST_IMAGES, FEWEST_FEATURES = 5_000, 4_000_000
+"""Rows of a pass that is given away: with fewer, this process is done before Ray has begun, which takes ten seconds or
+more (`python -m benchmarks bench --only ray`)."""
 
 
 @dataclass
@@ -22,8 +23,6 @@ class RayExecutor:
 
     session: RaySession
     fewest: tuple[int, int] = (FEWEST_IMAGES, FEWEST_FEATURES)
-    warm: bool = True
-    """Keep processes ready that have loaded torch already, for the next pass."""
 
     def computed(self, work: Pass) -> Computed | None:
         """The pass on Ray. Raises OwnerError where there is none, or it has no GPU while the worker has one."""
@@ -38,4 +37,4 @@ class RayExecutor:
         except shipping.CannotTravel as error:
             log.info("A pass over %d rows is computed by the worker itself: %s", len(work.rows), error)
             return None
-        return spreading.spread(work, compute, self.warm)
+        return spreading.spread(work, compute, here=not self.session.address)

@@ -25,6 +25,9 @@ from models.inference.executors import Pass
 BLOCK_BYTES = 32 << 20
 """What one task reads: so large that a task costs little, so small that many are under way in little memory."""
 
+EACH = 8
+"""Tasks that there are for each actor at least, so that all have something to do until the end."""
+
 
 @dataclass(frozen=True)
 class MappedRows:
@@ -51,21 +54,28 @@ class MappedRows:
 
     def opened(self) -> np.ndarray:
         """The array. Raises FileNotFoundError where this file is not there, or is another one."""
-        with open(self.path, "rb") as file:
-            if os.fstat(file.fileno()).st_ino != self.inode:
-                raise FileNotFoundError(errno.ENOENT, "another file than the worker's", self.path)
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return np.ndarray(self.shape, self.dtype, mapped, self.offset, self.strides)
+        whole = np.memmap(self.path, np.uint8, "r")
+        if os.stat(self.path).st_ino != self.inode:
+            raise FileNotFoundError(errno.ENOENT, "another file than the worker's", self.path)
+        found = np.ndarray.__new__(np.memmap, self.shape, self.dtype, whole, self.offset, self.strides)
+        found.mode = "r"  # so that pages which were read are given back
+        return found
 
 
-class Batches(Datasource):  # type: ignore[misc]
-    """Batches of a pass, by their ``numbers``: rows of ``number``, ``count``, and one column for each source."""
+class Batches(Datasource):
+    """Batches of a pass, by their ``numbers``: rows of ``number``, ``count``, and one column for each source; without
+    sources one of the rows' numbers, which actors on this machine read themselves."""
 
-    def __init__(self, work: Pass, sources: Sequence[Callable[[], np.ndarray]], numbers: Sequence[int]) -> None:
+    def __init__(
+        self, work: Pass, sources: Sequence[Callable[[], np.ndarray]], numbers: Sequence[int], actors: int
+    ) -> None:
         super().__init__()
         self.size = max(len(part) for part in work.parts)
         self._row_bytes = [one.dtype.itemsize * int(np.prod(one.shape[1:], dtype=np.int64)) for one in work.sources]
-        per_task = max(1, BLOCK_BYTES // (self.size * sum(self._row_bytes)))
+        if not sources:
+            self._row_bytes = [work.rows.dtype.itemsize]
+        per_task = min(BLOCK_BYTES // (self.size * sum(self._row_bytes)), len(numbers) // (actors * EACH))
+        per_task = max(1, per_task)
         self.tasks = [
             functools.partial(
                 _read, sources, [(n, work.rows[work.parts[n]]) for n in numbers[at : at + per_task]], self.size
@@ -87,7 +97,12 @@ class Batches(Datasource):  # type: ignore[misc]
 def source_of(array: np.ndarray) -> Callable[[], np.ndarray]:
     """How a task on this machine gets at an array: by its file, or out of Ray's memory."""
     mapped = MappedRows.of(array)
-    return mapped.opened if mapped else functools.partial(ray.get, ray.put(np.ascontiguousarray(array)))
+    return mapped.opened if mapped else functools.partial(_gotten, ray.put(np.ascontiguousarray(array)))
+
+
+def _gotten(kept: ray.ObjectRef[np.ndarray]) -> np.ndarray:
+    found: np.ndarray = ray.get(kept)
+    return found
 
 
 def _read(
@@ -97,6 +112,8 @@ def _read(
         "number": np.array([number for number, _ in batches]),
         "count": np.array([len(rows) for _, rows in batches]),
     }
+    if not sources:
+        columns["rows"] = np.stack([np.pad(rows, (0, size - len(rows))) for _, rows in batches])
     for index, source in enumerate(sources):
         array = source()
         read = np.empty((len(batches), size, *array.shape[1:]), array.dtype)

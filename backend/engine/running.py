@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import pickle
-import time
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import ray
-
-WARM_SECONDS = 0.5
-"""How long a process that has loaded torch keeps its place, so that others have to be started for others."""
 
 
 class Computing:
     """An actor: loads the network once, and computes batches. What fails goes back as a result: Ray Data would keep no
     more of it than its text."""
 
-    def __init__(self, shipped: ray.ObjectRef[bytes], device: str, threads: int, version: str) -> None:
+    def __init__(
+        self,
+        shipped: ray.ObjectRef[bytes],
+        device: str,
+        threads: int,
+        version: str,
+        sources: Sequence[Callable[[], np.ndarray]],
+    ) -> None:
+        """``sources``: what to read rows of; without them, the rows come in the batches."""
         self.failure: Exception | None = None
         try:
             self._load(shipped, device, threads, version)
+            self.sources = [source() for source in sources]
         except Exception as error:
             self.failure = error
 
@@ -54,9 +60,14 @@ class Computing:
         if self.failure is not None:
             raise self.failure
         count = int(batch["count"][0])
-        columns = [batch[f"rows{index}"][0][:count] for index in range(len(batch) - 2)]
+        if self.sources:
+            from models.inference.streaming import read_rows
+
+            read = [read_rows(source, batch["rows"][0][:count], self.device) for source in self.sources]
+        else:
+            read = [torch.from_numpy(batch[f"rows{index}"][0][:count]) for index in range(len(batch) - 2)]
         with torch.inference_mode():
-            values = self.compute(*(torch.from_numpy(one).to(self.device) for one in columns))
+            values = self.compute(*(one.to(self.device) for one in read))
             return [one.cpu().numpy() for one in values]
 
 
@@ -75,19 +86,3 @@ def _packed_error(error: Exception) -> bytes:
     except Exception:
         return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
     return data
-
-
-def keep_warm(count: int, cpus: float) -> None:
-    """Have `count` processes load what an actor loads, and wait for the next pass. Does not wait itself."""
-    task = _load.options(num_cpus=cpus, scheduling_strategy="SPREAD")
-    for _ in range(count):
-        task.remote()
-
-
-@ray.remote(max_retries=0)
-def _load() -> None:
-    import torch  # noqa: F401
-
-    import models.inference.predictions  # noqa: F401
-
-    time.sleep(WARM_SECONDS)

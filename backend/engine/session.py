@@ -2,7 +2,8 @@
 
 A Ray of this machine listens to nobody without its secret, has no page and no statistics that leave the machine, keeps
 its files where only this user reads them, and ends with the worker, however that ends: the kernel ends its processes
-with the thread that started them, which therefore lives as long as the worker.
+with the thread that started them, which therefore lives as long as the worker. (If it is killed, two small ones go on
+for a minute, in which they try to report that; `serve` ends these too, with the worker's process group.)
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_BACKEND_LOG_LEVEL": "error",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
 }
 """Ray's own variables. One that is set already stays as it is."""

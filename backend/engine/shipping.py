@@ -31,7 +31,7 @@ class CannotTravel(Exception):
     """The computation holds what another process cannot have; the message names its type."""
 
 
-class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
+class _Packer(cloudpickle.Pickler):
     def reducer_override(self, found: Any) -> Any:
         if isinstance(found, Tensor):
             return _tensor, (_bytes_of(found), isinstance(found, nn.Parameter))
@@ -67,7 +67,7 @@ def unpacked(data: bytes, device: torch.device) -> Callable[..., tuple[Tensor, .
     _device = device
     compute, backbones = pickle.loads(data)
     kept_backbones.take_over(backbones)
-    return compute  # type: ignore[no-any-return]
+    return compute
 
 
 def _bytes_of(tensor: Tensor) -> bytes:

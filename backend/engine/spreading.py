@@ -35,19 +35,27 @@ RUN_BATCHES = 20_000
 """Batches of one run of Ray Data, whose plan is in memory."""
 LOOK_SECONDS, STALLED_SECONDS = 1.0, 15.0
 """How often the lease is looked at; and how long nothing has to come, after a node was lost, for a new run to start."""
+END_SECONDS = 5.0
 ATTEMPTS = 3
 """Runs in a row that may bring nothing."""
 
 
-def spread(work: Pass, compute: bytes, warm: bool) -> Computed:
-    """The results of a pass whose computation is ``packed``, as they come."""
+def spread(work: Pass, compute: bytes, *, here: bool) -> Computed:
+    """The results of a pass whose computation is ``packed``, as they come.
+
+    here: all processors are of this machine, so that actors read rows themselves: it costs less than a way through
+    Ray's memory. For a GPU other processes read, so that it does not wait.
+    """
+    direct = here and work.device.type == "cpu"
     missing = dict.fromkeys(range(len(work.parts)))
     shipped, sources = ray.put(compute), [source_of(one) for one in work.sources]
     failures = 0
+    if work.device.type == "cuda":  # an actor may be on the same GPU
+        torch.cuda.empty_cache()
     while missing:
         before, failure = len(missing), ""
         with_actors = Actors.of_cluster(work.device, torch.get_num_threads())
-        run = _Run(work, sources, list(missing)[:RUN_BATCHES], shipped, with_actors)
+        run = _Run(work, sources, direct, list(missing)[:RUN_BATCHES], shipped, with_actors)
         try:
             for number, values in run.results(work.waiting):
                 if number in missing:  # what was repeated counts once
@@ -62,8 +70,6 @@ def spread(work: Pass, compute: bytes, warm: bool) -> Computed:
             raise BackendError(f"Ray could not compute a pass over {len(work.rows)} rows: {failure}")
         if failure:
             log.warning("Ray: %s; %d of %d batches are computed again", failure, len(missing), len(work.parts))
-    if warm:
-        running.keep_warm(with_actors.count, with_actors.cpus)
 
 
 class NodeLost(Exception):
@@ -109,6 +115,7 @@ class _Run:
         self,
         work: Pass,
         sources: Sequence[Callable[[], np.ndarray]],
+        direct: bool,
         numbers: Sequence[int],
         shipped: ray.ObjectRef[bytes],
         actors: Actors,
@@ -118,7 +125,7 @@ class _Run:
         self._ended = False
         self._found: queue.Queue[Any] = queue.Queue(maxsize=64)
         here = ray.get_runtime_context().get_node_id()
-        batches = Batches(work, sources, numbers)
+        batches = Batches(work, () if direct else sources, numbers, actors.count)
         read = ray.data.read_datasource(
             batches,
             override_num_blocks=len(batches.tasks),
@@ -128,15 +135,18 @@ class _Run:
         )
         self._set = read.map_batches(
             running.Computing,
-            fn_constructor_args=(shipped, work.device.type, actors.threads, backend.__version__),
+            fn_constructor_args=(
+                *(shipped, work.device.type, actors.threads, backend.__version__),
+                sources if direct else (),
+            ),
             batch_size=1,
             batch_format="numpy",
             compute=ray.data.ActorPoolStrategy(size=actors.count),
             num_cpus=actors.cpus,
             num_gpus=actors.gpus,
-            scheduling_strategy="SPREAD",
         )
-        threading.Thread(target=self._consume, name="ray data", daemon=True).start()
+        self._thread = threading.Thread(target=self._consume, name="ray data", daemon=True)
+        self._thread.start()
 
     def _consume(self) -> None:
         try:
@@ -177,9 +187,12 @@ class _Run:
     def end(self) -> None:
         """End what is still under way."""
         self._ended = True
-        executor = getattr(self._set, "_current_executor", None)
-        if executor is not None:  # else it ends with the next block
-            executor.shutdown(force=True)
+        until = time.monotonic() + END_SECONDS
+        while self._thread.is_alive() and time.monotonic() < until:  # it may be about to begin
+            if (executor := getattr(self._set, "_current_executor", None)) is not None:
+                executor.shutdown(force=True)
+                return
+            time.sleep(0.05)
 
 
 def _known(error: BaseException) -> BaseException:

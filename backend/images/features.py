@@ -14,17 +14,18 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 
 from backend.files import write_at
-from backend.images.row_cache import RowCache
+from backend.images.row_cache import RowCache, note_layout
 from backend.images.row_log import DIGEST_BYTES
 from backend.images.row_table import TaskIds
 
 STAMP = np.dtype([("task", "<i8"), ("digest", "u1", DIGEST_BYTES)])
-_ROWS, _STAMPS = "rows.f16", "stamps"
+_ROWS, STAMPS = "rows.f16", "stamps"
 _AT_A_TIME = 1 << 16  # tasks, so that what is in between stays small
 
 
@@ -36,7 +37,7 @@ class FeatureCache:
         """``key``: names the backbone, its weights and the size of its input. ``width``: E, numbers of an image."""
         self.cache, self.width = cache, width
         self.directory = cache.directory / f"features-{key}"
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self._stored = StampedRows(self.directory, {_ROWS: 2 * width})
         self._map: np.ndarray | None = None
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -47,7 +48,7 @@ class FeatureCache:
         ``present`` are of no use."""
         count = self.cache.row_count
         if self._map is None or len(self._map) != count:
-            self._make_room(_ROWS, count, 2 * self.width)
+            self._stored.make_room(_ROWS, count)
             shape = (count, self.width)
             path = self.directory / _ROWS
             self._map = np.memmap(path, np.float16, "r", shape=shape) if count else np.empty(shape, np.float16)
@@ -68,8 +69,8 @@ class FeatureCache:
         known = np.zeros(len(tasks), bool)
         if not count or not len(tasks):
             return known
-        self._make_room(_STAMPS, count, STAMP.itemsize)
-        stamps = np.memmap(self.directory / _STAMPS, STAMP, "r", shape=(count,))
+        self._stored.make_room(STAMPS, count)
+        stamps = np.memmap(self.directory / STAMPS, STAMP, "r", shape=(count,))
         for first in range(0, len(tasks), _AT_A_TIME):
             part = tasks[first : first + _AT_A_TIME]
             rows = self.cache.rows(part)
@@ -88,9 +89,55 @@ class FeatureCache:
             raise ValueError(f"the features of {len(tasks)} images are {(len(tasks), self.width)}, not {data.shape}")
         stamps = np.zeros(len(tasks), STAMP)
         stamps["task"], stamps["digest"] = tasks, self.cache.digests(rows)
+        self._stored.write(rows, _bytes_of(stamps), [data.view(np.uint8)])
+
+
+class StampedRows:
+    """A folder of files whose rows count while their stamps do: see the module's text."""
+
+    def __init__(self, directory: Path, files: Mapping[str, int]) -> None:
+        """``files``: name → bytes of a row, besides the stamps."""
+        self.directory = directory
+        self._files = dict(files)
+        self._widths = {**self._files, STAMPS: STAMP.itemsize}
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def stamps(self) -> np.ndarray:
+        """(M, 24) uint8: the stamp of each row; 0 where there is none."""
+        return self._mapped(STAMPS)
+
+    def values(self, name: str, start: int, end: int) -> np.ndarray:
+        """(N, bytes) uint8: the rows of a file from ``start`` to ``end``."""
+        self.make_room(name, end)
+        return self._mapped(name)[start:end]
+
+    def put_back(self, start: int, stamps: np.ndarray, parts: list[np.ndarray]) -> None:
+        """Write neighboring rows, from ``start`` on: ``stamps`` (N, 24) and the rows (N, bytes) of each file."""
+        self.write(np.arange(start, start + len(stamps)), stamps, parts)
+
+    def write(self, rows: np.ndarray, stamps: np.ndarray, parts: list[np.ndarray]) -> None:
+        """Write ``rows`` (N,) of each file, all uint8, and then, once those are on disk, their ``stamps`` (N, 24)."""
         with self._writing():
-            self._write_rows(_ROWS, rows, data.view(np.uint8))
-            self._write_rows(_STAMPS, rows, stamps.view(np.uint8).reshape(len(tasks), -1))
+            for name, part in zip(self._files, parts, strict=True):
+                self._write_rows(name, rows, part)
+            self._write_rows(STAMPS, rows, stamps)
+
+    def make_room(self, name: str, count: int) -> None:
+        """Make a file as long as so many rows: what is not written takes no space, and counts as nothing."""
+        file = os.open(self.directory / name, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if os.fstat(file).st_size < count * self._widths[name]:
+                os.ftruncate(file, count * self._widths[name])
+        finally:
+            os.close(file)
+
+    def _mapped(self, name: str) -> np.ndarray:
+        width = self._widths[name]
+        self.make_room(name, 0)
+        count = (self.directory / name).stat().st_size // width
+        if not count:
+            return np.empty((0, width), np.uint8)
+        return np.memmap(self.directory / name, np.uint8, "r", shape=(count, width))
 
     def _write_rows(self, name: str, rows: np.ndarray, data: np.ndarray) -> None:
         file = os.open(self.directory / name, os.O_RDWR | os.O_CREAT, 0o600)
@@ -101,17 +148,13 @@ class FeatureCache:
         finally:
             os.close(file)
 
-    def _make_room(self, name: str, count: int, row_bytes: int) -> None:
-        """Make the file as long as the image cache: what is not written takes no space, and counts as nothing."""
-        file = os.open(self.directory / name, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            if os.fstat(file).st_size < count * row_bytes:
-                os.ftruncate(file, count * row_bytes)
-        finally:
-            os.close(file)
-
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         with (self.directory / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # released when the process ends, however it ends
+            note_layout(self.directory, {"files": self._files, "stamped": True})
             yield
+
+
+def _bytes_of(records: np.ndarray) -> np.ndarray:
+    return records.view(np.uint8).reshape(len(records), -1)

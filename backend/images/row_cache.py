@@ -3,6 +3,7 @@
     <name>.u8 …  one or more files that consist of rows of a fixed length
     index        row → task id and digest of what the row was made from; changes are appended
     lock         held while something is written, so that there is only one writer
+    layout.json  what a row of each file is, for who puts rows back without knowing what is in them
 
 A row's bytes reach the disk before the index that names it, and a row that is named by the index on disk is never
 overwritten. So a kill at any moment loses at most the last batch, and readers always see complete rows.
@@ -12,20 +13,25 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from backend.files import write_at
+from backend.files import replace_file, write_at
 from backend.images.row_index import Index
+from backend.images.row_log import FORMAT
 from backend.images.row_table import TaskIds, as_array
 
 _BATCH_ROWS, _BATCH_SECONDS = 512, 5.0  # how much work a kill may lose
+
+LAYOUT = "layout.json"
 
 Row = tuple[DTypeLike, tuple[int, ...]]
 """The data type and shape of a row of a file."""
@@ -40,7 +46,7 @@ class RowCache:
     def __init__(self, directory: Path, size: int | list[int], files: Mapping[str, Row]) -> None:
         """``size``: an index that was made for another size counts as empty. ``files``: name → type and shape of its
         rows."""
-        self.directory, self._files = Path(directory), dict(files)
+        self.directory, self._files, self._size = Path(directory), dict(files), size
         self.directory.mkdir(parents=True, exist_ok=True)
         self._index = Index(self.directory / "index", size, self._rows_on_disk)
         self._maps: dict[str, np.ndarray] = {}
@@ -83,7 +89,28 @@ class RowCache:
             self._maps[name] = np.memmap(self.directory / name, kind, "r", shape=(count, *shape))
         return self._maps[name]
 
+    def marks(self) -> np.ndarray:
+        """(M, 24) uint8: the task of each row, and what it was made from; 0 where a row is free."""
+        self._index.refresh()
+        return self._index.marks()
+
     # -- writing -----------------------------------------------------------------------------------------------------
+
+    def put_back(self, start: int, marks: np.ndarray, parts: Sequence[np.ndarray]) -> None:
+        """Let neighboring rows, from ``start`` on, be what they were in another copy of this cache: of its
+        :meth:`marks` (N, 24), and, for each file, (N, bytes) uint8."""
+        with self._writing():
+            if self._index.vacate(start, marks):
+                self._index.save()  # before their bytes change, so that nobody reads those as what they were
+            for (name, row), part in zip(self._files.items(), parts, strict=True):
+                file = os.open(self.directory / name, os.O_RDWR | os.O_CREAT, 0o600)
+                try:
+                    write_at(file, np.ascontiguousarray(part).tobytes(), start * row_bytes(row))
+                    os.fsync(file)
+                finally:
+                    os.close(file)
+            self._index.put_back(start, marks)
+            self._index.save()
 
     def forget(self, task_ids: TaskIds) -> None:
         """Remove tasks. Their rows will be reused."""
@@ -95,6 +122,8 @@ class RowCache:
     def _writing(self) -> Iterator[None]:
         with (self.directory / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # released when the process ends, however it ends
+            widths = {name: row_bytes(row) for name, row in self._files.items()}
+            note_layout(self.directory, {"files": widths, "size": self._size, "format": FORMAT})
             self._index.begin()
             yield
 
@@ -162,6 +191,15 @@ class Batch:
         self._before_index()
         self._index.save()
         self._since, self._count = time.monotonic(), 0
+
+
+def note_layout(directory: Path, layout: Mapping[str, Any]) -> None:
+    """Say in the folder of a cache what a row of its files is, if that is not said yet."""
+    path, content = directory / LAYOUT, json.dumps(layout).encode()
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_bytes() == content:
+            return
+    replace_file(path, content)
 
 
 def row_bytes(row: Row) -> int:

@@ -16,6 +16,8 @@ from backend.images.row_table import RowTable, TaskIds
 
 log = logging.getLogger(__name__)
 
+_MARK = np.dtype([("task", "<i8"), ("digest", "u1", DIGEST_BYTES)])
+
 _SUPERSEDED, _SPARE = 2, 4096
 """The file is rewritten once it has this many records for each row in use, and some more, that say nothing any longer:
 so rarely that it costs a record little, and small files never."""
@@ -67,6 +69,13 @@ class Index:
     def digests(self, rows: np.ndarray) -> np.ndarray:
         """(N, 16) uint8: the digests of ``rows`` (N,)."""
         return self._table.digests[rows]
+
+    def marks(self) -> np.ndarray:
+        """(M, 24) uint8: the task of each row, as 8 bytes, and its digest; 0 where a row is free."""
+        marks = np.zeros(self._table.count, _MARK)
+        used = self._table.tasks != FREE
+        marks["task"][used], marks["digest"][used] = self._table.tasks[used], self._table.digests[used]
+        return marks.view(np.uint8).reshape(len(marks), _MARK.itemsize)
 
     def outdated(self, task_ids: TaskIds, digests: Sequence[bytes]) -> np.ndarray:
         """(N,) bool: whether each task has no row, or one with another digest than that in ``digests`` (N)."""
@@ -149,6 +158,22 @@ class Index:
         self._table.fill(row, task, digest)
         self._changed.append(row)
 
+    def vacate(self, start: int, marks: np.ndarray) -> int:
+        """Free the rows from ``start`` on that ``marks`` (N, 24) are for, and the rows of the tasks in them. Returns
+        how many there were."""
+        here = self._table.tasks[start : start + len(marks)]
+        return self.drop(np.union1d(here[here != FREE], _read_marks(marks)["task"]))
+
+    def put_back(self, start: int, marks: np.ndarray) -> None:
+        """Assign free rows, from ``start`` on, to the tasks of ``marks`` (N, 24): see :meth:`marks`. Their bytes must
+        be written already."""
+        read = _read_marks(marks)
+        used = read["task"] != 0
+        rows = start + np.arange(len(read))
+        self._table.apply(rows, np.where(used, read["task"], FREE), read["digest"])
+        self._changed += rows[used].tolist()
+        self._free = None
+
     def drop(self, task_ids: TaskIds) -> int:
         """Remove tasks. Returns how many of them were in the index."""
         rows = np.unique(self.rows(task_ids))
@@ -188,3 +213,7 @@ class Index:
         if self._free is None:
             self._free = np.setdiff1d(np.flatnonzero(self._table.tasks == FREE), self._freed)
         return self._free
+
+
+def _read_marks(marks: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(marks).view(_MARK)[:, 0]

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from backend.errors import BackendError
-from backend.files import DRAFT, checkpoint_path
+from backend.files import DRAFT, checkpoint_here, checkpoint_path
 from backend.learning.learner import Learner
 from backend.state import Version
 
@@ -65,14 +65,14 @@ def sweep_leftovers(project_folder: Path, wanted: Collection[str], spared_before
 
 
 def last_learner(
-    versions: Iterable[Version], device: torch.device, metrics: dict[str, Any] | None = None
+    project_folder: Path, versions: Iterable[Version], device: torch.device, metrics: dict[str, Any] | None = None
 ) -> Learner | None:
     """The learner to go on with: that of the newest of ``versions`` (newest first) that has a checkpoint. None if
     there is none, or if it cannot be read, which ``metrics`` then say (``checkpoint_unreadable``)."""
     for version in versions:
         if version.checkpoint:
             try:
-                return Learner.load(version.checkpoint, device)
+                return Learner.load(checkpoint_here(project_folder, version.checkpoint), device)
             except BackendError as error:
                 log.warning("Going on without it: %s", error)
                 if metrics is not None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,11 @@ class Features:
     def rows(self) -> np.ndarray | None:
         """(M, E) float16, a row for each of the image cache; see :class:`models.data.Runtime`."""
         return None if self.kept is None else self.kept.rows
+
+    @property
+    def neighbors(self) -> Path | None:
+        """The file of an index of these, which is there once one was needed; see :class:`models.data.Runtime`."""
+        return None if self.kept is None else self.kept.directory / "neighbors.npz"
 
     def of(self, tasks: np.ndarray) -> np.ndarray:
         """The features (N, F) float16 of ``tasks`` (N,), all of them present."""

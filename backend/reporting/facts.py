@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import OwnerError
-from backend.files import project_folder
 from backend.reporting.accuracy import Accuracy, accuracy_of
 from backend.reporting.auto_sampler import in_force
 from backend.reporting.control import Control, LabelsSaved, control_of, labels_saved_of
@@ -16,6 +15,7 @@ from backend.reporting.cycles import seconds_left
 from backend.reporting.replays import Replay, kept
 from backend.settings.core import Settings
 from backend.state import Cycle, Project, State, Version
+from backend.store.reading import folder_to_read
 from backend.tasks import KINDS
 
 CYCLES_READ = 12
@@ -160,7 +160,7 @@ def facts_of_all(
     last, counts = state.cycles.recent_of(ids, cycles), state.tasks.counts_of(ids)
     found = []
     for project in projects:
-        folder, of_it = project_folder(settings.model_dir, project.folder_key), known[project.id]
+        folder, of_it = folder_to_read(settings, project), known[project.id]
         own, error = _settings(settings, project, of_it, folder)
         found.append(Facts(project, own, error, of_it, last[project.id], counts[project.id], now, kept(folder)))
     return found

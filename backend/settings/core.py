@@ -154,7 +154,13 @@ class Settings(ProcessSettings, KindSettings, SamplerSettings):
         "What convolutions compute in while scoring; bfloat16: for CUDA, images with close scores change places.",
         one_of("float32", "bfloat16"),
     )
-    subset: int = project(0, "Score a random subset of this many tasks; 0: the whole pool.", at_least(0))
+    subset: int = project(0, "Score so many tasks, chosen by `candidates`; 0: the whole pool.", at_least(0))
+    candidates: str = project(
+        "random",
+        "How the tasks of a `subset` are chosen; random: by chance; uncertainty: those that the last cycle's network "
+        "is least sure of; neighborhood: those nearest to labeled images, by its features.",
+        one_of("random", "uncertainty", "neighborhood"),
+    )
     seed: int = project(0, "Where all randomness starts.", between(0, 2**31 - 1))
     manage_queue: bool = project(
         True,

@@ -31,6 +31,20 @@ class ProcessSettings:
         matching(r"(https?://[^\s/]+\S*)?", "http(s)://host[:port], or empty"),
     )
     model_dir: str = setting("./data", "State, image cache and checkpoints.", matching(r"[^\r\n\0]+", "a directory"))
+    store: str = setting(
+        "",
+        "Where checkpoints, features and caches of images are kept for workers on several machines: a folder that all "
+        "of them reach, or an object store, `s3://bucket/folder`, `gs://bucket/folder` or `az://account/container`; "
+        "empty: in MODEL_DIR alone.",
+        matching(r"((s3|s3a|gs|az|abfs|abfss|file)://\S+|[/~]\S*)?", "a folder, s3://…, gs://…, az://…, or empty"),
+    )
+    cache_gb: float = setting(
+        0.0,
+        "With STORE: how much of this machine's disk the caches of images and features may take, in GB; those of the "
+        "projects that were not worked on for longest are deleted here, and fetched again when they are needed. 0: no "
+        "limit.",
+        between(0, 1_000_000),
+    )
     basic_auth_user: str = setting(
         "",
         "User name asked for on every endpoint but `/health`; set together with BASIC_AUTH_PASS.",

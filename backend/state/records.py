@@ -66,6 +66,7 @@ class Project:
     replay_seen: int = 0
     replaying: dict[str, Any] | None = None
     acceptance: dict[str, Any] | None = None
+    stored: str = ""
 
     @property
     def folder_key(self) -> str:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from backend.plain import storable
 from backend.state.records import CONNECTED
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 """Format 1 is that of 0.3.0: see :mod:`backend.state.upgrade`."""
 
 metadata = sa.MetaData()
@@ -111,6 +111,8 @@ projects = sa.Table(
     sa.Column("replaying", sa.JSON(none_as_null=True)),
     # How often people left pre-annotations as they were: see backend.worker.acceptance. Null: nothing tells.
     sa.Column("acceptance", sa.JSON(none_as_null=True)),
+    # The manifest of its folder in the store that counts: see backend.store. Empty: none does.
+    sa.Column("stored", sa.String(80), nullable=False, default="", server_default=""),
     sa.Index("projects_by_identity", "studio", "key", unique=True),
 )
 

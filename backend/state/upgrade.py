@@ -4,7 +4,7 @@ Most of what differs between formats was added: tables, columns with a default, 
 kept in blocks, where formats 1 and 2 had a row for each. Format 4 adds the tables of generated images, format 5
 kept counts and the tab of the queue, format 6 since when a control arm is served, and how far a preparation is, format
 7 which replay was asked for, who gave which annotation, how far annotators agree, and which tasks are asked again,
-format 8 which labels were pre-annotated, and what is withdrawn of what was asked again.
+format 8 which labels were pre-annotated, and what is withdrawn of what was asked again, format 9 what is in a store.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from backend.state.score_rows import BLOCK_ROWS, as_rows, block_values
 
 log = logging.getLogger(__name__)
 
-UPGRADABLE = ("1", "2", "3", "4", "5", "6", "7")
-"""The formats that :func:`upgrade` turns into the present one. 1: releases up to 0.3.0; 2 to 7: none, before 0.4.0."""
+UPGRADABLE = ("1", "2", "3", "4", "5", "6", "7", "8")
+"""The formats that :func:`upgrade` turns into the present one. 1: releases up to 0.3.0; 2 to 8: none, before 0.4.0."""
 
 _COLUMNS = ("task_id", "score", "class_index", "confidence", "written")
 

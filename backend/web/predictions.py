@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from backend.errors import BackendError, OwnerError, understood
-from backend.files import predictions_folder, project_folder
+from backend.files import checkpoint_here, checkpoint_path, predictions_folder
 from backend.images.trying import Attempts
 from backend.labelstudio.client import LabelStudio
 from backend.settings.core import Settings
 from backend.state import Project, StoredPrediction, Version
+from backend.store.reading import folder_to_read
 from backend.tasks import kind_of
 from backend.tasks.base import AnyTaskKind
 from backend.tasks.label_config import image_source
@@ -44,7 +46,8 @@ class RequestedPredictions:
         settings = self._settings()
         kind = self._kind(settings).serving(version.metrics)
         stored = self.services.state.scores.of_tasks(project.id, [task["id"] for task in tasks])
-        kept = kind.open_kept(predictions_folder(project_folder(settings.model_dir, project.folder_key), version.name))
+        folder = folder_to_read(settings, project, predictions_folder(Path(), version.name).as_posix())
+        kept = kind.open_kept(predictions_folder(folder, version.name))
         until = time.monotonic() + REGIONS_SECONDS
         for task, prediction in stored.items():
             in_time = time.monotonic() < until
@@ -76,7 +79,10 @@ class RequestedPredictions:
         gateway = LabelStudio.of_project(kind.settings, self.project, timeout=FETCH_SECONDS)
         images = partial(self._images, gateway, kind.data_key, tasks)
         try:
-            with Attempts(project_folder(kind.settings.model_dir, self.project.folder_key)) as attempts:
+            stored = checkpoint_path(Path(), version.name).as_posix()
+            folder = folder_to_read(kind.settings, self.project, stored)
+            version = replace(version, checkpoint=str(checkpoint_here(folder, version.checkpoint)))
+            with Attempts(folder) as attempts:
                 return self.services.fresh(version, gateway, kind, images, attempts.trying)
         except Exception as error:
             log.warning("No fresh predictions by %s: %s", version.name, error, exc_info=is_unexpected(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from typing import TYPE_CHECKING
 
 from backend.settings.core import Settings
@@ -30,6 +31,7 @@ class Engine:
 
         self._session = RaySession(self._settings.ray_address, gpus=device.type == "cuda")
         self._session.require()
+        atexit.register(self.end)  # also of a command that runs one cycle
         self.executor = RayExecutor(self._session)
 
     def end(self) -> None:

@@ -15,6 +15,7 @@ from backend.errors import (
     NoLabels,
     OwnerError,
     Stopped,
+    StoreUnavailable,
     message_of,
     understood,
 )
@@ -26,7 +27,8 @@ log = logging.getLogger(__name__)
 
 FIRST_RETRY_SECONDS = 2.0
 UNAVAILABLE_RETRY_SECONDS = 20.0
-"""The longest pause while Label Studio does not respond: it may be back at any moment, and asking costs little."""
+"""The longest pause while Label Studio or the store does not respond: it may be back at any moment, and asking costs
+little."""
 REFUSED_RETRY_SECONDS = 60.0
 """The same while it refuses the key, or something else responds in its place: it may be a restart behind a proxy."""
 
@@ -60,7 +62,7 @@ def note(state: State, project: Project, error: Exception, owner: str | None = N
     """Store the failure and when to try again: later after each one in a row. ``owner``: who holds the lease, if
     anybody does."""
     longest = events.LONGEST_RETRY_SECONDS
-    if isinstance(error, LabelStudioUnavailable):
+    if isinstance(error, LabelStudioUnavailable | StoreUnavailable):
         longest = UNAVAILABLE_RETRY_SECONDS
     elif isinstance(error, LabelStudioRefused):
         longest = REFUSED_RETRY_SECONDS

@@ -15,6 +15,7 @@ from backend.labelstudio.client import LabelStudio
 from backend.labelstudio.webhook import same_address
 from backend.settings.core import Settings
 from backend.state import Project, State
+from backend.worker import storing
 
 LEASE_SECONDS = 60.0
 LIST_SECONDS = 15.0
@@ -56,6 +57,7 @@ def forget(
             raise OwnerError(f"Nothing was deleted. To forget project {project.name} all the same, add --yes.")
         state.projects.remove(project_id)
         shutil.rmtree(folder, ignore_errors=True)
+        storing.remove(settings, project)
     finally:
         state.leases.release(project_id, owner)
     say(

@@ -21,7 +21,7 @@ from backend.labelstudio.http import NotFound
 from backend.settings.core import Settings
 from backend.state import Project, State
 from backend.state.records import GONE
-from backend.worker import identity, removal
+from backend.worker import identity, removal, storing
 from backend.worker.job import Job
 from samplers import SAMPLER_NAMES
 
@@ -88,6 +88,7 @@ def remove_deleted_projects(state: State, settings: Settings) -> None:
             folder = project_folder(settings.directory, project.folder_key)
             state.projects.remove(project.id)
             shutil.rmtree(folder, ignore_errors=True)
+            storing.remove(settings, project)
     gateway = adoption.gateway_of(settings)
     if gateway is None:
         return

@@ -41,6 +41,7 @@ from backend.worker import (
     removal,
     replaying,
     sample,
+    storing,
     switching,
     sync,
     synthetic,
@@ -84,7 +85,7 @@ class Worker:
         """By project: what was done for it last."""
         self._seen: dict[int, dict[int, str]] = {}
         """By project: see :attr:`backend.worker.job.Job.seen`."""
-        self._leftovers_due = 0.0
+        self._leftovers_due = self._room_due = 0.0
         self.lanes = Lanes(settings.projects_at_once)
 
     def run(self) -> None:
@@ -125,6 +126,9 @@ class Worker:
                 if self._leftovers_due <= time.monotonic():
                     self._leftovers_due = time.monotonic() + leftovers.LOOK_SECONDS
                     leftovers.remove_deleted_projects(self.state, self.settings)
+                if self._room_due <= time.monotonic():
+                    self._room_due = time.monotonic() + storing.LOOK_SECONDS
+                    storing.make_room(self.settings, self.state, self.leases, self.lanes.projects)
                 projects = self.state.projects.all()
                 studios = {self._studio(project) for project in projects}
                 for project in sorted(projects, key=lambda project: project.checked_at):  # who has waited longest
@@ -162,7 +166,9 @@ class Worker:
             self._last[project.id] = work
             try:
                 job = identity.confirm(self.job(fresh, owner, work))
+                storing.bring_up_to_date(job)
                 (self._cycle if work is Work.CYCLE else self._upkeep)(job)
+                storing.store_all(job, partial(self._is_wanted_elsewhere, job))
             except Exception as error:
                 failures.handle(self.state, self.settings, fresh, owner, error)
             else:

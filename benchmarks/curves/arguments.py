@@ -25,7 +25,9 @@ sampler, through the worker's own cycle.
 ``--cycles 5`` is five trainings: one on the initial labels and one after each of four purchases. The initial labels are
 the first of the product's own first order, but before ``random``, for which they are drawn by chance; ``own+random``
 and ``chance+margin`` are the other way round, and ``svm-pixels`` is an SVM on raw pixels with random labels. For masks,
-``foreground-random`` is random among the images that the network predicts more foreground in than in most. It may be
+``foreground-random`` is random among the images that the network predicts more foreground in than in most. With
+``--set subset=N``, ``margin@uncertainty``, ``margin@neighborhood``, ``margin@random`` choose the candidates so, and
+``margin@whole`` scores the whole pool. It may be
 interrupted at any instant; the same command goes on after the last finished cycle of each run.
 """
 

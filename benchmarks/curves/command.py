@@ -21,6 +21,7 @@ from benchmarks.curves.arguments import parse
 from benchmarks.curves.display import Display
 from benchmarks.curves.jobs import Jobs, play_all
 from benchmarks.curves.plan import (
+    CANDIDATES,
     CONTROLS,
     DEFAULT_TASK,
     FIRST,
@@ -96,6 +97,8 @@ def experiment(options: argparse.Namespace, display: Display) -> Results:
         bank=options.bank,
         independent=options.independent_learner,
     )
+    if any(Arm.named(name).candidates for name in samplers) and not common.subset:
+        raise PlanError("an arm with an @ says how a part of the pool is chosen: give its size with --set subset=N")
     tasks = [task.of(images, plan, trial) for trial in range(1, trials + 1)]  # raises PlanError
     out = _output(options, plan, display)
     runs = [Run(sampler, trial) for trial in range(1, trials + 1) for sampler in samplers]
@@ -225,7 +228,8 @@ def _samplers(text: str, task: str) -> list[str]:
 
 def arms(names: Sequence[str]) -> tuple[str, ...]:
     """Every arm with a sampler of ``names``, in the order in which they are listed."""
-    return (*CONTROLS, *(arm for name in names for arm in (name, *(f"{first}+{name}" for first in FIRST))))
+    kinds = ("{}", *(f"{first}+{{}}" for first in FIRST), *(f"{{}}@{candidates}" for candidates in CANDIDATES))
+    return (*CONTROLS, *(kind.format(name) for name in names for kind in kinds))
 
 
 def _places(devices: str, jobs: int) -> tuple[list[str], int]:

@@ -25,6 +25,9 @@ FOREGROUND = "foreground-random"
 """The arm that buys at random among the images whose predicted foreground is above the median."""
 CONTROLS = (PIXELS, FOREGROUND)
 """Arms that are no sampler of the product's; a kind of task says which of them it has."""
+WHOLE = "whole"
+CANDIDATES = (WHOLE, "random", "uncertainty", "neighborhood")
+"""What may stand behind the name of a sampler, after an @, in a plan that has a ``subset``."""
 _UNSAID = {"task": DEFAULT_TASK, "first": "chance", "early": (), "redraw": False, "bank": 0, "independent": False}
 _OWN_OPTIONS = {
     "sampler": "--samplers",
@@ -45,20 +48,24 @@ class Arm:
     """What a curve is of: how the first images are chosen, ``own`` or ``chance``; "" as the plan says; and which
     ``sampler`` chooses the rest. ``pixels``: a classifier of raw pixels learns in place of the network. ``foreground``:
     what is chosen comes from the images with more foreground than most, while there are some
-    (:mod:`benchmarks.curves.foreground`)."""
+    (:mod:`benchmarks.curves.foreground`). ``candidates``: how those of the plan's ``subset`` are chosen, or that the
+    ``whole`` pool is scored; "" as the plan says."""
 
     sampler: str
     first: str = ""
     pixels: bool = False
     foreground: bool = False
+    candidates: str = ""
 
     @classmethod
     def named(cls, name: str) -> Arm:
-        """``margin``, ``chance+margin``, ``own+random``, ``svm-pixels``, ``foreground-random``."""
+        """``margin``, ``chance+margin``, ``own+random``, ``margin@neighborhood``, ``margin@whole``, ``svm-pixels``,
+        ``foreground-random``."""
         if name in CONTROLS:
             return cls("random", "chance", pixels=name == PIXELS, foreground=name == FOREGROUND)
+        name, _, candidates = name.partition("@")
         first, _, sampler = name.rpartition("+")
-        return cls(sampler, first)
+        return cls(sampler, first, candidates=candidates)
 
     def first_order(self, plan: Plan) -> str:
         """The plan's, but by chance for a sampler before which the product has no other order."""
@@ -139,7 +146,10 @@ class Plan:
         given = {"sampler": run.arm.sampler, "budget": self.budget, "seed": trial_seed(self.seed, run.trial)}
         if "health" in project_keys():  # a sampler is measured, and not what stands in where it fails
             given["health"] = "off"
-        return Settings().for_project({**given, **self.overrides, "image_size": 0})
+        given |= self.overrides
+        if run.arm.candidates:
+            given |= {"subset": 0} if run.arm.candidates == WHOLE else {"candidates": run.arm.candidates}
+        return Settings().for_project({**given, "image_size": 0})
 
     def check(self, rows: int) -> None:
         """Raise PlanError unless ``rows`` images suffice for all purchases, and the subset for each of them."""

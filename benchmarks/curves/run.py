@@ -18,7 +18,8 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from backend.files import replace_file
-from backend.learning.learner import Learner, cycle_seed, random_subset
+from backend.learning.candidates import Candidates, asks_network
+from backend.learning.learner import Learner, cycle_seed
 from backend.learning.scores import priority_scores
 from backend.settings.core import Settings
 from benchmarks.curves import generated
@@ -76,14 +77,16 @@ def _play_cycle(
     answers = Answers.none()
     if cycle > len(plan.early) + 1:
         labeled, answers = store.labeled(cycle - 1), store.answers(cycle - 1)
-        previous = Learner.load(store.checkpoint(cycle - 1), device) if settings.warm_start else None
+        kept = settings.warm_start or asks_network(settings)
+        previous = Learner.load(store.checkpoint(cycle - 1), device) if kept else None
     else:
         order = first_labels(task, plan, run, store.folder.parent, device)
         labeled, previous = np.sort(order[: plan.labels()[cycle - 1]]), None
     _check_conservation(task.pool, labeled, plan.labels()[cycle - 1] - len(answers))
     unlabeled = np.setdiff1d(task.pool, labeled, assume_unique=True)
     if 0 < settings.subset < len(unlabeled):
-        unlabeled = unlabeled[random_subset(len(unlabeled), settings.subset, seed)]
+        candidates = Candidates(settings, previous, task.pixels, labeled, runtime)
+        unlabeled = unlabeled[candidates.of(unlabeled, settings.subset)]
     data, learning, answered = generated.with_answers(task.data(labeled, unlabeled), runtime, answers)
     clock = _Clock(device)
     learner, metrics = Learner.trained(settings, task.classes, data, learning, previous)
@@ -102,7 +105,7 @@ def _play_cycle(
         picks = unlabeled[queue[: plan.budget - len(asked)]]
         judged |= task.bought(picks, labeled, unlabeled, predictions.predicted)
         store.keep_labeled(cycle, np.sort(np.concatenate([labeled, picks])), answers.and_then(asked))
-        if settings.warm_start:
+        if settings.warm_start or asks_network(settings):
             learner.save(store.checkpoint(cycle))
     line = {"sampler": run.sampler, "trial": run.trial, "cycle": cycle, "labels": len(labeled) + len(answers)}
     line |= {**judged, **answers.counts(), **{f"{phase}_seconds": round(spent, 3) for phase, spent in seconds.items()}}

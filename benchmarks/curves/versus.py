@@ -9,9 +9,18 @@ from statistics import fmean
 
 import numpy as np
 
-from backend.reporting.comparison import Comparison, Curves, Interval, compared, paired_interval, wins
-from backend.reporting.learning_curves import BASELINE
-from benchmarks.curves.plan import Plan
+from backend.reporting.comparison import (
+    Comparison,
+    Curves,
+    Interval,
+    compared,
+    holm,
+    paired_interval,
+    signed_rank_p,
+    wins,
+)
+from backend.reporting.learning_curves import BASELINE, area_under_curve
+from benchmarks.curves.plan import WHOLE, Plan
 from benchmarks.curves.purchases import COLUMNS
 from benchmarks.curves.store import Line
 
@@ -26,14 +35,15 @@ def at_of(labels: Sequence[int]) -> int:
 
 
 def sections(plan: Plan, curves: Curves, lines: Sequence[Line], words: str) -> list[str]:
-    """All of it as lines of Markdown; nothing where there are too few trials to compare."""
+    """All of it as lines of Markdown; where there are too few trials to compare, only what candidates cost."""
     labels = plan.labels()
     found = compared(labels, curves, at_of(labels))
     if not found:
-        return []
+        return _candidates(labels, curves)
     return [
         *_against_random(found, at_of(labels), words),
         *_first_orders(plan, curves),
+        *_candidates(labels, curves),
         *_everybody(labels, curves),
         *_bought(curves, lines),
     ]
@@ -96,6 +106,37 @@ def _first_orders(plan: Plan, curves: Curves) -> list[str]:
         *markdown(headings, table),
         "",
         "Before any purchase; paired by trial, with the 95 % interval of the mean (Student's t).",
+        "",
+    ]
+
+
+def candidate_losses(labels: Sequence[int], curves: Curves) -> dict[str, tuple[Interval, float]]:
+    """Arm -> the area under its curve less that of the same sampler on the whole pool, paired by trial, and p of
+    Wilcoxon's signed-rank test, before any correction."""
+    found = {}
+    for name, trials in curves.items():
+        whole = curves.get(f"{name.partition('@')[0]}@{WHOLE}", {})
+        common = sorted(whole.keys() & trials.keys())
+        if "@" in name and not name.endswith(f"@{WHOLE}") and len(common) > 1:
+            pairs = [(area_under_curve(labels, trials[one]), area_under_curve(labels, whole[one])) for one in common]
+            difference = np.array([ours - theirs for ours, theirs in pairs])
+            found[name] = (paired_interval(difference), signed_rank_p(difference))
+    return found
+
+
+def _candidates(labels: Sequence[int], curves: Curves) -> list[str]:
+    losses = candidate_losses(labels, curves)
+    if not losses:
+        return []
+    corrected = holm({name: p for name, (_, p) in losses.items()})
+    table = [[name, points(gain), f"{p:.4f}", f"{corrected[name]:.4f}"] for name, (gain, p) in losses.items()]
+    return [
+        *("## What candidates cost", ""),
+        *markdown(["", "area less the whole pool's, points", "p", "p after Holm"], table),
+        "",
+        "A part of the pool (`subset`) is scored, chosen as the setting `candidates` after the @ says, against the",
+        "same sampler on the whole pool; paired by trial, with the 95 % interval of the mean (Student's t) and",
+        "Wilcoxon's test.",
         "",
     ]
 

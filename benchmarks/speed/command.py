@@ -73,6 +73,7 @@ ROWS: dict[str, Measure] = {
     "embedding": _row("heads", lambda module, its: module.measure_embedding(its.folder, its.small)),
     "head": _row("heads", lambda module, its: module.measure_training(its.small)),
     "score-features": _row("heads", lambda module, its: module.measure_scoring(its.folder, its.small)),
+    "ray": _row("on_ray", lambda module, its: module.measure(its.folder, its.small)),
     "photographs": _row("photographs", lambda module, its: module.measure(its.folder, its.small)),
     **{f"score-{name}": _score(name) for name in SAMPLER_NAMES},
     "k-center": _row("scoring", lambda module, its: module.measure_k_center(its.small)),

@@ -66,9 +66,9 @@ def measure_training(small: bool) -> Measured:
     """1,000 labels of 10 classes that overlap."""
     from sklearn.linear_model import LogisticRegression, LogisticRegressionCV  # here: slow to import
 
-    learner, features, targets = _clusters(100 if small else LABELS)
+    learner, features, targets = clusters(100 if small else LABELS)
     rows = np.arange(len(targets))
-    data = CycleData(_no_pixels(len(rows)), rows, rows[:0], ClassTargets(targets), len(CLASSES))
+    data = CycleData(no_pixels(len(rows)), rows, rows[:0], ClassTargets(targets), len(CLASSES))
     runtime = Runtime(CPU, 0, features=features)
     width = learner.net.feature_channels
     standard = Scale.of(torch.from_numpy(features[:, :width]).float())
@@ -97,14 +97,14 @@ def measure_training(small: bool) -> Measured:
 
 def measure_scoring(folder: Path, small: bool) -> Measured:
     """Margin's order of a pool whose features lie in a file."""
-    learner, block, _ = _clusters(_BLOCK // 10 if small else _BLOCK)
+    learner, block, _ = clusters(_BLOCK // 10 if small else _BLOCK)
     count = 2 * len(block) if small else SCORED
     path = folder / "features.f16"
     with path.open("wb") as file:
         for _ in range(count // len(block)):
             file.write(block.tobytes())
     kept = np.memmap(path, np.float16, "c", shape=(count, block.shape[1]))
-    runtime, rows, pixels = Runtime(CPU, 0, features=kept), np.arange(count), _no_pixels(count)
+    runtime, rows, pixels = Runtime(CPU, 0, features=kept), np.arange(count), no_pixels(count)
     head = learner.net.head
     assert isinstance(head, torch.nn.Linear)
 
@@ -122,7 +122,7 @@ def measure_scoring(folder: Path, small: bool) -> Measured:
     return Measured("score-features", title, over, under, "s", bounds=bounds, notes=notes)
 
 
-def _clusters(count: int) -> tuple[Learner, np.ndarray, np.ndarray]:
+def clusters(count: int) -> tuple[Learner, np.ndarray, np.ndarray]:
     """A learner with a head, features (N, E) float16 in the form that it reads, and the class (N,) of each row."""
     learner = Learner.fresh(SETTINGS, CLASSES, EMBEDDED_SIDE, CPU, seed=0)
     width = learner.net_config.to_dict()["features"] + sum(learner.net_config.to_dict()["taps"])
@@ -133,6 +133,6 @@ def _clusters(count: int) -> tuple[Learner, np.ndarray, np.ndarray]:
     return learner, features.astype(np.float16), targets
 
 
-def _no_pixels(count: int) -> np.ndarray:
+def no_pixels(count: int) -> np.ndarray:
     """As many images as there are features, which nobody reads."""
     return np.broadcast_to(np.zeros((1, SIZE, SIZE, 3), np.uint8), (count, SIZE, SIZE, 3))

@@ -5,19 +5,26 @@ Axis letters: G generated images, N rows of the pool, F features.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from models.geometry.neighbor_index import NOBODY, NeighborIndex
+from models.geometry.space import Read
+
 PART = 4096  # rows compared at a time
+LARGEST_EXACT = 200_000  # rows of a pool of which each is compared with each generated image
+SHORTLIST = 64  # rows that each generated image has to choose from, where an index finds them
+LONGER = 8  # times as many for one whose rows are all taken
+PROBED = 64  # cells of the index that they are looked for in
 
 
 class NearestRows:
     """The nearest rows of each generated image, gathered over parts of the pool.
 
     As many are kept of each as there are generated images, because in the worst case the others take all but the last.
-    So memory does not grow with the pool. Exact at any size: an index would have to compare each row with hundreds of
-    others before it can be asked, and here a row is compared with the generated images alone, once a cycle
-    (`python -m benchmarks bench --only matching`).
+    So memory does not grow with the pool. Exact at any size (`python -m benchmarks bench --only matching`); of more
+    than `LARGEST_EXACT` rows whose features are kept, see `matches_by_index`.
     """
 
     def __init__(self, wanted: Tensor) -> None:
@@ -54,3 +61,30 @@ class NearestRows:
         return torch.tensor(found, dtype=torch.int64, device=device), torch.tensor(
             distances, dtype=torch.float64, device=device
         )
+
+
+def matches_by_index(index: NeighborIndex, wanted: Tensor, rows: np.ndarray, read: Read) -> tuple[Tensor, Tensor]:
+    """What `NearestRows.unique` returns, on the CPU, of rows (N,) that are in the index, for generated images (G, F).
+
+    Only a few cells of the index are looked through, so it takes no pass over the pool; which rows are nearest in
+    these goes by all features. `python -m benchmarks neighbors` measures how often it is the same row. One that finds
+    no free row in its cells is left out.
+    """
+    allowed = None if len(rows) == len(index.rows) else rows
+    _, shortlists = index.nearest(wanted, SHORTLIST, read, allowed, PROBED)
+    taken: set[int] = set()
+    found, distances = [], []
+    for one, shortlist in zip(wanted.cpu().double(), shortlists.tolist(), strict=True):
+        free, length = _first_free(shortlist, taken), SHORTLIST
+        while free is None and length < min(len(rows), len(taken) + SHORTLIST):
+            length *= LONGER
+            free = _first_free(index.nearest(one[None], length, read, allowed, PROBED)[1][0].tolist(), taken)
+        if free is not None:
+            taken.add(free)
+            found.append(free)
+            distances.append(float((read(np.array([free]))[0].double() - one).norm()))
+    return torch.tensor(found, dtype=torch.int64), torch.tensor(distances, dtype=torch.float64)
+
+
+def _first_free(shortlist: list[int], taken: set[int]) -> int | None:
+    return next((row for row in shortlist if row != NOBODY and row not in taken), None)

@@ -48,7 +48,7 @@ def stream_batches(
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-rows") as reader:
         waiting: deque[Future[Tensor]] = deque()
         for rows in batches:
-            waiting.append(reader.submit(_read, pixels, rows, device))
+            waiting.append(reader.submit(read_rows, pixels, rows, device))
             if len(waiting) > READ_AHEAD:
                 yield waiting.popleft().result().to(device, non_blocking=True)
         while waiting:
@@ -61,7 +61,7 @@ def one_by_one(pixels: np.ndarray, rows: np.ndarray) -> Generator[Tensor, None, 
     return stream_batches(pixels, rows[:, None], torch.device("cpu"))
 
 
-def _read(pixels: np.ndarray, rows: np.ndarray, device: torch.device) -> Tensor:
+def read_rows(pixels: np.ndarray, rows: np.ndarray, device: torch.device) -> Tensor:
     """Rows in host memory, pinned on their way to a CUDA device (torch keeps such a buffer until copied)."""
     on_cuda = device.type == "cuda"
     with torch.cuda.device(device) if on_cuda else nullcontext():

@@ -179,7 +179,8 @@ def test_what_a_kill_before_the_version_is_there_leaves_is_swept(
         state.versions.drop_drafts(bench.project.id, OWNER)
         sweep(bench)
         assert files(bench) == [f"{first.name}.pt"]
-        assert last_learner(state.versions.of_project(bench.project.id), torch.device("cpu")) is not None
+        versions = state.versions.of_project(bench.project.id)
+        assert last_learner(bench.job.folder, versions, torch.device("cpu")) is not None
     assert cycle.run_cycle(bench.job).status == "current"
 
 
@@ -221,6 +222,16 @@ def test_of_a_subset_only_what_came_later_joins(bench: Workbench) -> None:
     add_tasks(bench.project, 2, pictures=True, seed=9)
     assert joining.join_new_tasks(job, version, read_truth(job)) == 2
     assert set(bench.order(version)) == set(chosen) | (set(bench.tasks) - old)
+
+
+def test_a_subset_is_what_the_last_network_is_least_sure_of(bench: Workbench) -> None:
+    label(bench, 4)
+    whole = bench.state.scores.all(cycle.run_cycle(bench.job))
+    label(bench, 1)
+    left = bench.project.unlabelled()
+    confidence = {row.task_id: row.confidence or 0.0 for row in whole if row.task_id in left}
+    version = cycle.run_cycle(bench.with_settings(subset=5, candidates="uncertainty"))
+    assert set(bench.order(version)) == set(sorted(confidence, key=lambda task: confidence[task])[:5])
 
 
 def test_a_broken_image_of_a_labeled_task_is_tried_again_once_and_then_waits(bench: Workbench) -> None:

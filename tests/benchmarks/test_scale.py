@@ -28,12 +28,17 @@ def test_a_page_that_says_the_constants_is_read(tmp_path: Path, monkeypatch: pyt
         "## What Label Studio alone costs\n"
         "| 200,000 | 0.80 | 0.20, 0.34 | 0.30, 0.42 | 0.70, 0.97 |\n"
     )
+    (tmp_path / "label-studio-processes.md").write_text(
+        "| 2 processes | 1.3 | 3.02, 5.02 | 2.77, 4.43 | 0.50 + 0.20 | 67 |\n"
+        "| 4 processes | 2.0 | 1.94, 3.48 | 1.70, 4.45 | 0.60 + 0.25 | 92 |\n"
+    )
     monkeypatch.setattr(scale, "RESULTS", tmp_path)
     found = {name: (one.value, one.at) for name, one in scale.measured().items()}
     assert found == {
         "import": (0.8, 1e3),
         "next": (0.2, 2e5),
         "submit": (0.3, 2e5),
+        "label": (0.85, 5e3),
         "first read": (20.0, 1e6),
         "cycle": (5.0, 1e6),
         "memory": (200.0, 1e6),
@@ -60,6 +65,9 @@ def test_people_need_processes_of_label_studio(capsys: pytest.CaptureFixture[str
     many = rows("--annotators", "1000", "--seconds", "1", "--labels", "5000", capsys=capsys)
     name = "processes of Label Studio that serve and store them"
     assert few[name][1] == "1" and float(many[name][1].replace(",", "")) == pytest.approx(1000 * busy, abs=1)
+    cores = "cores for them, PostgreSQL, Redis and the job workers included"
+    assert few[cores][1] == "1"
+    assert float(many[cores][1].replace(",", "")) == pytest.approx(1000 * known["label"].value, abs=1)
     assert many["time from one cycle to the next"][1] == "5.0 s"
 
 

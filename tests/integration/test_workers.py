@@ -1,109 +1,33 @@
-"""Two workers on one database, each with its own way to Label Studio: who runs what, who takes over from whom."""
+"""Two workers on one database, each with its own way to Label Studio: who runs what, who takes over from whom.
+
+Over SQLite, they share a folder. Over PostgreSQL, they and the web process are on machines of their own: each has its
+folder, and what they learn goes through an object store."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
-from tests.integration.helpers import FAST, LabelProject, Seen, Studio, kill_hard, start_backend, wait_for
-from tests.rig.proxy import Passed, Proxy
-from tests.rig.servers import BackendServer, PostgresServer, WorkerProcess
-
-BUDGET, POOL, LEASE_SECONDS = 4, 18, 4
-SETTINGS = {"BUDGET": str(BUDGET), "SHORTLIST": "5", "SAMPLER": "entropy", "LEASE_SECONDS": str(LEASE_SECONDS)}
-LONG = {"epochs": 100}
-SINGLE, BULK = ("POST", "^/api/predictions/$"), ("POST", "/import/predictions$")
-
-
-class Hand:
-    """One worker and the proxy that it alone uses."""
-
-    def __init__(self, folder: Path, studio: Studio, name: str, settings: dict[str, str]) -> None:
-        self.proxy = Proxy(studio.url)
-        key = studio.server.personal_access_token()
-        self.worker = WorkerProcess(folder, self.proxy.url, key, env=FAST | settings, log_name=f"{name}.log", warm=True)
-
-    @property
-    def pid(self) -> int:
-        return self.worker.pid
-
-    def restart(self) -> None:
-        self.worker.kill()
-        self.worker.start()
-
-    def changes_since(self, moment: float) -> list[Passed]:
-        """Its calls that changed something in Label Studio."""
-        reads = ("GET", "HEAD")
-        calls = list(self.proxy.requests)
-        return [c for c in calls if c.at >= moment and c.method not in reads and "token" not in c.path]
-
-    def close(self) -> None:
-        self.worker.stop()
-        self.proxy.close()
-
-
-class Rig:
-    """A web process and two workers over one database."""
-
-    def __init__(self, folder: Path, studio: Studio, database: str) -> None:
-        settings = SETTINGS | ({"DATABASE_URL": database} if database else {})
-        self.web: BackendServer = start_backend(folder, studio, worker=False, **settings)
-        self.seen = Seen.of(self.web)
-        self.hands = [Hand(folder, studio, name, settings) for name in ("first", "second")]
-
-    def at_work(self, project: LabelProject) -> tuple[Hand, Hand]:
-        """Whose cycle the project's newest is, and the other one."""
-        pid = int(self.seen.state.cycles.recent(project.id)[0].owner.split(":")[1])
-        busy = next(hand for hand in self.hands if hand.pid == pid)
-        return busy, next(hand for hand in self.hands if hand is not busy)
-
-    def freeze(self, hand: Hand, project: LabelProject) -> None:
-        """SIGSTOP, but not in the middle of a transaction: everybody would wait for that one."""
-        for _ in range(100):
-            os.kill(hand.pid, signal.SIGSTOP)
-            if self._can_write(project):
-                return
-            os.kill(hand.pid, signal.SIGCONT)
-            time.sleep(0.02)
-        raise AssertionError("always in a transaction")
-
-    def _can_write(self, project: LabelProject) -> bool:
-        engine = self.seen.state.database.engine
-        try:
-            if engine.dialect.name == "sqlite":
-                with sqlite3.connect(str(engine.url.database), timeout=0.3) as connection:
-                    connection.execute("BEGIN IMMEDIATE")
-                return True
-            with engine.begin() as conn:
-                conn.execute(sa.text("SET LOCAL lock_timeout = '300ms'"))
-                conn.execute(sa.text("SELECT id FROM projects WHERE id = :id FOR UPDATE"), {"id": project.id})
-            return True
-        except (sqlite3.OperationalError, sa.exc.OperationalError):
-            return False
-
-    def close(self) -> None:
-        for hand in self.hands:
-            hand.close()
-        self.web.stop()
+from tests.integration.helpers import LabelProject, Studio, kill_hard, wait_for
+from tests.integration.two_workers import BUDGET, BULK, LONG, POOL, SINGLE, Hand, Rig, changed, check, everything
+from tests.rig.object_store import ObjectStoreServer, settings_for
+from tests.rig.servers import PostgresServer
 
 
 @pytest.fixture(scope="module", params=["postgresql", pytest.param("sqlite", marks=pytest.mark.long)])
 def shared_rig(
     request: pytest.FixtureRequest, studio: Studio, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Rig]:
-    database = ""
+    of_machines: dict[str, str] = {}
     if request.param == "postgresql":
         server: PostgresServer = request.getfixturevalue("postgres")
-        database = server.create_database()
-    made = Rig(tmp_path_factory.mktemp(request.param), studio, database)
+        store: ObjectStoreServer = request.getfixturevalue("object_store")
+        of_machines = {"DATABASE_URL": server.create_database(), **settings_for(store.url, "workers")}
+    made = Rig(tmp_path_factory.mktemp(request.param), studio, of_machines)
     yield made
     made.close()
 
@@ -124,17 +48,6 @@ def project(rig: Rig, make_project: Callable[..., LabelProject]) -> LabelProject
     made = make_project(tasks=POOL).connected(rig.web.url, LONG)
     made.wait_for_version()
     return made
-
-
-def check(rig: Rig, project: LabelProject, version: str) -> None:
-    """``version`` is whole, no version has a task twice, and the queue is in its order."""
-    wait_for("all to be done", lambda: rig.seen.idle(project))
-    assert project.version() == version and project.missing_predictions(version) == ""
-    held = Counter((item["task"], item["model_version"]) for item in project.predictions())
-    assert [key for key, times in held.items() if times > 1] == []
-    waiting = project.unlabelled()
-    order = [task for task in project.published_order(version) if task in waiting]
-    assert project.label_served(2) == order[:2]
 
 
 def test_what_is_due_runs_once(rig: Rig, project: LabelProject) -> None:
@@ -209,22 +122,3 @@ def check_it_wakes_to_nothing(rig: Rig, project: LabelProject, asleep: Hand, ver
     differences = changed(before, everything(rig, project))
     assert not differences, differences
     check(rig, project, version)
-
-
-def changed(before: dict[str, object], after: dict[str, object]) -> dict[str, tuple[object, object]]:
-    keys = before.keys() | after.keys()
-    return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
-
-
-def everything(rig: Rig, project: LabelProject) -> dict[str, object]:
-    """All that a worker could have changed: in the state and in Label Studio."""
-    state = rig.seen.state
-    found: dict[str, object] = {
-        "cycles": state.cycles.recent(project.id),
-        "seen": state.labels.seen(project.id),
-        "queue": project.version(),
-        "held": sorted((item["id"], item["score"], item["model_version"]) for item in project.predictions()),
-    }
-    for version in state.versions.of_project(project.id):
-        found[version.name] = (version, state.scores.all(version), state.scores.to_write(version, None))
-    return found

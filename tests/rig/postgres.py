@@ -79,8 +79,7 @@ class PostgresServer(Server):
     def create_database(self, name: str | None = None) -> str:
         """A new, empty database; returns its address."""
         name = name or f"db_{secrets.token_hex(6)}"
-        make = [str(self._program("createdb")), "-h", HOST, "-p", str(self.port), "-U", self.user, name]
-        subprocess.run(make, env=self.environment(), check=True, capture_output=True)
+        self._call("createdb", name)
         return self._address(name)
 
     def kill(self) -> None:
@@ -90,6 +89,24 @@ class PostgresServer(Server):
         for pid in children:  # each leads a group of its own
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+    @property
+    def version(self) -> str:
+        """The server's major version."""
+        run = subprocess.run([str(self._program("postgres")), "--version"], check=True, capture_output=True, text=True)
+        return run.stdout.split()[2].split(".")[0]
+
+    def dump(self, address: str, path: Path) -> None:
+        """Everything in the database at ``address``, as an archive."""
+        self._call("pg_dump", "-Fc", "-f", str(path), address.rsplit("/", 1)[1])
+
+    def restore(self, address: str, path: Path) -> None:
+        """What :meth:`dump` stored, into an empty database."""
+        self._call("pg_restore", "--no-owner", "-d", address.rsplit("/", 1)[1], str(path))
+
+    def _call(self, program: str, *arguments: str) -> None:
+        command = [str(self._program(program)), "-h", HOST, "-p", str(self.port), "-U", self.user, *arguments]
+        subprocess.run(command, env=self.environment(), check=True, capture_output=True)
 
     def stop(self) -> None:
         super().stop()

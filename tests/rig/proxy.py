@@ -75,10 +75,10 @@ class Trap:
 
 
 class Proxy:
-    """Forwards to Label Studio at ``target``; ``requests`` is its memory."""
+    """Forwards to Label Studio at ``target``; ``requests`` is its memory. It listens at the address ``host``."""
 
-    def __init__(self, target: str) -> None:
-        self.target = target
+    def __init__(self, target: str, host: str = HOST) -> None:
+        self.target, self.host = target, host
         self.requests: list[Passed] = []
         self.traps: list[Trap] = []
         self._guard = threading.Lock()
@@ -89,11 +89,11 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        return f"http://{HOST}:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def listen(self) -> None:
         """(Again) on the same port."""
-        self._server = _Server((HOST, self.port), _handler(self))
+        self._server = _Server((self.host, self.port), _handler(self))
         self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -169,7 +169,7 @@ class Proxy:
             answer = response.read()
         finally:
             connection.close()
-        kept = ("content-type", "location")
+        kept = ("content-type", "location", "etag", "last-modified")
         found = [(name, value) for name, value in response.getheaders() if name.lower() in kept]
         return response.status, [*found, ("content-length", str(len(answer)))], answer
 

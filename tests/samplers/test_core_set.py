@@ -18,6 +18,8 @@ from models.pixels import normalize
 from models.tasks import CLASSIFICATION
 from samplers.base import NotFitted
 from samplers.core_set import NOTHING, CoreSetOptions, CoreSetSampler
+from tests.models.geometry.large_pools import clustered
+from tests.samplers.on_points import head, points_data, queue
 
 CPU = torch.device("cpu")
 RUNTIME = Runtime(CPU, 0)
@@ -191,3 +193,20 @@ def test_a_stop_between_picks_leaves_the_earlier_cover(monkeypatch: pytest.Monke
     with pytest.raises(Stop):
         sampler.fit(make_net(), make_data(), Runtime(CPU, 0, progress))
     assert sampler.order is before
+
+
+def test_a_large_pool_whose_features_are_kept_is_gone_through_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the order that a pool of any size would have, whose features fit."""
+    points = clustered(900).numpy()
+    net, data = head(np.eye(3, points.shape[1]).tolist()), points_data(900, [0, 1, 2], [0, 1, 2], 3)
+    expected, order = queue("core-set", net, data, points, core_set_picks=60)
+    monkeypatch.setattr("models.geometry.k_center.MOST_POINTS", 500)
+    monkeypatch.setattr("models.geometry.k_center_whole.FEWEST_ACTIVE", 50)
+    whole, found = queue("core-set", net, data, points, core_set_picks=60)
+    assert whole.state_dict()["rows"].tolist() == expected.state_dict()["rows"].tolist() == found[:60] == order[:60]
+    torch.testing.assert_close(whole.state_dict()["radii"], expected.state_dict()["radii"], rtol=1e-4, atol=1e-4)
+
+
+def test_a_large_pool_of_images_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.geometry.k_center.MOST_POINTS", 20)
+    assert len(fitted(make_data(), picks=40).state_dict()["rows"]) == 20

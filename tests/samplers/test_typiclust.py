@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from samplers.typiclust import ENOUGH_LABELS
 from tests.samplers.on_points import choices_data, head, points_data, queue
@@ -66,3 +67,14 @@ def test_of_several_choices_each_has_to_be_chosen_once() -> None:
 def test_without_any_label_it_begins_with_the_largest_clusters() -> None:
     _, found = queue("typiclust", NET, points_data(COUNT, [], [], 3), POINTS)
     assert {0, 1} <= set(OF_POINT[found[:4]])
+
+
+def test_a_large_pool_is_looked_at_as_a_whole_and_a_small_one_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = points_data(COUNT, [], [], 3)
+    before = queue("typiclust", NET, data, POINTS)[0].state_dict()["rows"].tolist()
+    monkeypatch.setattr("models.geometry.typical.LARGEST_SAMPLE", COUNT)
+    assert queue("typiclust", NET, data, POINTS)[0].state_dict()["rows"].tolist() == before
+    monkeypatch.setattr("models.geometry.typical.LARGEST_SAMPLE", COUNT - 1)
+    picks = queue("typiclust", NET, data, POINTS)[0].state_dict()["rows"].tolist()
+    assert len(set(picks)) == len(picks) > 50, "more than a sample of so few would have"
+    assert len(set(OF_POINT[picks[:10]])) >= 9

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -12,25 +11,14 @@ from typing import Any
 import requests
 
 from tests.integration.helpers import LabelProject, Studio
+from tests.rig.accounts import sign_up
 
 PAUSE = 0.5  # before a request is sent again that found no Label Studio
 
 
 def accounts(studio: Studio, count: int) -> list[str]:
     """The tokens of ``count`` new users of Label Studio, who sign up as people do."""
-    return [_sign_up(studio.url, f"annotator-{number}@example.com", "annotate-me-too") for number in range(count)]
-
-
-def _sign_up(url: str, email: str, password: str) -> str:
-    with requests.Session() as session:
-        page = session.get(f"{url}/user/signup/", timeout=60).text
-        found = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
-        assert found, "the page for signing up has no form"
-        form = {"csrfmiddlewaretoken": found[1], "email": email, "password": password, "allow_newsletters": "false"}
-        session.post(f"{url}/user/signup/", data=form, headers={"Referer": url}, timeout=60).raise_for_status()
-        answer = session.get(f"{url}/api/current-user/token", timeout=60)
-        answer.raise_for_status()
-        return str(answer.json()["token"])
+    return [sign_up(studio.url, f"annotator-{number}@example.com", "annotate-me-too") for number in range(count)]
 
 
 class Pace:

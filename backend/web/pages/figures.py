@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Any
 
 from backend.errors import BackendError
-from backend.files import project_folder
 from backend.reporting.accuracy import Accuracy, accuracy_of
 from backend.reporting.advice import Advice, advice_of
 from backend.reporting.alerts import Alert, alerts_of
@@ -26,6 +25,7 @@ from backend.reporting.snapshot import known_of, warnings
 from backend.reporting.words import next_cycle_in_words, preparation_in_words, replaying_in_words, running_in_words
 from backend.settings.core import Settings
 from backend.state import BrokenImage, Cycle, Project, State
+from backend.store.reading import folder_to_read
 from backend.tasks import kind_of
 from backend.tasks.base import AnyTaskKind
 from backend.web.pages.links import Links
@@ -174,7 +174,7 @@ def project_figures(state: State, settings: Settings, project: Project) -> Proje
     kind = _kind(facts)
     metrics = facts.current.metrics if facts.current else {}
     classes = _classes(state, facts, kind, metrics.get("predicted") or {})
-    drawn = PoolMap.kept(project_folder(settings.model_dir, project.folder_key)) if facts.current else None
+    drawn = PoolMap.kept(folder_to_read(settings, project)) if facts.current else None
     upcoming = next_tasks(state, settings, facts, kind, drawn.copies if drawn else {})
     return ProjectFigures(
         now,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
-from backend.files import predictions_folder, project_folder
+from backend.files import predictions_folder
 from backend.settings.core import Settings
 from backend.state import Project, Version
+from backend.store.reading import folder_to_read
 from backend.tasks import KINDS
 
 COLORS = ("#1f77d0", "#d95f02", "#12876a", "#c2459b", "#857400", "#0a86ac", "#7a5cd6", "#c8443f")
@@ -21,7 +23,7 @@ def overlay(settings: Settings, project: Project, version: Version, task: int) -
     kind = KINDS.get(version.metrics.get("task", ""))
     if kind is None:
         return None
-    folder = project_folder(settings.model_dir, project.folder_key)
+    folder = folder_to_read(settings, project, predictions_folder(Path(), version.name).as_posix())
     mask = kind.mask_of(task, kind.open_kept(predictions_folder(folder, version.name)))
     return None if mask is None else encode_overlay(mask, COLORS)
 

@@ -12,9 +12,10 @@ import flask
 from werkzeug.exceptions import BadRequest, Forbidden, NotFound
 
 from backend.events import LARGEST_ID
-from backend.files import learned_picture, project_folder
+from backend.files import learned_picture
 from backend.reporting.judged import judged_of
 from backend.state import Project
+from backend.store.reading import folder_to_read
 from backend.web.pages import guard, overlays
 from backend.web.pages.acceptance import acceptance_card
 from backend.web.pages.answers import answer, back_to
@@ -274,7 +275,7 @@ class Pages:
         return known is not None and known.prepares and learned_picture(self._folder(project)).is_file()
 
     def _folder(self, project: Project) -> Any:
-        return project_folder(self._settings.model_dir, project.folder_key)
+        return folder_to_read(self._settings, project)
 
     def _tokens(self, known: Project) -> dict[str, str]:
         """For the forms of a page; each "" where nothing may be changed."""

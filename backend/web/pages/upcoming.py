@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from backend.files import predictions_folder, project_folder
+from backend.files import predictions_folder
 from backend.reporting.facts import Facts
 from backend.settings.core import Settings
 from backend.state import State, StoredPrediction, Version
+from backend.store.reading import folder_to_read
 from backend.tasks.base import AnyTaskKind
 from backend.web.pages.overlays import colors_of
 from backend.web.pages.reasons import Reasons
@@ -53,7 +55,7 @@ def next_tasks(
     sources = state.tasks.sources(project.id, [one.task_id for one, _ in first])
     asked = frozenset(one.task_id for one in again)
     reasons = Reasons.of(state, facts, version, [one for one, _ in first], asked)
-    folder = project_folder(settings.model_dir, project.folder_key)
+    folder = folder_to_read(settings, project, predictions_folder(Path(), version.name).as_posix())
     fits = kind is not None and kind.name == version.metrics.get("task")
     kept = kind.open_kept(predictions_folder(folder, version.name)) if kind and fits else None
     said = {one.task_id: kind.said(one, kept) if kind and fits else () for one, _ in first}

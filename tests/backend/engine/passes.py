@@ -28,7 +28,7 @@ class Counting:
     inner: Executor
     passes: int = 0
     batches: list[np.ndarray] = field(default_factory=list)
-    after_batch: Callable[[], None] = lambda: None
+    after_batch: Callable[[tuple[np.ndarray, ...]], None] = lambda values: None
 
     def computed(self, work: Pass) -> Computed | None:
         found = self.inner.computed(work)
@@ -40,7 +40,7 @@ class Counting:
     def _counted(self, found: Computed) -> Computed:
         for part, values in found:
             self.batches.append(part)
-            self.after_batch()
+            self.after_batch(values)
             yield part, values
 
 

@@ -65,11 +65,17 @@ def test_a_head_on_features_scores_alike_to_the_bit(ray_here: RayExecutor, tmp_p
     assert sorted(np.concatenate(counted.batches).tolist()) == list(range(9_001))
 
 
-@pytest.mark.parametrize("sampler", ["margin", "learning-loss"])
+@pytest.mark.parametrize(("sampler", "here"), [("margin", True), ("learning-loss", False)])
 def test_a_network_that_reads_pixels_scores_alike_to_the_bit(
-    ray_here: RayExecutor, tmp_path: Path, sampler: str
+    ray_here: RayExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str, here: bool
 ) -> None:
-    """Also where a network of the sampler reads its hidden layers."""
+    """Also where a network of the sampler reads its hidden layers, and where rows go through Ray's memory, as they do
+    to other machines."""
+    ray_here.session.connect()
+    from backend.engine import spreading  # here: Ray is imported by the session first
+
+    spread = spreading.spread
+    monkeypatch.setattr(spreading, "spread", lambda work, compute, **_: spread(work, compute, here=here))
     cache = pool_of_images(tmp_path, 300)
     learner, _ = trained_learner(cache, replace(WHOLE, sampler=sampler))
     rows, counted = np.arange(300)[::-1].copy(), Counting(ray_here)

@@ -522,7 +522,7 @@ def test_a_running_installation_keeps_its_images(tmp_path: Path) -> None:
         assert np.array_equal(opened.pixels[[0, 2]], pixels[[0, 2]])
     assert cache.sync([(5, "a"), (9, "b"), (7, "77")], store) == []
     assert store.fetched == [(7, "77")]
-    assert sorted(path.name for path in folder.iterdir()) == ["index", "lock", "pixels.u8"]
+    assert sorted(path.name for path in folder.iterdir()) == ["index", "layout.json", "lock", "pixels.u8"]
 
 
 WRITER_OF_WHOLE = """

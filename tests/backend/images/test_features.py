@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from backend.images.cache import ImageCache
-from backend.images.features import FeatureCache
+from backend.images.features import FeatureCache, StampedRows
 from tests.backend.images.pictures import gray
 
 WIDTH = 5
@@ -67,15 +67,15 @@ def test_features_of_another_image_do_not_count(tmp_path: Path) -> None:
 
 def test_a_kill_before_the_stamp_leaves_the_row_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = images(tmp_path, t1="10")
-    kept, whole = opened(cache), FeatureCache._write_rows
+    kept, whole = opened(cache), StampedRows._write_rows
 
-    def killed(self: FeatureCache, name: str, rows: np.ndarray, data: np.ndarray) -> None:
+    def killed(self: StampedRows, name: str, rows: np.ndarray, data: np.ndarray) -> None:
         if name == "stamps":
             raise KeyboardInterrupt
         whole(self, name, rows, data)
 
     with monkeypatch.context() as patched:
-        patched.setattr(FeatureCache, "_write_rows", killed)
+        patched.setattr(StampedRows, "_write_rows", killed)
         with pytest.raises(KeyboardInterrupt):
             kept.write(np.array([1]), values(0.1))
     assert opened(cache).missing([1]).tolist() == [1]

@@ -20,6 +20,7 @@ from backend.state import Version
 from backend.tasks.kept_probabilities import KeptProbabilities, write_probabilities
 
 CPU = torch.device("cpu")
+NOWHERE = Path("/nowhere")
 SETTINGS = Settings(sampler="entropy", task_width=4)
 
 
@@ -52,7 +53,7 @@ def test_a_checkpoint_of_which_a_bit_changed_is_recognized(tmp_path: Path, caplo
     with pytest.raises(BackendError, match="is damaged: what it holds is not what was written"):
         Learner.load(path, CPU)
     metrics: dict[str, Any] = {}
-    assert last_learner([version(1, path)], CPU, metrics) is None
+    assert last_learner(NOWHERE, [version(1, path)], CPU, metrics) is None
     assert "is damaged" in metrics["checkpoint_unreadable"]
     assert "Going on without it" in caplog.text and "Traceback" not in caplog.text
 
@@ -77,11 +78,12 @@ def test_a_warm_start_takes_the_newest_model_that_there_is(tmp_path: Path, caplo
     names = [save_learner(tmp_path, fresh(seed), seed) for seed in (1, 2)]
     older, newer = (version(number, checkpoint_path(tmp_path, name)) for number, name in enumerate(names, 1))
     cold = version(3, None)
-    found = last_learner([cold, newer, older], CPU)
+    found = last_learner(NOWHERE, [cold, newer, older], CPU)
     assert found is not None and torch.equal(found.net.head.weight, fresh(2).net.head.weight)
-    assert last_learner([cold], CPU) is last_learner([], CPU) is None
+    assert last_learner(NOWHERE, [cold], CPU) is last_learner(NOWHERE, [], CPU) is None
     checkpoint_path(tmp_path, names[1]).write_bytes(b"damaged")
-    assert last_learner([cold, newer, older], CPU) is None  # not one that another cycle would not have gone on from
+    # not one that another cycle would not have gone on from
+    assert last_learner(NOWHERE, [cold, newer, older], CPU) is None
     assert "Going on without it" in caplog.text
 
 

@@ -186,7 +186,7 @@ def test_a_cycle_serves_the_arm_in_between_and_learns_from_half_of_it(
         left = drawn[8:][:4]  # how many of 60 tasks are drawn is chance: about 20, and sometimes fewer than 12
         assert order[2::3][: len(left)] == left
         assert all(row.label is not None for row in bench.state.scores.all(version))
-        assert last_learner([version], bench.job.device) is not None
+        assert last_learner(bench.job.folder, [version], bench.job.device) is not None
 
 
 @pytest.mark.slow
@@ -214,7 +214,7 @@ def test_what_the_page_says_is_what_the_oracle_knows(label_studio: LabelStudioSe
             bench.project.annotate(task, kinds[task])
         version = cycle.run_cycle(bench.job.reread())
         control = read_truth(bench.job.reread()).control
-        learner = last_learner([version], bench.job.device)
+        learner = last_learner(bench.job.folder, [version], bench.job.device)
         assert learner is not None
         truth = read_truth(bench.job.reread())
         cache = open_images(bench.job, truth, lambda *_: None)

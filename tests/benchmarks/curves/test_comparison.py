@@ -11,7 +11,7 @@ from backend.reporting.comparison import compared, holm, labels_saved, paired_in
 from benchmarks.curves.plan import Plan
 from benchmarks.curves.purchases import close_distance, effective_classes, share_of_copies, share_of_duplicates
 from benchmarks.curves.store import Line
-from benchmarks.curves.versus import at_of, first_order_gains, sections
+from benchmarks.curves.versus import at_of, candidate_losses, first_order_gains, sections
 
 LABELS = [100, 200, 300, 400]
 RANDOM = [0.5, 0.6, 0.7, 0.8]
@@ -160,3 +160,19 @@ def test_near_duplicates_are_of_what_was_labeled_before_or_picked_in_front() -> 
 def test_what_is_close_depends_on_the_pool() -> None:
     """A point each degree: the nearest is 2 sin ½° away, from all of them."""
     assert close_distance(at(*range(360))) == pytest.approx(2 * np.sin(np.radians(0.5)), rel=1e-3)
+
+
+def test_what_candidates_cost_is_paired_with_the_same_sampler_on_the_whole_pool() -> None:
+    curves = {
+        "random": dict.fromkeys(range(1, 7), RANDOM),
+        "margin@whole": {trial: shifted(0.01 * trial) for trial in range(1, 7)},
+        "margin@uncertainty": {trial: shifted(0.01 * trial - 0.02) for trial in range(1, 7)},
+        "entropy@random": dict.fromkeys(range(1, 7), RANDOM),
+    }
+    losses = candidate_losses(LABELS, curves)
+    assert list(losses) == ["margin@uncertainty"]
+    loss, p = losses["margin@uncertainty"]
+    assert (loss.value, loss.low, loss.high) == pytest.approx((-0.02, -0.02, -0.02))
+    assert p == pytest.approx(2 / 2**6)
+    page = "\n".join(sections(Plan("", "", 100, 100, 4), curves, [], "accuracy"))
+    assert "| margin@uncertainty | −2.0 [−2.0, −2.0] |" in page

@@ -24,12 +24,13 @@ from PIL import Image
 from rich.console import Console
 
 from backend.errors import SettingsError
+from backend.learning.candidates import Candidates
 from backend.learning.learner import cycle_seed, random_subset
 from benchmarks.curves import command as curves
 from benchmarks.curves.answers import Answers
 from benchmarks.curves.display import Display
 from benchmarks.curves.jobs import Jobs, Watcher, _child, play_all
-from benchmarks.curves.plan import Plan, PlanError, Run, initial_set, overrides_of, part_of, trial_seed
+from benchmarks.curves.plan import CANDIDATES, Plan, PlanError, Run, initial_set, overrides_of, part_of, trial_seed
 from benchmarks.curves.report import Results, columns
 from benchmarks.curves.run import play
 from benchmarks.curves.store import Line, RunStore
@@ -170,6 +171,30 @@ def test_a_purchase_is_from_the_random_subset(
         subsets.append(set(unlabeled[random_subset(len(unlabeled), 6, seed)]))
         assert set(after) - set(before) < subsets[-1]
     assert subsets[0] != subsets[1], "drawn anew in each cycle"
+
+
+def test_an_arm_says_how_the_subset_is_chosen(
+    folder: Path, images: ImageSet, tmp_path: Path, purchases: list[np.ndarray]
+) -> None:
+    plan = plan_of(folder, subset=6)
+    of = {name: plan.settings(Run(f"margin@{name}", 1)) for name in CANDIDATES}
+    assert [one.subset for one in of.values()] == [0, 6, 6, 6]
+    assert [of[name].candidates for name in CANDIDATES[1:]] == list(CANDIDATES[1:])
+    asked: list[np.ndarray] = []
+    original = Candidates.of
+
+    def chosen(self: Candidates, rows: np.ndarray, size: int) -> np.ndarray:
+        found = original(self, rows, size)
+        asked.append(rows[found])
+        assert (self.previous is None) == (len(asked) == 1), "the first purchase has no network before it"
+        return found
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Candidates, "of", chosen)
+        play(Classification.of(images, plan), plan, Run("entropy@uncertainty", 1), tmp_path, CPU, quiet)
+    assert [len(rows) for rows in asked] == [6, 6, 6]
+    bought = set(purchases[1]) - set(purchases[0])
+    assert bought < set(asked[1]) and len(bought) == 5
 
 
 def stop_at(cycle: int, phase: str) -> Callable[[int, str, int, int], None]:
@@ -348,6 +373,8 @@ def test_from_the_command_to_the_page(
         (["--cycles", "12"], "10 labels and 11 purchases of 5 are 65, and the pool has 60 images"),
         (["--pool", "61"], "61 images are asked for, and the data set has 60"),
         (["--set", "subset=4"], "less than --budget 5"),
+        (["--samplers", "entropy@uncertainty"], "give its size with --set subset=N"),
+        (["--samplers", "entropy@nearby", "--set", "subset=9"], "unknown sampler entropy@nearby"),
         (["--image-size", "8"], "image_size must be 0, or 16 to 1024"),
         (["--devices", "cuda:99"], "there is no device cuda:99 here"),
         (["--dataset", "fashion-scenes"], "fashion-scenes holds images with masks: it is for --task segmentation"),

@@ -164,6 +164,7 @@ def check_rows(keys: Sequence[str], session: bench.Session) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # Ray's own
 def test_every_row_measures_something(tmp_path: Path) -> None:
     """The rows on tiny inputs, through the real cache. Of the samplers' rows, which are one function, a few: with a
     limit, with networks beside the task network's, and with none."""
@@ -183,6 +184,7 @@ def test_every_row_measures_something(tmp_path: Path) -> None:
         "embedding",
         "head",
         "score-features",
+        "ray",
         "photographs",
         "k-center",
         "matching",

@@ -7,7 +7,10 @@ import torch
 
 from models.data import Runtime
 from models.geometry.directions import main_directions
-from models.geometry.typical import cluster, typical_first, typicality
+from models.geometry.neighbor_index import NeighborIndex
+from models.geometry.space import Space
+from models.geometry.typical import cluster, typical_first, typical_of_all, typicality, typicality_by_index
+from tests.models.geometry.large_pools import Pool, clustered
 
 CPU = torch.device("cpu")
 SIZES = [40, 25, 18, 14, 12, 11, 10, 9, 8, 7]  # of ten clusters, largest first
@@ -75,3 +78,45 @@ def test_clusters_far_apart_are_found() -> None:
 def test_a_direction_without_variation_is_left_alone() -> None:
     points = torch.cat([torch.randn(20, 3, generator=torch.Generator().manual_seed(0)), torch.ones(20, 1)], dim=1)
     assert torch.isfinite(main_directions(points, torch.Generator().manual_seed(0))).all()
+
+
+def test_of_a_whole_pool_the_first_are_of_a_cluster_each_and_in_its_middle() -> None:
+    points, of_point = blobs([400, 250, 180, 140, 120, 110, 100, 90, 80, 70])
+    pool = Pool(torch.from_numpy(points).float())
+    rows = np.arange(len(points))
+    found = typical_of_all(rows, rows[:0], pool, Runtime(CPU, 0), "score")
+    assert len(set(found.tolist())) == len(found)
+    assert len(set(of_point[found[:10]])) >= 8  # k-means may take two for one and cut another in two
+    assert {0, 1} <= set(of_point[found[:4]])
+    middles = torch.stack([torch.from_numpy(points[of_point == one]).mean(0) for one in range(10)])
+    away = (torch.from_numpy(points) - middles[of_point]).norm(dim=1)
+    assert away[found[:10]].mean() < 0.75 * away.mean()
+
+
+def test_of_a_whole_pool_a_cluster_with_a_label_waits() -> None:
+    points, of_point = blobs([400, 250, 180, 140, 120, 110, 100, 90, 80, 70])
+    rows = np.arange(len(points))
+    labeled = rows[of_point == 0][:2]
+    rest = np.setdiff1d(rows, labeled)
+    found = typical_of_all(rest, labeled, Pool(torch.from_numpy(points).float()), Runtime(CPU, 0), "score")
+    assert 0 not in of_point[rest[found[:8]]]
+
+
+def test_typicality_by_an_index_is_nearly_that_of_all_neighbors() -> None:
+    pool = Pool(clustered(2000))  # of more, `typicality` takes a part
+    runtime, rows = Runtime(CPU, 0), np.arange(2000)
+    space = Space.of(rows, pool, runtime, standard=True)
+    coordinates = space.coordinates(pool.features)
+    found = typicality_by_index(NeighborIndex.over(space, coordinates, runtime), coordinates, runtime)
+    exact = typicality(coordinates)
+    assert (found <= exact * 1.01).all(), "neighbors that are missed are replaced by farther ones"
+    ranks = [values.argsort().argsort().float() for values in (found, exact)]
+    assert float(torch.corrcoef(torch.stack(ranks))[0, 1]) > 0.9
+
+
+def test_copies_are_as_typical_as_can_be() -> None:
+    pool = Pool(torch.cat([clustered(300), clustered(1).expand(60, -1)]))
+    space = Space.of(np.arange(360), pool, Runtime(CPU, 0))
+    coordinates = space.coordinates(pool.features)
+    found = typicality_by_index(NeighborIndex.over(space, coordinates, Runtime(CPU, 0)), coordinates, Runtime(CPU, 0))
+    assert found[300:].min() > found[:300].max()
