@@ -25,6 +25,9 @@ DISK_MB = 512
 SECONDS = (4.0, 12.0)
 """How long a fault of Label Studio lasts."""
 
+AWAY = (0.0, 2.0)
+"""Seconds until somebody starts again what was killed."""
+
 
 @contextmanager
 def small_disk(directory: Path) -> Iterator[bool]:
@@ -134,7 +137,7 @@ class Faults(threading.Thread):
     def _restart(self, server: Server) -> None:
         """Killed with all that belongs to it; after a moment somebody starts it again, where it was."""
         server.kill()
-        time.sleep(self._random.uniform(0.0, 2.0))
+        time.sleep(self._random.uniform(*AWAY))
         server.start()
 
     # -- Label Studio, as the backend sees it
