@@ -5,10 +5,9 @@ Axis letters: M cached images, K masks, L labeled rows, U unlabeled rows, B batc
 
 from __future__ import annotations
 
-import time
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
@@ -19,6 +18,7 @@ import torch
 # Also names of this module; they stand where they need no torch.
 from models import IGNORE as IGNORE
 from models import ProgressFn as ProgressFn
+from models.deadline import Deadline as Deadline
 from models.lending import Lend
 
 if TYPE_CHECKING:
@@ -194,28 +194,6 @@ def targets_of(data: CycleData, kind: type[T]) -> T:
     if not isinstance(data.targets, kind):
         raise DataError(f"this needs targets of the kind {kind.task}, and those of the data are of {data.task}")
     return data.targets
-
-
-@dataclass(frozen=True)
-class Deadline:
-    """When training has to be over: ``at`` on ``clock``, both in seconds."""
-
-    at: float
-    clock: Callable[[], float] = time.monotonic
-
-    @classmethod
-    def after(cls, seconds: float, clock: Callable[[], float] = time.monotonic) -> Deadline:
-        """So many seconds from now."""
-        return cls(clock() + seconds, clock)
-
-    def left(self) -> float:
-        """Seconds from now; 0 or less once it has passed."""
-        return self.at - self.clock()
-
-    def share(self, share: float) -> Deadline:
-        """When this share of the time that is left will have passed."""
-        now = self.clock()
-        return replace(self, at=now + share * (self.at - now))
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import models.annotators.votes
     import models.checkpoint
     import models.data
+    import models.deadline
     import models.geometry.coverage
     import models.geometry.directions
     import models.geometry.fisher

@@ -79,7 +79,8 @@ BACKEND: dict[str, set[str]] = {
 MODELS: dict[str, set[str]] = {
     "annotators": set(),
     "lending": set(),
-    "data": {"lending"},
+    "deadline": set(),
+    "data": {"deadline", "lending"},
     "pixels": set(),
     "checkpoint": set(),
     "intervals": set(),
