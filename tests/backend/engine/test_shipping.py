@@ -13,11 +13,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.speed.pool import trained_learner
 from models.data import Runtime, no_progress
+from models.inference.executors import Computed, Pass
 from models.networks import kept_backbones
 from models.networks.backbones import NOTHING
 from models.networks.kept_backbones import kept_backbone
-from tests.backend.engine.passes import pool_of_features
+from samplers import SAMPLER_NAMES
+from tests.backend.engine.passes import WHOLE, assert_same_bits, pool_of_features, pool_of_images, scores
 
 if find_spec("ray") is None:
     pytest.skip("requirements-ray.txt is not installed", allow_module_level=True)
@@ -92,3 +95,36 @@ def test_rows_are_found_again_by_where_they_lie_in_their_file(tmp_path: Path) ->
     (tmp_path / "rows.f16").rename(tmp_path / "gone")
     with pytest.raises(FileNotFoundError, match=r"rows\.f16"):
         found.opened()
+
+
+class Packing:
+    """An executor that packs a pass, unpacks it, and computes it in this process."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+
+    def computed(self, work: Pass) -> Computed:
+        from backend.engine import shipping
+
+        self.passes += 1
+        data = shipping.packed(work.compute, images=work.sources[0].dtype == np.uint8)
+        return self._computed(work, shipping.unpacked(data, CPU))
+
+    def _computed(self, work: Pass, compute: Callable[..., tuple[Tensor, ...]]) -> Computed:
+        for part in work.parts:
+            with torch.inference_mode():
+                read = [torch.from_numpy(np.array(source[work.rows[part]])) for source in work.sources]
+                yield part, tuple(one.numpy() for one in compute(*read))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in SAMPLER_NAMES if name != "random"])
+def test_what_each_sampler_computes_of_a_pool_can_go_along(name: str, tmp_path: Path) -> None:
+    """And gives the same bits there."""
+    cache = pool_of_images(tmp_path, 40)
+    learner, runtime = trained_learner(cache, replace(WHOLE, sampler=name, fit_seconds=2), labels=20)
+    packing, rows = Packing(), np.arange(40)
+    assert_same_bits(
+        scores(learner, cache.pixels, rows, runtime, packing), scores(learner, cache.pixels, rows, runtime, None)
+    )
+    assert packing.passes
