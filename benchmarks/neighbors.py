@@ -37,8 +37,8 @@ SIZES = (10_000, 100_000, 1_000_000)
 FEATURES, CLUSTERS, LOCAL, PART = 1280, 1_000, 24, 8_192
 QUESTIONS, NEIGHBORS, WANTED = 100, 20, 100
 LABELED, PICKS, SEED = 500, 1_000, 0
-FIRST = 100
-"""Typical images that are judged."""
+FIRST, JUDGES = 100, 1_000
+"""Typical images that are judged, and rows of the pool that they are judged by."""
 CPU = torch.device("cpu")
 
 
@@ -211,7 +211,7 @@ def of_typical(rows: np.ndarray, read: Read, runtime: Runtime, say: Callable[[st
     sampled, sampling = cost_of(lambda: typical.typical_first(read(some).numpy(), 0, runtime, "typical"))
     space = Space.of(rows, read, runtime, standard=True)
     points = in_parts(rows, read, space.coordinates, runtime, "embed")
-    others = space.coordinates(read(np.sort(np.random.default_rng(SEED + 2).choice(rows, 1_000, replace=False))))
+    others = space.coordinates(read(np.sort(np.random.default_rng(SEED + 2).permutation(rows)[:JUDGES])))
     known = _mean_distances(others, points)
     for name, first, took in (
         (f"typical, {FIRST} of all rows", rows[picked[:FIRST]], spent),

@@ -79,6 +79,19 @@ def scale_plan() -> str:
     return scale.tables(scale.IMAGES, scale.ANNOTATORS, scale.SECONDS, scale.LABELS, scale.PRICE) + "\n"
 
 
+def neighbors() -> str:
+    """The tables of the page, without its head."""
+    page = (ROOT / "benchmarks" / "results" / "neighbors.md").read_text()
+    return page[page.index("## ") :].replace("## ", "#### ")
+
+
+def candidates() -> str:
+    """What candidates cost, of the page of their curves."""
+    page = (ROOT / "benchmarks" / "results" / "candidates" / "curves.md").read_text()
+    part = page[page.index("## What candidates cost") :].split("\n\n")[1]
+    return part + "\n"
+
+
 PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("settings.md", "settings"): settings_table,
     ("samplers.md", "samplers"): samplers_table,
@@ -87,6 +100,8 @@ PARTS: dict[tuple[str, str], Callable[[], str]] = {
     ("papers.md", "papers"): papers,
     ("results.md", "features"): features,
     ("scale.md", "plan"): scale_plan,
+    ("scale.md", "neighbors"): neighbors,
+    ("samplers.md", "candidates"): candidates,
 }
 """(page of docs/, name of the part) → what belongs there."""
 

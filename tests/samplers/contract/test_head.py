@@ -156,3 +156,12 @@ def test_a_second_cycle_on_a_head_goes_on(name: str, task: str) -> None:
     train(world.sampler.objective(world.net, world.data, runtime(1)), world.net, world.data, runtime(1))
     world.sampler.fit(world.net, world.data, runtime(1))
     assert np.isfinite(world.score(world.data.unlabeled)).all()
+
+
+def test_matches_in_a_large_pool_are_those_of_all_rows_found_by_an_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = fitted("asal", "classification").sampler.state_dict()["matches"].tolist()
+    monkeypatch.setattr("models.geometry.matching.LARGEST_EXACT", UNLABELED - 1)
+    monkeypatch.setattr("models.geometry.matching.NearestRows", None)  # nothing is compared with all rows
+    found = fit("asal", "classification").sampler.state_dict()["matches"].tolist()
+    assert len(found) == len(set(found)) == len(exact)
+    assert np.mean(np.array(found) == np.array(exact)) >= 0.8
