@@ -36,6 +36,8 @@ def greedy_of_all(
     `chosen` are positions in ``rows``. `nearest` is no more than an upper bound, save for its largest value. Reports
     runtime.progress("embed", rows, N) and runtime.progress(phase, picks, K). Memory: P + 5 numbers a row.
     """
+    if not len(rows):
+        return Greedy(torch.empty(0, dtype=torch.int64), torch.empty(0), torch.empty(0))
     space = Space.of(rows, read, runtime)
     known = _Known(rows, read, space, space.centered(centers), min(picks, len(rows)), runtime)
     count = min(picks, len(rows))

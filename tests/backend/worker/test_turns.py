@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -174,7 +175,7 @@ def test_after_training_a_learner_is_read_again_only_where_another_device_is_fre
     read: list[torch.device] = []
     scored: list[tuple[torch.device, torch.device]] = []
 
-    def last_learner(versions: object, device: torch.device) -> Any:
+    def last_learner(folder: Path, versions: object, device: torch.device) -> Any:
         read.append(device)
         return learner(device)
 
