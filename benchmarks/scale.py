@@ -26,7 +26,7 @@ SIDE = 224
 """Of cached images whose longer side exceeds 40 px, in pixels."""
 
 SIMULATED = "Label Studio was simulated"
-NOT_SHARED = "on a CPU; several machines do not share that work yet"
+NOT_SHARED = "on a CPU; with EXECUTOR=ray several machines share it, which was not measured"
 
 CORES = {"import": 1, "first read": 1, "embed": 2}
 """What is done once → the cores that it was measured on."""

@@ -42,8 +42,8 @@ class TypiClustSampler(PickingSampler[SamplerOptions]):
     Options = SamplerOptions
 
     def choose(self, net: TaskNet, data: CycleData, runtime: Runtime) -> np.ndarray:
-        """The typical images; none once the time of margin has come. Of a pool above 5,000 images all are looked at
-        where features are kept, else 5,000 by chance."""
+        """The typical images; none once the time of margin has come. Of a pool above 5,000 images up to 20,000 are
+        looked at where features are kept, else 5,000, by chance."""
         counts = net.task.labels_per_class(data)
         if counts.all() or len(data.labeled) >= ENOUGH_LABELS * data.num_classes:
             return data.unlabeled[:0]
@@ -51,8 +51,8 @@ class TypiClustSampler(PickingSampler[SamplerOptions]):
         if len(data.unlabeled) > typical.LARGEST_SAMPLE:
             read = models.inference.kept_rows.kept_rows(net, data.pixels, runtime)
             if read is not None:
-                found = typical.typical_of_all(data.unlabeled, data.labeled, read, runtime, "typiclust")
-                return data.unlabeled[found]
+                pool = some_of(data.unlabeled, typical.LARGEST_WHOLE, runtime)
+                return pool[typical.typical_of_all(pool, data.labeled, read, runtime, "typiclust")]
         pool = some_of(data.unlabeled, typical.LARGEST_SAMPLE, runtime)
         labeled = some_of(data.labeled, typical.LARGEST_SAMPLE, runtime)
         both = np.concatenate([pool, labeled])

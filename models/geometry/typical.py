@@ -24,6 +24,7 @@ ROUNDS: Sequence[int] = (10, 20, 50, 100, 200, 400)
 """Numbers of clusters, one after the other."""
 NEIGHBORS = 20  # of a point, in its cluster, that say how typical it is
 LARGEST_SAMPLE = 5_000  # points that are clustered by `typical_first`
+LARGEST_WHOLE = 20_000  # points that `typical_of_all` is given: each is asked for its neighbors, in each cycle
 CLUSTERED = 20_000  # of all points of a large pool: so many find the clusters
 ASKED = 1 << 15  # points whose neighbors are looked for at a time
 PROBED = 12  # cells that neighbors are looked for in
