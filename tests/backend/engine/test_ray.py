@@ -37,6 +37,8 @@ from tests.backend.tasks.examples import EXAMPLES
 from tests.integration.helpers import FRUIT
 
 pytestmark = [
+    pytest.mark.machines,
+    pytest.mark.long,  # a process that has left a Ray may be ended by it: `make test` runs some in one of their own
     pytest.mark.slow,
     pytest.mark.filterwarnings("default"),  # Ray's own
     pytest.mark.skipif(find_spec("ray") is None, reason="requirements-ray.txt is not installed"),

@@ -94,6 +94,7 @@ else:
 
 @pytest.mark.slow
 @pytest.mark.machines
+@pytest.mark.long
 @pytest.mark.skipif(find_spec("ray") is None, reason="requirements-ray.txt is not installed")
 @pytest.mark.parametrize("how", ["end", "SIGKILL", "SIGTERM"])
 def test_ray_ends_with_its_worker_however_it_ends(how: str) -> None:

@@ -25,6 +25,7 @@ from tests.integration.helpers import FRUIT
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.machines,
+    pytest.mark.long,
     pytest.mark.filterwarnings("default"),  # Ray's own
     pytest.mark.skipif(find_spec("ray") is None, reason="requirements-ray.txt is not installed"),
 ]
