@@ -63,8 +63,8 @@ class Machine:
     def images(self, **sources: str) -> ImageCache:
         """The cache of images, after those of ``sources`` ("t7": its gray) were fetched."""
         cache = ImageCache(self.folder / f"images-{SIDE}", SIDE)
-        tasks = [(int(task[1:]), gray) for task, gray in sources.items()]
-        cache.sync(tasks, lambda _, gray: png(np.full((SIDE, SIDE, 3), int(gray), np.uint8)))
+        for task, gray in sources.items():  # one by one: their rows are in this order
+            cache.sync([(int(task[1:]), gray)], lambda _, gray: png(np.full((SIDE, SIDE, 3), int(gray), np.uint8)))
         return cache
 
     def grays(self, *tasks: int) -> list[int]:
