@@ -19,6 +19,9 @@ def keep_private() -> None:
 VERSION_NAME = re.compile(r"([a-z0-9-]+)-c\d+-[0-9a-f]{8}")
 """What this backend names its versions, as any other of its kind does: <sampler>-c<cycle>-<8 hex digits>."""
 
+NEIGHBORS = "neighbors.npz"
+"""An index of features, beside them: it is made again where it is missing."""
+
 DRAFT = ".draft"
 """Suffix of a file that is still being written. A killed process may leave one behind; it is safe to delete."""
 

@@ -74,7 +74,7 @@ def add_unfinished(job: Job, version: Version, truth: Truth, features: Features,
         if device != learner.device:
             learner = last_learner(job.folder, [version], device) or learner
         runtime = learner.runtime(seed, lambda phase, done, total: job.check())
-        runtime = replace(runtime, features=features.rows_for(learner), idle=job.idle)
+        runtime = replace(runtime, features=features.rows_for(learner), idle=job.idle, executor=job.executor)
         scored = device_memory.scored(learner, cache, tasks, runtime)
         truth.kind.keep_predictions(learner, cache, scored, predictions_folder(job.folder, version.name), runtime)
     storing.store_files(job)

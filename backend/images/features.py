@@ -102,9 +102,14 @@ class StampedRows:
         self._widths = {**self._files, STAMPS: STAMP.itemsize}
         directory.mkdir(parents=True, exist_ok=True)
 
-    def stamps(self) -> np.ndarray:
-        """(M, 24) uint8: the stamp of each row; 0 where there is none."""
-        return self._mapped(STAMPS)
+    def stamps(self, start: int, end: int) -> np.ndarray:
+        """(N, 24) uint8: the stamps of the rows from ``start`` to ``end``, as far as there are any; 0 where a row has
+        none."""
+        return self._mapped(STAMPS)[start:end]
+
+    @property
+    def row_count(self) -> int:
+        return len(self._mapped(STAMPS))
 
     def values(self, name: str, start: int, end: int) -> np.ndarray:
         """(N, bytes) uint8: the rows of a file from ``start`` to ``end``."""

@@ -64,6 +64,10 @@ class RowCache:
         tasks = as_array(task_ids)
         return tasks[self.rows(tasks) >= 0]
 
+    def refresh(self) -> None:
+        """Read what another process has written since."""
+        self._index.refresh()
+
     @property
     def row_count(self) -> int:
         """M, free rows included, as it was last read."""
@@ -89,10 +93,10 @@ class RowCache:
             self._maps[name] = np.memmap(self.directory / name, kind, "r", shape=(count, *shape))
         return self._maps[name]
 
-    def marks(self) -> np.ndarray:
-        """(M, 24) uint8: the task of each row, and what it was made from; 0 where a row is free."""
-        self._index.refresh()
-        return self._index.marks()
+    def marks(self, start: int, end: int) -> np.ndarray:
+        """(N, 24) uint8: the tasks of the rows from ``start`` to ``end``, as far as there are any, and what they were
+        made from; 0 where a row is free."""
+        return self._index.marks(start, end)
 
     # -- writing -----------------------------------------------------------------------------------------------------
 

@@ -70,11 +70,12 @@ class Index:
         """(N, 16) uint8: the digests of ``rows`` (N,)."""
         return self._table.digests[rows]
 
-    def marks(self) -> np.ndarray:
-        """(M, 24) uint8: the task of each row, as 8 bytes, and its digest; 0 where a row is free."""
-        marks = np.zeros(self._table.count, _MARK)
-        used = self._table.tasks != FREE
-        marks["task"][used], marks["digest"][used] = self._table.tasks[used], self._table.digests[used]
+    def marks(self, start: int, end: int) -> np.ndarray:
+        """(N, 24) uint8: of the rows from ``start`` to ``end``, the task as 8 bytes, and its digest; 0 where a row is
+        free."""
+        tasks, digests = self._table.tasks[start:end], self._table.digests[start:end]
+        marks, used = np.zeros(len(tasks), _MARK), tasks != FREE
+        marks["task"][used], marks["digest"][used] = tasks[used], digests[used]
         return marks.view(np.uint8).reshape(len(marks), _MARK.itemsize)
 
     def outdated(self, task_ids: TaskIds, digests: Sequence[bytes]) -> np.ndarray:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from backend.files import NEIGHBORS
 from backend.images.cache import ImageCache
 from backend.images.features import FeatureCache
 from backend.learning.learner import Learner
@@ -69,7 +70,7 @@ class Features:
     @property
     def neighbors(self) -> Path | None:
         """The file of an index of these, which is there once one was needed; see :class:`models.data.Runtime`."""
-        return None if self.kept is None else self.kept.directory / "neighbors.npz"
+        return None if self.kept is None else self.kept.directory / NEIGHBORS
 
     def of(self, tasks: np.ndarray) -> np.ndarray:
         """The features (N, F) float16 of ``tasks`` (N,), all of them present."""

@@ -17,28 +17,23 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 from backend.errors import StoreUnavailable
-from backend.files import DRAFT
+from backend.files import DRAFT, NEIGHBORS
 from backend.images.row_cache import LAYOUT
 from backend.images.row_log import FORMAT
 from backend.store.manifest import MANIFESTS, CachedRows, Manifest, later_name
-from backend.store.objects import NoObject, Objects
+from backend.store.objects import IN_FLIGHT, NoObject, Objects, in_threads
 from backend.store.record import LOCK, RECORD, Record, Stamp, locked, stamp_of
 from backend.store.row_chunks import ChunkedRows, caches_in, open_rows
 
 log = logging.getLogger(__name__)
 
-_NOT_STORED = (RECORD, LOCK, "lock", "index", LAYOUT, "neighbors.npz")  # quickly made again
+_NOT_STORED = (RECORD, LOCK, "lock", "index", LAYOUT, NEIGHBORS)  # the last is made again when it is needed
 _NOT_STORED_FOLDERS = ("trying",)
-_AT_A_TIME = 4  # objects in flight, each of up to some megabytes
-
-_Item = TypeVar("_Item")
 
 Commit = Callable[[str], None]
 """Makes a manifest, by name, the one that counts. Raises LeaseLost if the project is another worker's by now."""
@@ -53,25 +48,32 @@ class Mirror:
 
     # -- from the store ----------------------------------------------------------------------------------------------
 
-    def pull(self, name: str) -> bool:
-        """Bring all of the folder to the manifest ``name``; "" means the newest there is, where the state was lost. For
-        the holder of the lease. What is only here, and was never in the store, stays. Returns whether anything was to
-        be done.
+    def pull(self, name: str, check: Callable[[], None]) -> bool:
+        """Bring all of the folder to the manifest ``name``, or to the newest there is: where the state was lost ("") or
+        put back from a backup, or has to do with another store. For the holder of the lease. What is only here, and was
+        never in the store, stays. Returns whether anything was to be done.
+
+        Args:
+            check: called before each object; raises if the worker must not go on.
 
         Raises:
             StoreUnavailable: the store does not respond, or what it has is of another version of this backend.
         """
         with locked(self.folder):
             record = self._record()
-            name = name or self._newest()
-            if not name or (record.name == name and record.whole):
+            if name and record.name == name and record.whole:
                 return False
-            manifest = self._manifest(name)
+            manifest = self._manifest(name) if name else None
             if manifest is None:
-                return False
+                name = self._newest()
+                if not name or (record.name == name and record.whole):
+                    return False
+                manifest = self._manifest(name)
+                if manifest is None:
+                    return False
             log.info("%s is brought up to date from the store", self.folder.name)
-            seen = self._pull_files(record, manifest, list(manifest.files))
-            self._pull_rows(manifest)
+            seen = self._pull_files(record, manifest, list(manifest.files), check)
+            self._pull_rows(manifest, check)
             self._keep(Record(name, True, manifest, seen))
             self._sweep(manifest, name)
             return True
@@ -91,7 +93,9 @@ class Mirror:
                     self._keep(Record(name, False, manifest, seen))
             return True
 
-    def _pull_files(self, record: Record, manifest: Manifest, wanted: list[str]) -> dict[str, Stamp]:
+    def _pull_files(
+        self, record: Record, manifest: Manifest, wanted: list[str], check: Callable[[], None] = lambda: None
+    ) -> dict[str, Stamp]:
         """Fetch the ``wanted`` files of ``manifest``, and delete those that it has no more. Returns those that are here
         as it has them."""
         seen: dict[str, Stamp] = {}
@@ -102,26 +106,26 @@ class Mirror:
                 seen[path] = stamp
 
         def fetch(path: str) -> None:
+            check()
             try:
                 self._objects.fetch(f"{self._prefix}/{manifest.files[path][0]}", self.folder / path)
                 seen[path] = stamp_of(self.folder / path)
             except NoObject as error:  # somebody deleted it: go on as if the file had been lost here
                 log.warning("%s: %s is lost: %s", self.folder.name, path, error)
 
-        _in_threads([path for path in wanted if path not in seen], fetch)
+        list(in_threads([path for path in wanted if path not in seen], fetch))
         return seen
 
-    def _pull_rows(self, manifest: Manifest) -> None:
+    def _pull_rows(self, manifest: Manifest, check: Callable[[], None]) -> None:
         for path, kept in sorted(manifest.caches.items()):
             if kept.layout.get("format", FORMAT) != FORMAT:
                 continue  # another version decoded them
             rows = open_rows(self.folder / path, kept.layout)
             here = rows.names()
             wanted = [name for number, name in sorted(kept.chunks.items()) if _last(name) != here.get(number)]
-            with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="store") as executor:
-                for start in range(0, len(wanted), _AT_A_TIME):
-                    for content in executor.map(self._chunk, wanted[start : start + _AT_A_TIME]):
-                        self._take(rows, content)
+            for content in in_threads(wanted, self._chunk):
+                check()
+                self._take(rows, content)
 
     def _chunk(self, name: str) -> bytes:
         try:
@@ -179,7 +183,7 @@ class Mirror:
             self._objects.put(f"{self._prefix}/{name}", self.folder / path)
             files[path], seen[path] = (name, here[path][0]), here[path]
 
-        _in_threads(changed, put)
+        list(in_threads(changed, put))
         return files, seen
 
     def _push_rows(
@@ -193,22 +197,22 @@ class Mirror:
             here = {number: f"rows/{path}/{name}" for number, name in rows.names().items()}
             chunks = {number: name for number, name in chunks.items() if number in here}
             changed = [number for number in sorted(here) if chunks.get(number) != here[number]]
-            for start in range(0, len(changed), _AT_A_TIME):
+            for start in range(0, len(changed), IN_FLIGHT):
                 if enough():
                     whole = False
                     break
-                some = changed[start : start + _AT_A_TIME]
+                some = changed[start : start + IN_FLIGHT]
                 self._put_chunks(rows, {number: here[number] for number in some}, check)
                 chunks |= {number: here[number] for number in some}
             caches[path] = CachedRows(rows.layout, chunks)
         return caches, whole
 
     def _put_chunks(self, rows: ChunkedRows, names: dict[int, str], check: Callable[[], None]) -> None:
-        def put(number: int) -> None:
+        def put(item: tuple[str, bytes]) -> None:
             check()
-            self._objects.put(f"{self._prefix}/{names[number]}", rows.chunk(number))
+            self._objects.put(f"{self._prefix}/{item[0]}", item[1])
 
-        _in_threads(list(names), put)
+        list(in_threads([(name, rows.chunk(number)) for number, name in names.items()], put))
 
     def _commit(
         self,
@@ -284,13 +288,6 @@ class Mirror:
 
     def _keep(self, record: Record) -> None:
         record.write(self.folder, self._objects.address)
-
-
-def _in_threads(items: Sequence[_Item], do: Callable[[_Item], None]) -> None:
-    """``do`` each of ``items``. What it raises ends it."""
-    with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="store") as executor:
-        for start in range(0, len(items), _AT_A_TIME):
-            list(executor.map(do, items[start : start + _AT_A_TIME]))
 
 
 def _last(name: str) -> str:

@@ -7,12 +7,13 @@ Credentials are read from the variables that each of these services documents fo
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from backend.errors import StoreUnavailable
 from backend.files import whole_file
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 20.0
 """How long a call is repeated before the store counts as unavailable: meanwhile a lane waits, or a request."""
+
+IN_FLIGHT = 4
+"""Objects on their way at a time, each of up to some megabytes."""
+
+_Item, _Result = TypeVar("_Item"), TypeVar("_Result")
 
 _PART_BYTES = 4 << 20
 _AT_A_TIME = 1000
@@ -83,6 +89,13 @@ class Objects:
 def open_objects(address: str) -> Objects:
     """The store at an address, opened once in a process. Raises StoreUnavailable."""
     return Objects(address)
+
+
+def in_threads(items: Sequence[_Item], do: Callable[[_Item], _Result]) -> Iterator[_Result]:
+    """What ``do`` makes of each of ``items``, in their order, a few ahead. What it raises ends it."""
+    with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="store") as executor:
+        for start in range(0, len(items), IN_FLIGHT):
+            yield from executor.map(do, items[start : start + IN_FLIGHT])
 
 
 def _opened(address: str) -> ObjectStore:

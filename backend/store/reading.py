@@ -22,7 +22,8 @@ REST_SECONDS = 10.0
 """How long the store is left alone after it did not respond: a page shows what is here."""
 
 _resting: dict[str, float] = {}
-_fetched: dict[tuple[str, str], str] = {}
+_fetched: dict[Path, tuple[str, set[str]]] = {}
+"""Folder → the manifest that it was last looked for in, and what was fetched of it."""
 
 
 def mirror_of(settings: Settings, project: Project) -> Mirror | None:
@@ -54,15 +55,17 @@ def whole_folder(settings: Settings, project: Project) -> Path:
 
 def _with_files(settings: Settings, project: Project, what: str, wanted: Callable[[str], bool]) -> Path:
     folder = project_folder(settings.model_dir, project.folder_key)
-    key = (str(folder), what)
-    if not settings.store or not project.stored or _fetched.get(key) == project.stored:
+    if not settings.store or not project.stored:
+        return folder
+    manifest, fetched = _fetched.get(folder, ("", set()))
+    if manifest == project.stored and what in fetched:
         return folder
     if _resting.get(settings.store, 0.0) > time.monotonic():
         return folder
     try:
         mirror = mirror_of(settings, project)
         if mirror is not None and mirror.pull_some(project.stored, wanted):
-            _fetched[key] = project.stored
+            _fetched[folder] = (project.stored, {what} | (fetched if manifest == project.stored else set()))
     except StoreUnavailable as error:
         _resting[settings.store] = time.monotonic() + REST_SECONDS
         log.warning("Project %s is shown as it is here: %s", project.name, error)

@@ -19,10 +19,12 @@ from backend.images.features import StampedRows
 from backend.images.row_cache import LAYOUT, RowCache
 
 CHUNK_BYTES = 16 << 20
+_MARK_BYTES = 24
 
 
 class ChunkedRows(ABC):
-    """The rows of one cache, in chunks. Only the holder of the project's lease may use it."""
+    """The rows of one cache, in chunks. Only the holder of the project's lease may use it, in one
+    thread."""
 
     layout: dict[str, Any]
 
@@ -33,17 +35,21 @@ class ChunkedRows(ABC):
 
     def names(self) -> dict[int, str]:
         """The number of each chunk in which there is anything → its name."""
-        marks = self.marks()
         found = {}
-        for number, start in enumerate(range(0, len(marks), self.chunk_rows)):
-            part = marks[start : start + self.chunk_rows]
+        for number, start in enumerate(range(0, self.row_count(), self.chunk_rows)):
+            part = self.marks(start, start + self.chunk_rows)
             if part.any():
                 found[number] = f"{number:06d}-{hashlib.sha256(part.tobytes()).hexdigest()[:24]}"
         return found
 
     @abstractmethod
-    def marks(self) -> np.ndarray:
-        """(M, K) uint8: what each row was made from, and for which task; 0 where there is nothing."""
+    def row_count(self) -> int:
+        """How many rows there are, also of those in which there is nothing."""
+
+    @abstractmethod
+    def marks(self, start: int, end: int) -> np.ndarray:
+        """(N, 24) uint8: the tasks of the rows from ``start`` to ``end``, as far as there are any, and what they were
+        made from; 0 where there is nothing."""
 
     @abstractmethod
     def parts(self, start: int, end: int) -> list[np.ndarray]:
@@ -55,10 +61,10 @@ class ChunkedRows(ABC):
 
     def chunk(self, number: int) -> bytes:
         """The content of a chunk: a line of JSON, marks, and the rows of each file."""
-        marks, start = self.marks(), number * self.chunk_rows
-        end = min(start + self.chunk_rows, len(marks))
-        header = {"layout": self.layout, "start": start, "rows": end - start}
-        pieces = [marks[start:end], *self.parts(start, end)]
+        start = number * self.chunk_rows
+        marks = self.marks(start, start + self.chunk_rows)
+        header = {"layout": self.layout, "start": start, "rows": len(marks)}
+        pieces = [marks, *self.parts(start, start + len(marks))]
         return b"".join([json.dumps(header).encode(), b"\n", *(piece.tobytes() for piece in pieces)])
 
     def take(self, content: bytes) -> None:
@@ -69,14 +75,14 @@ class ChunkedRows(ABC):
         """
         line, _, rest = content.partition(b"\n")
         header = json.loads(line)
-        widths, width = list(self.layout["files"].values()), self.marks().shape[1]
+        widths = [_MARK_BYTES, *self.layout["files"].values()]
         count = int(header["rows"]) if isinstance(header, dict) and header.get("layout") == self.layout else -1
-        if len(rest) != count * (width + sum(widths)):
+        if len(rest) != count * sum(widths):
             raise ValueError("a chunk is of another cache, or damaged")
         data, position, pieces = np.frombuffer(rest, np.uint8), 0, []
-        for wide in [width, *widths]:
-            pieces.append(data[position : position + count * wide].reshape(count, wide))
-            position += count * wide
+        for width in widths:
+            pieces.append(data[position : position + count * width].reshape(count, width))
+            position += count * width
         self.put_back(int(header["start"]), pieces[0], pieces[1:])
 
 
@@ -88,8 +94,12 @@ class ImageRows(ChunkedRows):
         files = {name: (np.uint8, (width,)) for name, width in layout["files"].items()}
         self._cache = RowCache(folder, layout["size"], files)
 
-    def marks(self) -> np.ndarray:
-        return self._cache.marks()
+    def row_count(self) -> int:
+        self._cache.refresh()
+        return self._cache.row_count
+
+    def marks(self, start: int, end: int) -> np.ndarray:
+        return self._cache.marks(start, end)
 
     def parts(self, start: int, end: int) -> list[np.ndarray]:
         return [self._cache.mapped(name)[start:end] for name in self.layout["files"]]
@@ -105,8 +115,11 @@ class FeatureRows(ChunkedRows):
         self.layout = layout
         self._rows = StampedRows(folder, layout["files"])
 
-    def marks(self) -> np.ndarray:
-        return self._rows.stamps()
+    def row_count(self) -> int:
+        return self._rows.row_count
+
+    def marks(self, start: int, end: int) -> np.ndarray:
+        return self._rows.stamps(start, end)
 
     def parts(self, start: int, end: int) -> list[np.ndarray]:
         return [self._rows.values(name, start, end) for name in self.layout["files"]]

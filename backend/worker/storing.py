@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 from collections.abc import Callable, Collection
@@ -31,7 +32,7 @@ def bring_up_to_date(job: Job) -> None:
     since, and the store does not respond: what is here must not be taken for what counts."""
     mirror = mirror_of(job.settings, job.project)
     if mirror is not None:
-        mirror.pull(job.project.stored)
+        mirror.pull(job.project.stored, job.check)
 
 
 def store_files(job: Job) -> None:
@@ -92,14 +93,16 @@ def _release(settings: Settings, state: State, leases: Leases, project_id: int) 
     """Delete a project's caches here. Returns how many bytes they had."""
     with leases.hold(project_id) as owner:
         project = state.projects.get(project_id)
-        mirror = mirror_of(settings, project) if project is not None else None
-        if owner is None or project is None or mirror is None:
+        if owner is None or project is None:
             return 0
 
         def commit(name: str) -> None:
             state.projects.update(project_id, owner, stored=name)
 
         try:
+            mirror = mirror_of(settings, project)
+            if mirror is None:
+                return 0
             if mirror.is_current(project.stored):  # else another machine has gone on, and what is here is outdated
                 mirror.push(commit, partial(leases.check, owner), rows=True)
         except (StoreUnavailable, LeaseLost, Stopped) as error:
@@ -114,5 +117,9 @@ def _release(settings: Settings, state: State, leases: Leases, project_id: int) 
 
 
 def _bytes_in(folder: Path) -> int:
-    """On disk: what was never written takes no space."""
-    return sum(512 * path.stat().st_blocks for path in folder.rglob("*") if path.is_file())
+    """On disk: what was never written takes no space. Files come and go meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += 512 * path.lstat().st_blocks
+    return total

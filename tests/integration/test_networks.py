@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.helpers import FAST, LabelProject, Studio, wait_for
-from tests.integration.two_workers import BUDGET, LONG, POOL, SINGLE, Hand, Rig, changed, check, everything
+from tests.integration.two_workers import BUDGET, LONG, POOL, SINGLE, Hand, Rig, check, check_it_comes_back_to_nothing
 from tests.rig import networks
 from tests.rig.networks import Network, Relay
 from tests.rig.object_store import ObjectStoreServer, settings_for
@@ -53,7 +52,6 @@ class RemoteHand(Hand):
         return made
 
     def writes_since(self, moment: float) -> list[Passed]:
-        """What it changed in Label Studio and in the store."""
         stored = [one for one in list(self.store_proxy.requests) if one.at >= moment and one.method in WRITES]
         return self.changes_since(moment) + stored
 
@@ -138,16 +136,6 @@ def the_other_finishes(rig: Rig, project: LabelProject, lost: Hand, cycle: int =
     assert isinstance(lost, RemoteHand)
     version = project.wait_for_cycle(cycle)
     wait_for("the cycle to be recorded", lambda: rig.seen.labels(project) == {cycle: BUDGET})
-    wait_for("all to be done", lambda: rig.seen.idle(project))
-    before, log = everything(rig, project), lost.worker.log_path
-    read, back = log.stat().st_size, time.time()
-    lost.machine.join_again()
-    words = (f"Project {project.id}: the lease", "no longer by", "The database closed the connection", "cannot be")
-    wait_for("it to notice", lambda: any(word in log.read_text()[read:] for word in words))
-    wait_for("all to be done", lambda: rig.seen.idle(project))
-    assert lost.writes_since(back) == []
-    differences = changed(before, everything(rig, project))
-    assert not differences, differences
-    check(rig, project, version)
+    check_it_comes_back_to_nothing(rig, project, lost, version, lost.machine.join_again)
     project.label_served(BUDGET)  # and both go on
     check(rig, project, project.wait_for_cycle(cycle + 1))

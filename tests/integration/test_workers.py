@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.integration.helpers import LabelProject, Studio, kill_hard, wait_for
-from tests.integration.two_workers import BUDGET, BULK, LONG, POOL, SINGLE, Hand, Rig, changed, check, everything
+from tests.integration.two_workers import (
+    BUDGET,
+    BULK,
+    LONG,
+    POOL,
+    SINGLE,
+    Hand,
+    Rig,
+    check,
+    check_it_comes_back_to_nothing,
+)
 from tests.rig.object_store import ObjectStoreServer, settings_for
 from tests.rig.servers import PostgresServer
 
@@ -108,17 +117,4 @@ def test_one_that_slept_through_its_lease_while_publishing_changes_nothing(rig: 
 
 
 def check_it_wakes_to_nothing(rig: Rig, project: LabelProject, asleep: Hand, version: str) -> None:
-    wait_for("all to be done", lambda: rig.seen.idle(project))
-    before = everything(rig, project)
-    log = asleep.worker.log_path
-    read = log.stat().st_size
-    woken = time.time()
-    os.kill(asleep.pid, signal.SIGCONT)
-    # PostgreSQL ends a transaction that nothing has come from for 30 s.
-    words = (f"Project {project.id}: the lease", "no longer by", "The database closed the connection")
-    wait_for("it to notice", lambda: any(word in log.read_text()[read:] for word in words))
-    wait_for("all to be done", lambda: rig.seen.idle(project))
-    assert asleep.changes_since(woken) == []
-    differences = changed(before, everything(rig, project))
-    assert not differences, differences
-    check(rig, project, version)
+    check_it_comes_back_to_nothing(rig, project, asleep, version, lambda: os.kill(asleep.pid, signal.SIGCONT))

@@ -47,6 +47,10 @@ class Hand:
         calls = list(self.proxy.requests)
         return [c for c in calls if c.at >= moment and c.method not in reads and "token" not in c.path]
 
+    def writes_since(self, moment: float) -> list[Passed]:
+        """All that it changed outside of its own machine."""
+        return self.changes_since(moment)
+
     def close(self) -> None:
         self.worker.stop()
         self.proxy.close()
@@ -115,6 +119,24 @@ def check(rig: Rig, project: LabelProject, version: str) -> None:
     waiting = project.unlabelled()
     order = [task for task in project.published_order(version) if task in waiting]
     assert project.label_served(2) == order[:2]
+
+
+def check_it_comes_back_to_nothing(
+    rig: Rig, project: LabelProject, lost: Hand, version: str, bring_back: Callable[[], None]
+) -> None:
+    """``lost`` has no lease any more, the other one has finished: it notices, and changes nothing."""
+    wait_for("all to be done", lambda: rig.seen.idle(project))
+    before, log = everything(rig, project), lost.worker.log_path
+    read, back = log.stat().st_size, time.time()
+    bring_back()
+    # PostgreSQL ends a transaction that nothing has come from for 30 s; a connection may break off, or a store's.
+    words = (f"Project {project.id}: the lease", "no longer by", "The database closed the connection", "cannot be")
+    wait_for("it to notice", lambda: any(word in log.read_text()[read:] for word in words))
+    wait_for("all to be done", lambda: rig.seen.idle(project))
+    assert lost.writes_since(back) == []
+    differences = changed(before, everything(rig, project))
+    assert not differences, differences
+    check(rig, project, version)
 
 
 def changed(before: dict[str, object], after: dict[str, object]) -> dict[str, tuple[object, object]]:

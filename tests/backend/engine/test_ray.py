@@ -38,7 +38,7 @@ from tests.integration.helpers import FRUIT
 
 pytestmark = [
     pytest.mark.machines,
-    pytest.mark.long,  # a process that has left a Ray may be ended by it: `make test` runs some in one of their own
+    pytest.mark.long,  # Ray may end a process that has left it: see test_ray_alone.py, which `make test` runs
     pytest.mark.slow,
     pytest.mark.filterwarnings("default"),  # Ray's own
     pytest.mark.skipif(find_spec("ray") is None, reason="requirements-ray.txt is not installed"),

@@ -37,7 +37,7 @@ class Machine:
         return Mirror(Objects(str(self.store)), self.folder)
 
     def pull(self) -> bool:
-        return self.mirror.pull(self.counts[0])
+        return self.mirror.pull(self.counts[0], self.check)
 
     def push(self, *, rows: bool = True) -> bool:
         return self.mirror.push(self.commit, self.check, rows=rows)
@@ -191,6 +191,34 @@ def test_a_lost_state_goes_on_with_the_newest(machines: tuple[Machine, Machine])
     one.counts[0] = ""
     two.pull()
     assert two.files() == {"map.npz": "map 2"}
+
+
+def test_a_state_from_a_backup_goes_on_with_the_newest(machines: tuple[Machine, Machine]) -> None:
+    """It names a manifest that is deleted by now, on a machine that knows an older one yet."""
+    one, two = machines
+    one.write("map.npz", "map 0")
+    one.push()
+    two.pull()
+    names = []
+    for number in range(1, 5):
+        one.write("map.npz", f"map {number}")
+        one.push()
+        names.append(one.counts[0])
+    one.counts[0] = names[0]
+    assert two.pull()
+    assert two.files() == {"map.npz": "map 4"}
+
+
+def test_who_loses_the_project_while_fetching_stops(machines: tuple[Machine, Machine]) -> None:
+    one, two = machines
+    one.images(t1="10")
+    one.push()
+    two.holds = False
+    with pytest.raises(LeaseLost):
+        two.pull()
+    two.holds = True
+    two.pull()
+    assert two.grays(1) == [10]
 
 
 def test_a_clock_that_is_behind_does_not_make_a_manifest_older(
@@ -403,7 +431,7 @@ def test_a_store_that_does_not_respond_is_named(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     with pytest.raises(StoreUnavailable, match=r"The store s3://bucket/al \(STORE\) cannot be used"):
-        Mirror(Objects("s3://bucket/al"), tmp_path / "7-1700").pull("manifests/1.json")
+        Mirror(Objects("s3://bucket/al"), tmp_path / "7-1700").pull("manifests/1.json", lambda: None)
 
 
 @pytest.mark.parametrize("path", ["../../state.sqlite3", "/etc/passwd", "checkpoints/../../../x", ""])

@@ -46,7 +46,7 @@ class Here:
             assert owner is not None and project is not None
             mirror = mirror_of(self.settings, project)
             assert mirror is not None
-            mirror.pull(project.stored)
+            mirror.pull(project.stored, lambda: None)
             pixels = np.random.default_rng(number).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
             tasks = [(task, "x") for task in range(1, images + 1)]
             ImageCache(self.folder(number) / f"images-{SIDE}", SIDE).sync(tasks, lambda *_: png(pixels))
@@ -104,6 +104,12 @@ def test_nothing_goes_that_the_store_does_not_take(here: Here, monkeypatch: pyte
 
     monkeypatch.setattr(Objects, "put", refuse)
     assert here.make_room(busy=(1, 3)) == [1, 2, 3]
+
+
+def test_a_store_that_cannot_be_opened_keeps_nobody_from_work(here: Here, tmp_path: Path) -> None:
+    (tmp_path / "a file").write_text("no folder")
+    here.settings = replace(here.settings, store=str(tmp_path / "a file"))
+    assert here.make_room() == [1, 2, 3]
 
 
 def test_without_a_limit_or_a_store_nothing_goes(here: Here) -> None:
