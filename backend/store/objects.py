@@ -27,7 +27,8 @@ RETRY_SECONDS = 20.0
 IN_FLIGHT = 4
 """Objects on their way at a time, each of up to some megabytes."""
 
-_Item, _Result = TypeVar("_Item"), TypeVar("_Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 _PART_BYTES = 4 << 20
 _AT_A_TIME = 1000
