@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backend.engine.session import RaySession
 from models.inference.executors import Computed, Pass
+
+if TYPE_CHECKING:
+    from backend.engine.actors import ActorPool
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +28,8 @@ class RayExecutor:
 
     session: RaySession
     fewest: tuple[int, int] = (FEWEST_IMAGES, FEWEST_FEATURES)
+    _pool: ActorPool | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def computed(self, work: Pass) -> Computed | None:
         """The pass on Ray. Raises OwnerError where there is none, or it has no GPU while the worker has one."""
@@ -37,4 +44,12 @@ class RayExecutor:
         except shipping.CannotTravel as error:
             log.info("A pass over %d rows is computed by the worker itself: %s", len(work.rows), error)
             return None
-        return spreading.spread(work, compute, here=not self.session.address)
+        return spreading.spread(work, compute, self._actors(), here=not self.session.address)
+
+    def _actors(self) -> ActorPool:
+        """On a cluster they give their place back after each pass: another worker may wait for it."""
+        from backend.engine.actors import KEEP_SECONDS, ActorPool
+
+        with self._lock:
+            self._pool = self._pool or ActorPool(0.0 if self.session.address else KEEP_SECONDS)
+            return self._pool

@@ -4,82 +4,110 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
 
+from backend.engine.reading import Source
+
+if TYPE_CHECKING:
+    import torch
+
+KEPT = 4
+"""Computations of the latest passes that an actor keeps: several may be under way at a time."""
+
 
 class Computing:
-    """An actor: loads the network once, and computes batches. What fails goes back as a result: Ray Data would keep no
-    more of it than its text."""
+    """An actor. It loads torch once, the networks of a pass once in that pass, and computes batches. What fails goes
+    back as a result, in bytes: of an exception that it is raised with, Ray keeps the text."""
 
-    def __init__(
+    def __init__(self, device: str, threads: int, version: str) -> None:
+        self._failure: Exception | None = None
+        self._kept: OrderedDict[str, tuple[Callable[..., Any], list[np.ndarray]]] = OrderedDict()
+        try:
+            self._device = _prepared(device, threads, version)
+        except Exception as error:
+            self._failure = error
+
+    def node(self) -> str | bytes:
+        """The id of its node, once it can compute; or what failed."""
+        return ray.get_runtime_context().get_node_id() if self._failure is None else _packed(self._failure)
+
+    def compute(
         self,
-        shipped: ray.ObjectRef[bytes],
-        device: str,
-        threads: int,
-        version: str,
-        sources: Sequence[Callable[[], np.ndarray]],
-    ) -> None:
-        """``sources``: what to read rows of; without them, the rows come in the batches."""
-        self.failure: Exception | None = None
-        try:
-            self._load(shipped, device, threads, version)
-            self.sources = [source() for source in sources]
-        except Exception as error:
-            self.failure = error
+        name: str,
+        shipped: Sequence[ray.ObjectRef[bytes]],
+        sources: Sequence[Source],
+        rows: np.ndarray,
+        read: Sequence[np.ndarray],
+    ) -> list[np.ndarray] | bytes:
+        """A batch.
 
-    def _load(self, shipped: ray.ObjectRef[bytes], device: str, threads: int, version: str) -> None:
+        name      of the pass.
+        shipped   its computation, in a list, so that only an actor that has not loaded it yet fetches it.
+        sources   what to read the rows (B,) of.
+        read      without sources: those rows, which another process has read.
+        """
+        try:
+            return self._computed(name, shipped, sources, rows, read)
+        except Exception as error:
+            return _packed(error)
+
+    def _computed(
+        self,
+        name: str,
+        shipped: Sequence[ray.ObjectRef[bytes]],
+        sources: Sequence[Source],
+        rows: np.ndarray,
+        read: Sequence[np.ndarray],
+    ) -> list[np.ndarray]:
         import torch
 
-        import backend
-        from backend.engine.shipping import unpacked
-        from backend.errors import OwnerError
+        from models.inference.streaming import read_rows
 
-        if backend.__version__ != version:
-            raise OwnerError(f"A node of Ray has version {backend.__version__} of the backend, the worker {version}.")
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # Ray's memory, which is only read
-        torch.set_num_threads(threads)
-        self.device = torch.device(f"{device}:0" if device == "cuda" else device)
-        self.compute = unpacked(ray.get(shipped), self.device)
-
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        """One row of `backend.engine.reading.Batches` -> its number and its results."""
-        results = np.empty(1, object)
-        try:
-            results[0] = pickle.dumps(self._computed(batch), pickle.HIGHEST_PROTOCOL)
-        except Exception as error:
-            results[0] = _packed_error(error)
-        return {"number": batch["number"], "results": results}
-
-    def _computed(self, batch: dict[str, np.ndarray]) -> list[np.ndarray]:
-        import torch
-
-        if self.failure is not None:
-            raise self.failure
-        count = int(batch["count"][0])
-        if self.sources:
-            from models.inference.streaming import read_rows
-
-            read = [read_rows(source, batch["rows"][0][:count], self.device) for source in self.sources]
-        else:
-            read = [torch.from_numpy(batch[f"rows{index}"][0][:count]) for index in range(len(batch) - 2)]
+        compute, opened = self._loaded(name, shipped, sources)
+        given = [read_rows(one, rows, self._device) for one in opened] or [torch.from_numpy(one) for one in read]
         with torch.inference_mode():
-            values = self.compute(*(one.to(self.device) for one in read))
+            values = compute(*(one.to(self._device) for one in given))
             return [one.cpu().numpy() for one in values]
 
+    def _loaded(
+        self, name: str, shipped: Sequence[ray.ObjectRef[bytes]], sources: Sequence[Source]
+    ) -> tuple[Callable[..., Any], list[np.ndarray]]:
+        from backend.engine.shipping import unpacked
 
-def values_of(results: bytes) -> tuple[np.ndarray, ...]:
-    """What `Computing` gave of a batch. Raises what computing raised."""
-    found = pickle.loads(results)
-    if isinstance(found, Exception):
-        raise found
-    return tuple(found)
+        if name not in self._kept:
+            self._kept[name] = unpacked(ray.get(shipped[0]), self._device), [source() for source in sources]
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(name)
+        return self._kept[name]
 
 
-def _packed_error(error: Exception) -> bytes:
+def _prepared(device: str, threads: int, version: str) -> torch.device:
+    import torch
+
+    import backend
+    from backend.errors import OwnerError
+
+    if backend.__version__ != version:
+        raise OwnerError(f"A node of Ray has version {backend.__version__} of the backend, the worker {version}.")
+    warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # Ray's memory, which is only read
+    torch.set_num_threads(threads)
+    return torch.device(f"{device}:0" if device == "cuda" else device)
+
+
+def checked(result: Any) -> Any:
+    """What an actor gave. Raises what failed there."""
+    if isinstance(result, bytes):
+        raise pickle.loads(result)
+    return result
+
+
+def _packed(error: Exception) -> bytes:
     try:
         data = pickle.dumps(error)
         pickle.loads(data)

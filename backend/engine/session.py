@@ -38,7 +38,6 @@ LONGEST_PATH = 20
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
@@ -140,12 +139,9 @@ def _connect(address: str, folder: Path | None, cores: int, gpus: bool) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"ray\.")
     import ray
-    import ray.data
 
     ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
-    for name in ("ray", "ray.data"):  # what fails is raised
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # what fails is raised
 
 
 def _cores() -> int:

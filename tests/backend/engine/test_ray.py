@@ -77,7 +77,7 @@ def test_a_network_that_reads_pixels_scores_alike_to_the_bit(
     from backend.engine import spreading  # here: Ray is imported by the session first
 
     spread = spreading.spread
-    monkeypatch.setattr(spreading, "spread", lambda work, compute, **_: spread(work, compute, here=here))
+    monkeypatch.setattr(spreading, "spread", lambda work, compute, pool, **_: spread(work, compute, pool, here=here))
     cache = pool_of_images(tmp_path, 300)
     learner, _ = trained_learner(cache, replace(WHOLE, sampler=sampler))
     rows, counted = np.arange(300)[::-1].copy(), Counting(ray_here)

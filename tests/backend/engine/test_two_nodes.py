@@ -53,11 +53,10 @@ def ray_of_two(cluster: Any) -> Iterator[RayExecutor]:
 
 
 def test_both_nodes_compute_and_what_a_killed_one_had_is_computed_by_the_other(
-    cluster: Any, ray_of_two: RayExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Any, ray_of_two: RayExecutor, tmp_path: Path
 ) -> None:
     """To the bit what one process computes, and each batch once. Which node computed a batch is known by the parent of
     the process; the other node is killed once both have brought some, while most are still to come."""
-    monkeypatch.setattr("backend.engine.spreading.STALLED_SECONDS", 5.0)
     cache = pool_of_images(tmp_path, ROWS)
     net = Learner.fresh(WHOLE, FRUIT, 32, CPU, seed=0).net.eval()
 
