@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 FEWEST_IMAGES, FEWEST_FEATURES = 5_000, 4_000_000
 """Rows of a pass that is given away: with fewer, this process is done before Ray has begun, which takes ten seconds or
-more (`python -m benchmarks bench --only ray`)."""
+more (`python -m benchmarks bench --only ray-margin`)."""
 
 
 @dataclass

@@ -61,6 +61,10 @@ def _score(name: str) -> Measure:
     return _row("scoring", lambda module, its: module.measure_sampler(name, its.folder, its.small))
 
 
+def _on_ray(name: str) -> Measure:
+    return _row("on_ray", lambda module, its: module.measure(name, its.folder, its.small))
+
+
 # In the order of the table; the rows without a server first.
 ROWS: dict[str, Measure] = {
     "epmcm": _row("scoring", lambda module, its: module.measure_epmcm(its.folder, its.small)),
@@ -73,7 +77,7 @@ ROWS: dict[str, Measure] = {
     "embedding": _row("heads", lambda module, its: module.measure_embedding(its.folder, its.small)),
     "head": _row("heads", lambda module, its: module.measure_training(its.small)),
     "score-features": _row("heads", lambda module, its: module.measure_scoring(its.folder, its.small)),
-    "ray": _row("on_ray", lambda module, its: module.measure(its.folder, its.small)),
+    **{f"ray-{name}": _on_ray(name) for name in ("bald", "vaal", "margin")},
     "photographs": _row("photographs", lambda module, its: module.measure(its.folder, its.small)),
     **{f"score-{name}": _score(name) for name in SAMPLER_NAMES},
     "k-center": _row("scoring", lambda module, its: module.measure_k_center(its.small)),

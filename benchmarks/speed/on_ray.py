@@ -1,9 +1,11 @@
-"""What two processes of Ray gain over one: margin's order of a million rows of kept features, as a worker asks.
+"""What two processes of Ray gain over one: a sampler's order of a million rows of kept features, as a worker asks.
 
-One thread in each process, so that one process has one core and two have two. A Ray of this machine, as EXECUTOR=ray
-starts it. Measured is the whole pass, from the call to the last score, once actors run: they stay from pass to pass.
-The first pass, in which they start and load torch, is told apart. These rows are the hardest case: 12,800
-multiplications each.
+One thread in each process, so that one process computes on one core and two on two. A Ray of this machine, as
+EXECUTOR=ray starts it. Measured is the whole pass, from the call to the last score, once actors run: they stay from
+pass to pass. The first pass, in which they start and load torch, is told apart.
+
+VAAL's networks multiply some hundred times as much for each row as the head alone, by which margin orders. A row of
+margin's costs hardly more than reading it, which one process does in a thread of its own.
 """
 
 from __future__ import annotations
@@ -19,17 +21,19 @@ import torch
 
 from backend.engine.executor import RayExecutor
 from backend.engine.session import RaySession
-from benchmarks.speed.heads import CPU, SCORED, clusters, no_pixels
+from backend.learning.learner import Learner
+from benchmarks.speed.heads import CPU, EMBEDDED_SIDE, SCORED, SETTINGS, clusters, no_pixels
 from benchmarks.speed.measuring import Measured, seconds_of
-from models.data import Runtime
+from benchmarks.speed.pool import CLASSES
+from models.data import ClassTargets, CycleData, Runtime
 
-LIMIT, PROCESSES = 0.6, 2
-_BLOCK, _REPETITIONS = 10_000, 5
+LIMITS, PROCESSES = {"bald": 0.6, "vaal": 0.6, "margin": None}, 2
+_BLOCK, _LABELED, _REPETITIONS = 10_000, 500, 3
 
 
-def measure(folder: Path, small: bool) -> Measured:
+def measure(sampler: str, folder: Path, small: bool) -> Measured:
     """Ray on two processes ÷ one process, in turns."""
-    learner, block, _ = clusters(_BLOCK // 10 if small else _BLOCK)
+    learner, block = _trained(sampler, _BLOCK // 10 if small else _BLOCK)
     count, path = (2 * len(block) if small else SCORED), folder / "features-ray.f16"
     with path.open("wb") as file:
         for _ in range(count // len(block)):
@@ -61,8 +65,19 @@ def measure(folder: Path, small: bool) -> Measured:
         f"{count:,} rows of {block.shape[1]:,} numbers in float16; the same bits; the first pass, in which actors "
         f"start, took {cold:.1f} s and is not counted; one process with its {default} threads takes {whole:.1f} s",
     )
-    title = f"scoring kept features by Ray on {PROCESSES} processes ÷ one process"
-    return Measured("ray", title, over, under, "s", LIMIT, notes=notes)
+    title = f"{sampler}: scoring kept features by Ray on {PROCESSES} processes ÷ one process"
+    return Measured(f"ray-{sampler}", title, over, under, "s", LIMITS[sampler], notes=notes)
+
+
+def _trained(sampler: str, count: int) -> tuple[Learner, np.ndarray]:
+    """A head and the sampler's networks, and the features (N, E) that they learned from."""
+    _, block, targets = clusters(count)
+    settings, rows = replace(SETTINGS, sampler=sampler), np.arange(count)
+    learner = Learner.fresh(settings, CLASSES, EMBEDDED_SIDE, CPU, seed=0)
+    labeled = ClassTargets(targets[:_LABELED])
+    data = CycleData(no_pixels(count), rows[:_LABELED], rows[_LABELED:], labeled, len(CLASSES))
+    learner.learn(data, settings, Runtime(CPU, 0, features=block))
+    return learner, block
 
 
 @contextmanager

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-SHORTEST = ("test_a_head_on_features_scores_alike_to_the_bit", "test_images_are_embedded_alike_to_the_bit")
+SHORTEST = (
+    "tests/backend/engine/test_ray.py::test_a_head_on_features_scores_alike_to_the_bit",
+    "tests/backend/engine/test_ray.py::test_images_are_embedded_alike_to_the_bit",
+    "tests/benchmarks/speed/test_bench.py::test_the_rows_on_ray_measure_something",
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -20,7 +24,6 @@ pytestmark = [
 
 
 def test_scores_and_features_by_ray_are_those_of_one_process() -> None:
-    names = [f"tests/backend/engine/test_ray.py::{name}" for name in SHORTEST]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *names]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *SHORTEST]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0 and f"{len(SHORTEST)} passed" in run.stdout, run.stdout[-6000:] + run.stderr[-2000:]

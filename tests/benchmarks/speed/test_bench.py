@@ -6,6 +6,7 @@ import io
 import math
 import socket
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,7 @@ def test_both_decoders_show_the_same_image(shape: tuple[int, int]) -> None:
 
 WITH_SERVERS = ("page", "publish", "labeling", "served", "webhook")
 OF_MEMORY = ("memory", "memory-masks")
+ON_RAY = ("ray-bald", "ray-vaal", "ray-margin")
 
 
 def check_rows(keys: Sequence[str], session: bench.Session) -> None:
@@ -164,12 +166,11 @@ def check_rows(keys: Sequence[str], session: bench.Session) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # Ray's own
 def test_every_row_measures_something(tmp_path: Path) -> None:
     """The rows on tiny inputs, through the real cache. Of the samplers' rows, which are one function, a few: with a
     limit, with networks beside the task network's, and with none."""
     few = {f"score-{name}" for name in ("random", "margin", "ensemble", "vaal")}
-    left_out = {f"score-{name}" for name in SAMPLER_NAMES} - few
+    left_out = {f"score-{name}" for name in SAMPLER_NAMES} - few | set(ON_RAY)
     keys = [key for key in bench.ROWS if key not in left_out and key not in (*WITH_SERVERS, *OF_MEMORY)]
     with bench.Session(tmp_path, small=True) as session:
         check_rows(keys, session)
@@ -184,11 +185,21 @@ def test_every_row_measures_something(tmp_path: Path) -> None:
         "embedding",
         "head",
         "score-features",
-        "ray",
         "photographs",
         "k-center",
         "matching",
     }
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.machines
+@pytest.mark.filterwarnings("default")  # Ray's own
+@pytest.mark.skipif(find_spec("ray") is None, reason="requirements-ray.txt is not installed")
+def test_the_rows_on_ray_measure_something(tmp_path: Path) -> None:
+    """`make test` runs it in a process of its own: see tests/backend/engine/test_ray_alone.py."""
+    with bench.Session(tmp_path, small=True) as session:
+        check_rows(ON_RAY, session)
 
 
 @pytest.mark.slow
