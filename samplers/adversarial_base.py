@@ -205,7 +205,14 @@ class AdversarialSampler(Sampler[AdversarialT]):
         acquisition: Callable[[Tensor], Tensor],
         phase: str,
     ) -> Scored:
-        """Scores from one number a row: images as in `measure` -> (B,)."""
+        """Scores from one number a row: images as in `measure` -> (B,). Networks of features share their pass with the
+        task network, which has those features in hand."""
+        if self._config is not None and self._config.features:
+            see = self.sight(net)
+            predictions, of_rows = models.inference.predictions.predict_and_measure(
+                net, pixels, rows, runtime, lambda features, _: acquisition(see(features)), phase
+            )
+            return Scored(of_rows, predictions)
         values = self.measure(net, pixels, rows, runtime, lambda images: (acquisition(images),), phase)[0]
         return Scored(values.astype(np.float64))
 
