@@ -35,7 +35,7 @@ LAYERS = {COMPOSE: [COMPOSE, SCALE], EXISTING: [EXISTING]}
 """The files whose variables are in one example."""
 MAY_BE_EMPTY = (
     *("BASIC_AUTH_USER", "BASIC_AUTH_PASS", "IMAGE_HOSTS", "SAMPLER"),
-    *("LABEL_STUDIO_HOST", "CSRF_TRUSTED_ORIGINS"),
+    *("LABEL_STUDIO_HOST", "CSRF_TRUSTED_ORIGINS", "EXTRAS", "RAY_ADDRESS"),
 )
 """In the main file; the other one requires the password, because there the backend is reached from outside."""
 VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?::([-?])([^}]*))?\}")
@@ -59,7 +59,7 @@ def variables_of(file: Path) -> list[tuple[str, str, str]]:
 
 def filled_in(file: Path = COMPOSE) -> dict[str, str]:
     """The example as an owner would fill it in."""
-    values = {"SAMPLER": "", "LABEL_STUDIO_URL": "http://label-studio:8080"}
+    values = {"SAMPLER": "", "EXTRAS": "", "RAY_ADDRESS": "", "LABEL_STUDIO_URL": "http://label-studio:8080"}
     return {name: value or values.get(name, "Filled1n") for name, value in example(file).items()}
 
 
