@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FEWEST_IMAGES, FEWEST_FEATURES = 5_000, 4_000_000
-"""Rows of a pass that is given away: with fewer, this process is done before the first actor has begun, which takes some
-seconds (`python -m benchmarks bench --only ray-margin`)."""
+"""Rows of a pass that is given away: with fewer, this process is done before the first actor has begun, which takes
+some seconds (`python -m benchmarks bench --only ray-margin`)."""
 
 
 @dataclass
