@@ -94,7 +94,7 @@ class _Run:
             done, _ = ray.wait([*self._under_way, *starting], num_returns=1, timeout=LOOK_SECONDS)
             if not done:
                 self._work.waiting()
-                self._replace_lost()
+                self._look_at_nodes()
             elif done[0] in starting:
                 self._started(starting[done[0]])
             else:
@@ -128,10 +128,12 @@ class _Run:
         self._losses = 0
         yield self._work.parts[number], values
 
-    def _replace_lost(self) -> None:
+    def _look_at_nodes(self) -> None:
         nodes = alive_nodes()
         if lost := [one for one in self._actors if one.node and one.node not in nodes]:
             self._lost(lost, RayError("a node of the cluster was lost"))
+        else:  # another may have joined, or a pass with other actors may have ended
+            self._actors = self._renewed()
 
     def _lost(self, actors: Collection[Actor], error: RayError) -> None:
         """Others compute what these had. Raises what another attempt cannot mend."""
