@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from functools import partial
+
+import torch
 
 from backend.state import Version
 from demo.subjects.base import Stopped, Subject
@@ -17,7 +20,8 @@ class Judge:
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
-        self._executor = ThreadPoolExecutor(1, "judge")
+        # one core: another is Label Studio's, which serves the next labels meanwhile
+        self._executor = ThreadPoolExecutor(1, "judge", initializer=partial(torch.set_num_threads, 1))
 
     def judge(self, version: Version) -> Judgment:
         """Begins to judge a version. Its checkpoint is read at once, because it goes with the next version.

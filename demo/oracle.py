@@ -23,6 +23,9 @@ from samplers import SAMPLERS
 HEAD = 10
 """Tasks at the head of a queue whose pre-annotations are looked at: the backend's shortlist."""
 
+FILLED_SECONDS = 60.0
+"""How long a head that is used up may stay empty. The oracle labels faster than anybody who looks at images."""
+
 GIVE_UP_AFTER = 3
 """Failures in a row. One may be a busy Label Studio, which the worker tries again by itself."""
 
@@ -154,10 +157,11 @@ class Oracle:
         """What ``next`` serves now, which must be the first published task that is not labeled. Of a large pool only
         the head is published, which is filled up as it is used, and tasks may join it: where another task is served
         than was due, what is published is read again."""
+        self._wait_for_more(current)
         task = self.annotator.next_task(self.project)
         came = None if task is None else int(task["id"])
         if came != self._due(current) and self._unlabeled:
-            current.published = [row.task for row in self.annotator.predictions(self.project, current.version)]
+            self._read_again(current)
         if came != (due := self._due(current)):
             position = current.published.index(came) + 1 if came in current.published else "nowhere"
             raise QueueError(
@@ -166,6 +170,16 @@ class Oracle:
             )
         current.served += came is not None
         return task
+
+    def _wait_for_more(self, current: Round) -> None:
+        """Where all that is known to be published is labeled, but not all images: until more is published."""
+        until = time.monotonic() + FILLED_SECONDS
+        while self._due(current) is None and self._unlabeled and time.monotonic() < until:
+            time.sleep(0.1)
+            self._read_again(current)
+
+    def _read_again(self, current: Round) -> None:
+        current.published = [row.task for row in self.annotator.predictions(self.project, current.version)]
 
     def check_next(self, current: Round) -> None:
         """Checks the next task without labeling it."""

@@ -130,7 +130,8 @@ def set_up(options: argparse.Namespace, directory: Path, narrator: Narrator, sta
     narrator.say(f"{subject.count} images of {len(subject.classes)} classes: {subject.source}")
 
     with narrator.step("Starting Label Studio"):
-        label_studio = LabelStudioServer(directory / "label-studio", options.port)
+        # what goes at the end need not wait for the disk, as every label would
+        label_studio = LabelStudioServer(directory / "label-studio", options.port, durable=options.keep)
         stack.callback(label_studio.stop)
         label_studio.start()
         token = label_studio.personal_access_token()

@@ -239,6 +239,8 @@ class Worker:
         current = state.versions.current(project_id)
         if current is None or head.is_outgrown(state, current, len(truth.unlabeled)):
             cycle.cold_start(job, truth)
+            if (first := state.versions.current(project_id)) is not None:
+                publisher.complete(job, first)  # several annotators may have begun: its head lasts them for seconds
         else:
             publisher.complete(job, current)
             asking.take_back(job)

@@ -20,6 +20,7 @@ from backend.state import Version
 from backend.tasks import KINDS
 from demo.annotator import as_png, image_name
 from models.data import Runtime
+from models.inference.fused import scoring_copy
 from models.inference.streaming import map_rows
 from models.networks.pretrained import FrozenClassifier
 from models.pixels import normalize
@@ -122,9 +123,10 @@ class Subject(ABC):
             return runtime
         key = (learner.net_config.name, learner.frame)
         if key not in self._embedded:
+            copied = scoring_copy(net, runtime)
 
             def embed(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-                return (net.embed(normalize(images)),)
+                return (copied.embed(normalize(images)),)
 
             few = replace(runtime, eval_batch_size=EMBEDDED_AT_A_TIME)
             (self._embedded[key],) = map_rows(pixels, np.arange(len(pixels)), few, embed, "embed")

@@ -103,6 +103,19 @@ def test_only_the_head_is_written_and_the_rest_is_known_here(bench: Workbench) -
     assert [task["id"] for task in shown["tasks"]] == order[:HEAD]
 
 
+def test_the_first_order_has_its_whole_head_before_the_worker_turns_to_anything_else(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several annotators use up its first tasks while the worker would make the queue's tab."""
+    before_the_tab: list[int] = []
+    monkeypatch.setattr(
+        "backend.worker.queue_order.make_tab",
+        lambda job: before_the_tab.append(len(bench.project.predictions(current(bench).name))),
+    )
+    work(bench, hire(bench))
+    assert before_the_tab[0] == HEAD
+
+
 def test_the_order_is_served_past_the_end_of_the_head(bench: Workbench) -> None:
     hand = hire(bench)
     settle(bench, hand)
