@@ -26,7 +26,7 @@ from backend.images.trying import forget_all
 from backend.labelstudio.client import LabelStudio
 from backend.reporting import auto_sampler
 from backend.settings.core import Settings
-from backend.state import Project, State
+from backend.state import Project, State, Version
 from backend.tasks.label_config import import_ahead
 from backend.worker import (
     asking,
@@ -239,8 +239,8 @@ class Worker:
         current = state.versions.current(project_id)
         if current is None or head.is_outgrown(state, current, len(truth.unlabeled)):
             cycle.cold_start(job, truth)
-            if (first := state.versions.current(project_id)) is not None:
-                publisher.complete(job, first)  # several annotators may have begun: its head lasts them for seconds
+            if (order := state.versions.current(project_id)) is not None:
+                self._complete(job, order)  # several annotators may have begun: its head lasts them for seconds
         else:
             publisher.complete(job, current)
             asking.take_back(job)
@@ -263,14 +263,19 @@ class Worker:
 
     def _fill_up(self, job: Job) -> bool:
         """Fill up the head of the current version if it is used up. Returns False if that gave way to a cycle."""
+        current = self.state.versions.current(job.project.id)
+        if current is None or not head.is_used_up(self.state, job.settings, job.reread().project, current):
+            return True
+        return self._complete(job, current)
+
+    def _complete(self, job: Job, current: Version) -> bool:
+        """Write what is missing of the head, until enough of it is there for a cycle that is due. Returns whether all
+        of it is."""
 
         def enough(left: int) -> bool:
             can_begin = left >= job.settings.shortlist and not self.turns.taken(Work.CYCLE)
             return can_begin and Work.CYCLE in self.due.work(job.reread().project)
 
-        current = self.state.versions.current(job.project.id)
-        if current is None or not head.is_used_up(self.state, job.settings, job.reread().project, current):
-            return True
         return publisher.complete(job, current, enough)
 
     def _is_wanted_elsewhere(self, job: Job) -> bool:
