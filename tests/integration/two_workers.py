@@ -133,7 +133,8 @@ def check_it_comes_back_to_nothing(
     words = (f"Project {project.id}: the lease", "no longer by", "The database closed the connection", "cannot be")
     wait_for("it to notice", lambda: any(word in log.read_text()[read:] for word in words))
     wait_for("all to be done", lambda: rig.seen.idle(project))
-    assert lost.writes_since(back) == []
+    written = lost.writes_since(back)
+    assert not written, written
     differences = changed(before, everything(rig, project))
     assert not differences, differences
     check(rig, project, version)
