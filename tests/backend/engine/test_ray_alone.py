@@ -14,7 +14,6 @@ ROOT = Path(__file__).parents[3]
 SHORTEST = (
     "tests/backend/engine/test_ray.py::test_a_head_on_features_scores_alike_to_the_bit",
     "tests/backend/engine/test_ray.py::test_images_are_embedded_alike_to_the_bit",
-    "tests/benchmarks/speed/test_bench.py::test_the_rows_on_ray_measure_something",
 )
 
 pytestmark = [

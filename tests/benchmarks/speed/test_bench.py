@@ -197,7 +197,7 @@ def test_every_row_measures_something(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("default")  # Ray's own
 @pytest.mark.skipif(find_spec("ray") is None, reason="requirements-ray.txt is not installed")
 def test_the_rows_on_ray_measure_something(tmp_path: Path) -> None:
-    """`make test` runs it in a process of its own: see tests/backend/engine/test_ray_alone.py."""
+    """Apart from the others: see tests/backend/engine/test_ray_alone.py."""
     with bench.Session(tmp_path, small=True) as session:
         check_rows(ON_RAY, session)
 
