@@ -98,6 +98,23 @@ def test_images_are_embedded_alike_to_the_bit(ray_here: RayExecutor, tmp_path: P
     assert found[0] == found[1] and counted.passes == 1
 
 
+def test_processes_stay_from_pass_to_pass_and_others_take_the_place_of_dead_ones(ray_here: RayExecutor) -> None:
+    def who(images: torch.Tensor) -> tuple[torch.Tensor]:
+        return (torch.full((len(images),), os.getpid()),)
+
+    def computed_by() -> set[int]:
+        runtime = replace(RUNTIME, eval_batch_size=1, executor=ray_here)
+        (found,) = map_rows(np.zeros((40, 8, 8, 3), np.uint8), np.arange(40), runtime, who)
+        assert len(found) == 40
+        return set(found.tolist())
+
+    first, again = computed_by(), computed_by()
+    assert first & again and os.getpid() not in first | again
+    for number in first | again:
+        os.kill(number, signal.SIGKILL)
+    assert not computed_by() & (first | again)
+
+
 def test_who_lost_the_lease_stops_while_ray_computes(ray_here: RayExecutor) -> None:
     """Also before the first result."""
 
