@@ -18,7 +18,7 @@ from backend.engine.running import Computing
 from backend.errors import OwnerError
 
 KEEP_SECONDS = 600.0
-"""How long actors stay after a pass, in a Ray that serves one worker."""
+"""How long actors stay after a pass, on the processors of a Ray that serves one worker."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,11 @@ class ActorPool:
         finally:
             with self._lock:
                 self._users -= 1
-            if self._keep_seconds:
-                self._release = threading.Timer(self._keep_seconds, self.release)
-                self._release.daemon = True
-                self._release.start()
-            else:
+                if self._keep_seconds and not self._users:
+                    self._release = threading.Timer(self._keep_seconds, self.release)
+                    self._release.daemon = True
+                    self._release.start()
+            if not self._keep_seconds:
                 self.release()
 
     def actors(self, device: str, threads: int) -> list[Actor]:

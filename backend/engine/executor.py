@@ -47,9 +47,10 @@ class RayExecutor:
         return spreading.spread(work, compute, self._actors(), here=not self.session.address)
 
     def _actors(self) -> ActorPool:
-        """On a cluster they give their place back after each pass: another worker may wait for it."""
+        """On a cluster they give their place back after each pass, because another worker may wait for it; and the
+        memory of a GPU, because this worker trains there."""
         from backend.engine.actors import KEEP_SECONDS, ActorPool
 
         with self._lock:
-            self._pool = self._pool or ActorPool(0.0 if self.session.address else KEEP_SECONDS)
+            self._pool = self._pool or ActorPool(0.0 if self.session.address or self.session.gpus else KEEP_SECONDS)
             return self._pool

@@ -51,28 +51,18 @@ class Computing:
         sources   what to read the rows (B,) of.
         read      without sources: those rows, which another process has read.
         """
-        try:
-            return self._computed(name, shipped, sources, rows, read)
-        except Exception as error:
-            return _packed(error)
-
-    def _computed(
-        self,
-        name: str,
-        shipped: Sequence[ray.ObjectRef[bytes]],
-        sources: Sequence[Source],
-        rows: np.ndarray,
-        read: Sequence[np.ndarray],
-    ) -> list[np.ndarray]:
         import torch
 
         from models.inference.streaming import read_rows
 
-        compute, opened = self._loaded(name, shipped, sources)
-        given = [read_rows(one, rows, self._device) for one in opened] or [torch.from_numpy(one) for one in read]
-        with torch.inference_mode():
-            values = compute(*(one.to(self._device) for one in given))
-            return [one.cpu().numpy() for one in values]
+        try:
+            compute, opened = self._loaded(name, shipped, sources)
+            given = [read_rows(one, rows, self._device) for one in opened] or [torch.from_numpy(one) for one in read]
+            with torch.inference_mode():
+                values = compute(*(one.to(self._device) for one in given))
+                return [one.cpu().numpy() for one in values]
+        except Exception as error:
+            return _packed(error)
 
     def _loaded(
         self, name: str, shipped: Sequence[ray.ObjectRef[bytes]], sources: Sequence[Source]

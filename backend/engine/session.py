@@ -56,7 +56,7 @@ class RaySession:
     def __init__(self, address: str, *, gpus: bool = False, cores: int = 0) -> None:
         """``address``: host:port of a cluster, "auto", or "" for a Ray of this machine, which may use GPUs and so many
         ``cores``; 0: all that this process may."""
-        self.address, self._gpus, self._cores = address, gpus, cores or _cores()
+        self.address, self.gpus, self._cores = address, gpus, cores or _cores()
         self._lock = threading.Lock()
         self._keeper: threading.Thread | None = None
         self._ready, self._end = threading.Event(), threading.Event()
@@ -102,7 +102,7 @@ class RaySession:
         """Connect, stay while the session lasts, leave."""
         folder = None if self.address else _new_folder()
         try:
-            _connect(self.address, folder, self._cores, self._gpus)
+            _connect(self.address, folder, self._cores, self.gpus)
         except BaseException as error:  # Ray also exits
             self._failure = error if isinstance(error, Exception) else BackendError(f"Ray ended: {error}")
             self._ready.set()

@@ -33,7 +33,7 @@ UNDER_WAY = 3
 LOOK_SECONDS = 1.0
 """How often the lease is looked at, and whether all nodes are there, while nothing comes."""
 ATTEMPTS = 3
-"""Losses in a row without a result between them, after which a pass fails."""
+"""How often all actors may be lost without a result in between, until a pass fails. A node takes several at a time."""
 
 
 def spread(work: Pass, compute: bytes, pool: ActorPool, *, here: bool) -> Computed:
@@ -116,6 +116,9 @@ class _Run:
             actor.node, actor.starting = checked(ray.get(actor.starting)), None
         except RayError as error:
             self._lost([actor], error)
+        except Exception:
+            self._pool.end([actor])  # the next pass tries another
+            raise
 
     def _finished(self, asked: ray.ObjectRef[Any]) -> Generator[tuple[np.ndarray, tuple[np.ndarray, ...]], None, None]:
         actor, number = self._under_way[asked]
@@ -139,9 +142,9 @@ class _Run:
         """Others compute what these had. Raises what another attempt cannot mend."""
         if (known := _known(error)) is not None:
             raise known from error
-        self._losses += 1
+        self._losses += len(actors)
         words = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if self._losses == ATTEMPTS:
+        if self._losses >= ATTEMPTS * len(self._actors):
             raise BackendError(f"Ray could not compute a pass over {len(self._work.rows)} rows: {words}") from error
         again = {asked: number for asked, (actor, number) in self._under_way.items() if actor in actors}
         log.warning("Ray: %s; %d of %d batches are computed again", words, len(again), len(self._work.parts))

@@ -239,8 +239,9 @@ class Worker:
         current = state.versions.current(project_id)
         if current is None or head.is_outgrown(state, current, len(truth.unlabeled)):
             cycle.cold_start(job, truth)
-            if (order := state.versions.current(project_id)) is not None:
-                self._complete(job, order)  # several annotators may have begun: its head lasts them for seconds
+            current = state.versions.current(project_id)
+            if current is not None:
+                self._complete(job, current)  # several annotators may have begun: what is there lasts them for seconds
         else:
             publisher.complete(job, current)
             asking.take_back(job)

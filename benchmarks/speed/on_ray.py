@@ -4,8 +4,8 @@ One thread in each process, so that one process computes on one core and two on 
 EXECUTOR=ray starts it. Measured is the whole pass, from the call to the last score, once actors run: they stay from
 pass to pass. The first pass, in which they start and load torch, is told apart.
 
-VAAL's networks multiply some hundred times as much for each row as the head alone, by which margin orders. A row of
-margin's costs hardly more than reading it, which one process does in a thread of its own.
+A row costs margin, which orders by the head alone, hardly more than reading it, which one process does in a thread of
+its own; the networks of VAAL, and the draws of BALD, cost several times as much.
 """
 
 from __future__ import annotations

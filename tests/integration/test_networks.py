@@ -34,7 +34,10 @@ class Remote(WorkerProcess):
 
 
 class RemoteHand(Hand):
-    """Its ways to Label Studio, to PostgreSQL and to the store all go through its machine's cable."""
+    """Its ways to Label Studio, to PostgreSQL and to the store all go through its machine's cable. ``was_storing``:
+    it was cut off when it sent a file to the store."""
+
+    was_storing = False
 
     def __init__(self, network: Network, database: PostgresServer, store: str, *rest: object) -> None:
         self.machine = network.machine()
@@ -53,12 +56,14 @@ class RemoteHand(Hand):
         return made
 
     def writes_since(self, moment: float) -> list[Passed]:
-        """But for what whoever has the lease next may do, which may be this one: delete the file that was on its way
-        to the store when the cable was cut, which nobody knows of."""
+        """Also in the store. There, whoever has the lease next, which may be this one, deletes the file that was on
+        its way when the cable was cut, and which nobody knows of."""
         sent = list(self.store_proxy.requests)
-        cut = [one.path.rpartition("/")[2] for one in sent if one.method == "PUT" and "/files/" in one.path][-1:]
         stored = [one for one in sent if one.at >= moment and one.method in WRITES]
-        return self.changes_since(moment) + [one for one in stored if not cut or re.findall(DELETED, one.body) != cut]
+        if self.was_storing:
+            *_, cut = (one.path.rpartition("/")[2] for one in sent if one.method == "PUT" and "/files/" in one.path)
+            stored = [one for one in stored if re.findall(DELETED, one.body) != [cut]]
+        return self.changes_since(moment) + stored
 
     def close(self) -> None:
         super().close()
@@ -117,7 +122,9 @@ def test_one_that_is_cut_off_while_it_publishes_changes_nothing_when_it_is_back(
 def test_one_that_is_cut_off_while_it_stores_changes_nothing_when_it_is_back(rig: Rig, project: LabelProject) -> None:
     lost = cut_off_at(rig, "store_proxy", ("PUT", "/files/"))
     project.label_served(BUDGET)
-    the_other_finishes(rig, project, wait_for("one to be cut off", lambda: lost and lost[0]))
+    hand = wait_for("one to be cut off", lambda: lost and lost[0])
+    hand.was_storing = True  # type: ignore[attr-defined]
+    the_other_finishes(rig, project, hand)
 
 
 def cut_off_at(rig: Rig, where: str, call: tuple[str, str], **how: object) -> list[Hand]:
