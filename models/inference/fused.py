@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from models.data import Runtime
+from models.networks.folding import fold
 from models.networks.precision import ReducedScoring
 from models.networks.residual import HalvingShortcut
 from models.networks.torchvision_segmenters import LoneImageBatchNorm
@@ -92,9 +92,8 @@ def _fuse(net: nn.Module) -> None:
             assert isinstance(convolution, nn.Conv2d) and isinstance(normalization, nn.BatchNorm2d)
             hooks = [one._forward_hooks or one._forward_pre_hooks for one in (convolution, normalization)]
             in_one_place = places[convolution] == places[normalization] == 1
-            # Without running statistics it normalizes by the batch in eval mode too.
-            if in_one_place and normalization.running_mean is not None and not any(hooks):
-                parent.set_submodule(first, fuse_conv_bn_eval(convolution, normalization))
+            # The copy's convolution is its own, though it begins with the weights of the original.
+            if in_one_place and not any(hooks) and fold(convolution, normalization):
                 parent.set_submodule(second, nn.Identity().eval())
 
 

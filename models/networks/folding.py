@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 TOLERANCE = 1e-3
 """The largest difference between the outputs of both, as a share of the largest output."""
@@ -33,22 +34,27 @@ def folded(net: NetT, outputs: Callable[[NetT], Sequence[Tensor]]) -> NetT:
     return copied if same else net
 
 
+def fold(convolution: nn.Conv2d, normalization: nn.BatchNorm2d) -> bool:
+    """Give the convolution, in place, what the batch normalization after it does in eval mode. Returns whether that can
+    be: without running statistics it normalizes by the batch in eval mode too."""
+    mean, spread = normalization.running_mean, normalization.running_var
+    if mean is None or spread is None:
+        return False
+    known = (mean, spread, normalization.eps, normalization.weight, normalization.bias)
+    convolution.weight, convolution.bias = fuse_conv_bn_weights(convolution.weight, convolution.bias, *known)
+    return True
+
+
 def _fold(net: nn.Module) -> None:
     """In place."""
     from timm.layers import BatchNormAct2d  # here: slow to import
-    from torch.nn.utils.fusion import fuse_conv_bn_weights
 
     for parent in list(net.modules()):
         for (_, convolution), (name, after) in pairwise(list(parent.named_children())):
             if not isinstance(convolution, nn.Conv2d) or not isinstance(after, BatchNormAct2d | nn.BatchNorm2d):
                 continue
-            mean, spread = after.running_mean, after.running_var
-            if mean is None or spread is None or after.num_features != convolution.out_channels:
-                continue
-            known = (mean, spread, after.eps, after.weight, after.bias)
-            weight, bias = fuse_conv_bn_weights(convolution.weight, convolution.bias, *known)
-            convolution.weight, convolution.bias = weight, bias
-            parent.set_submodule(name, after.act if isinstance(after, BatchNormAct2d) else nn.Identity())
+            if after.num_features == convolution.out_channels and fold(convolution, after):
+                parent.set_submodule(name, after.act if isinstance(after, BatchNormAct2d) else nn.Identity())
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:
