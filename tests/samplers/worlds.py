@@ -74,6 +74,10 @@ EVERY_TASK_OR_FAMILY = pytest.mark.parametrize(
         for task in sampler.tasks
     ],
 )
+# What is the same code whatever the sampler, and dear: with one of each family, the others in `make test-long`.
+EVERY_OR_FAMILY = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in OF_EACH_FAMILY else pytest.mark.long) for name in SAMPLERS]
+)
 CLASSES = pytest.mark.parametrize("num_classes", [2, pytest.param(10, marks=pytest.mark.long), 1000])
 
 
@@ -230,6 +234,12 @@ def targets_of_batch(data: CycleData) -> Tensor:
 @cache  # shared between tests: that scoring changes nothing is itself tested
 def fitted(name: str, num_classes: int, task: str = "classification") -> Fitted:
     return fit(name, num_classes, data_for(task, num_classes))
+
+
+def forget() -> None:
+    """All that is shared is made anew, when next a test asks for it."""
+    for one in (_net, _segmenter, fitted):
+        one.cache_clear()
 
 
 def own(name: str, num_classes: int, task: str) -> Fitted:

@@ -19,8 +19,8 @@ from models.inference.executors import Computed, Pass
 from models.networks import kept_backbones
 from models.networks.backbones import NOTHING
 from models.networks.kept_backbones import kept_backbone
-from samplers import SAMPLER_NAMES
 from tests.backend.engine.passes import WHOLE, assert_same_bits, pool_of_features, pool_of_images, scores
+from tests.samplers.worlds import EVERY_OR_FAMILY
 
 if find_spec("ray") is None:
     pytest.skip("requirements-ray.txt is not installed", allow_module_level=True)
@@ -118,7 +118,7 @@ class Packing:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in SAMPLER_NAMES if name != "random"])
+@EVERY_OR_FAMILY
 def test_what_each_sampler_computes_of_a_pool_can_go_along(name: str, tmp_path: Path) -> None:
     """And gives the same bits there."""
     cache = pool_of_images(tmp_path, 40)

@@ -31,6 +31,7 @@ from models.training import adversarial, task_network
 from models.training.budget import Pace
 from samplers import SAMPLER_NAMES
 from tests.integration.helpers import drawing
+from tests.samplers.worlds import EVERY_OR_FAMILY
 
 CPU = torch.device("cpu")
 CLASSES = ("stripes", "checks", "rings")
@@ -92,7 +93,7 @@ def brief(name: str) -> Settings:
     return with_sampler(name, epochs=1)
 
 
-@pytest.mark.parametrize("name", SAMPLER_NAMES)
+@EVERY_OR_FAMILY
 def test_the_same_seed_gives_the_same_version(name: str, tmp_path: Path) -> None:
     first, second = kept(name), trained(brief(name))
     assert np.array_equal(scores(first), scores(second))

@@ -221,7 +221,7 @@ def results(lines: list[Line]) -> list[Line]:
     return [{key: value for key, value in line.items() if key not in NOT_COMPARED} for line in lines]
 
 
-@pytest.mark.parametrize("sampler", ["entropy", "vaal"])
+@pytest.mark.parametrize("sampler", ["entropy", pytest.param("vaal", marks=pytest.mark.long)])
 def test_a_run_that_was_cut_off_gives_the_numbers_of_one_that_was_not(
     folder: Path, made: Path, tmp_path: Path, sampler: str
 ) -> None:
