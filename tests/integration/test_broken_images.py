@@ -130,6 +130,7 @@ def test_a_broken_image_with_a_label_keeps_nobody_busy(project: LabelProject, pi
     assert pictures.asked <= looks * TRIES
 
 
+@pytest.mark.long
 def test_predict_answers_one_entry_per_task_in_order(project: LabelProject, backend: BackendServer) -> None:
     broken = broken_of(project)
     project.wait_for_cycle(0, without=broken)

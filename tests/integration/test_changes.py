@@ -32,6 +32,7 @@ def trained(
     return project, project.wait_for_cycle(1)
 
 
+@pytest.mark.long
 def test_new_tasks_join_the_current_version_without_a_cycle(
     backend: BackendServer, make_project: Callable[..., LabelProject], seen: Seen
 ) -> None:
@@ -55,6 +56,7 @@ def test_new_tasks_join_the_current_version_without_a_cycle(
     assert seen.cycles(project) == [1]
 
 
+@pytest.mark.long
 def test_tasks_join_before_the_first_cycle_too(
     backend: BackendServer, make_project: Callable[..., LabelProject]
 ) -> None:
@@ -89,6 +91,7 @@ def test_deleted_tasks_leave(backend: BackendServer, make_project: Callable[...,
     assert sorted(project.published_order(version)) == sorted(project.unlabelled())
 
 
+@pytest.mark.long
 def test_the_next_cycle_does_not_see_deleted_annotations(
     backend: BackendServer, make_project: Callable[..., LabelProject], seen: Seen
 ) -> None:
@@ -107,6 +110,7 @@ def test_the_next_cycle_does_not_see_deleted_annotations(
     assert set(order[:2]) <= set(project.published_order(version))
 
 
+@pytest.mark.long
 def test_a_changed_annotation_counts_as_new(
     backend: BackendServer, make_project: Callable[..., LabelProject], seen: Seen
 ) -> None:

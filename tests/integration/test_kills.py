@@ -268,6 +268,7 @@ def test_a_bulk_call_whose_outcome_is_unknown(rig: Rig, project: LabelProject) -
     check(project, version)
 
 
+@pytest.mark.long
 def test_label_studio_itself_is_killed_and_started_again(tmp_path: Path) -> None:
     server = LabelStudioServer(tmp_path / "label-studio", durable=False)
     server.start()
@@ -304,6 +305,7 @@ def served(studio: Studio, tmp_path: Path) -> Iterator[BackendServer]:
     server.stop()
 
 
+@pytest.mark.long
 def test_the_web_process_is_killed_during_a_cycle(
     served: BackendServer, make_project: Callable[..., LabelProject]
 ) -> None:

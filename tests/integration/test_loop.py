@@ -80,6 +80,7 @@ def test_the_whole_queue_is_served_in_the_published_order(
     assert project.next_task() is None
 
 
+@pytest.mark.long
 def test_two_projects_with_their_own_samplers_and_classes_at_once(
     backend: BackendServer, make_project: Callable[..., LabelProject], seen: Seen
 ) -> None:
@@ -177,6 +178,7 @@ def test_webhooks_without_new_annotations_are_no_reason_to_train(
     assert seen.cycles(project) == [1]
 
 
+@pytest.mark.long
 def test_300_webhooks_during_a_cycle_give_one_more_cycle(
     backend: BackendServer, make_project: Callable[..., LabelProject], seen: Seen
 ) -> None:

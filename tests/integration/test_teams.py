@@ -160,6 +160,7 @@ def how_served(project: LabelProject, task: int) -> tuple[int, bool]:
     return found["overlap"], found["is_labeled"]
 
 
+@pytest.mark.long
 def test_a_task_that_is_asked_again_on_the_page_is_served_first_to_whoever_has_not_labeled_it(
     studio: Studio, make_project: Callable[..., LabelProject], colleagues: list[Colleague], tmp_path: Path
 ) -> None:
