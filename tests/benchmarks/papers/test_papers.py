@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from benchmarks.curves.jobs import Jobs, Watcher
 from benchmarks.curves.plan import Plan, Run, overrides_of
 from benchmarks.curves.run import play
 from benchmarks.curves.tasks import task_of
+from benchmarks.data.datasets import NAMED
 from benchmarks.papers.command import RESULTS, STUDIES, saved_outcome
 from benchmarks.papers.curves import Arm, Curves
 from benchmarks.papers.gap import Gap
@@ -152,6 +154,24 @@ def test_every_study_of_curves_is_one_that_can_be_played(study: Curves, scale: s
         assert options.task in SAMPLERS[arm.sampler].tasks
         assert settings.objective == "auto" or not SAMPLERS[arm.sampler].has_objective()
     assert study.reference in [arm.label for arm in study.arms]
+
+
+@pytest.mark.parametrize(
+    "study", [one for one in CURVES if parse(shlex.split(one.small)).dataset in NAMED], ids=lambda study: study.name
+)
+def test_every_small_study_asks_for_no_more_images_than_there_are(study: Curves, places: Places) -> None:
+    options = parse(shlex.split(study.small))
+    train, held_out = sizes(options.dataset, places.data)
+    assert options.pool <= train and options.test <= held_out
+    assert options.initial + options.cycles * options.budget <= (options.pool or train)
+
+
+@cache
+def sizes(dataset: str, downloads: Path) -> tuple[int, int]:
+    """Of the pool and of the held-out part, which is a fifth where the data set has none."""
+    found = NAMED[dataset](downloads)
+    own = len(found.test_images)
+    return (len(found.train_images), own) if own else (len(found.train_images) * 4 // 5, len(found.train_images) // 5)
 
 
 def test_every_committed_result_is_of_a_study() -> None:
