@@ -1,5 +1,5 @@
-"""The shortest test of Ray, in a process of its own: Ray may end a process some minutes after that has left it, and then
-other tests would be lost. `make test-machines` has all of them."""
+"""The shortest test of Ray, in a process of its own: Ray may end a process some minutes after that has left it, and
+then other tests would be lost. `make test-machines` has all of them."""
 
 from __future__ import annotations
 
