@@ -16,7 +16,7 @@ _FEATURES += " --set synthetic_steps=20 --set synthetic_seconds=600"
 time: an iteration of WGAN-GP has five steps of the critic, each with a gradient penalty."""
 
 _TWO_CLASSES = _FEATURES.replace("--initial 50 --budget 50 --cycles 3", "--initial 10 --budget 10 --cycles 5")
-_TWO_DIGITS = _TWO_CLASSES.replace("--pool 1000 --test 1000", "--pool 0 --test 0")
+_TWO_DIGITS = _TWO_CLASSES.replace("--pool 1000 --test 1000", "--pool 0 --test 0").replace("images=50", "images=20")
 """All that there are: less than 400."""
 
 
