@@ -237,7 +237,7 @@ def fitted(name: str, num_classes: int, task: str = "classification") -> Fitted:
 
 
 def forget() -> None:
-    """All that is shared is made anew, when next a test asks for it."""
+    """What tests share is rebuilt when one asks for it next."""
     for one in (_net, _segmenter, fitted):
         one.cache_clear()
 
