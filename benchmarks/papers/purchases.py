@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,10 +21,11 @@ SHOWN, COLUMNS = 50, 25  # of the first purchase, in the picture
 
 @dataclass(frozen=True)
 class Costs(Curves):
-    """What a cycle costs in place of what it is worth: parameters beside the task network, and seconds."""
+    """What a cycle costs in place of what it is worth: parameters beside the task network, and seconds. Its runs are
+    its own: those of other studies were played beside other work."""
 
     def make(self, scale: str, places: Places, display: Display) -> Outcome:
-        played = self.play(scale, places, display)
+        played = self.play(scale, replace(places, work=places.work / "papers" / self.name), display)
         headings = ["", "beside the task network, MiB", "training, s", "sampler's own, s", "scoring, s", "all, s"]
         rows = []
         for label, (sampler, results) in played.results.items():

@@ -116,6 +116,7 @@ def test_what_a_cycle_costs(folder: Path, places: Places) -> None:
     assert plain[0] == 0 < adversarial[0], "networks beside the task network"
     for row in (plain, adversarial):
         assert row[4] == pytest.approx(sum(row[1:4]), abs=0.03)
+    assert any((places.work / "papers" / "costs" / "runs").iterdir()), "its runs are not those of other studies"
 
 
 def test_what_was_chosen_is_counted_by_class_and_shown(folder: Path, places: Places) -> None:
