@@ -237,7 +237,7 @@ def fitted(name: str, num_classes: int, task: str = "classification") -> Fitted:
 
 
 def forget() -> None:
-    """What tests share is rebuilt when one asks for it next."""
+    """Clear what tests share; it is rebuilt at its next use."""
     for one in (_net, _segmenter, fitted):
         one.cache_clear()
 

@@ -127,4 +127,4 @@ def test_what_each_sampler_computes_of_a_pool_can_go_along(name: str, tmp_path: 
     assert_same_bits(
         scores(learner, cache.pixels, rows, runtime, packing), scores(learner, cache.pixels, rows, runtime, None)
     )
-    assert packing.passes
+    assert packing.passes or name == "random", "it reads nothing of the pool"

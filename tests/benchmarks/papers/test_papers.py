@@ -23,6 +23,7 @@ from benchmarks.curves.plan import Plan, Run, overrides_of
 from benchmarks.curves.run import play
 from benchmarks.curves.tasks import task_of
 from benchmarks.data.datasets import NAMED
+from benchmarks.data.image_sets import HELD_OUT
 from benchmarks.papers.command import RESULTS, STUDIES, saved_outcome
 from benchmarks.papers.curves import Arm, Curves
 from benchmarks.papers.gap import Gap
@@ -169,10 +170,11 @@ def test_every_small_study_asks_for_no_more_images_than_there_are(study: Curves,
 
 @cache
 def sizes(dataset: str, downloads: Path) -> tuple[int, int]:
-    """Of the pool and of the held-out part, which is a fifth where the data set has none."""
+    """Of the pool and of the held-out part, which is drawn from the pool where the data set has none."""
     found = NAMED[dataset](downloads)
-    own = len(found.test_images)
-    return (len(found.train_images), own) if own else (len(found.train_images) * 4 // 5, len(found.train_images) // 5)
+    train, held_out = len(found.train_images), len(found.test_images)
+    drawn = 0 if held_out else int(HELD_OUT * train)
+    return train - drawn, held_out + drawn
 
 
 def test_every_committed_result_is_of_a_study() -> None:
