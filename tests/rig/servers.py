@@ -43,14 +43,14 @@ __all__ = [
 ]
 
 LABEL_STUDIO_ENVIRONMENT = REPOSITORY / ".venv-label-studio"
-WITHOUT_FSYNC = Path(__file__).with_name("label_studio_without_fsync.py")
+QUICK = Path(__file__).with_name("quick_label_studio.py")
 
 
 class LabelStudioServer(Server):
     """A Label Studio with one user, over SQLite (or what ``extra_env`` names) in ``data_dir``.
 
     Started again on the same directory it is the same Label Studio: projects, users and tokens stay. One that is not
-    ``durable`` does not wait for the disk.
+    ``durable`` does not wait for the disk (:mod:`tests.rig.quick_label_studio`).
     """
 
     name = "Label Studio"
@@ -77,7 +77,7 @@ class LabelStudioServer(Server):
         host = ["--internal-host", HOST, "--port", str(self.port)]
         program = label_studio_program()
         start = [str(program), "start", "--no-browser", *host]
-        return start if self.durable else [str(program.parent / "python"), str(WITHOUT_FSYNC), *start]
+        return start if self.durable else [str(program.parent / "python"), str(QUICK), *start]
 
     def environment(self) -> dict[str, str]:
         own = {
