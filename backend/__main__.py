@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from backend import logs
+from backend import ending, logs
 from backend.arguments import parser
 from backend.errors import BackendError, DatabaseUnavailable, OwnerError, SettingsError, understood
 from backend.files import keep_private
@@ -253,4 +253,4 @@ def _print_error(error: BackendError, code: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ending.run(main)

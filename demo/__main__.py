@@ -2,6 +2,7 @@
 
 import sys
 
+from backend import ending
 from demo.run import main
 
-sys.exit(main(sys.argv[1:]))
+ending.run(lambda: main(sys.argv[1:]))

@@ -33,8 +33,10 @@ with contextlib.suppress(ImportError):  # a lent machine with a GPU has pytest a
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """Whatever draws from torch's global generator draws the same, whichever tests ran before in this process."""
-    if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(0)
+    if torch := sys.modules.get("torch"):
+        torch.default_generator.manual_seed(0)
+        if torch.cuda.is_initialized():  # before that, torch would note each seed, and where it was set, for later
+            torch.cuda.manual_seed_all(0)
 
 
 @pytest.hookimpl(trylast=True)

@@ -32,6 +32,7 @@ MAY_IMPORT = {
 # save for the pairs in MUTUAL.
 BACKEND: dict[str, set[str]] = {
     "errors": set(),
+    "ending": set(),
     "plain": set(),
     "logs": {"plain"},
     "files": set(),
@@ -72,8 +73,8 @@ BACKEND: dict[str, set[str]] = {
     "status": {"plain", "reporting"},
     "arguments": set(),
     "__main__": {
-        *("adoption", "arguments", "backup", "errors", "exposure", "files", "logs", "plain", "replay", "reporting"),
-        *("settings", "state", "status", "supervisor", "tasks", "worker"),
+        *("adoption", "arguments", "backup", "ending", "errors", "exposure", "files", "logs", "plain", "replay"),
+        *("reporting", "settings", "state", "status", "supervisor", "tasks", "worker"),
     },
 }
 MODELS: dict[str, set[str]] = {

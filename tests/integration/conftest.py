@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, StorageState, sync_playwright
 
 from tests.integration.editor import FLAGS, PATIENCE_MS
 from tests.integration.helpers import FRUIT, LabelProject, Seen, Studio, drawings, start_backend
@@ -51,19 +51,28 @@ def browser(chromium: str) -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture
-def page(browser: Browser, studio: Studio) -> Iterator[Page]:
-    """A page of an annotator who has logged in. Nothing outside this machine is asked for."""
-    context = browser.new_context(viewport={"width": 1400, "height": 900})
+@pytest.fixture(scope="module")
+def logged_in(browser: Browser, studio: Studio) -> StorageState:
+    """The cookies of an annotator who has logged in."""
+    context = browser.new_context()
     context.set_default_timeout(PATIENCE_MS)
-    context.route(lambda url: not url.startswith((studio.url, "data:", "blob:")), lambda route: route.abort())
     page = context.new_page()
     page.goto(f"{studio.url}/user/login", wait_until="domcontentloaded")
     page.fill("input[name=email]", studio.server.email)
     page.fill("input[name=password]", studio.server.password)
     page.click("button[type=submit]", no_wait_after=True)
     page.wait_for_url(lambda url: "/user/login" not in url, wait_until="commit")
-    yield page
+    cookies = context.storage_state()
+    context.close()
+    return cookies
+
+
+@pytest.fixture
+def page(browser: Browser, logged_in: StorageState) -> Iterator[Page]:
+    """A page of that annotator."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, storage_state=logged_in)
+    context.set_default_timeout(PATIENCE_MS)
+    yield context.new_page()
     context.close()
 
 

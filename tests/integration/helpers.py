@@ -354,8 +354,9 @@ def cycle_of(version: str) -> int:
 def start_backend(
     directory: Path, studio: Studio, *, worker: bool = True, api_key: str | None = None, **settings: str
 ) -> BackendServer:
-    """A backend in a hurry (:data:`FAST`, then ``settings`` by their environment names), up and healthy."""
-    key = studio.server.personal_access_token() if api_key is None else api_key
+    """A backend in a hurry (:data:`FAST`, then ``settings`` by their environment names), up and healthy. Without
+    ``api_key`` it has the token that Label Studio checks faster; demos and kills have the other kind."""
+    key = studio.server.legacy_token if api_key is None else api_key
     server = BackendServer(directory, studio.url, key, env=FAST | settings, worker=worker, warm=True)
     server.start()
     _BOOKS[server.url] = Seen(settings.get("DATABASE_URL") or f"sqlite:///{server.directory / 'state.sqlite3'}")

@@ -155,6 +155,7 @@ def test_a_picture_that_kills_is_set_aside_and_the_others_are_served(
         backend.stop()
 
 
+@pytest.mark.long
 def test_a_picture_that_would_kill_is_refused_within_the_budget(
     studio: Studio, tmp_path: Path, make_project: Callable[..., LabelProject]
 ) -> None:

@@ -242,6 +242,7 @@ def test_asked_to_end_in_training(rig: Rig, make_project: Callable[..., LabelPro
 # -- Label Studio ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_label_studio_away_while_publishing(rig: Rig, project: LabelProject) -> None:
     trap = rig.proxy.set(*SINGLE, body="-c1-", nth=3, before=rig.proxy.go_down, cut="before")
     due_cycle(rig, project)
@@ -257,6 +258,7 @@ def test_label_studio_away_while_publishing(rig: Rig, project: LabelProject) -> 
     check(project, wanted)
 
 
+@pytest.mark.long
 def test_a_bulk_call_whose_outcome_is_unknown(rig: Rig, project: LabelProject) -> None:
     trap = rig.proxy.set(*BULK, body="-c1-", cut="after", status=504)  # a gateway that lost its patience
     due_cycle(rig, project)

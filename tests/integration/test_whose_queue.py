@@ -76,6 +76,7 @@ def test_a_settings_page_saved_after_a_cycle_does_not_keep_the_old_order(
     assert isinstance(said, str) and "manage_queue" in said
 
 
+@pytest.mark.long
 def test_an_order_of_the_owners_own_is_left_alone_and_told(
     first: BackendServer, make_project: Callable[..., LabelProject]
 ) -> None:
@@ -95,6 +96,7 @@ def test_an_order_of_the_owners_own_is_left_alone_and_told(
     assert project.version() == version
 
 
+@pytest.mark.long
 def test_a_backend_whose_connection_was_removed_rests_until_it_is_connected_again(
     first: BackendServer, make_project: Callable[..., LabelProject]
 ) -> None:

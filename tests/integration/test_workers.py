@@ -83,6 +83,7 @@ def test_the_other_takes_over_from_a_killed_one(rig: Rig, project: LabelProject)
     assert rig.seen.labels(project) == {2: BUDGET}
 
 
+@pytest.mark.long
 def test_one_that_slept_through_its_lease_in_training_changes_nothing(rig: Rig, project: LabelProject) -> None:
     project.label_served(BUDGET)
     rig.seen.wait_for_training(project)
