@@ -51,8 +51,9 @@ class Comparison:
         if self._read_until_it_fits(info):
             return False, self.job.project.misfit
         log.info("Project %s: Label Studio's counts do not fit what is known; reading everything", self.job.project.id)
+        before = self.job.gateway.project(info.id)
         self._read_everything()
-        return True, self._misfit(self.job.gateway.project(self.job.project.number))
+        return True, self._misfit(before, self.job.gateway.project(info.id))
 
     def read_annotations(self, info: ProjectInfo) -> bool:
         """Read only what was annotated since the last comparison, a small part of what changed: that is mostly the
@@ -134,10 +135,14 @@ class Comparison:
         if self.kind.draws:
             self._compare_drawn(items)
 
-    def _misfit(self, info: ProjectInfo) -> list[int]:
+    def _misfit(self, before: ProjectInfo, after: ProjectInfo) -> list[int]:
         """By how much Label Studio's counts of tasks, submitted and skipped annotations exceed those of the state
-        although everything was read. Then that is no reason to read everything again."""
-        return [0 if theirs == -1 else theirs - own for own, theirs in zip(self._counts(), _counts(info), strict=True)]
+        although everything was read. Then that is no reason to read everything again. What was added or deleted
+        between ``before`` and ``after`` is none: the read may have missed it, and the next one is to find it."""
+        return [
+            0 if -1 in (first, last) or min(first, last) <= own <= max(first, last) else last - own
+            for own, first, last in zip(self._counts(), _counts(before), _counts(after), strict=True)
+        ]
 
     def _fits(self, before: ProjectInfo, after: ProjectInfo) -> bool:
         """Whether the state's counts are those of Label Studio, or between those at two moments around the read; or

@@ -309,6 +309,27 @@ def test_counts_that_never_fit_make_nobody_read_everything_each_time(
     assert 1 not in read_truth(job).labels and studio.read_whole == 3
 
 
+def test_what_is_deleted_while_everything_is_read_is_found_by_the_next_comparison(
+    studio: ModelStudio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tasks were listed before, and counted after."""
+    job = job_on(studio, tmp_path)
+    read_truth(job)
+    studio.delete_task(1)
+    annotated = studio.annotated
+
+    def after_another_deletion(*args: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        studio.delete_task(2)
+        return annotated(*args, **options)
+
+    monkeypatch.setattr(studio, "annotated", after_another_deletion)
+    read_truth(job)
+    assert {1, 2}.isdisjoint(studio.contents)
+    assert_is_truth(read_truth(job), studio, job.state)
+    assert studio.read_whole == 3
+
+
 def test_people_who_go_on_annotating_make_nobody_read_everything(
     studio: ModelStudio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
