@@ -222,7 +222,7 @@ def add_tasks(project: LabelProject, count: int, *, pictures: bool = False, seed
 def label(bench: Workbench, count: int) -> list[int]:
     """Annotates truly the ``count`` unlabeled tasks with the smallest ids."""
     tasks = bench.project.tasks()
-    chosen = sorted(bench.project.unlabelled())[:count]
+    chosen = sorted(number for number, task in tasks.items() if not task["is_labeled"])[:count]
     for task in chosen:
         bench.project.annotate(task, tasks[task]["data"]["kind"])
     return chosen
@@ -327,7 +327,7 @@ def draw(bench: Workbench, count: int, *, tag: str = "") -> list[int]:
     """Annotates truly the ``count`` unlabeled scenes with the smallest ids: painted and outlined in turn, or as
     ``tag`` says."""
     tasks = bench.project.tasks()
-    chosen = sorted(bench.project.unlabelled())[:count]
+    chosen = sorted(number for number, task in tasks.items() if not task["is_labeled"])[:count]
     for place, task in enumerate(chosen):
         data = tasks[task]["data"]
         draw_on(bench, task, data["kind"], data["box"], tag or (PAINT, OUTLINE)[place % 2])
