@@ -137,12 +137,12 @@ class Comparison:
 
     def _misfit(self, before: ProjectInfo, after: ProjectInfo) -> list[int]:
         """By how much Label Studio's counts of tasks, submitted and skipped annotations exceed those of the state
-        although everything was read. Then that is no reason to read everything again. What was added or deleted
-        between ``before`` and ``after`` is none: the read may have missed it, and the next one is to find it."""
-        return [
-            0 if -1 in (first, last) or min(first, last) <= own <= max(first, last) else last - own
-            for own, first, last in zip(self._counts(), _counts(before), _counts(after), strict=True)
+        although everything was read between ``before`` and ``after``. Then that is no reason to read everything again.
+        If tasks were added or deleted meanwhile, that may be the difference, which the next comparison has to find."""
+        tasks, *annotations = [
+            0 if theirs == -1 else theirs - own for own, theirs in zip(self._counts(), _counts(after), strict=True)
         ]
+        return [tasks if before.task_number == after.task_number else 0, *annotations]
 
     def _fits(self, before: ProjectInfo, after: ProjectInfo) -> bool:
         """Whether the state's counts are those of Label Studio, or between those at two moments around the read; or

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 PROGRAM = """
-import atexit, logging, sys
+import atexit
 from backend import ending
 
 class Kept:
