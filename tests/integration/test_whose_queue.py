@@ -76,7 +76,6 @@ def test_a_settings_page_saved_after_a_cycle_does_not_keep_the_old_order(
     assert isinstance(said, str) and "manage_queue" in said
 
 
-@pytest.mark.long
 def test_an_order_of_the_owners_own_is_left_alone_and_told(
     first: BackendServer, make_project: Callable[..., LabelProject]
 ) -> None:
