@@ -355,7 +355,7 @@ def start_backend(
     directory: Path, studio: Studio, *, worker: bool = True, api_key: str | None = None, **settings: str
 ) -> BackendServer:
     """A backend in a hurry (:data:`FAST`, then ``settings`` by their environment names), up and healthy. Without
-    ``api_key`` it has the token that Label Studio checks faster; demos and kills have the other kind."""
+    ``api_key`` it has the token that Label Studio checks faster; demos and workers that are killed have the other."""
     key = studio.server.legacy_token if api_key is None else api_key
     server = BackendServer(directory, studio.url, key, env=FAST | settings, worker=worker, warm=True)
     server.start()
