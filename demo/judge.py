@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from functools import partial
-
-import torch
 
 from backend.state import Version
 from demo.subjects.base import Stopped, Subject
@@ -21,7 +19,7 @@ class Judge:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         # one core: another is Label Studio's, which serves the next labels meanwhile
-        self._executor = ThreadPoolExecutor(1, "judge", initializer=partial(torch.set_num_threads, 1))
+        self._executor = ThreadPoolExecutor(1, "judge", initializer=_on_one_core)
 
     def judge(self, version: Version) -> Judgment:
         """Begins to judge a version. Its checkpoint is read at once, because it goes with the next version.
@@ -46,3 +44,15 @@ class Judge:
         """Ends it soon, whatever is not judged yet."""
         self.subject.stop.set()
         self._executor.shutdown(cancel_futures=True)
+
+
+def get_ready() -> None:
+    """Loads torch and what is built on it. Takes seconds, which the first judgment need not wait for."""
+    for name in ("backend.learning.learner", "models.inference.predictions"):
+        importlib.import_module(name)
+
+
+def _on_one_core() -> None:
+    import torch
+
+    torch.set_num_threads(1)

@@ -27,6 +27,7 @@ from backend.reporting.words import phase_in_words
 from backend.settings.core import Settings
 from backend.state import State
 from demo.annotator import Annotator, LabelStudioError
+from demo.judge import get_ready
 from demo.narration import Narrator
 from demo.oracle import BackendFailed, Oracle, QueueError, Round, wait_for_version
 from demo.report import LearnedNothing, check_rise, say_round, table
@@ -104,7 +105,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sampler", choices=SAMPLERS, help=f"what orders the queue ({samplers})")
     parser.add_argument("--tasks", type=int, help=f"images in the project ({each(lambda demo: demo.images)})")
     parser.add_argument(
-        "--held-out", type=int, help="images that the oracle judges versions by (some hundreds to 2000)"
+        "--held-out", type=int, help="images that the oracle judges versions by (some hundreds to 1000)"
     )
     parser.add_argument("--port", type=int, help="Label Studio's port (a free one)")
     parser.add_argument("--timeout", type=float, default=1_200, help="seconds to wait for one version (1200)")
@@ -125,26 +126,29 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def set_up(options: argparse.Namespace, directory: Path, narrator: Narrator, stack: ExitStack) -> Site:
     """Starts both servers, fills the project, connects it, and waits for its first order."""
-    with narrator.step("Reading the images"):
+    # what goes at the end need not wait for the disk, as every label would
+    label_studio = LabelStudioServer(directory / "label-studio", options.port, durable=options.keep)
+    stack.callback(label_studio.stop)
+    label_studio.launch()
+    with narrator.step("Reading the images, while Label Studio starts"):
         subject = DEMOS[options.task].subject.of_fashion(options.tasks, options.held_out)
+        if options.oracle:
+            get_ready()
     narrator.say(f"{subject.count} images of {len(subject.classes)} classes: {subject.source}")
-
     with narrator.step("Starting Label Studio"):
-        # what goes at the end need not wait for the disk, as every label would
-        label_studio = LabelStudioServer(directory / "label-studio", options.port, durable=options.keep)
-        stack.callback(label_studio.stop)
-        label_studio.start()
+        label_studio.wait_healthy()
         token = label_studio.personal_access_token()
-    with narrator.step("Starting the backend"):
-        backend = BackendServer(directory / "backend", label_studio.url, token)
-        stack.callback(backend.stop)
-        backend.start()
-    narrator.say(f"Watch it at {backend.url}: what the backend does, and whether it helps")
 
+    backend = BackendServer(directory / "backend", label_studio.url, token)
+    stack.callback(backend.stop)
+    backend.launch()
     annotator = Annotator(label_studio.url, token)
     project = annotator.create_project(subject.title, subject.label_config)
-    with narrator.bar("Importing the images", subject.count) as advance:
+    with narrator.bar("Importing the images, while the backend starts", subject.count) as advance:
         annotator.add(project, subject.images(), advance)
+    with narrator.step("Starting the backend"):
+        backend.wait_healthy()
+    narrator.say(f"Watch it at {backend.url}: what the backend does, and whether it helps")
     with narrator.step("Connecting the backend"):
         settings = {**subject.settings, "sampler": options.sampler, "budget": options.budget}
         if SAMPLERS[options.sampler].generates:

@@ -423,6 +423,7 @@ HEAVY = {"torch", "torchvision", "cv2", "PIL", "label_studio_sdk.label_interface
         ("backend.cycle", {*SLOW_IN_TORCH, "cv2"}),
         ("backend.learning.learner", SLOW_IN_TORCH),
         ("backend.tasks", HEAVY),
+        ("demo.run", {"torch", "torchvision", "cv2"}),
         ("models.geometry.typical", {"faiss"}),
         ("samplers", {"torch", "torchvision"}),
         ("models", {"torch", "torchvision", "numpy"}),

@@ -31,7 +31,8 @@ from models.tasks import task_named
 
 log = logging.getLogger(__name__)
 
-_BATCH = 32  # images at a time: of 224 px, some hundred megabytes of maps
+_BATCH = 32  # images at a time on a CUDA device
+_PIXELS = 200_000  # at a time on a processor: the maps of more leave its caches, which takes up to twice as long
 _SAVE_ROWS, _SAVE_SECONDS = 512, 5.0  # how much work a kill may lose
 
 
@@ -133,10 +134,13 @@ class Features:
         net = task_named(self.task).build(self.config, 0).to(self.device)
         assert isinstance(net, FrozenClassifier)
         rows = self.cache.rows(tasks)
-        parts = np.split(np.arange(len(tasks)), range(_BATCH, len(tasks), _BATCH))
+        side = (
+            net.trunk.side
+        )  # with that the trunk is loaded, so it goes along to an executor: its file need not be there
+        size = _BATCH if self.device.type == "cuda" else max(1, round(_PIXELS / side**2))
+        parts = np.split(np.arange(len(tasks)), range(size, len(tasks), size))
         elsewhere = None
         if self.executor is not None:
-            net.trunk  # noqa: B018  (loaded here, it goes along: its file need not be elsewhere)
             work = Pass([self.cache.pixels], rows, parts, partial(_features_of, net), self.device, check)
             elsewhere = self.executor.computed(work)
         if elsewhere is not None:

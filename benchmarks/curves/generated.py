@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from benchmarks.curves.answers import UNRECOGNIZED, Answers
-from demo.generated import Recognizer
+from demo.recognizer import Recognizer
 from models.data import ClassTargets, CycleData, Runtime, targets_of
 from models.networks.pretrained import FrozenClassifier
 from models.pixels import normalize

@@ -1,6 +1,7 @@
 """What a project of the demo is about: its images, the question, the ground truth, and how good a version is.
 
-One kind of task is one file in this folder and one line of :data:`demo.subjects.DEMOS`.
+One kind of task is one file in this folder and one line of :data:`demo.subjects.DEMOS`. These files import torch only
+where a version is judged: that takes seconds, in which Label Studio starts.
 """
 
 from __future__ import annotations
@@ -9,21 +10,20 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-import torch
 
 from backend.errors import BackendError
-from backend.learning.learner import Learner
 from backend.state import Version
 from backend.tasks import KINDS
 from demo.annotator import as_png, image_name
-from models.data import Runtime
-from models.inference.fused import scoring_copy
-from models.inference.streaming import map_rows
-from models.networks.pretrained import FrozenClassifier
-from models.pixels import normalize
+
+if TYPE_CHECKING:
+    import torch
+
+    from backend.learning.learner import Learner
+    from models.data import Runtime
 
 Result = list[dict[str, Any]]
 """The regions of an annotation or a prediction, as Label Studio has them."""
@@ -32,7 +32,7 @@ Proposal = tuple[int, Result]
 """The number of an image, and the ``result`` of its prediction."""
 
 
-EMBEDDED_AT_A_TIME = 32
+EMBEDDED_AT_A_TIME = 16
 """Images; of many more, a backbone's maps do not fit into a processor's caches."""
 
 
@@ -118,6 +118,12 @@ class Subject(ABC):
     def runtime(self, learner: Learner, pixels: np.ndarray) -> Runtime:
         """For predictions of the held-out ``pixels`` (N, H, W, 3), all of them, by the network of ``learner``. What a
         frozen backbone says of them is kept from version to version."""
+        from models.data import Runtime
+        from models.inference.fused import scoring_copy
+        from models.inference.streaming import map_rows
+        from models.networks.pretrained import FrozenClassifier
+        from models.pixels import normalize
+
         runtime, net = Runtime(device=learner.device, seed=0, progress=self.go_on), learner.net
         if not isinstance(net, FrozenClassifier):
             return runtime
@@ -142,6 +148,10 @@ class Subject(ABC):
         of task."""
         if version.checkpoint is None:
             return None
+        import torch
+
+        from backend.learning.learner import Learner
+
         learner = Learner.load(version.checkpoint, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         if learner.task != self.task:
             raise BackendError(f"{version.name} has a network for {learner.task}, and the project is of {self.task}")

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from backend.learning.learner import Learner
 from benchmarks.data.datasets import Dataset, fashion_mnist
 from demo.annotator import as_png
 from demo.choices import choices_config, choose
-from demo.generated import Recognizer
 from demo.subjects.base import Result, Subject
-from models.inference.predictions import predict
 
-HELD_OUT = 2_000
+if TYPE_CHECKING:
+    from backend.learning.learner import Learner
+    from demo.recognizer import Recognizer
+
+HELD_OUT = 1_000
 """Test images that a version is judged by unless told otherwise: a backbone takes some 10 ms for each of them, once."""
 
 
@@ -50,12 +51,16 @@ class SingleItems(Subject):
     def recognize(self, pixels: np.ndarray) -> Result | None:
         """What a classifier of all training images of the data set says, where it is sure."""
         if self._recognizer is None:
+            from demo.recognizer import Recognizer
+
             self._recognizer = Recognizer(self.dataset.train_images, self.dataset.train_labels, len(self.classes))
         found = self._recognizer.recognize(pixels)
         return None if found is None else choose([self.classes[found]])
 
     def judge(self, learner: Learner) -> float:
         """Share of the held-out images that are classified correctly."""
+        from models.inference.predictions import predict
+
         pixels = self._held_out(learner.frame)
         found = predict(learner.net, pixels, np.arange(len(pixels)), self.runtime(learner, pixels))
         names = np.array(learner.classes)[found.predicted]

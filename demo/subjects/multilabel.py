@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-import torch
 
-from backend.learning.learner import Learner
 from benchmarks.data.datasets import Dataset, fashion_mnist
 from benchmarks.data.scenes import CATALOG, Scenes, cut_out
 from demo.annotator import as_png
 from demo.choices import choices_config, choose, chosen
 from demo.subjects.base import Proposal, Result, Subject
-from models.inference.predictions import predict
+
+if TYPE_CHECKING:
+    from backend.learning.learner import Learner
 
 SIDE, SEEN_SIDE = 64, 32
 """Of a scene, in pixels: as a person sees it, where an item is about as large as in Fashion-MNIST, and as the network
@@ -63,7 +63,10 @@ class TickedScenes(Subject):
 
     def judge(self, learner: Learner) -> float:
         """The mean over the classes of each one's average precision over the held-out scenes."""
-        from torchmetrics.classification import MultilabelAveragePrecision  # here: slow to import
+        import torch
+        from torchmetrics.classification import MultilabelAveragePrecision
+
+        from models.inference.predictions import predict
 
         pixels, truth = self._held_out(learner.frame)
         found = predict(learner.net, pixels, np.arange(len(pixels)), self.runtime(learner, pixels))

@@ -6,19 +6,17 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
-import torch
 
-from backend.learning.learner import Learner
 from benchmarks.data.datasets import Dataset, fashion_mnist
 from benchmarks.data.scenes import Scenes, cut_out
 from demo.annotator import PreannotationError, as_png
 from demo.brush import brush_config, paint, painted
 from demo.subjects.base import Proposal, Result, Subject
-from models.data import Runtime
-from models.inference.predictions import predict_masks
 
 if TYPE_CHECKING:
     from torchmetrics.classification import MulticlassJaccardIndex
+
+    from backend.learning.learner import Learner
 
 SIDE = 96
 """Of a scene, in pixels: a version is trained within a minute or two on two cores."""
@@ -64,6 +62,11 @@ class PaintedScenes(Subject):
 
     def judge(self, learner: Learner) -> float:
         """Mean IoU of all classes, the background among them, over the held-out scenes."""
+        import torch
+
+        from models.data import Runtime
+        from models.inference.predictions import predict_masks
+
         ours = np.array([0, *(1 + self.classes.index(name) for name in learner.classes)])
         runtime = Runtime(device=learner.device, seed=0, progress=self.go_on)
         index = self._mean_iou()
@@ -82,6 +85,8 @@ class PaintedScenes(Subject):
         Raises:
             PreannotationError: a region cannot be read, or is not of the scene's size; or nothing is proposed at all.
         """
+        import torch
+
         index, regions = self._mean_iou(), 0
         for number, result in proposed:
             regions += len(result)
@@ -92,6 +97,6 @@ class PaintedScenes(Subject):
         return float(index.compute())
 
     def _mean_iou(self) -> MulticlassJaccardIndex:
-        from torchmetrics.classification import MulticlassJaccardIndex  # here: slow to import
+        from torchmetrics.classification import MulticlassJaccardIndex
 
         return MulticlassJaccardIndex(num_classes=1 + len(self.classes), average="macro")

@@ -91,16 +91,18 @@ def _release_pages(pixels: np.ndarray) -> None:
 
 
 def eval_batch_size(runtime: Runtime, frame: tuple[int, int]) -> int:
-    """Rows of `frame` (H, W) per batch while scoring: the runtime's, else what fills the device within about 2 GiB."""
+    """Rows of `frame` (H, W) per batch while scoring: the runtime's, else what fills a CUDA device within about 2 GiB,
+    or is computed in a processor's caches."""
     if runtime.eval_batch_size > 0:
         return runtime.eval_batch_size
-    # Nets for images up to 64 px work at full resolution, those for larger ones start with a stride of 4.
-    base, side = (1024, 32) if max(frame) <= 64 else (256, 224)
-    if runtime.device.type != "cuda":
-        base //= 8
     area = frame[0] * frame[1]
+    # Nets for images up to 64 px work at full resolution, those for larger ones start with a stride of 4.
+    small = max(frame) <= 64
+    if runtime.device.type != "cuda":
+        return max(8, min(128, 128 * 32**2 // area)) if small else max(1, min(16, 8 * 224**2 // area))
+    base, side = (1024, 32) if small else (256, 224)
     fewest = 8 if area <= 512**2 else 1
-    return max(fewest, min(base, base * side * side // area))
+    return max(fewest, min(base, base * side**2 // area))
 
 
 def batches_of(rows: np.ndarray, runtime: Runtime, pixels: np.ndarray) -> list[np.ndarray]:

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,11 +23,11 @@ from backend.settings.core import Settings
 from backend.state import Cycle, State, Version
 from backend.tasks import KINDS
 from benchmarks.data.datasets import Dataset
-from demo.annotator import Annotator, as_png, data_uri, image_index, image_name
+from demo.annotator import Annotator, Prediction, as_png, data_uri, image_index, image_name
 from demo.choices import choices_config, choose
-from demo.generated import Recognizer
 from demo.narration import Narrator
 from demo.oracle import Oracle, QueueError, Round
+from demo.recognizer import Recognizer
 from demo.report import LearnedNothing, check_rise, table
 from demo.run import FAILURES, parse, play_oracle, set_up
 from demo.subjects import DEMOS
@@ -196,6 +197,21 @@ def test_a_version_that_does_not_order_the_queue_is_noticed(
         oracle.open_round(version("another"), CYCLE, 0.0)
 
 
+def test_a_head_that_is_used_up_is_waited_for_until_more_of_it_is_published(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demo.oracle.time.sleep", lambda _: None)
+    published = iter([[], [], [Prediction(2, 0.5, [])]])
+    annotator = SimpleNamespace(predictions=lambda *_: next(published), next_task=lambda _: {"id": 2})
+    oracle = oracle_of(cast(Annotator, annotator), 1, dataset, tmp_path)
+    oracle.labeled = {1}
+    current = Round("by-hand", 0, lambda: None, {}, 0.0, published=[1])
+    assert oracle.served(current) == {"id": 2} and current.published == [2] and current.served == 1
+    oracle.labeled = {1, 2, 3, 4}
+    annotator.next_task = lambda _: None
+    assert oracle.served(current) is None, "every image has a label, so nothing is waited for"
+
+
 def demo(directory: Path, *options: str) -> subprocess.Popen[str]:
     directory.mkdir()
     return subprocess.Popen(
@@ -232,7 +248,7 @@ def test_the_oracle_labels_what_is_served_and_reports(tmp_path: Path) -> None:
     assert run.returncode == 0, output
     assert "All 9 tasks were served in the published order" in output
     assert "random-c0-" in output and "random-c1-" in output
-    assert re.search(r"Watch it at http://127\.0\.0\.1:\d+", output[: output.index("Importing the images")])
+    assert re.search(r"Watch it at http://127\.0\.0\.1:\d+", output[: output.index("Connecting the backend")])
     assert list((tmp_path / "tmp").glob("active-learning-demo-*")) == []
     assert left_running(tmp_path) == []
 
