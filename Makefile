@@ -100,7 +100,7 @@ test-compat: setup
 		{ $(RUN) -m uv venv --quiet --allow-existing --python $(RUN) $(STUDIO)-$(LABEL_STUDIO) && \
 		$(RUN) -m uv pip install --quiet --python $(STUDIO)-$(LABEL_STUDIO)/bin/python label-studio==$(LABEL_STUDIO); }
 	LABEL_STUDIO_PROGRAM=$(CURDIR)/$(STUDIO)-$(LABEL_STUDIO)/bin/label-studio LABEL_STUDIO_TOKENS=$(TOKENS) \
-		$(RUN) -m pytest -m "not long" $(COMPAT_TESTS) $(PYTEST_ARGS)
+		$(RUN) -m pytest $(COMPAT_TESTS) $(PYTEST_ARGS)
 
 fuzz: setup
 	FUZZ_REQUESTS=$(or $(REQUESTS),10000) $(RUN) -m pytest tests/fuzz -s $(PYTEST_ARGS)

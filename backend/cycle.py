@@ -179,9 +179,9 @@ def cold_start(job: Job, truth: Truth, *, whole: bool = False) -> Version:
             cycle.metrics["task"] = truth.kind.name
         cycle.metrics.update({"pool": len(scored.tasks), "newest_task": newest(truth)})
         version = store_version(job, truth, scored, cycle, _new_name(job, f"{sampler}-c0"))
-        connection.require(job)
+        info = connection.require(job).info
         report("publish", 0, len(scored.tasks))
-        version = publisher.publish(job, version, lambda done, total: report("publish", done, total), whole=whole)
+        version = publisher.publish(job, version, partial(report, "publish"), whole=whole, info=info)
         if not whole and not truth.annotations and arm.fraction:  # all labels to come are given in this order
             job.state.projects.update(job.project.id, job.owner, control=history_after([], arm.fraction, 0))
     if features is not None:  # last: nobody who labels waits for it

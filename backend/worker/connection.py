@@ -50,14 +50,15 @@ class Standing:
     info: ProjectInfo | None = None
 
 
-def require(job: Job) -> Standing:
-    """Check that the project is ours to work on, and note in the state what was found.
+def require(job: Job, info: ProjectInfo | None = None) -> Standing:
+    """Check that the project is ours to work on, and note in the state what was found. ``info``: the project, if it was
+    read a moment ago.
 
     Raises:
         HandsOff: it is not; the message says why, and what the owner can do.
         LabelStudioUnavailable, LabelStudioRefused: Label Studio does not say.
     """
-    standing = _standing(job)
+    standing = _standing(job, info)
     project = job.reread().project
     values = {"hands_off": standing.reason or None, "yields_to": standing.rival}
     if standing.row is not None:
@@ -97,7 +98,7 @@ def look_after_webhook(job: Job, row: MLBackend | None) -> None:
         log.info("Project %s: the webhook to %s was set right: %s", job.project.name, row.url, ", ".join(wrong))
 
 
-def _standing(job: Job) -> Standing:
+def _standing(job: Job, info: ProjectInfo | None) -> Standing:
     rows, heard = _ask(job, lambda: job.gateway.connections.of_project(job.project.number))
     project = job.reread().project
     ours = _ours(project, rows, heard)
@@ -111,7 +112,7 @@ def _standing(job: Job) -> Standing:
     if not job.settings.manage_queue:
         return Standing(ours[-1])
     names = {version.name for version in job.state.versions.of_project(project.id)}
-    info = job.gateway.project(project.number)
+    info = job.gateway.project(project.number) if info is None else info
     standing = judge(ours[-1], rows, info.model_version, names, project.yields_to)
     if standing.warning and any(row.answers and not row.model_version and row.id > ours[-1].id for row in rows):
         time.sleep(ASK_AGAIN_SECONDS)  # perhaps that was its first version

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from backend.errors import BackendError, OwnerError
 from backend.labelstudio.client import LabelStudio
@@ -20,15 +21,16 @@ class AnotherProject(OwnerError):
 
 
 def confirm(job: Job) -> Job:
-    """The same job, after Label Studio, asked with our own credentials, has said that the project is the one that the
-    state knows. Takes one request of 0.03 s.
+    """The same job with its ``info``, after Label Studio, asked with our own credentials, has said that the project is
+    the one that the state knows. Takes one request of 0.03 s.
 
     Raises:
         AnotherProject: it is not: nothing of it may be written there, and nothing of what is stored may be lost.
         LabelStudioRefused, LabelStudioUnavailable: nothing is known, so nothing is changed.
     """
     project, studio = job.project, studio_of(job.gateway.url)
-    key = job.gateway.project(project.number).key
+    info = job.gateway.project(project.number)
+    key, job = info.key, replace(job, info=info)
     if project.key not in (key, str(project.number)):
         raise AnotherProject(f"Label Studio at {studio} has another project under number {project.number}")
     if (project.key, project.studio, project.standing) == (key, studio, CONNECTED):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from backend.labelstudio.client import LabelStudio
+    from backend.labelstudio.records import ProjectInfo
     from backend.settings.core import Settings
     from backend.state import Project, State
     from models.inference.executors import Executor
@@ -45,6 +46,8 @@ class Job:
     """See :class:`models.data.Runtime`."""
     executor: Executor | None = None
     """Who computes large passes over the pool; None: this process."""
+    info: ProjectInfo | None = None
+    """The project as Label Studio had it when the job began, for steps at its beginning; None: it was not asked."""
 
     @property
     def folder(self) -> Path:

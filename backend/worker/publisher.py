@@ -71,7 +71,7 @@ def publish(
         write_singly(job, version, shortlist, info)
         switch(job, version, info)
     progress(total - len(rows), total)
-    write_rest(job, version, rows, None if whole else lambda left: left >= job.settings.shortlist)
+    write_rest(job, version, rows, None if whole else lambda left: left >= job.settings.shortlist, info)
     progress(total, total)
     return job.state.versions.update(version, job.owner, status="current", writing_since=None)
 
@@ -105,13 +105,14 @@ def complete(
     )
     rows = rows if only is None else [row for row in rows if row.task_id in only]
     finished = True
+    info = job.gateway.project(job.project.number) if rows else None
     if rows:
         version = job.state.versions.update(version, job.owner, writing_since=job.state.now())
-        finished = write_rest(job, version, rows, enough)
+        finished = write_rest(job, version, rows, enough, info)
     if version.writing_since is not None:
         job.state.versions.update(version, job.owner, writing_since=None)
     if job.settings.manage_queue and rows:
-        switch(job, version)  # Label Studio refused this version until now: it was published with an empty pool
+        switch(job, version, info)  # Label Studio refused this version until now: it was published with an empty pool
     return finished
 
 
@@ -149,11 +150,15 @@ def write_singly(job: Job, version: Version, rows: Sequence[StoredPrediction], i
 
 
 def _write_in_gaps(
-    job: Job, version: Version, rows: Sequence[StoredPrediction], enough: Callable[[int], bool] | None
+    job: Job,
+    version: Version,
+    rows: Sequence[StoredPrediction],
+    enough: Callable[[int], bool] | None,
+    info: ProjectInfo | None,
 ) -> bool:
     """The same while no annotator waits for Label Studio: see :mod:`backend.worker.gaps`. Returns whether all of them
     are written: see :func:`complete`."""
-    results = Results.of(job, version)
+    results = Results.of(job, version, info)
     left = head.tasks_left(job.state, job.settings, job.reread().project, version)
     gaps = Gaps(job, job.settings.shortlist if left is None else left)
     for row in rows:
@@ -177,14 +182,18 @@ def _write(job: Job, version: Version, row: StoredPrediction, results: Results) 
 
 
 def write_rest(
-    job: Job, version: Version, rows: Sequence[StoredPrediction], enough: Callable[[int], bool] | None = None
+    job: Job,
+    version: Version,
+    rows: Sequence[StoredPrediction],
+    enough: Callable[[int], bool] | None = None,
+    info: ProjectInfo | None = None,
 ) -> bool:
     """Write the remaining predictions: one by one, or in one bulk call, or in as few as their masks allow. Returns
-    whether all of them are written: see :func:`complete`."""
+    whether all of them are written: see :func:`complete`. ``info``: the project, if it was read a moment ago."""
     small = job.state.tasks.count(job.project.id) <= WHOLE_POOL or job.settings.publish == "all"
     if len(rows) <= job.settings.shortlist or not small:
-        return _write_in_gaps(job, version, rows, enough)
-    results = Results.of(job, version)
+        return _write_in_gaps(job, version, rows, enough, info)
+    results = Results.of(job, version, info)
     refused = 0
     while rows:
         items = _next_call(version, rows, results)

@@ -27,7 +27,6 @@ from backend.labelstudio.client import LabelStudio
 from backend.reporting import auto_sampler
 from backend.settings.core import Settings
 from backend.state import Project, State, Version
-from backend.tasks.label_config import import_ahead
 from backend.worker import (
     asking,
     connection,
@@ -53,6 +52,7 @@ from backend.worker.engine import Engine
 from backend.worker.job import Job
 from backend.worker.lanes import REST_SECONDS, Lanes, log_failure
 from backend.worker.leases import Leases
+from backend.worker.slow_imports import import_slow_modules
 from backend.worker.turns import Turns
 from models import ProgressFn
 
@@ -92,7 +92,7 @@ class Worker:
         """Work until :attr:`stop` is set."""
         log.info("Worker %s starts on %s", self.name, ", ".join(map(str, self.turns.devices)))
         self.engine.start(self.turns.devices[0])
-        threading.Thread(target=_import_ahead, name="imports", daemon=True).start()
+        threading.Thread(target=import_slow_modules, args=(self.settings,), name="imports", daemon=True).start()
         threads = [
             threading.Thread(target=target, name=name, daemon=True)
             for name, target in (("lanes", self._look), ("leases", self.leases.keep_renewing))
@@ -204,7 +204,7 @@ class Worker:
         from backend import cycle  # here: it imports torch
 
         try:
-            standing = connection.require(job)
+            standing = connection.require(job, job.info)
             truth = sync.read_truth(job, quick=True, info=standing.info)
             budget = job.settings.budget_after(self.state.versions.learned(job.project.id))
             # the budget counts annotations that exist, not webhooks
@@ -221,7 +221,7 @@ class Worker:
         from backend.learning.checkpoints import sweep_leftovers
 
         state, project_id = self.state, job.project.id
-        standing = connection.require(job)
+        standing = connection.require(job, job.info)
         state.versions.drop_drafts(project_id, job.owner)
         known = {v.name for v in state.versions.of_project(project_id) if v.status != "removed"}
         sweep_leftovers(job.folder, known, leftovers.spared_before(state, self.settings))
@@ -290,11 +290,3 @@ class Worker:
     def _remove_superseded(self, job: Job) -> None:
         if self.due.removal(job.reread().project, job.settings) and not removal.remove_superseded(job):
             self.due.put_off_removal(job.project.id)
-
-
-def _import_ahead() -> None:
-    """Import slow modules in advance, so that the first order does not have to wait for them."""
-    import_ahead()
-    import torch._dynamo  # noqa: F401  (by every optimizer of torch, when it is first used)
-
-    from backend import cycle  # noqa: F401  (torch)

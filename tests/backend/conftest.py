@@ -1,4 +1,4 @@
-"""A state of its own for a test, in a folder of its own."""
+"""A state of its own for a test, in a folder of its own; and networks that are quick, for whole files of tests."""
 
 from __future__ import annotations
 
@@ -21,3 +21,12 @@ def state(settings: Settings) -> Iterator[State]:
     opened = State.for_settings(settings)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="module")
+def shallow_networks() -> Iterator[None]:
+    """For files all of whose networks are of this process."""
+    from tests.models.shallow import shallow  # imports torch, which most tests of the backend do without
+
+    with shallow():
+        yield

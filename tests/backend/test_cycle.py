@@ -52,7 +52,7 @@ from tests.backend.workbench import (
 from tests.integration.helpers import choices_config
 from tests.rig.servers import LabelStudioServer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shallow_networks")]
 
 TASKS = 16
 BULK = ("POST", "/import/predictions$")

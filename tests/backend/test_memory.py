@@ -113,7 +113,15 @@ print(int(peak.split()[1]) // 1024)
 """
 
 
-@pytest.mark.parametrize(("mode", "kind"), [("RGBA", "PNG"), ("P", "PNG"), ("RGB", "WEBP"), ("RGB", "JPEG")])
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [
+        ("RGBA", "PNG"),
+        pytest.param("P", "PNG", marks=pytest.mark.long),
+        pytest.param("RGB", "WEBP", marks=pytest.mark.long),
+        ("RGB", "JPEG"),
+    ],
+)
 def test_a_large_picture_takes_one_copy_of_its_pixels(mode: str, kind: str) -> None:
     """A PNG of 6,000×6,000 transparent pixels used to take five: RGBA, a white layer, both combined, and RGB."""
     side = 6000

@@ -33,7 +33,7 @@ from tests.backend.workbench import OWNER, Workbench, add_tasks, annotate, tags_
 from tests.integration.helpers import choices_config
 from tests.rig.servers import LabelStudioServer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shallow_networks")]
 
 TASKS, THRESHOLD = 16, 0.3
 BULK = ("POST", "/import/predictions$")

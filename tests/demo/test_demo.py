@@ -309,12 +309,12 @@ def test_the_oracle_paints_what_is_served_and_reports(tmp_path: Path) -> None:
     assert list((tmp_path / "tmp").glob("active-learning-demo-*")) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("number", "when", "running"),
     [
         (signal.SIGINT, "Ctrl-C", 3),  # it is ready, with Label Studio, web and worker
-        pytest.param(signal.SIGTERM, "Starting the backend", 1, marks=pytest.mark.long),  # half way there
+        (signal.SIGTERM, "Starting the backend", 1),  # half way there
     ],
 )
 def test_an_interrupt_ends_everything_it_started(

@@ -99,6 +99,7 @@ print(cycle.learner.task, cycle.learner.net.task.name, len(cycle.stored()), DEMO
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_kind_of_task_is_a_file_and_a_line_on_each_side(tmp_path: Path) -> None:
@@ -154,6 +155,7 @@ def test_a_page_is_a_template_a_method_and_a_line(tmp_path: Path) -> None:
     assert row in lines and "<title>Workers</title>" in lines
 
 
+@pytest.mark.long
 def test_an_image_source_is_a_class_and_a_line(tmp_path: Path) -> None:
     copy(tmp_path, "backend")
     source, settings = (tmp_path / "backend" / name for name in ("images/source.py", "settings/process.py"))

@@ -104,6 +104,7 @@ def test_broken_images_are_set_aside_and_listed(project: LabelProject, backend: 
     assert any("404" in reason for reason in listed.values())
 
 
+@pytest.mark.long
 def test_a_mended_image_joins(
     project: LabelProject, pictures: Pictures, make_project: Callable[..., LabelProject]
 ) -> None:
@@ -118,6 +119,7 @@ def test_a_mended_image_joins(
     assert set(broken) <= set(project.published_order(version))
 
 
+@pytest.mark.long
 def test_a_broken_image_with_a_label_keeps_nobody_busy(project: LabelProject, pictures: Pictures) -> None:
     broken = broken_of(project)
     project.wait_for_cycle(0, without=broken)

@@ -128,6 +128,7 @@ def test_a_changed_annotation_counts_as_new(
     assert seen.labels(project) == {1: 3, 2: 3}
 
 
+@pytest.mark.long
 def test_an_added_class_enters_with_the_next_cycle(
     backend: BackendServer, make_project: Callable[..., LabelProject], seen: Seen
 ) -> None:
@@ -159,6 +160,7 @@ def test_an_added_class_enters_with_the_next_cycle(
     assert seen.classes(version, project) == list(classes)
 
 
+@pytest.mark.long
 def test_a_config_that_cannot_be_used_any_more_is_told_and_mended(
     backend: BackendServer, make_project: Callable[..., LabelProject], seen: Seen
 ) -> None:

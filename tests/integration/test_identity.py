@@ -103,6 +103,7 @@ def test_a_lost_model_dir_is_made_up_for(
     assert other.predictions() == []
 
 
+@pytest.mark.long
 def test_a_torn_database_is_kept_and_made_up_for(
     forgetful: BackendServer, make_project: Callable[..., LabelProject]
 ) -> None:
@@ -144,6 +145,7 @@ def test_a_webhook_of_a_forgotten_project_brings_it_back(
     project.wait_for_version(lambda name: cycle_of(name) >= 1)
 
 
+@pytest.mark.long
 def test_adopting_by_hand(forgetful: BackendServer, make_project: Callable[..., LabelProject]) -> None:
     project = make_project(FRUIT, 4).connected(forgetful.url, PARAMS)
     bare = make_project(FRUIT, 2)

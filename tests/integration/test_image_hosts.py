@@ -131,6 +131,7 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.long
 def test_a_picture_that_kills_is_set_aside_and_the_others_are_served(
     studio: Studio, tmp_path: Path, make_project: Callable[..., LabelProject]
 ) -> None:

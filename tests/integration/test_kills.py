@@ -219,6 +219,7 @@ def generated_in(project: LabelProject) -> dict[int, int]:
     return {number: fields["synthetic_seed"] for number, fields in data.items() if fields.get("synthetic")}
 
 
+@pytest.mark.long
 def test_asked_to_end_in_training(rig: Rig, make_project: Callable[..., LabelProject]) -> None:
     project = make_project(tasks=POOL).connected(rig.web.url, LONG)
     project.wait_for_version()

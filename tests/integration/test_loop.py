@@ -126,6 +126,7 @@ def test_start_training_makes_a_cycle_below_the_budget(
     assert seen.labels(project) == {1: 4}
 
 
+@pytest.mark.long
 def test_start_training_without_a_label_tells_the_owner(
     backend: BackendServer, make_project: Callable[..., LabelProject], seen: Seen
 ) -> None:
@@ -142,6 +143,7 @@ def test_start_training_without_a_label_tells_the_owner(
     assert seen.last_error(project) == ""
 
 
+@pytest.mark.long
 def test_skipped_and_empty_annotations_are_no_labels(
     backend: BackendServer, make_project: Callable[..., LabelProject], seen: Seen
 ) -> None:
@@ -163,6 +165,7 @@ def test_skipped_and_empty_annotations_are_no_labels(
     assert set(order[:4]) <= set(project.published_order(version))
 
 
+@pytest.mark.long
 def test_webhooks_without_new_annotations_are_no_reason_to_train(
     backend: BackendServer, make_project: Callable[..., LabelProject], seen: Seen
 ) -> None:

@@ -55,6 +55,7 @@ def test_label_all_tasks_serves_the_order_and_no_task_twice(
     assert all(task["total_annotations"] == 1 for task in project.tasks().values())
 
 
+@pytest.mark.long
 def test_label_tasks_as_displayed_serves_one_task_to_two_people(
     backend: BackendServer, make_project: Callable[..., LabelProject], seen: Seen, colleagues: list[Colleague]
 ) -> None:
@@ -103,6 +104,7 @@ def test_with_two_annotations_a_task_whoever_comes_second_finds_a_prediction(
         assert opened(others[0]) == left
 
 
+@pytest.mark.long
 def test_a_second_annotation_that_is_asked_for_later_gets_a_prediction_too(
     backend: BackendServer, make_project: Callable[..., LabelProject], seen: Seen, colleagues: list[Colleague]
 ) -> None:

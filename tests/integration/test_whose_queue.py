@@ -120,6 +120,7 @@ def test_a_backend_whose_connection_was_removed_rests_until_it_is_connected_agai
     assert known(first, project).hands_off is None
 
 
+@pytest.mark.long
 def test_of_two_backends_the_one_connected_last_has_the_queue(
     first: BackendServer, second: BackendServer, make_project: Callable[..., LabelProject]
 ) -> None:

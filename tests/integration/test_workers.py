@@ -94,6 +94,7 @@ def test_one_that_slept_through_its_lease_in_training_changes_nothing(rig: Rig, 
     check_it_wakes_to_nothing(rig, project, asleep, version)
 
 
+@pytest.mark.long
 def test_one_that_slept_through_its_lease_while_publishing_changes_nothing(rig: Rig, project: LabelProject) -> None:
     # one moment for each database: they do not depend on each other
     call, nth = (BULK, 1) if rig.seen.state.database.engine.dialect.name == "sqlite" else (SINGLE, 3)

@@ -210,6 +210,7 @@ def test_other_image_sizes(size: int) -> None:
     assert len(np.unique(score(sampler, data))) == 5
 
 
+@pytest.mark.long
 def test_two_thousand_images_at_the_cpus_settings_are_planned_to_take_few_steps() -> None:
     """What makes the default affordable: neither pool nor labels lengthen a cycle on a CPU."""
     sampler = make_sampler(vaal_iterations=0, vaal_batch_size=128)

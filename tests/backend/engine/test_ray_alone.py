@@ -19,6 +19,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.long
 def test_scores_by_ray_are_those_of_one_process() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", SHORTEST]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)

@@ -33,6 +33,8 @@ from samplers import SAMPLER_NAMES
 from tests.integration.helpers import drawing
 from tests.samplers.worlds import EVERY_OR_FAMILY
 
+pytestmark = pytest.mark.usefixtures("shallow_networks")
+
 CPU = torch.device("cpu")
 CLASSES = ("stripes", "checks", "rings")
 TINY = Settings(

@@ -25,6 +25,7 @@ from tests.rig.servers import LabelStudioServer
 HEAD = {"task_net": "test_resnet", "weights": "none", "training": "head", "sampler": "margin", "task_width": 0}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_command_replays_what_a_cycle_learned_from(
     label_studio: LabelStudioServer,

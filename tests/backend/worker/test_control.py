@@ -201,6 +201,7 @@ def test_a_cycle_over_labels_that_only_measure_says_what_to_do(label_studio: Lab
             cycle.run_cycle(bench.job.reread())
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_what_the_page_says_is_what_the_oracle_knows(label_studio: LabelStudioServer, tmp_path: Path) -> None:
     """120 drawings, of which an oracle labels 100 in the published order, half of them drawn by chance. The share of

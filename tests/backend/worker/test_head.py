@@ -21,7 +21,7 @@ from tests.backend.workbench import OWNER, Workbench, add_tasks, label, workbenc
 from tests.rig.servers import LabelStudioServer
 from tests.rig.waiting import wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shallow_networks")]
 
 TASKS, HEAD = 26, 10
 SINGLE = ("POST", "^/api/predictions/$")

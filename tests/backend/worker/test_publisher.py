@@ -435,7 +435,7 @@ def test_many_masks_take_calls_of_bounded_size(canvas: Workbench) -> None:
     assert max(call.body.count('"brushlabels": [') for call in calls) <= 2 * len(canvas.project.classes)
 
 
-@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize("nth", [1, pytest.param(2, marks=pytest.mark.long)])
 @pytest.mark.parametrize("how", BREAKS)
 def test_what_breaks_between_the_calls_is_resumed_and_nothing_is_doubled(canvas: Workbench, how: str, nth: int) -> None:
     version = newest(canvas)

@@ -27,7 +27,7 @@ from tests.integration.helpers import FRUIT
 from tests.rig.servers import LabelStudioServer
 from tests.rig.waiting import PATIENCE, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shallow_networks")]
 
 TASKS, BUDGET = 12, 3
 SINGLE = ("POST", "^/api/predictions/$")

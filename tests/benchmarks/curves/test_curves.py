@@ -232,6 +232,7 @@ def command(folder: Path, root: Path, *more: str) -> list[str]:
     return ["--dataset", str(folder), "--devices", "cpu", *before, *SIZES, *SETS, *kept, *more]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_killed_command_goes_on(folder: Path, images: ImageSet, tmp_path: Path) -> None:
     """SIGKILL to the process that shows the bars, after the first finished cycle; what it started ends with it."""
@@ -282,6 +283,7 @@ class Heard:
         self.words[run] = words
 
 
+@pytest.mark.long
 def test_a_run_that_dies_takes_no_other_with_it(folder: Path, tmp_path: Path) -> None:
     made = prepare(str(folder), 16, Path("unused"), tmp_path, quiet)
     good, killed = Run("entropy", 1), Run("entropy", 2)

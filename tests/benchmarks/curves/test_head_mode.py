@@ -144,6 +144,7 @@ def test_a_run_is_on_features_and_says_what_was_bought(folder: Path, work: Path,
     assert ["score_seconds" in line for line in lines] == [False, True, False]
 
 
+@pytest.mark.long
 def test_runs_of_a_trial_share_a_process_and_outlive_a_dead_one(folder: Path, work: Path, tmp_path: Path) -> None:
     embedded(folder, work)
     runs = [Run(name, 1) for name in ("random", "astrology", PIXELS)]

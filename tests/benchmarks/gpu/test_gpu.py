@@ -108,6 +108,7 @@ def test_patterns_stand_in_for_a_data_set(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert distance.argmin(axis=1).tolist() == list(range(10))
 
 
+@pytest.mark.long
 def test_it_needs_nothing_but_numpy_and_torch() -> None:
     """What a lent machine with a GPU does not have is not imported."""
     absent = ("label_studio_sdk", "sqlalchemy", "flask", "requests", "httpx", "rich", "prometheus_client")

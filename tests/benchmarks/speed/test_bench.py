@@ -165,6 +165,7 @@ def check_rows(keys: Sequence[str], session: bench.Session) -> None:
         assert all(math.isfinite(value) and value > 0 for value in (*measured.over, *measured.under, measured.ratio))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_every_row_measures_something(tmp_path: Path) -> None:
     """The rows on tiny inputs, through the real cache. Of the samplers' rows, which are one function, a few: with a

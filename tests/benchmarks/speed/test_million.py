@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.speed import million
 
 
+@pytest.mark.long
 def test_a_cycle_asks_for_as_much_of_a_large_pool_as_of_a_small_one(tmp_path: Path) -> None:
     results = [million.run(tmp_path / str(rows), rows, 4) for rows in (2_000, 6_000)]
     small, large = (result["cycles"][1:] for result in results)
