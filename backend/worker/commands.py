@@ -5,10 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from contextlib import closing
 
 from backend.settings.core import Settings
-from backend.state import State, Version
+from backend.state import Version
 from backend.worker import connection, identity, publisher
 from backend.worker.worker import Worker
 from models import ProgressFn
@@ -32,9 +31,8 @@ def run_cycle_now(settings: Settings, name: str, report: ProgressFn) -> Version:
         OwnerError: the project is not connected, or there are several of that name.
         BackendError: as :func:`backend.cycle.run_cycle`.
     """
-    with closing(State.for_settings(settings)) as state:
-        project_id = state.projects.find(name).id  # before torch is imported, which takes seconds
     worker = Worker(settings, report)
+    project_id = worker.state.projects.find(name).id  # before torch is imported, which takes seconds
     worker.engine.start(worker.turns.devices[0])
     from backend import cycle  # imports torch
 

@@ -130,6 +130,7 @@ class Worker:
                     self._room_due = time.monotonic() + storing.LOOK_SECONDS
                     storing.make_room(self.settings, self.state, self.leases, self.lanes.projects)
                 projects = self.state.projects.all()
+                self._forget_all_but({project.id for project in projects})
                 studios = {self._studio(project) for project in projects}
                 for project in sorted(projects, key=lambda project: project.checked_at):  # who has waited longest
                     work = None if project.id in self.lanes.projects else self._next(project)
@@ -140,6 +141,12 @@ class Worker:
                 log_failure("Looking for due work failed", error)
                 pause = max(pause, REST_SECONDS)
             self.lanes.wait(pause)
+
+    def _forget_all_but(self, known: set[int]) -> None:
+        """A worker runs for months, and projects come and go."""
+        for kept in (self._last, self._seen):
+            for gone in kept.keys() - known:
+                del kept[gone]
 
     def _next(self, project: Project) -> Work | None:
         """What to do for a project now. Its cycle comes first, unless others train on all devices, or it has just had

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from backend.errors import LabelStudioUnavailable
-from backend.worker import identity
+from backend.labelstudio.client import LabelStudio
+from backend.worker import connection, identity
 from backend.worker.identity import AnotherProject
 from tests.backend.workbench import Workbench, workbench
 from tests.rig.servers import LabelStudioServer
@@ -35,6 +36,15 @@ def test_a_project_that_label_studio_confirms_is_left_as_it_is(bench: Workbench)
     before = bench.state.projects.get(bench.project.id)
     job = identity.confirm(bench.job.reread())
     assert job.project == before and bench.state.projects.get(bench.project.id) == before
+
+
+def test_what_confirms_a_project_is_what_the_first_steps_go_on_from(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = identity.confirm(bench.job.reread())
+    assert job.info is not None and job.info.id == bench.project.id
+    monkeypatch.setattr(LabelStudio, "project", lambda *_: pytest.fail("it was asked again"))
+    assert connection.require(job, job.info).info is job.info
 
 
 def test_another_project_under_the_number_is_not_touched_and_the_known_one_is_kept(bench: Workbench) -> None:

@@ -385,6 +385,16 @@ def is_lost(hand: Worker, owner: str | None) -> bool:
     return False
 
 
+def test_what_is_kept_of_a_project_goes_with_it(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    hand = hire(bench)
+    for kept in (hand._seen, hand._last):
+        kept.update({bench.project.id: {}, 987654: {}})  # type: ignore[attr-defined]
+    monkeypatch.setattr(hand, "_next", lambda project: None)
+    monkeypatch.setattr(hand.lanes, "wait", lambda seconds: hand.stop.set())
+    hand._look()
+    assert hand._seen.keys() == hand._last.keys() == {bench.project.id}
+
+
 def test_a_lease_is_kept_as_long_as_it_is_needed(bench: Workbench, renewing: Callable[[Worker], Worker]) -> None:
     hand, other = renewing(hire(bench, lease_seconds=3)), hire(bench, lease_seconds=3)
     with hand.leases.hold(bench.project.id) as owner:
@@ -495,7 +505,8 @@ def test_a_cycle_by_hand_finishes_what_was_begun_and_waits_for_its_turn(bench: W
     assert row(bench).lease_owner is None
 
 
-def test_a_cycle_by_hand_of_a_project_that_is_not_connected(bench: Workbench) -> None:
+def test_a_cycle_by_hand_of_a_project_that_is_not_connected(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Worker, "turns", property(lambda _: pytest.fail("torch is imported, for seconds, for nothing")))
     with pytest.raises(OwnerError, match="not connected"):
         run_cycle_now(hire(bench).settings, "987654", lambda *_: None)
 
