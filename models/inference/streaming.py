@@ -99,7 +99,7 @@ def eval_batch_size(runtime: Runtime, frame: tuple[int, int]) -> int:
     # Nets for images up to 64 px work at full resolution, those for larger ones start with a stride of 4.
     small = max(frame) <= 64
     if runtime.device.type != "cuda":
-        return max(8, min(128, 128 * 32**2 // area)) if small else max(1, min(16, 8 * 224**2 // area))
+        return max(8, min(128, 128 * 32**2 // area)) if small else max(1, min(16, round(8 * 224**2 / area)))
     base, side = (1024, 32) if small else (256, 224)
     fewest = 8 if area <= 512**2 else 1
     return max(fewest, min(base, base * side**2 // area))

@@ -21,7 +21,7 @@ from models.data import (
     Targets,
     targets_of,
 )
-from models.inference.streaming import FLUSH_EVERY, eval_batch_size, evaluating, map_rows, one_by_one, stream_batches
+from models.inference.streaming import FLUSH_EVERY, evaluating, map_rows, one_by_one, stream_batches
 from models.pixels import MEAN, STD, augment, normalize
 from models.training.rows import TrainingRows, batches_per_epoch, endless_positions, epoch_positions
 
@@ -310,17 +310,6 @@ def test_progress_that_raises_stops_the_pass(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         map_rows(pixels, np.arange(100), Runtime(CPU, 0, stop, 10), lambda images: (images[:, 0, 0, 0],))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-rows")]
-
-
-def test_eval_batch_size_is_the_runtimes_or_fits_the_image() -> None:
-    assert eval_batch_size(Runtime(CPU, 0, eval_batch_size=7), (32, 32)) == 7
-    sizes = [eval_batch_size(Runtime(CPU, 0), (side, side)) for side in (16, 32, 64, 224, 512, 4096)]
-    assert min(sizes[:5]) >= 8
-    assert sizes[5] == 1
-    assert eval_batch_size(Runtime(CPU, 0), (112, 448)) == sizes[3]
-    assert sizes[1] > sizes[2]
-    assert sizes[3] > sizes[4]
-    assert eval_batch_size(Runtime(torch.device("cuda"), 0), (32, 32)) > sizes[1]
 
 
 def test_evaluating_restores_every_module(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from models.training.task_network import TrainingDiverged
 from tests.backend.workbench import OWNER, Workbench, add_tasks, label, workbench
 from tests.rig.servers import LabelStudioServer
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shallow_networks")]
+pytestmark = pytest.mark.slow
 
 ASAL: dict[str, Any] = {
     "sampler": "asal",

@@ -28,7 +28,7 @@ from tests.backend.workbench import Workbench, label, workbench
 from tests.rig.servers import LabelStudioServer
 from tests.rig.waiting import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("shallow_networks")]
+pytestmark = pytest.mark.slow
 
 IMPORT = ("POST", r"/api/projects/\d+/import$")
 TASKS, COUNT = 8, 3

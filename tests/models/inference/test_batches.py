@@ -10,10 +10,22 @@ from models.inference.streaming import eval_batch_size
 
 
 @pytest.mark.parametrize(
-    ("side", "rows"), [(16, 128), (32, 128), (64, 32), (65, 16), (112, 16), (224, 8), (320, 3), (448, 2), (2_000, 1)]
+    ("frame", "rows"),
+    [
+        ((16, 16), 128),
+        ((32, 32), 128),
+        ((64, 64), 32),
+        ((65, 65), 16),
+        ((112, 112), 16),
+        ((224, 224), 8),
+        ((112, 448), 8),
+        ((320, 320), 4),
+        ((512, 512), 2),
+        ((4_096, 4_096), 1),
+    ],
 )
-def test_a_processor_is_given_what_its_caches_hold(side: int, rows: int) -> None:
-    assert eval_batch_size(Runtime(torch.device("cpu"), 0), (side, side)) == rows
+def test_a_processor_is_given_what_its_caches_hold(frame: tuple[int, int], rows: int) -> None:
+    assert eval_batch_size(Runtime(torch.device("cpu"), 0), frame) == rows
 
 
 @pytest.mark.parametrize(("side", "rows"), [(32, 1024), (224, 256), (512, 49), (1_024, 12)])
