@@ -86,6 +86,7 @@ def submit(page: Page, project: LabelProject, task: int) -> Any:
     return annotation
 
 
+@pytest.mark.long
 def test_what_an_annotator_leaves_was_accepted_and_what_she_changes_was_not(
     page: Page, project: LabelProject, seen: Seen
 ) -> None:

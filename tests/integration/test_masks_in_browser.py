@@ -166,10 +166,8 @@ def test_brush_strokes_are_where_they_were_painted(
     assert pixels[small == CAT].min() > 150 > 100 > np.median(pixels[small == DOG])
 
 
-@pytest.mark.parametrize(
-    "turned",
-    [pytest.param(False, id="upright", marks=pytest.mark.long), pytest.param(True, id="turned in the editor")],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("turned", [False, True], ids=["upright", "turned in the editor"])
 def test_polygons_and_boxes_are_where_they_were_clicked(
     page: Page, project: Callable[..., LabelProject], turned: bool
 ) -> None:

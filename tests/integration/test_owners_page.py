@@ -73,7 +73,7 @@ def opened(browser: Browser, address: str, width: int = 1400, scheme: Any = "lig
     ("width", "scheme"),
     [
         (1400, "light"),
-        (390, "dark"),
+        pytest.param(390, "dark", marks=pytest.mark.long),
         pytest.param(1400, "dark", marks=pytest.mark.long),
         pytest.param(390, "light", marks=pytest.mark.long),
     ],

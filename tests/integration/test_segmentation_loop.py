@@ -33,8 +33,8 @@ KIND = np.array([0, 1, 1, 1, 1, 1, 2, 1, 2, 2, 2], np.uint8)
 """Of the scenes' classes, the background and the ten of Fashion-MNIST."""
 
 BUDGET = 10
-QUICK = {"sampler": "entropy", "budget": BUDGET, "epochs": 80, "class_balance": True, "seed": 1}
-"""Masks that one can see, after some seconds."""
+QUICK = {"sampler": "entropy", "budget": BUDGET, "task_width": 0, "class_balance": True, "seed": 1}
+"""Masks that one can see, after a second."""
 
 
 def config(tag: str) -> str:

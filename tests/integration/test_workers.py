@@ -59,6 +59,7 @@ def project(rig: Rig, make_project: Callable[..., LabelProject]) -> LabelProject
     return made
 
 
+@pytest.mark.long
 def test_what_is_due_runs_once(rig: Rig, project: LabelProject) -> None:
     project.label_served(BUDGET)
     version = project.wait_for_cycle(1)

@@ -151,7 +151,7 @@ def test_a_skipped_task_uses_the_head_up_as_well(bench: Workbench) -> None:
     assert len(held(bench)) == HEAD + HEAD // 2 + 1
 
 
-@pytest.mark.parametrize("times", [1, 4])
+@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.long), 4])
 def test_filling_up_that_is_cut_off_goes_on_and_writes_nothing_twice(bench: Workbench, times: int) -> None:
     hand = hire(bench)
     settle(bench, hand)
@@ -174,7 +174,9 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("how", BREAKS)
-@pytest.mark.parametrize("nth", [2, 6], ids=["in the shortlist", "after the switch"])
+@pytest.mark.parametrize(
+    "nth", [pytest.param(2, id="in the shortlist", marks=pytest.mark.long), pytest.param(6, id="after the switch")]
+)
 def test_publishing_a_head_that_breaks_is_resumed_and_nothing_is_doubled(bench: Workbench, nth: int, how: str) -> None:
     assert bench.state.leases.take(bench.project.id, OWNER, 600)
     read_truth(bench.job.reread())
