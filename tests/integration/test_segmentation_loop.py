@@ -35,6 +35,8 @@ KIND = np.array([0, 1, 1, 1, 1, 1, 2, 1, 2, 2, 2], np.uint8)
 BUDGET = 10
 QUICK = {"sampler": "entropy", "budget": BUDGET, "task_width": 0, "class_balance": True, "seed": 1}
 """Masks that one can see, after a second."""
+FROM_NOTHING = {"sampler": "entropy", "budget": 8, "epochs": 80, "class_balance": True, "seed": 1}
+"""The same after some seconds, in which a worker can be killed."""
 
 
 def config(tag: str) -> str:
@@ -248,7 +250,7 @@ def test_a_killed_worker_loses_nothing(
     phase: str, backend: BackendServer, seen: Seen, make_painting: Callable[..., Painting]
 ) -> None:
     painting = make_painting(24, mixed=True)
-    project = painting.project.connected(backend.url, QUICK | {"budget": 8})
+    project = painting.project.connected(backend.url, FROM_NOTHING)
     project.wait_for_cycle(0)
     painting.paint_served(8)
     seen.wait_for_training(project)
