@@ -142,7 +142,7 @@ def test_the_first_order_needs_no_tick(bench: Workbench) -> None:
     assert not predictions_folder(bench.job.folder, version.name).exists()
 
 
-@pytest.mark.parametrize("moment", ["half written", "no row points to them"])
+@pytest.mark.parametrize("moment", [pytest.param("half written", marks=pytest.mark.long), "no row points to them"])
 def test_probabilities_that_a_kill_leaves_are_swept(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:

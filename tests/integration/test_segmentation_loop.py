@@ -35,7 +35,7 @@ KIND = np.array([0, 1, 1, 1, 1, 1, 2, 1, 2, 2, 2], np.uint8)
 BUDGET = 10
 QUICK = {"sampler": "entropy", "budget": BUDGET, "task_width": 0, "class_balance": True, "seed": 1}
 """Masks that one can see, after a second."""
-FROM_NOTHING = {"sampler": "entropy", "budget": 8, "epochs": 80, "class_balance": True, "seed": 1}
+FROM_NOTHING = {"sampler": "entropy", "budget": 12, "epochs": 80, "class_balance": True, "seed": 1}
 """The same after some seconds, in which a worker can be killed."""
 
 
@@ -249,10 +249,10 @@ def filled(result: list[dict[str, Any]]) -> np.ndarray:
 def test_a_killed_worker_loses_nothing(
     phase: str, backend: BackendServer, seen: Seen, make_painting: Callable[..., Painting]
 ) -> None:
-    painting = make_painting(24, mixed=True)
+    painting = make_painting(28, mixed=True)
     project = painting.project.connected(backend.url, FROM_NOTHING)
     project.wait_for_cycle(0)
-    painting.paint_served(8)
+    painting.paint_served(12)
     seen.wait_for_training(project)
     seen.wait_for_phase(project, phase)
     worker = backend.worker_pid
@@ -261,7 +261,7 @@ def test_a_killed_worker_loses_nothing(
     cycle, lost = (2, [1]) if phase == "train" else (1, [])  # training begins again, what was learnt is published
     version = project.wait_for_cycle(cycle)
     assert backend.worker_pid != worker
-    wait_for("the cycle to be closed", lambda: seen.labels(project) == {cycle: 8})
+    wait_for("the cycle to be closed", lambda: seen.labels(project) == {cycle: 12})
     assert seen.cycles(project, "interrupted") == lost
     assert seen.classes(version, project) == list(CLASSES)
     held = Counter((item["task"], item["model_version"]) for item in project.predictions())

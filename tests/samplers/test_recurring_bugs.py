@@ -30,6 +30,7 @@ from tests.samplers.worlds import (
     CPU,
     EVERY,
     EVERY_TASK,
+    EVERY_TASK_OR_FAMILY,
     Fitted,
     data_for,
     fitted,
@@ -61,7 +62,7 @@ def test_random_asks_for_every_row_of_a_subset_exactly_once(seed: int) -> None:
     assert len(first) == 1000 and len(rest) == 9000
 
 
-@EVERY_TASK
+@EVERY_TASK_OR_FAMILY
 def test_the_whole_pool_is_queued_once(name: str, task: str) -> None:
     world = fitted(name, 3, task)
     published = priority_scores(world.score(world.data.unlabeled), seed=0)

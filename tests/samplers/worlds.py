@@ -74,6 +74,15 @@ EVERY_TASK_OR_FAMILY = pytest.mark.parametrize(
         for task in sampler.tasks
     ],
 )
+# What is the same code whatever sampler and task: one of each family with every kind of network, the others as above.
+EACH_FAMILY = pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        pytest.param(name, task, marks=() if name in OF_EACH_FAMILY else pytest.mark.long)
+        for name, sampler in SAMPLERS.items()
+        for task in sampler.tasks
+    ],
+)
 # What is the same code whatever the sampler, and dear: with one of each family, the others in `make test-long`.
 EVERY_OR_FAMILY = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in OF_EACH_FAMILY else pytest.mark.long) for name in SAMPLERS]

@@ -524,7 +524,9 @@ def test_a_warm_start_goes_on_with_masks_and_its_sampler_too() -> None:
     assert np.array_equal(*found)
 
 
-@pytest.mark.parametrize("name", ["entropy", "vaal", "ensemble", "dast-al"])
+@pytest.mark.parametrize(
+    "name", ["vaal", "ensemble", *(pytest.param(name, marks=pytest.mark.long) for name in ("entropy", "dast-al"))]
+)
 def test_a_model_of_another_task_is_no_start(name: str) -> None:
     """Not even its sampler: what it knows was learnt of other pictures, cut to squares."""
     classifier = trained(with_sampler(name), classes=(*LABELS, "background"))

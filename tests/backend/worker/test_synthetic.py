@@ -153,7 +153,9 @@ BREAKS = {
 }
 
 
-@pytest.mark.parametrize("how", BREAKS)
+@pytest.mark.parametrize(
+    "how", [pytest.param(how, marks=pytest.mark.long if BREAKS[how].get("status") else ()) for how in BREAKS]
+)
 def test_an_import_whose_outcome_is_unknown_is_read_back_first(bench: Workbench, how: str) -> None:
     version = published(bench)
     bench.proxy.set(*IMPORT, **BREAKS[how])

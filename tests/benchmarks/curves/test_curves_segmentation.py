@@ -144,7 +144,9 @@ def purchases(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     return kept
 
 
-@pytest.mark.parametrize("sampler", ["entropy", "vaal", "dast-al", FOREGROUND])
+@pytest.mark.parametrize(
+    "sampler", ["vaal", FOREGROUND, *(pytest.param(name, marks=pytest.mark.long) for name in ("entropy", "dast-al"))]
+)
 def test_masks_that_were_not_bought_and_those_of_the_test_change_no_choice(
     folder: Path, made: Path, tmp_path: Path, purchases: list[np.ndarray], sampler: str
 ) -> None:

@@ -19,6 +19,7 @@ from samplers import build_sampler
 from tests.samplers.worlds import (
     CLASSES,
     CPU,
+    EACH_FAMILY,
     EVERY,
     EVERY_TASK_OR_FAMILY,
     OPTIONS,
@@ -64,7 +65,7 @@ def check_predictions(data: CycleData, predictions: Predictions) -> None:
     assert 0 <= predictions.predicted.min() <= predictions.predicted.max() < data.num_classes
 
 
-@EVERY_TASK_OR_FAMILY
+@EACH_FAMILY
 def test_a_pool_that_is_scored_on_several_devices_has_the_scores_of_one(name: str, task: str) -> None:
     """To the last bit: all that a row's score depends on is that row. The second device is the processor, too."""
 
