@@ -82,7 +82,8 @@ PYTEST_PROCESSES ?= $(shell cores=$$(nproc 2>/dev/null || echo 1); echo $$((core
 test: setup
 	$(RUN) -m pytest -m "not long" -n $(PYTEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-# What would make `make test` too long: whole demos and kills with masks, and repetitions with other sizes and databases.
+# What would make `make test` too long: what tests of single steps hold as well, whole demos, benchmarks and kills with
+# masks, and repetitions with other samplers, sizes and databases.
 test-long: setup
 	$(RUN) -m pytest -m long $(PYTEST_ARGS)
 
