@@ -134,9 +134,8 @@ class Features:
         net = task_named(self.task).build(self.config, 0).to(self.device)
         assert isinstance(net, FrozenClassifier)
         rows = self.cache.rows(tasks)
-        side = (
-            net.trunk.side
-        )  # with that the trunk is loaded, so it goes along to an executor: its file need not be there
+        # Reading its side loads the trunk, so that it goes along to an executor: the file of its weights need not be there.
+        side = net.trunk.side
         size = _BATCH if self.device.type == "cuda" else max(1, round(_PIXELS / side**2))
         parts = np.split(np.arange(len(tasks)), range(size, len(tasks), size))
         elsewhere = None

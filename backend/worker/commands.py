@@ -43,7 +43,7 @@ def run_cycle_now(settings: Settings, name: str, report: ProgressFn) -> Version:
                 project = worker.state.projects.get(project_id)
                 assert project is not None
                 job = identity.confirm(worker.job(project, owner))
-                connection.require(job)
+                connection.require(job, job.info)
                 if version := worker.state.versions.unpublished(project_id):
                     publisher.publish(job, version)
                     worker.state.cycles.finish_resumed(project_id, owner, version.metrics)

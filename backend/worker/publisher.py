@@ -104,9 +104,9 @@ def complete(
         reading_back.settle(job, version) if version.writing_since is not None else reading_back.to_write(job, version)
     )
     rows = rows if only is None else [row for row in rows if row.task_id in only]
-    finished = True
-    info = job.gateway.project(job.project.number) if rows else None
+    finished, info = True, None
     if rows:
+        info = job.gateway.project(job.project.number)
         version = job.state.versions.update(version, job.owner, writing_since=job.state.now())
         finished = write_rest(job, version, rows, enough, info)
     if version.writing_since is not None:

@@ -1,4 +1,4 @@
-"""A state of its own for a test, in a folder of its own; and networks that are quick, for whole files of tests."""
+"""A state of its own for a test, in a folder of its own; and quick networks, for whole files of tests."""
 
 from __future__ import annotations
 
