@@ -134,7 +134,7 @@ class Features:
         net = task_named(self.task).build(self.config, 0).to(self.device)
         assert isinstance(net, FrozenClassifier)
         rows = self.cache.rows(tasks)
-        # Reading its side loads the trunk, so that it goes along to an executor: the file of its weights need not be there.
+        # This loads the trunk, so that it goes along to an executor, which may not have the file of weights.
         side = net.trunk.side
         size = _BATCH if self.device.type == "cuda" else max(1, round(_PIXELS / side**2))
         parts = np.split(np.arange(len(tasks)), range(size, len(tasks), size))
