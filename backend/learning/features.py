@@ -31,8 +31,6 @@ from models.tasks import task_named
 
 log = logging.getLogger(__name__)
 
-_BATCH = 32  # images at a time on a CUDA device
-_PIXELS = 200_000  # at a time on a processor: the maps of more leave its caches, which takes up to twice as long
 _SAVE_ROWS, _SAVE_SECONDS = 512, 5.0  # how much work a kill may lose
 
 
@@ -135,8 +133,7 @@ class Features:
         assert isinstance(net, FrozenClassifier)
         rows = self.cache.rows(tasks)
         # This loads the trunk, so that it goes along to an executor, which may not have the file of weights.
-        side = net.trunk.side
-        size = _BATCH if self.device.type == "cuda" else max(1, round(_PIXELS / side**2))
+        size = net.embedded_at_a_time
         parts = np.split(np.arange(len(tasks)), range(size, len(tasks), size))
         elsewhere = None
         if self.executor is not None:

@@ -55,6 +55,11 @@ def segmenter_of(settings: Settings) -> Backbone:
     return _of_timm(name, settings)
 
 
+def may_need_timm(settings: Settings) -> bool:
+    """Whether a project under these settings works on a network of timm: one with labels of whole images, or masks."""
+    return backbone_of(settings).name not in FROM_PAPERS or segmenter_of(settings).name not in SEGMENTERS
+
+
 def _of_timm(name: str, settings: Settings) -> Backbone:
     weights = "imagenet" if settings.weights == "auto" else settings.weights
     if weights not in ("imagenet", "none"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from backend.settings.core import Settings
+from backend.tasks.backbones import may_need_timm
 from backend.tasks.label_config import import_ahead
 
 
@@ -13,5 +14,5 @@ def import_slow_modules(settings: Settings) -> None:
     import_ahead()
     import_module("torch._dynamo")  # by every optimizer of torch, when it is first used
     import_module("backend.cycle")  # torch
-    if settings.weights != "none" and not settings.task_width:
-        import_module("timm")  # by every pretrained network, and it imports torchvision
+    if may_need_timm(settings):
+        import_module("timm")  # and with it torchvision

@@ -15,7 +15,9 @@ _FEATURES += " --set synthetic_steps=20 --set synthetic_seconds=600"
 """Fewer iterations and steps than by default, so that every arm of ASAL takes minutes. Both kinds of GAN have the same
 time: an iteration of WGAN-GP has five steps of the critic, each with a gradient penalty."""
 
-_TWO_CLASSES = _FEATURES.replace("--initial 50 --budget 50 --cycles 3", "--initial 10 --budget 10 --cycles 5")
+_TWO_CLASSES = _FEATURES.replace(
+    "--initial 50 --budget 50 --cycles 3 --trials 3", "--initial 10 --budget 10 --cycles 5 --trials 10"
+)
 _TWO_DIGITS = _TWO_CLASSES.replace("--pool 1000 --test 1000", "--pool 0 --test 0")
 """All that there are: less than 400."""
 

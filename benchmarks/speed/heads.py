@@ -27,7 +27,7 @@ from models.tasks import task_named
 from models.training.logistic import FEW_FOLDS, STRENGTHS, Scale
 
 EMBEDDING_LIMIT, TRAINING_LIMIT, SCORING_SECONDS = 1.10, 1.0, 5.0
-EMBEDDED_SIDE, _EMBEDDED, _BATCH = 112, 192, 16
+EMBEDDED_SIDE, _EMBEDDED = 112, 192
 LABELS, _SPREAD = 1_000, 0.6
 SCORED, _BLOCK = 1_000_000, 10_000
 _REPETITIONS = 5
@@ -47,10 +47,12 @@ def measure_embedding(folder: Path, small: bool) -> Measured:
     assert isinstance(net, FrozenClassifier)
     rows = first.rows(tasks)
 
+    batches = np.split(rows, range(net.embedded_at_a_time, count, net.embedded_at_a_time))
+
     def bare() -> None:
         with torch.inference_mode():
-            for start in range(0, count, _BATCH):
-                net.embed(normalize(torch.from_numpy(first.pixels[rows[start : start + _BATCH]]))).numpy()
+            for batch in batches:
+                net.embed(normalize(torch.from_numpy(first.pixels[batch]))).numpy()
 
     def ours() -> None:
         assert Features.open(kind, next(caches), CPU).fill(tasks, no_progress)

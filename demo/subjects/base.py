@@ -32,10 +32,6 @@ Proposal = tuple[int, Result]
 """The number of an image, and the ``result`` of its prediction."""
 
 
-EMBEDDED_AT_A_TIME = 16
-"""Images; of many more, a backbone's maps do not fit into a processor's caches."""
-
-
 class Stopped(Exception):
     """Nobody waits for what is being judged any more."""
 
@@ -134,7 +130,7 @@ class Subject(ABC):
             def embed(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
                 return (copied.embed(normalize(images)),)
 
-            few = replace(runtime, eval_batch_size=EMBEDDED_AT_A_TIME)
+            few = replace(runtime, eval_batch_size=net.embedded_at_a_time)
             (self._embedded[key],) = map_rows(pixels, np.arange(len(pixels)), few, embed, "embed")
         return replace(runtime, features=self._embedded[key])
 

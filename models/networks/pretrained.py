@@ -28,6 +28,9 @@ from models.networks.kept_backbones import kept_backbone
 
 COLORS = 3  # channels of an image, which a row of features is not as short as
 
+_BATCH = 32  # images at a time on a CUDA device
+_PIXELS = 200_000  # at a time on a processor: the maps of more leave its caches, which takes up to twice as long
+
 
 @dataclass(frozen=True)
 class PretrainedConfig(TaskConfig):
@@ -127,6 +130,13 @@ class FrozenClassifier(_OnBackbone):
         """The backbone, on the head's device. It belongs to all networks that read it."""
         config = self.config
         return kept_backbone(config.name, config.weights, config.image_size, self.head.weight.device)
+
+    @property
+    def embedded_at_a_time(self) -> int:
+        """How many images `embed` is quickest with, on the head's device."""
+        if self.head.weight.device.type == "cuda":
+            return _BATCH
+        return max(1, round(_PIXELS / self.trunk.side**2))
 
     def reads(self, pixels: np.ndarray, runtime: Runtime) -> np.ndarray:
         """Rows (M, E) float16 of `runtime.features`, or pixels where there are none. Raises DataError for others."""

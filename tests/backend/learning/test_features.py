@@ -21,6 +21,7 @@ from backend.tasks import KINDS
 from backend.worker.turns import Turns
 from models import checkpoint
 from models.data import ClassTargets, CycleData, Runtime, no_progress
+from models.networks import pretrained
 from models.networks.backbones import SMALLEST_SIDE
 from models.networks.pretrained import FrozenClassifier
 from tests.backend.tasks.examples import EXAMPLES
@@ -62,7 +63,7 @@ def test_each_image_is_embedded_once(cache: ImageCache, monkeypatch: pytest.Monk
 def test_images_that_several_devices_embed_are_embedded_as_by_one(
     cache: ImageCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PIXELS", SMALLEST_SIDE**2)
+    monkeypatch.setattr(pretrained, "_PIXELS", SMALLEST_SIDE**2)
     alone, order = opened(cache), TASKS[::-1]
     assert alone.fill(order, no_progress) and alone.kept is not None
     of_one = alone.of(TASKS).copy()
@@ -74,7 +75,7 @@ def test_images_that_several_devices_embed_are_embedded_as_by_one(
 
 
 def test_what_a_kill_interrupts_goes_on_where_it_was(cache: ImageCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_PIXELS", 4 * SMALLEST_SIDE**2)
+    monkeypatch.setattr(pretrained, "_PIXELS", 4 * SMALLEST_SIDE**2)
     monkeypatch.setattr(module, "_SAVE_ROWS", 4)
 
     def stop(phase: str, done: int, total: int) -> None:
@@ -91,7 +92,7 @@ def test_what_a_kill_interrupts_goes_on_where_it_was(cache: ImageCache, monkeypa
 def test_when_the_time_is_over_some_are_there_in_the_order_asked_for(
     cache: ImageCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PIXELS", 4 * SMALLEST_SIDE**2)
+    monkeypatch.setattr(pretrained, "_PIXELS", 4 * SMALLEST_SIDE**2)
     kept = opened(cache)
     assert not kept.fill(TASKS[::-1], no_progress, seconds=0.0)
     assert kept.present(TASKS).tolist() == [9, 10, 11, 12]

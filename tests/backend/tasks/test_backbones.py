@@ -18,6 +18,7 @@ from backend.tasks.backbones import (
     check_backbone,
     check_segmenter,
     known_to_timm,
+    may_need_timm,
     segmenter_of,
 )
 from models.networks import backbones as networks
@@ -64,6 +65,21 @@ def test_what_is_left_open_is_decided(given: dict[str, object], meant: Backbone)
 def test_what_is_left_open_for_masks_is_decided(given: dict[str, object], meant: Backbone) -> None:
     settings = Settings(**given)  # type: ignore[arg-type]
     assert segmenter_of(settings) == meant
+
+
+@pytest.mark.parametrize(
+    ("given", "needed"),
+    [
+        ({}, True),
+        ({"task_net": "resnet18"}, True),  # masks still come from the bundled one
+        ({"task_net": "resnet18", "segmentation_net": "drn-d-22"}, False),
+        ({"weights": "none"}, False),
+        ({"weights": "none", "training": "head"}, True),
+        ({"task_width": 16}, False),
+    ],
+)
+def test_timm_is_imported_where_a_project_may_need_it(given: dict[str, object], needed: bool) -> None:
+    assert may_need_timm(Settings(**given)) is needed  # type: ignore[arg-type]
 
 
 def test_a_network_for_masks_that_cannot_be_had_is_refused_in_words() -> None:
