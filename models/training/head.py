@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,10 +22,17 @@ from models.networks.base import TaskNet
 from models.networks.pretrained import FinetunedClassifier, FrozenClassifier
 from models.pixels import normalize
 from models.threads import threads_for
-from models.training.blending import blended
+from models.training.blending import Blend, blended
 from models.training.calibration import Calibration
 from models.training.label_doubts import Judged
-from models.training.logistic import Scale, cross_validated, minimum, row_losses, usual_strength
+from models.training.logistic import (
+    CrossValidation,
+    Scale,
+    cross_validated,
+    minimum,
+    row_losses,
+    usual_strength,
+)
 from models.training.rows import epoch_positions
 from models.training.schedule import Recipe
 
@@ -63,74 +71,122 @@ def train_head(
     if len(data.labeled) == 0:
         raise DataError("there is no labeled row to train on")
     started = time.perf_counter()
-    deadline = runtime.deadline
     net.to(runtime.device)
-    kept = kept_rows(net, data, data.labeled, runtime)  # (L, E)
-    features = kept[:, : net.feature_channels].float()
-    targets = net.task.label_targets(data).to(runtime.device)
-    pool = _some_of_pool(net, data, runtime)
-    told = _of_real_images(features, data)
-    scale = Scale.of(torch.cat([told, pool]))
-    exclusive = not targets.is_floating_point()  # classes, and not choices
-    wide = functional.one_hot(targets, net.num_classes).float() if exclusive else targets
-    rng = runtime.rng("folds")
-    answers = _of_real_images(wide, data)
-    validated = cross_validated(scale.standardized(told), answers, exclusive, rng)
-    strength = validated.strength
-
-    def over() -> bool:
-        return deadline is not None and deadline.left() <= 0
-
+    given = _Given.of(net, data, runtime)
+    validated = cross_validated(
+        given.scale.standardized(given.real), given.answers, given.exclusive, runtime.rng("folds")
+    )
     objective.begin(net, data, runtime)
     try:
-        loss_of = objective.on_features(net, features, targets)
-        in_steps = loss_of is None
-        loss = loss_of or (lambda weight, bias: row_losses(features @ weight.T + bias, targets).sum())
-        weight, bias, iterations = minimum(loss, scale, net.num_classes, strength, len(features), over)
-        blend = None
-        if recipe.semi_supervised and not in_steps and not over():
-            blend = blended(told, pool, answers, exclusive, validated, runtime.generator("blend", "cpu"))
-        if blend is not None:
-            rows = len(features) + len(blend.features)
-            of_both = blend.loss(loss, weight, bias)
-            usual, head = usual_strength(rows), (weight, bias)
-            weight, bias, more = minimum(of_both, scale, net.num_classes, usual, rows, over, head)
-            iterations += more
-        with torch.no_grad():
-            net.head.weight.copy_(weight)
-            net.head.bias.copy_(bias)
-            reached = float(loss(weight, bias)) / len(features)
-        if in_steps:
-            with threads_for(recipe.batch_size * kept.shape[1] * net.num_classes):
-                reached, more = _in_steps(net, kept, targets, objective, recipe, runtime, scale, strength)
-            iterations += more
+        reached, iterations, blend = _minimized(net, given, validated, objective, recipe, runtime)
     finally:
         objective.finish()
     if not math.isfinite(reached):
         raise TrainingDiverged("the training loss is not finite: the features or the labels are broken")
     net.eval()
+    calibration = _judge(net, validated, blend)
+    seconds = time.perf_counter() - started
+    runtime.progress("train", PASSES, PASSES)
+    labels = len(given.kept)
+    return {
+        "labels": labels,
+        "images": iterations * labels,
+        "epochs": iterations,
+        "steps": iterations,
+        "batch_size": labels,
+        "strength": validated.strength,
+        "loss": reached,
+        "seconds": seconds,
+        "images_per_second": iterations * labels / seconds,
+        "bounded_by_images": 0.0,
+        "bounded_by_seconds": float(_is_over(runtime)),
+        "spread_share": 0.0 if blend is None else blend.share,
+        **calibration.figures(),
+    }
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What a head is trained on, on the device.
+
+    kept (L, E): of the labeled images. features (L, F): of those, float32. targets: (L,) classes if `exclusive`, else
+    (L, C) choices. real (R, F), answers (R, C): those of real images, and what was said of them. pool (U, F): some
+    that have no label. scale: of real and pool.
+    """
+
+    kept: Tensor
+    features: Tensor
+    targets: Tensor
+    exclusive: bool
+    real: Tensor
+    answers: Tensor
+    pool: Tensor
+    scale: Scale
+
+    @classmethod
+    def of(cls, net: FrozenClassifier | FinetunedClassifier, data: CycleData, runtime: Runtime) -> _Given:
+        kept = kept_rows(net, data, data.labeled, runtime)
+        features = kept[:, : net.feature_channels].float()
+        targets = net.task.label_targets(data).to(runtime.device)
+        exclusive = not targets.is_floating_point()
+        wide = functional.one_hot(targets, net.num_classes).float() if exclusive else targets
+        real, pool = _of_real_images(features, data), _some_of_pool(net, data, runtime)
+        scale = Scale.of(torch.cat([real, pool]))
+        return cls(kept, features, targets, exclusive, real, _of_real_images(wide, data), pool, scale)
+
+
+def _minimized(
+    net: FrozenClassifier | FinetunedClassifier,
+    given: _Given,
+    validated: CrossValidation,
+    objective: Objective,
+    recipe: Recipe,
+    runtime: Runtime,
+) -> tuple[float, int, Blend | None]:
+    """Put the head of least loss into `net`. Returns the mean loss there, the iterations, and what it learned from the
+    pool."""
+    features, targets, scale, strength = given.features, given.targets, given.scale, validated.strength
+
+    def over() -> bool:
+        return _is_over(runtime)
+
+    loss_of = objective.on_features(net, features, targets)
+    in_steps = loss_of is None
+    loss = loss_of or (lambda weight, bias: row_losses(features @ weight.T + bias, targets).sum())
+    weight, bias, iterations = minimum(loss, scale, net.num_classes, strength, len(features), over)
+    blend = None
+    if recipe.semi_supervised and not in_steps and not over():
+        generator = runtime.generator("blend", "cpu")
+        blend = blended(given.real, given.pool, given.answers, given.exclusive, validated, generator)
+    if blend is not None:
+        rows = len(features) + len(blend.features)
+        of_both = blend.loss(loss, weight, bias)
+        usual, head = usual_strength(rows), (weight, bias)
+        weight, bias, more = minimum(of_both, scale, net.num_classes, usual, rows, over, head)
+        iterations += more
+    with torch.no_grad():
+        net.head.weight.copy_(weight)
+        net.head.bias.copy_(bias)
+        reached = float(loss(weight, bias)) / len(features)
+    if in_steps:
+        with threads_for(recipe.batch_size * given.kept.shape[1] * net.num_classes):
+            reached, more = _in_steps(net, given.kept, targets, objective, recipe, runtime, scale, strength)
+        iterations += more
+    return reached, iterations, blend
+
+
+def _judge(net: FrozenClassifier | FinetunedClassifier, validated: CrossValidation, blend: Blend | None) -> Calibration:
+    """Set, by labels that were left out, the temperature of `net`, and what it is judged by."""
     left_out = validated.left_out if blend is None else blend.left_out
     calibration = Calibration.of(left_out)
     if left_out is not None and validated.places is not None:
         net.judged = Judged.of(left_out, validated.places, calibration)
     net.temperature = calibration.temperature
-    seconds = time.perf_counter() - started
-    runtime.progress("train", PASSES, PASSES)
-    return {
-        "labels": len(features),
-        "images": iterations * len(features),
-        "epochs": iterations,
-        "steps": iterations,
-        "batch_size": len(features),
-        "strength": strength,
-        "loss": reached,
-        "seconds": seconds,
-        "images_per_second": iterations * len(features) / seconds,
-        "bounded_by_images": 0.0,
-        "bounded_by_seconds": float(over()),
-        "spread_share": 0.0 if blend is None else blend.share,
-        **calibration.figures(),
-    }
+    return calibration
+
+
+def _is_over(runtime: Runtime) -> bool:
+    return runtime.deadline is not None and runtime.deadline.left() <= 0
 
 
 def _of_real_images(rows: Tensor, data: CycleData) -> Tensor:
@@ -200,7 +256,7 @@ def _in_steps(
                 total += loss.detach()
                 batches += 1
         steps += batches
-        over = runtime.deadline is not None and runtime.deadline.left() <= 0
+        over = _is_over(runtime)
         objective.after_epoch(net, progress, recipe.learning_rate * rate)
         runtime.progress("train", PASSES if over else number + 1, PASSES)
         if over:
