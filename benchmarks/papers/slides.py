@@ -8,16 +8,14 @@ from benchmarks.papers.scales import SCRATCH, SMALL, by_chance
 
 _CIFAR10 = by_chance("--dataset cifar10 --initial 5000 --budget 1000 --cycles 10 --trials 3")
 _FEATURES = by_chance(
-    "--dataset fashion-mnist --image-size 32 --pool 1000 --test 1000 --initial 50 --budget 50 --cycles 3 --trials 3"
+    "--dataset fashion-mnist --image-size 32 --pool 1000 --test 1000 --initial 50 --budget 50 --cycles 3 --trials 10"
 )
 _FEATURES += " --set gan_iterations=800 --set gan_seconds=150 --set asal_images=50 --set synthetic_restarts=1"
 _FEATURES += " --set synthetic_steps=20 --set synthetic_seconds=600"
 """Fewer iterations and steps than by default, so that every arm of ASAL takes minutes. Both kinds of GAN have the same
 time: an iteration of WGAN-GP has five steps of the critic, each with a gradient penalty."""
 
-_TWO_CLASSES = _FEATURES.replace(
-    "--initial 50 --budget 50 --cycles 3 --trials 3", "--initial 10 --budget 10 --cycles 5 --trials 10"
-)
+_TWO_CLASSES = _FEATURES.replace("--initial 50 --budget 50 --cycles 3", "--initial 10 --budget 10 --cycles 5")
 _TWO_DIGITS = _TWO_CLASSES.replace("--pool 1000 --test 1000", "--pool 0 --test 0")
 """All that there are: less than 400."""
 
@@ -29,6 +27,18 @@ def _ceal(words: str, *settings: str) -> Arm:
 def _asal(words: str, *settings: str) -> Arm:
     return Arm(words, "asal", settings)
 
+
+_OTHERS = (
+    "entropy",
+    "margin",
+    "least-confidence",
+    "typiclust",
+    "badge",
+    "dropquery",
+    "uherding",
+    "dast-al",
+    "core-set",
+)
 
 _GAN_TIME = (
     "At the small scale a GAN trains for 800 iterations, of which those of WGAN-GP have five steps of the critic each."
@@ -100,19 +110,22 @@ STUDIES = (
     ),
     Curves(
         "asal-parts",
-        "ASAL",
-        "DCGAN and WGAN-GP, and the spaces in which generated images are matched, beside entropy, margin and random",
+        "GAAL, ASAL",
+        "DCGAN and WGAN-GP, and the spaces in which generated images are matched, beside the other samplers",
         "WGAN-GP is better than DCGAN; ASAL is ahead of random on MNIST, CIFAR-10, CelebA, SVHN and LSUN.",
-        ("The network is a head on frozen features here (`task_net`), not a support vector machine.", _GAN_TIME),
+        (
+            "The network is a head on frozen features here (`task_net`), not a support vector machine.",
+            _ANSWERED,
+            _GAN_TIME,
+        ),
         arms=(
-            Arm("`random`", "random"),
-            Arm("`entropy`", "entropy"),
-            Arm("`margin`", "margin"),
+            *(Arm(f"`{name}`", name) for name in ("random", *_OTHERS)),
             _asal("DCGAN, features of the network", "gan=dcgan"),
             _asal("DCGAN, features of the critic", "gan=dcgan", "asal_space=critic"),
             _asal("DCGAN, PCA of pixels", "gan=dcgan", "asal_space=pca"),
             _asal("DCGAN, codes of an autoencoder", "gan=dcgan", "asal_space=autoencoder"),
             _asal("WGAN-GP, features of the network", "gan=wgan-gp"),
+            Arm("GAAL, DCGAN", "gaal", ("gan=dcgan",)),
         ),
         small=_FEATURES,
         paper_scale=_CIFAR10,
