@@ -214,7 +214,9 @@ def _spread_first(job: Job, truth: Truth, cycle: CycleRecord) -> tuple[ScoredPoo
     report("score", 0, len(pool))
     if not len(pool):
         return ScoredPool.ranked(pool, np.arange(0)), cache, None
-    features = open_features(job, truth, cache, report, FIRST_FEATURE_SECONDS, wanted=pool)
+    # Drawn by chance: tasks often stand in the order of their classes, and time may not suffice for all of them.
+    wanted = np.random.default_rng(cycle.seed).permutation(pool)
+    features = open_features(job, truth, cache, report, FIRST_FEATURE_SECONDS, wanted)
     arm = truth.control.arm
     drawn = arm.of(pool)
     rest = np.setdiff1d(pool, drawn)

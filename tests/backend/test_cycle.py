@@ -18,8 +18,12 @@ from backend import cycle, joining
 from backend.errors import BackendError, LabelStudioUnavailable, NoLabels, Stopped
 from backend.files import predictions_folder
 from backend.labelstudio import http as labelstudio_http
+from backend.learning import first_order as first_orders
 from backend.learning.checkpoints import last_learner, sweep_leftovers
+from backend.learning.features import Features
+from backend.learning.first_order import first_order
 from backend.learning.learner import Learner
+from backend.learning.pool import ScoredPool
 from backend.learning.scores import priority_scores
 from backend.reporting.snapshot import snapshot
 from backend.state import Cycle, Version
@@ -30,8 +34,10 @@ from backend.tasks.segmentation.predictions import KeptMasks
 from backend.worker import publisher, reading_back
 from backend.worker.images import open_images
 from backend.worker.sync import read_truth
-from models.data import Runtime
+from models.data import Runtime, no_progress
 from models.inference import predictions as inference
+from models.networks import pretrained
+from models.networks.backbones import SMALLEST_SIDE
 from tests.backend.workbench import (
     OUTLINE,
     OWNER,
@@ -114,6 +120,34 @@ def test_the_first_order_needs_no_label(bench: Workbench, sampler: str) -> None:
     scale = 0.5 if sampler == "dast-al" else 1.0  # behind an order by images is room for those that arrive later
     assert scores == pytest.approx(scale * (np.arange(TASKS) + 0.5) / TASKS)  # evenly spread
     assert bench.project.published_order(version.name) == bench.order(version) != bench.tasks
+
+
+def test_the_first_order_is_chosen_from_a_sample_where_time_does_not_suffice_for_all(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks often stand in the order of their classes: the first ones are no sample of them."""
+    some, chosen = 6, []
+
+    def note(*args: Any) -> ScoredPool:
+        features, pool = args[:2]
+        chosen.extend(features.present(pool).tolist())
+        return first_order(*args)
+
+    monkeypatch.setattr(cycle, "FIRST_FEATURE_SECONDS", 0.0)
+    monkeypatch.setattr(pretrained, "_PIXELS", some * SMALLEST_SIDE**2)
+    monkeypatch.setattr(first_orders, "ENOUGH_EMBEDDED", some)
+    monkeypatch.setattr(cycle, "first_order", note)
+    job = bench.with_settings(sampler="margin", weights="none", training="head", control_fraction=0.0, task_width=0)
+    truth = read_truth(job)
+    seen = job.reread().project.refresh_seq
+    version = cycle.cold_start(job, truth)
+    assert len(chosen) == some and max(chosen) > bench.tasks[some]
+    assert set(bench.order(version)[:some]) == set(chosen) and len(bench.order(version)) == TASKS
+    assert job.reread().project.refresh_seq > seen  # so that upkeep goes on with them
+    assert joining.join_new_tasks(job, version, truth) == 0
+    assert (
+        len(Features.open(truth.kind, open_images(job, truth, no_progress), job.device).present(truth.tasks)) == TASKS
+    )
 
 
 def test_without_labels_a_cycle_says_so_and_changes_nothing(bench: Workbench) -> None:
