@@ -4,6 +4,7 @@ as the product trains it once for all cycles of a project."""
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from models.deadline import Deadline
 from samplers import SAMPLERS, build_sampler
 
 PIECE_SECONDS = 30.0  # what a kill costs at most
+PATIENT = {"gan_seconds": 1_000_000}
+"""Where a plan says how many iterations, what is learned does not depend on how busy the machine is."""
 
 
 def prepared_for(
@@ -27,17 +30,21 @@ def prepared_for(
     that learn in their cycles. ``settings``: of the run, with the seed of its trial."""
     if not SAMPLERS[settings.sampler].prepares:
         return None
-    sampler = build_sampler(
+    build = partial(
+        build_sampler,
         settings.sampler,
-        settings.options(),
         task=plan.task,
         num_classes=len(task.classes),
         image_size=max(task.pixels.shape[1:3]),
         device=device,
     )
+    options = settings.options()
+    sampler = build(options)
     known = hashlib.sha256(f"{plan.data_digest} {sampler.preparation_key} {settings.seed}".encode())
     known.update(task.pool.tobytes())
     own = folder / known.hexdigest()[:12]
+    if "gan_iterations" in plan.overrides:
+        sampler = build({**options, **PATIENT})
     while not preparation.is_ready(own):
         runtime = Runtime(device, settings.seed, deadline=Deadline.after(PIECE_SECONDS))
         preparation.go_on(own, sampler, task.pixels, task.pool, runtime, lambda: False, lambda: None)

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from backend.learning import preparation
+from benchmarks.curves import prepared as module
 from benchmarks.curves.plan import Plan, Run
 from benchmarks.curves.prepared import prepared_for
 from benchmarks.curves.tasks.classification import Classification
+from samplers import build_sampler
 
 CPU = torch.device("cpu")
 TINY = {"gan": "dcgan", "gan_iterations": 2, "gan_width": 4, "gan_latent": 6}
@@ -51,6 +53,24 @@ def test_arms_that_ask_for_the_same_gan_share_it(
     prepared(task, tmp_path, trial=2)
     prepared(task, tmp_path, gan_width=8)
     assert len(set(trained)) == 3, "another trial and another width have GANs of their own"
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_gan_takes_all_of_its_iterations_however_busy_the_machine_is(
+    task: Classification, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[Any] = []
+
+    def build(name: str, options: Any, **more: Any) -> Any:
+        built.append(build_sampler(name, options, **more))
+        return built[-1]
+
+    monkeypatch.setattr(module, "build_sampler", build)
+    prepared(task, tmp_path, gan_seconds=1)
+    assert built[-1].options.gan_seconds > 100_000 and built[-1].options.gan_iterations == 2
+    assert len(list(tmp_path.iterdir())) == 1
+    prepared(task, tmp_path, gan_seconds=2)
+    assert len(list(tmp_path.iterdir())) == 2, "what was asked for names it"
 
 
 def test_other_samplers_prepare_nothing(task: Classification, tmp_path: Path) -> None:
