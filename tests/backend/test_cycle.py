@@ -145,9 +145,8 @@ def test_the_first_order_is_chosen_from_a_sample_where_time_does_not_suffice_for
     assert set(bench.order(version)[:some]) == set(chosen) and len(bench.order(version)) == TASKS
     assert job.reread().project.refresh_seq > seen  # so that upkeep goes on with them
     assert joining.join_new_tasks(job, version, truth) == 0
-    assert (
-        len(Features.open(truth.kind, open_images(job, truth, no_progress), job.device).present(truth.tasks)) == TASKS
-    )
+    cache = open_images(job, truth, no_progress)
+    assert len(Features.open(truth.kind, cache, job.device).present(truth.tasks)) == TASKS
 
 
 def test_without_labels_a_cycle_says_so_and_changes_nothing(bench: Workbench) -> None:
