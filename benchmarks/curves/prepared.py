@@ -20,7 +20,7 @@ from samplers import SAMPLERS, build_sampler
 
 PIECE_SECONDS = 30.0  # what a kill costs at most
 PATIENT = {"gan_seconds": 1_000_000}
-"""Instead of the plan's own where it says how many iterations a GAN takes: how busy the machine is changes no result."""
+"""Instead of the plan's own, where it says how many iterations: how busy the machine is changes no result then."""
 
 
 def prepared_for(
