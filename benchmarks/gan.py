@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from backend.images.encoding import encode_png, grid
 from backend.tasks.backbones import BUNDLED
+from benchmarks.curves.prepared import PATIENT
 from benchmarks.data.datasets import DOWNLOADS, NAMED
 from models.data import Runtime
 from models.inference.synthesis import network_input
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     pixels = images_of(options.dataset, options.images, options.side, options.seed)
     device, rows = torch.device(options.device), np.arange(options.images)
-    chosen = {"gan": options.kind, "gan_width": options.width, "gan_seconds": 1_000_000}
+    chosen = {"gan": options.kind, "gan_width": options.width, **PATIENT}
     trunk = kept_backbone(BUNDLED, IMAGENET, options.side, device)
 
     def embed(images: Tensor) -> Tensor:
