@@ -124,7 +124,7 @@ WORKSHOP: dict[str, set[str]] = {
     "benchmarks.curves": {"benchmarks.data", "benchmarks.speed", "demo"},
     "benchmarks.copies": {"benchmarks.data", "benchmarks.speed"},
     "benchmarks.scale": set(),
-    "benchmarks.gan": {"benchmarks.data"},
+    "benchmarks.gan": {"benchmarks.curves", "benchmarks.data"},
     "benchmarks.gpu": {"benchmarks.data", "benchmarks.speed"},
     "benchmarks.label_studio": {"benchmarks.speed", "demo", "tests.rig"},
     "benchmarks.neighbors": {"benchmarks.speed"},
