@@ -19,15 +19,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from backend import __version__
 from backend.errors import BackendError, OwnerError
-from backend.files import DRAFT, checkpoint_path, predictions_folder, project_folder
+from backend.files import checkpoint_path, predictions_folder, project_folder
 from backend.settings.core import Settings
 from backend.state import Project, State, Version, keeping
 from backend.state.database import Database, database_file
 from backend.store.reading import whole_folder
+from models.files import DRAFT, whole_file
 
 log = logging.getLogger(__name__)
 
@@ -42,23 +43,21 @@ def write(state: State, settings: Settings, path: Path) -> str:
     Raises:
         OwnerError: the file cannot be written.
     """
-    draft = path.with_name(path.name + DRAFT)
     try:
-        with tempfile.TemporaryDirectory(prefix=".backup-", dir=path.parent) as scratch:
+        with whole_file(path) as file, tempfile.TemporaryDirectory(prefix=".backup-", dir=path.parent) as scratch:
+            os.fchmod(file.fileno(), 0o600)
             for attempt in range(_TRIES):
                 copied = Path(scratch) / f"{attempt}.sqlite3"
                 keeping.snapshot(state.database, copied)
-                words, missing = _write_archive(draft, copied, settings)
+                words, missing = _write_archive(file, copied, settings)
                 if not missing:
                     break  # else a version was replaced, and its checkpoint removed, in the seconds since the snapshot
-            os.replace(draft, path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise OwnerError(f"The backup cannot be written to {path}: {error.strerror or error}") from error
     return words
 
 
-def _write_archive(draft: Path, copied: Path, settings: Settings) -> tuple[str, list[str]]:
+def _write_archive(file: BinaryIO, copied: Path, settings: Settings) -> tuple[str, list[str]]:
     """Returns what is in it, and the names of current versions whose checkpoint is not."""
     with _opened(copied) as state:
         files, missing, count = [], [], 0
@@ -72,16 +71,16 @@ def _write_archive(draft: Path, copied: Path, settings: Settings) -> tuple[str, 
                     missing.append(version.name)
     manifest = {"what": "backup of the active-learning backend", "format": FORMAT, "version": __version__}
     manifest |= {"made_at": time.time(), "projects": count, "files": len(files)}
-    with open(draft, "wb", opener=_private) as raw, tarfile.open(fileobj=raw, mode="w") as tar:
+    file.seek(0)
+    file.truncate()
+    with tarfile.open(fileobj=file, mode="w") as tar:
         _add_text(tar, _MANIFEST, json.dumps(manifest, indent=2))
         tar.add(copied, _STATE)
-        for name, file in files:
+        for name, source in files:
             try:
-                tar.add(file, name, recursive=False)
+                tar.add(source, name, recursive=False)
             except FileNotFoundError:
-                log.info("%s was removed meanwhile", file)
-        raw.flush()
-        os.fsync(raw.fileno())
+                log.info("%s was removed meanwhile", source)
     return f"{count} projects, {len(files)} files of versions", missing
 
 
@@ -190,7 +189,3 @@ def _add_text(tar: tarfile.TarFile, name: str, text: str) -> None:
     info = tarfile.TarInfo(name)
     info.size, info.mtime = len(data), int(time.time())
     tar.addfile(info, io.BytesIO(data))
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

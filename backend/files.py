@@ -1,13 +1,10 @@
-"""Paths inside ``MODEL_DIR``, and atomic writes: a file appears completely or not at all, even if the process dies."""
+"""Paths inside ``MODEL_DIR``, and who may read what is there. Whole files are written by :mod:`models.files`."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 
 def keep_private() -> None:
@@ -21,40 +18,6 @@ VERSION_NAME = re.compile(r"([a-z0-9-]+)-c\d+-[0-9a-f]{8}")
 
 NEIGHBORS = "neighbors.npz"
 """An index of features, beside them: it is made again where it is missing."""
-
-DRAFT = ".draft"
-"""Suffix of a file that is still being written. A killed process may leave one behind; it is safe to delete."""
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for writing that replaces ``path`` when the block succeeds. If it raises, ``path`` is unchanged."""
-    draft = path.with_name(path.name + DRAFT)
-    try:
-        with draft.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` atomically."""
-    with whole_file(path) as file:
-        file.write(data)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make sure that the names of the files in ``folder`` are on disk, which a file's own fsync does not see to."""
-    file = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):  # some network file systems cannot, and have no need to
-            os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def write_at(file: int, data: bytes, offset: int) -> None:

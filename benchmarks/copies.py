@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from backend.files import replace_file
 from backend.reporting.pool_map import NEAR, near_copies, of_length_one
 from backend.settings.core import Settings
 from backend.tasks import KINDS
@@ -29,6 +28,7 @@ from benchmarks.data.image_sets import prepare
 from benchmarks.data.kept_images import ImageSet
 from benchmarks.speed.measuring import machine
 from models.data import no_progress
+from models.files import replace_file
 from models.networks.pretrained import FrozenClassifier
 from models.pixels import normalize
 from models.tasks import task_named

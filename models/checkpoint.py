@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from models.files import sync_folder, whole_file
 
 
 class CheckpointError(RuntimeError):
@@ -19,25 +20,9 @@ def save(path: Path, payload: dict[str, Any]) -> None:
 
     The bytes reach the disk before the name does, also when the power fails right after the call.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(payload, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_directory(path.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with whole_file(path, several=True) as file:
+        torch.save(payload, file)
+    sync_folder(path.parent)
 
 
 def load(path: Path, map_location: torch.device | str = "cpu") -> dict[str, Any]:

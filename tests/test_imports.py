@@ -78,15 +78,16 @@ BACKEND: dict[str, set[str]] = {
     },
 }
 MODELS: dict[str, set[str]] = {
+    "files": set(),
     "annotators": set(),
     "lending": set(),
     "deadline": set(),
     "data": {"deadline", "lending"},
     "pixels": set(),
-    "checkpoint": set(),
+    "checkpoint": {"files"},
     "intervals": set(),
     "threads": set(),
-    "geometry": {"data", "threads"},
+    "geometry": {"data", "files", "threads"},
     "index_masks": {"data", "inference"},
     "networks": {"data", "geometry", "inference", "pixels"},
     "inference": {"data", "deadline", "geometry", "lending", "networks", "pixels"},
@@ -171,6 +172,7 @@ ONLY_IN: dict[str, set[str]] = {
 WITH_TORCH = {"cycle", "engine", "joining", "learning", "replay"}
 WITHOUT_TORCH = {
     *("models.IGNORE", "models.ProgressFn", "models.intervals.student_deviations", "models.intervals.wilson_interval"),
+    *(f"models.files.{name}" for name in ("DRAFT", "replace_file", "sync_folder", "whole_file")),
     *("models.lending.Lend", "models.lending.Lent"),
     *("models.intervals.exact_interval", "models.annotators.votes.weighed_votes"),
     *(f"models.annotators.agreement.{name}" for name in ("cohens_kappa", "jaccard", "krippendorffs_alpha")),

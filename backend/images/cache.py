@@ -24,12 +24,12 @@ from statistics import median
 import numpy as np
 
 from backend.errors import ImageError, ImageLater
-from backend.files import replace_file
 from backend.images.decoding import SMALL_SIZE, SMALL_UP_TO, decode, decode_whole, dimensions, shown_size
 from backend.images.row_cache import Row, RowCache
 from backend.images.trying import Trying, source_digest, unnoted
 from backend.memory import budget
 from models import ProgressFn
+from models.files import replace_file
 
 __all__ = ["Broken", "Fetch", "ImageCache", "decode"]
 

@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from backend.files import replace_file, write_at
+from backend.files import write_at
 from backend.images.row_index import Index
 from backend.images.row_log import FORMAT
 from backend.images.row_table import TaskIds, as_array
+from models.files import replace_file
 
 _BATCH_ROWS, _BATCH_SECONDS = 512, 5.0  # how much work a kill may lose
 

@@ -21,7 +21,8 @@ from typing import NamedTuple
 import numpy as np
 
 from backend.errors import BackendError
-from backend.files import sync_folder, whole_file, write_at
+from backend.files import write_at
+from models.files import sync_folder, whole_file
 
 FORMAT = 1
 """Increased whenever decoding changes, so that older rows are rebuilt."""

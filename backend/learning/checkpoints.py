@@ -18,9 +18,10 @@ from typing import Any
 import torch
 
 from backend.errors import BackendError
-from backend.files import DRAFT, checkpoint_here, checkpoint_path
+from backend.files import checkpoint_here, checkpoint_path
 from backend.learning.learner import Learner
 from backend.state import Version
+from models.files import DRAFT
 
 log = logging.getLogger(__name__)
 

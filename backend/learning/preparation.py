@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from backend.files import learned_picture, prepared_folder, replace_file
+from backend.files import learned_picture, prepared_folder
 from backend.images.encoding import encode_png, grid
 from backend.tasks.base import TaskKind
 from models import checkpoint
 from models.data import Runtime
+from models.files import replace_file
 from samplers import build_sampler
 from samplers.base import Preparation, Sampler
 

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 
 from backend.errors import OwnerError
-from backend.files import replace_file
 from backend.replay.learning import Labels, LearnerTrain
 from backend.replay.project import check_trials, chosen_samplers, labels_of, said_of, summarized
 from backend.replay.trials import Design, Played, Progress, play
@@ -27,6 +26,7 @@ from backend.settings.core import Settings
 from backend.state import Project, State
 from backend.tasks import kind_of
 from models import ProgressFn
+from models.files import replace_file
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from backend.files import replace_file
 from backend.reporting.replays import fallback, kept
 from backend.settings.core import Settings
+from models.files import replace_file
 
 log = logging.getLogger(__name__)
 

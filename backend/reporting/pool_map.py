@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from backend.control import Arm
-from backend.files import whole_file
+from models.files import whole_file
 
 log = logging.getLogger(__name__)
 

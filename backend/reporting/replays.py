@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from backend.files import replace_file
 from backend.reporting.accuracy import percent
 from backend.reporting.comparison import LEVEL, Needed
 from backend.reporting.learning_curves import BASELINE
+from models.files import replace_file
 
 log = logging.getLogger(__name__)
 

@@ -22,13 +22,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from backend.errors import StoreUnavailable
-from backend.files import DRAFT, NEIGHBORS
+from backend.files import NEIGHBORS
 from backend.images.row_cache import LAYOUT
 from backend.images.row_log import FORMAT
 from backend.store.manifest import MANIFESTS, CachedRows, Manifest, later_name
 from backend.store.objects import IN_FLIGHT, NoObject, Objects, in_threads
 from backend.store.record import LOCK, RECORD, Record, Stamp, locked, stamp_of
 from backend.store.row_chunks import ChunkedRows, caches_in, open_rows
+from models.files import DRAFT
 
 log = logging.getLogger(__name__)
 

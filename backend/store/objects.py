@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from backend.errors import StoreUnavailable
-from backend.files import whole_file
+from models.files import whole_file
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backend.files import replace_file
 from backend.store.manifest import Manifest
+from models.files import replace_file
 
 RECORD, LOCK = ".stored.json", ".stored.lock"
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backend.files import whole_file
+from models.files import whole_file
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backend.errors import BackendError, LabelStudioUnavailable, LeaseLost, Stopped
-from backend.files import predictions_folder, replace_file
+from backend.files import predictions_folder
 from backend.images.encoding import encode_png, grid
 from backend.settings.core import Settings
 from backend.state import Mark, PlannedImage, SyntheticTask, Version
@@ -29,6 +29,7 @@ from backend.worker.gaps import Gaps
 from backend.worker.job import Job
 from backend.worker.results import project_kind
 from backend.worker.truth import Truth
+from models.files import replace_file
 from samplers import SAMPLERS
 from samplers.base import Answered, Generated
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from backend.files import replace_file
 from backend.reporting.learning_curves import BASELINE, MeanStd
 from benchmarks.curves.plan import Plan, Run
 from benchmarks.curves.purchases import COLUMNS
@@ -20,6 +19,7 @@ from benchmarks.curves.store import Line, RunStore
 from benchmarks.curves.tasks import measure_of
 from benchmarks.curves.tasks.base import Measure
 from benchmarks.curves.versus import sections
+from models.files import replace_file
 
 _VERDICTS = {"baseline": "", "unknown": "?", "behind": "−", "noise": "~", "ahead": "+"}
 

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves
 
-from backend.files import replace_file
 from backend.learning.candidates import Candidates, asks_network
 from backend.learning.learner import Learner, cycle_seed
 from backend.learning.scores import priority_scores
@@ -31,6 +30,7 @@ from benchmarks.curves.store import Line, RunStore
 from benchmarks.curves.tasks.base import CurveTask
 from benchmarks.speed.memory import status_bytes
 from models.data import SCORE_DTYPES, CycleData, Runtime
+from models.files import replace_file
 from models.geometry.herding import herding_order
 from models.geometry.k_center import thumbnails
 

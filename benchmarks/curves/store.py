@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from backend.files import replace_file
 from benchmarks.curves.answers import Answers
+from models.files import DRAFT, replace_file
 
 Line = dict[str, Any]
 
@@ -82,7 +82,7 @@ class RunStore:
             file.write(json.dumps(line).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        for kind in ("labelled-*.npy", "generated-*.npz", "learner-*.pt", ".learner-*.tmp"):
+        for kind in ("labelled-*.npy", "generated-*.npz", "learner-*.pt", f"learner-*{DRAFT}"):
             for path in self.folder.glob(kind):
                 if last or path.stem.rpartition("-")[2] != str(line["cycle"]):
                     path.unlink(missing_ok=True)

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backend.files import replace_file
 from backend.reporting.comparison import compared
 from benchmarks.curves import command
 from benchmarks.curves.display import Display
@@ -20,6 +19,7 @@ from benchmarks.curves.plan import PIXELS
 from benchmarks.curves.report import Results
 from benchmarks.curves.versus import OWN_FIRST, at_of, first_order_gains, markdown, points, saved, signed
 from benchmarks.data.datasets import DatasetUnavailable
+from models.files import replace_file
 from samplers import SAMPLERS
 
 TRIALS = 10

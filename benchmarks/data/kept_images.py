@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backend.files import replace_file
+from models.files import replace_file
 
 PARTS = ("train", "test")
 

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from backend.errors import SettingsError
-from backend.files import replace_file
 from benchmarks.curves.display import Display
 from benchmarks.curves.plan import PlanError
 from benchmarks.data.datasets import DOWNLOADS, DatasetUnavailable
 from benchmarks.papers import dast_al, dropout, slides, ta_vaal, vaal
 from benchmarks.papers.study import SCALES, Outcome, Places, Study
+from models.files import replace_file
 
 PAPERS = (vaal, ta_vaal, dast_al, slides, dropout)
 STUDIES: dict[str, Study] = {study.name: study for paper in PAPERS for study in paper.STUDIES}

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from backend.files import replace_file
 from benchmarks.curves.display import Display
 from benchmarks.curves.plan import PlanError
 from benchmarks.curves.prepared import prepared_for
@@ -16,6 +15,7 @@ from benchmarks.papers.pictures import in_pairs, strips
 from benchmarks.papers.study import Outcome, Places, Study
 from benchmarks.papers.trained import Labels, labels_of
 from benchmarks.speed.measuring import machine
+from models.files import replace_file
 
 COLUMNS = 20
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backend.files import replace_file
 from backend.reporting.learning_curves import MeanStd
 from benchmarks.curves.display import Display
 from benchmarks.papers.pictures import side_by_side, strips
 from benchmarks.papers.study import Outcome, Places, Study
 from benchmarks.papers.trained import Labels, labels_of
 from benchmarks.speed.measuring import machine
+from models.files import replace_file
 
 if TYPE_CHECKING:
     from backend.learning.learner import Learner

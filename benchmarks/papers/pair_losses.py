@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backend.files import replace_file
 from backend.reporting.learning_curves import MeanStd
 from benchmarks.curves.display import Display
 from benchmarks.papers.pictures import lines
 from benchmarks.papers.study import Outcome, Places, Study
 from benchmarks.papers.trained import labels_of
 from benchmarks.speed.measuring import machine
+from models.files import replace_file
 
 if TYPE_CHECKING:
     from torch import Tensor

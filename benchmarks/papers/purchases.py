@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from backend.files import replace_file
 from benchmarks.curves.display import Display
 from benchmarks.curves.store import Line
 from benchmarks.curves.tasks import TASKS
@@ -15,6 +14,7 @@ from benchmarks.data.kept_images import ImageSet
 from benchmarks.papers.curves import Curves, Played
 from benchmarks.papers.pictures import strips
 from benchmarks.papers.study import Outcome, Places
+from models.files import replace_file
 
 SHOWN, COLUMNS = 50, 25  # of the first purchase, in the picture
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from backend.files import replace_file
 from backend.replay.project import summarized
 from backend.replay.trials import Train, play
 from backend.reporting.accuracy import CONFIDENCE
 from backend.reporting.learning_curves import BASELINE
 from backend.reporting.replays import Replay, fallback
 from benchmarks.replay.owners import CERTAIN, FALLBACKS, OWNERS, SAMPLER, Owner, TrainLinear
+from models.files import replace_file
 from models.intervals import wilson_interval
 
 VERDICTS = ("ahead", "", "behind")

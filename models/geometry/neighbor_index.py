@@ -12,8 +12,6 @@ questions, K neighbors.
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +24,7 @@ import torch
 from torch import Tensor
 
 from models.data import Runtime, no_progress
+from models.files import whole_file
 from models.geometry.space import PART, Read, Space, in_parts
 
 PROBED = 32  # cells that a question looks through
@@ -159,14 +158,11 @@ class NeighborIndex:
     def save(self, path: Path) -> None:
         """Write it to ``path``, whole or not at all."""
         faiss = _faiss()
-        file = io.BytesIO()
         kept = {"mean": self.space.mean, "scale": self.space.scale, "basis": self.space.basis}
         arrays = {name: tensor.numpy() for name, tensor in kept.items()}
         arrays |= {"rows": self.rows, "index": faiss.serialize_index(self._index)}
-        np.savez(file, allow_pickle=False, **arrays)
-        beside = path.with_name(f"{path.name}.{os.getpid()}")
-        beside.write_bytes(file.getbuffer())
-        beside.replace(path)
+        with whole_file(path, several=True) as file:
+            np.savez(file, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> NeighborIndex:

@@ -206,7 +206,7 @@ def test_what_a_kill_before_the_version_is_there_leaves_is_swept(
             patched.setattr(place, name, deadly)
             cycle.run_cycle(bench.job)
         if place is torch:  # a kill leaves no time to tidy up, unlike an exception
-            (bench.job.folder / "checkpoints" / ".cycle-1.draft.7.tmp").write_bytes(b"half")
+            (bench.job.folder / "checkpoints" / "cycle-1.draft.7.draft").write_bytes(b"half")
         assert len(files(bench)) == 2
         assert [version.name for version in state.versions.of_project(bench.project.id)] == [first.name]
         state.versions.drop_drafts(bench.project.id, OWNER)

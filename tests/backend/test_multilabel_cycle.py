@@ -15,7 +15,7 @@ from label_studio_sdk.label_interface import LabelInterface
 
 from backend import cycle, joining
 from backend.errors import LabelStudioUnavailable
-from backend.files import DRAFT, predictions_folder
+from backend.files import predictions_folder
 from backend.labelstudio import http as labelstudio_http
 from backend.learning.checkpoints import sweep_leftovers
 from backend.learning.learner import Learner
@@ -29,6 +29,7 @@ from backend.worker import publisher, reading_back
 from backend.worker.images import open_images
 from backend.worker.sync import read_truth
 from models.data import Runtime
+from models.files import DRAFT
 from tests.backend.workbench import OWNER, Workbench, add_tasks, annotate, tags_config, ticked, workbench
 from tests.integration.helpers import choices_config
 from tests.rig.servers import LabelStudioServer

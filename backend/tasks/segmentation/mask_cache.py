@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 
-from backend.files import replace_file
 from backend.images.cache import ImageCache
 from backend.images.row_cache import RowCache
 from backend.images.row_table import TaskIds
@@ -30,6 +29,7 @@ from backend.tasks.segmentation.annotations import decisive_annotation, mask_dig
 from backend.tasks.segmentation.config import SegmentationSpec
 from backend.tasks.segmentation.masks import regions_to_mask
 from models import IGNORE, ProgressFn
+from models.files import replace_file
 
 log = logging.getLogger(__name__)
 

@@ -27,10 +27,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from backend.files import whole_file
 from backend.settings.core import Settings
 from backend.tasks.records import Result, Size
 from backend.tasks.segmentation.config import Kind, SegmentationSpec
+from models.files import whole_file
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend import files
 from backend.tasks.kept_probabilities import KeptProbabilities, write_probabilities
+from models import files
 
 CLASSES = ("cat", "dog", "owl")
 

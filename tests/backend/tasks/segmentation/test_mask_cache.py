@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from backend.errors import LabelStudioUnavailable, SettingsError
-from backend.files import replace_file
 from backend.images import row_cache
 from backend.images.cache import ImageCache
 from backend.labelstudio import client as labelstudio
@@ -31,6 +30,7 @@ from backend.worker.images import open_images
 from backend.worker.sync import read_truth
 from backend.worker.truth import Truth
 from models import IGNORE
+from models.files import replace_file
 from tests.backend.killing import kill_writer
 from tests.backend.tasks.segmentation.making import FRAME, Maker, digest, plain, wanted
 from tests.backend.workbench import (

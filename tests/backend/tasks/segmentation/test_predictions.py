@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
-from backend import files
 from backend.settings.core import Settings
 from backend.state import StoredPrediction
 from backend.tasks.choices import ChoicesSpec, choices_result
@@ -19,7 +18,7 @@ from backend.tasks.segmentation.config import segmentation_spec
 from backend.tasks.segmentation.kind import Segmentation
 from backend.tasks.segmentation.masks import regions_to_mask
 from backend.tasks.segmentation.predictions import Batch, KeptMasks, regions_of, write_masks
-from models import IGNORE
+from models import IGNORE, files
 
 FRAME = (6, 8)
 CLASSES = ("cat", "dog")
