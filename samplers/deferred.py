@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import models.checkpoint
     import models.data
     import models.deadline
+    import models.files
     import models.geometry.coverage
     import models.geometry.directions
     import models.geometry.fisher
