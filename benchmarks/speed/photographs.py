@@ -39,8 +39,7 @@ SETTINGS = Settings(device="cpu")
 class Load:
     """``pool`` photographs of ``size`` (H, W) to label ``labels`` of, ``test`` held out; ``draws`` of the labels.
 
-    One draw alone differs by a point from another, and 600 held-out photographs leave a standard error of 0.2 points:
-    so many of both are needed to tell half a point.
+    So many draws and held-out photographs that chance moves the difference of the two heads by less than half a point.
     """
 
     size: tuple[int, int] = SIZE
